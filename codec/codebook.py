@@ -1,0 +1,196 @@
+"""The codebook: unit codewords, nearest-neighbour quantisation, and the K-means ladder.
+
+The ladder shrinks the trained base codebook to K = 1024, 512, ..., 8 codewords by usage-weighted
+K-means (Mao et al., DCC 2024, section 2.2). It is nested: each level clusters the codewords of the
+level above, so an index at one level determines the index at every smaller level.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+SMALLEST_LEVEL = 8
+FREQUENCY_BITS = 16
+
+
+def nearest(latents: Tensor, codewords: Tensor, chunk: int = 16384) -> Tensor:
+    """Index of the nearest codeword of each latent: float[N,D], float[K,D] -> int64[N].
+
+    For unit vectors the nearest in Euclidean distance is the one of largest inner product; chunks
+    bound the memory to chunk x K scores.
+    """
+    bias = codewords.square().sum(1) / 2
+    parts = [(part @ codewords.t() - bias).argmax(1) for part in torch.split(latents, chunk)]
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
+
+
+class EmaCodebook(nn.Module):
+    """A codebook learnt by exponential moving averages (van den Oord et al. 2017, appendix A.1).
+
+    Codewords live on the unit sphere. Codewords unused for `patience` steps restart at a random
+    latent of the current batch.
+    """
+
+    codewords: Tensor
+    ema_sum: Tensor
+    idle_steps: Tensor
+
+    def __init__(self, size: int, dim: int, decay: float = 0.98, patience: int = 60) -> None:
+        super().__init__()
+        self.decay, self.patience = decay, patience
+        words = F.normalize(torch.randn(size, dim), dim=1)
+        self.register_buffer("codewords", words)
+        self.register_buffer("ema_sum", words * (1 - decay))
+        self.register_buffer("idle_steps", torch.zeros(size, dtype=torch.int64))
+
+    @torch.no_grad()
+    def restart(self, latents: Tensor, which: Tensor, generator: torch.Generator) -> None:
+        """Move the codewords `which` (int64[n]) onto random rows of latents (float[N,D])."""
+        if len(which) == 0:
+            return
+        if len(latents) >= len(which):
+            rows = torch.randperm(len(latents), generator=generator)[: len(which)]
+        else:
+            rows = torch.randint(len(latents), (len(which),), generator=generator)
+        self.codewords[which] = latents[rows]
+        self.ema_sum[which] = latents[rows] * (1 - self.decay)
+        self.idle_steps[which] = 0
+
+    @torch.no_grad()
+    def update(self, latents: Tensor, indices: Tensor, generator: torch.Generator) -> None:
+        """One EMA step from a batch: unit float[N,D] and their int64[N] assignments."""
+        counts = torch.bincount(indices, minlength=len(self.codewords))
+        sums = torch.zeros_like(self.ema_sum).index_add_(0, indices, latents)
+        self.ema_sum.mul_(self.decay).add_(sums, alpha=1 - self.decay)
+        moved = counts > 0
+        self.codewords[moved] = F.normalize(self.ema_sum[moved], dim=1)
+        self.idle_steps.add_(1)
+        self.idle_steps[moved] = 0
+        self.restart(latents, (self.idle_steps > self.patience).nonzero()[:, 0], generator)
+
+
+class Ladder:
+    """Nested codebooks K = 8, 16, ..., base, with their usage.
+
+    Level K has codewords float32[K,D], usage counts float32[K], and (but for the base) the parent
+    int64[2K] of each codeword of the level above.
+    """
+
+    def __init__(self, words: dict[int, Tensor], usage: Tensor, parents: dict[int, Tensor]) -> None:
+        self.levels = tuple(sorted(words))
+        self._words, self._parents = words, parents
+        self._usage = {self.levels[-1]: usage.float()}
+        for size in reversed(self.levels[:-1]):
+            above = self._usage[2 * size]
+            self._usage[size] = torch.zeros(size).index_add_(0, parents[size], above)
+        self._frequencies = {k: integer_frequencies(self._usage[k].numpy()) for k in self.levels}
+
+    @classmethod
+    def build(cls, base: Tensor, usage: Tensor, seed: int = 0, iterations: int = 50) -> Ladder:
+        """Shrink base codewords float[K,D], used float[K] times, down to the smallest level."""
+        words, parents = {len(base): base.float()}, {}
+        weights, size = usage.float() + 1e-3, len(base)
+        while size > SMALLEST_LEVEL:
+            size //= 2
+            above = words[2 * size]
+            centres, parent = weighted_kmeans(above, weights, size, seed, iterations)
+            words[size], parents[size] = centres, parent
+            weights = torch.zeros(size).index_add_(0, parent, weights)
+        return cls(words, usage, parents)
+
+    def codewords(self, size: int) -> Tensor:
+        """Codewords of a level, float32[K,D]."""
+        return self._words[size]
+
+    def usage(self, size: int) -> Tensor:
+        """How often each codeword of a level is used, float32[K]."""
+        return self._usage[size]
+
+    def shrink(self, base: Tensor, size: int) -> Tensor:
+        """Base indices int64[...] -> indices of level `size`, by the chain of parents."""
+        for level in reversed(self.levels[:-1]):
+            if level < size:
+                break
+            base = self._parents[level][base]
+        return base
+
+    def frequencies(self, size: int) -> NDArray[np.uint32]:
+        """Integer frequencies uint32[K] of a level, each >= 1, sum 2^16."""
+        return self._frequencies[size]
+
+    def log_share(self, size: int) -> Tensor:
+        """Natural logarithms of the level's usage shares, float32[K], from the integer table."""
+        table = torch.from_numpy(self._frequencies[size].astype(np.float32))
+        return torch.log(table / 2**FREQUENCY_BITS)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is saved; `from_tensors` reads it back."""
+        saved = {f"words.{k}": v for k, v in self._words.items()}
+        saved |= {f"parents.{k}": v for k, v in self._parents.items()}
+        return saved | {"usage": self._usage[self.levels[-1]]}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Ladder:
+        words = {int(k[6:]): v.float() for k, v in tensors.items() if k.startswith("words.")}
+        parents = {int(k[8:]): v.long() for k, v in tensors.items() if k.startswith("parents.")}
+        return cls(words, tensors["usage"], parents)
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over codewords, parents and integer tables."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.tensors().items()):
+            if name != "usage":
+                digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        for size in self.levels:
+            digest.update(self._frequencies[size].tobytes())
+        return digest.hexdigest()[:16]
+
+
+def weighted_kmeans(
+    points: Tensor, weights: Tensor, size: int, seed: int, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Lloyd's algorithm from a k-means++ start: points float[N,D], weights float[N] -> centres
+    float[size,D] and assignments int64[N]. No cluster is empty."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.multinomial(weights, 1, generator=generator)
+    distance = (points - points[chosen]).square().sum(1)
+    for _ in range(size - 1):
+        draw = torch.multinomial(weights * distance + 1e-12, 1, generator=generator)
+        chosen = torch.cat([chosen, draw])
+        distance = distance.minimum((points - points[draw]).square().sum(1))
+        distance[draw] = 0
+    centres = points[chosen].clone()
+    for _ in range(iterations):
+        parent = nearest(points, centres)
+        for empty in (torch.bincount(parent, minlength=size) == 0).nonzero()[:, 0]:
+            counts = torch.bincount(parent, minlength=size)
+            error = (points - centres[parent]).square().sum(1) * weights
+            far = torch.where(counts[parent] > 1, error, -1.0).argmax()
+            parent[far] = empty
+        total = torch.zeros(size).index_add_(0, parent, weights)
+        sums = torch.zeros(size, points.shape[1]).index_add_(0, parent, points * weights[:, None])
+        centres = sums / total[:, None]
+    return centres, parent
+
+
+def integer_frequencies(usage: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """Usage counts float32[K] -> uint32[K], each >= 1, sum 2^16, by largest remainders.
+
+    Raises:
+        ValueError: K exceeds 2^15.
+    """
+    if len(usage) > 2 ** (FREQUENCY_BITS - 1):
+        raise ValueError(f"{len(usage)} codewords do not fit a table of 2^{FREQUENCY_BITS}")
+    share = (usage.astype(np.float64) + 0.5) / (usage.astype(np.float64) + 0.5).sum()
+    wanted = share * (2**FREQUENCY_BITS - len(usage))
+    table = np.floor(wanted).astype(np.int64) + 1
+    missing = 2**FREQUENCY_BITS - int(table.sum())
+    table[np.argsort(-(wanted % 1), kind="stable")[:missing]] += 1
+    frequencies: NDArray[np.uint32] = table.astype(np.uint32)
+    return frequencies

@@ -1,0 +1,149 @@
+"""The masked transformer that predicts lost tokens from received ones (Chang et al., MaskGIT,
+CVPR 2022), for every codebook level and any grid size.
+
+Tokens enter as their codeword vectors and leave as scores against projected codewords, so no weight
+depends on the codebook size. Attention runs in 8x8 windows, shifted by half a window in every other
+layer (Liu et al., Swin, ICCV 2021), with 2-D rotary positions (Su et al. 2021; Heo et al., ECCV
+2024); cost and memory grow linearly with the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WINDOW = 8
+MAX_LOG2_K = 16
+
+
+@dataclass(frozen=True)
+class InpainterConfig:
+    """Shape of the transformer."""
+
+    latent_dim: int = 16
+    width: int = 192
+    depth: int = 8
+    heads: int = 6
+    expansion: int = 4
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def rotary_table(head_dim: int) -> tuple[Tensor, Tensor]:
+    """cos and sin, float[64, head_dim/2]: the first half of the angles turn with the row in the
+    window, the second with the column, wavelengths from 2 pi to about 4 windows."""
+    pairs = head_dim // 4
+    speed = torch.logspace(0, math.log10(2 * math.pi / (4 * WINDOW)), pairs)
+    place = torch.arange(WINDOW, dtype=torch.float32)
+    angles = place[:, None] * speed
+    rows = angles[:, None].expand(WINDOW, WINDOW, pairs)
+    columns = angles[None].expand(WINDOW, WINDOW, pairs)
+    table = torch.cat([rows, columns], dim=-1).reshape(WINDOW * WINDOW, 2 * pairs)
+    return table.cos(), table.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions: float[...,64,head_dim] turned pairwise by the table's angles."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class WindowAttention(nn.Module):
+    """Self-attention inside 8x8 windows of a [B,h,w,C] grid, h and w multiples of 8."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        cos, sin = rotary_table(width // heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        batch, height, width, channels = x.shape
+        tiles = (height // WINDOW, width // WINDOW)
+        grid = (batch, tiles[0], WINDOW, tiles[1], WINDOW)
+        count, size = batch * tiles[0] * tiles[1], WINDOW * WINDOW
+        qkv = self.qkv(x).view(*grid, 3, self.heads, channels // self.heads)
+        qkv = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, count, self.heads, size, -1)
+        cos, sin = self.get_buffer("cos"), self.get_buffer("sin")
+        q, k, v = rotate(qkv[0], cos, sin), rotate(qkv[1], cos, sin), qkv[2]
+        mask = valid.view(valid.shape[0], *grid[1:]).permute(0, 1, 3, 2, 4)
+        mask = mask.expand(batch, *mask.shape[1:]).reshape(count, 1, 1, size)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y = y.view(batch, *tiles, self.heads, WINDOW, WINDOW, -1).permute(0, 1, 4, 2, 5, 3, 6)
+        out: Tensor = self.out(y.reshape(x.shape))
+        return out
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and MLP; a 3x3 depthwise convolution before the MLP lets
+    neighbouring tokens meet across window borders."""
+
+    def __init__(self, config: InpainterConfig, shift: int) -> None:
+        super().__init__()
+        width, hidden = config.width, config.expansion * config.width
+        self.shift = shift
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = WindowAttention(width, config.heads)
+        self.local = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        for last in (self.attention.out, self.down, self.local):
+            nn.init.zeros_(last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[1:3]
+        bottom = -(height + self.shift) % WINDOW
+        right = -(width + self.shift) % WINDOW
+        pads = (0, 0, self.shift, right, self.shift, bottom)
+        valid = F.pad(x.new_ones(1, height, width, 1), pads)[..., 0] > 0
+        padded = F.pad(self.norm1(x), pads)
+        y = self.attention(padded, valid)  # every window holds at least one real position
+        x = x + y[:, self.shift : self.shift + height, self.shift : self.shift + width]
+        y = self.norm2(x)
+        y = y + self.local(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        out: Tensor = x + self.down(F.relu(self.up(y)))
+        return out
+
+
+class Inpainter(nn.Module):
+    """Hidden states for every position, and scores of codewords at chosen positions."""
+
+    def __init__(self, config: InpainterConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.config = config
+        self.embed = nn.Linear(config.latent_dim, width)
+        self.lost = nn.Parameter(torch.randn(width) * 0.02)
+        self.level = nn.Embedding(MAX_LOG2_K + 1, width)
+        nn.init.normal_(self.level.weight, std=0.02)
+        shifts = [0 if i % 2 == 0 else WINDOW // 2 for i in range(config.depth)]
+        self.layers = nn.ModuleList(Layer(config, shift) for shift in shifts)
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Sequential(
+            nn.Linear(config.latent_dim, width), nn.ReLU(), nn.Linear(width, width)
+        )
+        self.prior = nn.Parameter(torch.ones(()))
+
+    def hidden(self, words: Tensor, known: Tensor, log2_size: Tensor) -> Tensor:
+        """Codewords float[B,h,w,D], known bool[B,h,w], log2 K int64[B] -> float[B,h,w,C]."""
+        x = torch.where(known[..., None], self.embed(words), self.lost)
+        x = x + self.level(log2_size)[:, None, None]
+        for layer in self.layers:
+            x = layer(x)
+        out: Tensor = self.norm(x)
+        return out
+
+    def logits(self, hidden: Tensor, codewords: Tensor, log_share: Tensor) -> Tensor:
+        """Scores float[N,K] of hidden states float[N,C] against codewords float[K,D], whose usage
+        shares' logarithms float[K] enter as a learnt multiple."""
+        scores = self.query(hidden) @ self.key(codewords).t()
+        scaled: Tensor = scores / math.sqrt(hidden.shape[-1]) + self.prior * log_share
+        return scaled

@@ -1,0 +1,152 @@
+"""The trained codec as its users see it: images to index maps and back, and lost tokens filled."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from codec.checkpoint import ModelError, load_weights
+from codec.codebook import Ladder, nearest
+from codec.decoding import fill
+from codec.inpainting import Inpainter, InpainterConfig
+from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+class Model:
+    """Tokenizer, codebook ladder and inpainter, ready for inference.
+
+    Attributes:
+        fingerprint: 16 hexadecimal digits that identify the weights and the integer tables; sender
+            and receiver must have the same.
+        levels: codebook sizes in ascending order.
+    """
+
+    def __init__(
+        self, encoder: Encoder, decoder: Decoder, ladder: Ladder, inpainter: Inpainter, mark: str
+    ) -> None:
+        self.encoder, self.decoder = encoder.eval(), decoder.eval()
+        for network in (self.encoder, self.decoder):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ladder = ladder
+        self.inpainter = inpainter.eval()
+        self.fingerprint = mark
+        self.levels = ladder.levels
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Model:
+        """Load `tokenizer.safetensors` and `inpainter.safetensors` from a folder; by default the
+        weights that ship.
+
+        Raises:
+            ModelError: a file is missing, unreadable, altered, or the two do not belong together.
+        """
+        folder = PRETRAINED if path is None else path
+        config, tensors, mark = load_weights(folder / "tokenizer.safetensors")
+        tokenizer_config = TokenizerConfig(**_tuples(config["network"]))
+        encoder, decoder = Encoder(tokenizer_config), Decoder(tokenizer_config)
+        encoder.load_state_dict(_part(tensors, "encoder."))
+        decoder.load_state_dict(_part(tensors, "decoder."))
+        ladder = Ladder.from_tensors(_part(tensors, "ladder."))
+        config, weights, second = load_weights(folder / "inpainter.safetensors")
+        if config["codebook"] != ladder.fingerprint():
+            raise ModelError(
+                f"{folder / 'inpainter.safetensors'}: fingerprint mismatch: trained for codebook "
+                f"{config['codebook']}, the tokenizer beside it has {ladder.fingerprint()}; "
+                "use files of the same model"
+            )
+        inpainter = Inpainter(InpainterConfig(**config["network"]))
+        inpainter.load_state_dict({k: v.float() for k, v in weights.items()})
+        both = hashlib.sha256((mark + second).encode()).hexdigest()[:16]
+        return cls(encoder, decoder, ladder, inpainter, both)
+
+    @classmethod
+    def random(cls, seed: int = 0) -> Model:
+        """A tiny randomly initialised model with every level: for tests, not for images."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            sizes: dict[str, Any] = {"encoder_widths": (8, 8, 16), "decoder_widths": (8, 8, 16)}
+            depths: dict[str, Any] = {"encoder_depths": (0, 0, 1), "decoder_depths": (0, 0, 1)}
+            config = TokenizerConfig(**sizes, **depths)
+            encoder, decoder = Encoder(config), Decoder(config)
+            words = F.normalize(torch.randn(2048, config.latent_dim), dim=1)
+            ladder = Ladder.build(words, torch.ones(2048), iterations=1)
+            inpainter = Inpainter(InpainterConfig(width=32, depth=2, heads=2))
+        return cls(encoder, decoder, ladder, inpainter, f"{seed:016x}")
+
+    @torch.inference_mode()
+    def encode(self, image: NDArray[np.uint8], codebook_size: int) -> NDArray[np.int64]:
+        """Image uint8[H,W,3] -> indices int64[ceil(H/16), ceil(W/16)] in [0, codebook_size)."""
+        height, width = image.shape[:2]
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        pixels = pixels.float().div(127.5).sub(1)
+        pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+        latents = self.encoder(pixels.contiguous(memory_format=torch.channels_last))[0]
+        flat = latents.permute(1, 2, 0).reshape(-1, latents.shape[0])
+        base = nearest(flat, self.ladder.codewords(self.levels[-1]))
+        indices = self.ladder.shrink(base, codebook_size).view(latents.shape[1:])
+        return indices.numpy()
+
+    @torch.inference_mode()
+    def decode_words(self, words: Tensor, height: int, width: int) -> NDArray[np.uint8]:
+        """Codeword vectors float[h,w,D] -> image uint8[height,width,3]."""
+        pixels = self.decoder(words.permute(2, 0, 1)[None])[0, :, :height, :width]
+        image = pixels.clamp(-1, 1).add(1).mul(127.5).round().byte()
+        array: NDArray[np.uint8] = image.permute(1, 2, 0).contiguous().numpy()
+        return array
+
+    def decode(
+        self, indices: NDArray[np.int64], codebook_size: int, height: int, width: int
+    ) -> NDArray[np.uint8]:
+        """Indices int64[ceil(height/16), ceil(width/16)] -> image uint8[height,width,3]."""
+        words = self.ladder.codewords(codebook_size)[torch.from_numpy(indices)]
+        return self.decode_words(words, height, width)
+
+    def codewords(self, codebook_size: int) -> NDArray[np.float32]:
+        """The codewords of a level, float32[K,D]."""
+        return self.ladder.codewords(codebook_size).numpy()
+
+    def frequencies(self, codebook_size: int) -> NDArray[np.uint32]:
+        """Integer frequencies of a level for the static coder: uint32[K], each >= 1, sum 2^16."""
+        return self.ladder.frequencies(codebook_size)
+
+    @torch.inference_mode()
+    def logits(
+        self, indices: NDArray[np.int64], known: NDArray[np.bool_], codebook_size: int
+    ) -> NDArray[np.float32]:
+        """Scores float32[n,K] of every codeword at the n unknown positions, in raster order."""
+        codewords = self.ladder.codewords(codebook_size)
+        mask = torch.from_numpy(known)
+        words = codewords[torch.from_numpy(np.where(known, indices, 0))]
+        level = torch.tensor([codebook_size.bit_length() - 1])
+        hidden = self.inpainter.hidden(words[None], mask[None], level)[0][~mask]
+        share = self.ladder.log_share(codebook_size)
+        return self.inpainter.logits(hidden, codewords, share).numpy()
+
+    def inpaint(
+        self,
+        indices: NDArray[np.int64],
+        known: NDArray[np.bool_],
+        codebook_size: int,
+        steps: int = 1,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Fill the unknown positions: indices int64[h,w] and the probability float32[h,w] of each
+        filled token (1 where known). Known tokens pass unchanged."""
+        return fill(lambda i, k: self.logits(i, k, codebook_size), indices, known, steps)
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    chosen = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    return {k: v.float() if v.is_floating_point() else v for k, v in chosen.items()}
+
+
+def _tuples(network: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in network.items()}

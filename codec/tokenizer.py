@@ -1,0 +1,124 @@
+"""The tokenizer: a VQGAN encoder and decoder at stride 16 (Esser et al., CVPR 2021).
+
+An image of any size is edge-padded to a multiple of 16 and encoded into one unit-length latent
+vector per 16x16 pixels; the codebook (`codec.codebook`) turns latents into indices; the decoder
+turns codewords back into pixels and the padding is cropped. Images are never resized.
+
+All normalisation is per position (LayerNorm over channels), so a network trained on small crops
+sees the same statistics on whole images. Everything is convolutional, so cost grows linearly with
+the number of pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDE = 16
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Shape of the networks. Widths and depths are given at strides 4, 8 and 16."""
+
+    latent_dim: int = 16
+    encoder_widths: tuple[int, int, int] = (64, 128, 256)
+    encoder_depths: tuple[int, int, int] = (1, 2, 2)
+    decoder_widths: tuple[int, int, int] = (64, 160, 320)
+    decoder_depths: tuple[int, int, int] = (2, 3, 4)
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of each position: independent of the image size."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.weight, self.bias)
+        return y.permute(0, 3, 1, 2)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(norm(x)))), the second convolution starting at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv2(F.relu(self.conv1(self.norm(x))))
+        return x + y
+
+
+def _blocks(channels: int, depth: int) -> list[nn.Module]:
+    return [ResidualBlock(channels) for _ in range(depth)]
+
+
+class Encoder(nn.Module):
+    """RGB float[B,3,H,W] in [-1, 1], H and W multiples of 16 -> unit float[B,D,H/16,W/16]."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        w4, w8, w16 = config.encoder_widths
+        d4, d8, d16 = config.encoder_depths
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(4),
+            nn.Conv2d(48, w4, 3, padding=1),
+            *_blocks(w4, d4),
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(4 * w4, w8, 1),
+            *_blocks(w8, d8),
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(4 * w8, w16, 1),
+            *_blocks(w16, d16),
+            ChannelNorm(w16),
+            nn.Conv2d(w16, config.latent_dim, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.layers(images), dim=1)
+
+
+class Decoder(nn.Module):
+    """Codewords float[B,D,h,w] -> RGB float[B,3,16h,16w], nominally in [-1, 1], not clamped."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        w4, w8, w16 = config.decoder_widths
+        d4, d8, d16 = config.decoder_depths
+        self.layers = nn.Sequential(
+            nn.Conv2d(config.latent_dim, w16, 3, padding=1),
+            *_blocks(w16, d16),
+            nn.Conv2d(w16, 4 * w8, 1),
+            nn.PixelShuffle(2),
+            *_blocks(w8, d8),
+            nn.Conv2d(w8, 4 * w4, 1),
+            nn.PixelShuffle(2),
+            *_blocks(w4, d4),
+            ChannelNorm(w4),
+            nn.Conv2d(w4, 48, 3, padding=1),
+            nn.PixelShuffle(4),
+        )
+
+    @property
+    def last_layer(self) -> nn.Conv2d:
+        layer = self.layers[-2]
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
+    def forward(self, codewords: Tensor) -> Tensor:
+        images: Tensor = self.layers(codewords)
+        return images

@@ -1,0 +1,1 @@
+"""The two training loops and what they alone need: data, losses, schedules, checkpoints."""

@@ -1,0 +1,153 @@
+"""Training the tokenizer: encoder, codebook and decoder from photographs.
+
+Loss: L1 (pixels and block means) + deep features + commitment. For the first `continuous_steps`
+nothing is quantised; then the codebook starts at latents of the current batches and is learnt by
+EMA, with gradients passed straight through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from codec.codebook import EmaCodebook, nearest
+from codec.tokenizer import Decoder, Encoder, TokenizerConfig
+from codec.training.data import PhotoFolder, random_crops
+from codec.training.loop import Ema, fast_dtype, image_sheet
+from codec.training.losses import PerceptualDistance, reconstruction_loss
+
+
+@dataclass(frozen=True)
+class TokenizerTraining:
+    """Hyper-parameters of the run."""
+
+    network: TokenizerConfig
+    codebook_size: int = 2048
+    batch: int = 16
+    crop: int = 128
+    rate: float = 6e-4
+    weight_decay: float = 0.01
+    perceptual_weight: float = 0.5
+    commitment_weight: float = 0.25
+    continuous_steps: int = 200
+    ema_decay: float = 0.998
+    seed: int = 0
+
+
+class TokenizerTask:
+    """See the module docstring; implements `codec.training.loop.Task`."""
+
+    def __init__(self, images: Path, config: TokenizerTraining) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.photos = PhotoFolder(images, min_side=config.crop)
+        unseen = PhotoFolder(images, held_out=True, min_side=2 * config.crop)
+        self.held_out = random_crops(unseen, 32, 2 * config.crop, config.seed, 0)
+        layout = torch.channels_last
+        self.encoder = Encoder(config.network).to(memory_format=layout)  # type: ignore[call-overload]
+        self.decoder = Decoder(config.network).to(memory_format=layout)  # type: ignore[call-overload]
+        self.codebook = EmaCodebook(config.codebook_size, config.network.latent_dim)
+        self.networks = torch.nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
+        self.ema = Ema(self.networks, config.ema_decay)
+        self.perceptual = PerceptualDistance()
+        self.optimizer = torch.optim.AdamW(
+            self.networks.parameters(),
+            lr=config.rate,
+            betas=(0.9, 0.95),
+            weight_decay=config.weight_decay,
+        )
+        self.dtype = fast_dtype()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    def train_step(self, step: int, rate: float) -> dict[str, float]:
+        config = self.config
+        images = random_crops(self.photos, config.batch, config.crop, config.seed, step)
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        with self._autocast():
+            latents = self.encoder(images).float()
+            flat = latents.permute(0, 2, 3, 1).flatten(0, 2)
+            values: dict[str, float] = {}
+            words, commitment = flat, flat.new_zeros(())
+            if step == config.continuous_steps:
+                everyone = torch.arange(config.codebook_size)
+                self.codebook.restart(flat.detach(), everyone, generator)
+            if step >= config.continuous_steps:
+                indices = nearest(flat.detach(), self.codebook.codewords)
+                words = self.codebook.codewords[indices]
+                commitment = (flat - words).square().sum(1).mean()
+                values["codes_per_batch"] = float((torch.bincount(indices) > 0).sum())
+                self.codebook.update(flat.detach(), indices, generator)
+                words = flat + (words - flat).detach()
+            grid = words.view(latents.shape[0], *latents.shape[2:], -1).permute(0, 3, 1, 2)
+            decoded = self.decoder(grid)
+            perceptual = self.perceptual(decoded, images).float()
+        pixels = reconstruction_loss(decoded.float(), images)
+        loss = (
+            pixels + config.perceptual_weight * perceptual + config.commitment_weight * commitment
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.rate * rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
+        self.optimizer.step()
+        self.ema.update(self.networks, step)
+        values |= {"loss": loss.item(), "pixels": pixels.item(), "perceptual": perceptual.item()}
+        return values | {"commitment": commitment.item(), "gradient": float(norm)}
+
+    @torch.no_grad()
+    def _reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Decoded images and indices int64[N] with the averaged weights."""
+        current = {k: v.clone() for k, v in self.networks.state_dict().items()}
+        self.networks.load_state_dict(self.ema.values)
+        with self._autocast():
+            latents = self.encoder(images).float()
+            indices = nearest(latents.permute(0, 2, 3, 1).flatten(0, 2), self.codebook.codewords)
+            words = self.codebook.codewords[indices]
+            grid = words.view(latents.shape[0], *latents.shape[2:], -1).permute(0, 3, 1, 2)
+            decoded = self.decoder(grid).float().clamp(-1, 1)
+        self.networks.load_state_dict(current)
+        return decoded, indices
+
+    def evaluate(self) -> dict[str, float]:
+        decoded, indices = self._reconstruct(self.held_out)
+        error = (decoded - self.held_out).square().mean((1, 2, 3))
+        share = torch.bincount(indices, minlength=self.config.codebook_size).float()
+        share = share[share > 0] / share.sum()
+        return {
+            "psnr_db": float((10 * torch.log10(4 / error)).mean()),
+            "perceptual": float(self.perceptual(decoded, self.held_out)),
+            "codes_used": float(len(share)),
+            "entropy_bits": float(-(share * share.log2()).sum()),
+        }
+
+    def sample_sheet(self) -> Image.Image:
+        originals = self.held_out[:8]
+        decoded, _ = self._reconstruct(originals)
+        return image_sheet([originals, decoded])
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "networks": self.networks.state_dict(),
+            "ema": self.ema.values,
+            "codebook": self.codebook.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.networks.load_state_dict(state["networks"])
+        self.ema.values = state["ema"]
+        self.codebook.load_state_dict(state["codebook"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def describe(self) -> dict[str, Any]:
+        parameters = {k: sum(p.numel() for p in m.parameters()) for k, m in self.networks.items()}
+        about: dict[str, Any] = {"task": "tokenizer", "training": asdict(self.config)}
+        return about | {"parameters": parameters, "photos": len(self.photos)}
