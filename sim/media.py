@@ -1,0 +1,73 @@
+"""The one place where the codec meets the protocol: images become frames, frames become images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.concealment import Concealed, conceal
+from codec.model import Model
+from sim.drivers.record import MediaFrame
+from sim.images import LoadedImage
+from sim.protocol.events import FrameReady
+
+
+@dataclass(frozen=True)
+class Restored:
+    """One concealer's repair of one frame: what it filled in, and the image uint8[H,W,3]."""
+
+    concealed: Concealed
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FrameOutput:
+    """Everything the receiver makes of one frame.
+
+    Attributes:
+        frame: its number in the stream.
+        received: bool[h,w], which tokens arrived.
+        restored: by concealer name.
+    """
+
+    frame: int
+    received: NDArray[np.bool_]
+    restored: Mapping[str, Restored]
+
+
+def encode_images(
+    model: Model, images: Iterable[LoadedImage], codebook_size: int
+) -> Iterator[MediaFrame]:
+    """Tokenize images one by one, in order."""
+    for image in images:
+        height, width = image.pixels.shape[:2]
+        yield MediaFrame(image.name, model.encode(image.pixels, codebook_size), width, height)
+
+
+def load_model(name: str | None) -> Model:
+    """The shipped model (None), a tiny random one for tests ("random"), or a folder of weights."""
+    if name == "random":
+        return Model.random()
+    return Model.load(None if name is None else Path(name))
+
+
+class Restorer:
+    """Conceals and decodes each frame that the receiver releases, once per concealer."""
+
+    def __init__(self, model: Model, concealers: Iterable[str]) -> None:
+        self.model = model
+        self.concealers = tuple(concealers)
+
+    def restore(self, ready: FrameReady) -> FrameOutput:
+        """Repair one frame; deterministic, so equal frames give equal images."""
+        grid, size = ready.grid, ready.codebook_size
+        restored = {}
+        for name in self.concealers:
+            concealed = conceal(name, self.model, grid.indices, grid.received, size)
+            image = self.model.decode(concealed.indices, size, ready.height, ready.width)
+            restored[name] = Restored(concealed, image)
+        return FrameOutput(ready.frame, grid.received, restored)
