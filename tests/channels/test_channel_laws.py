@@ -1,0 +1,93 @@
+"""Simulated losses obey the closed forms, within intervals that know of their correlation."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, norm
+
+from channels import GilbertElliott, UniformErasure, theory
+
+MODELS = {
+    "uniform": UniformErasure(0.2),
+    "gilbert": GilbertElliott.from_loss(0.2, 5),
+    "rare": GilbertElliott.from_loss(0.01, 3),
+    "heavy": GilbertElliott.from_loss(0.5, 8),
+    "anti-bursty": GilbertElliott(0.6, 0.9),
+    "gilbert60": GilbertElliott(0.05, 0.2, 0.0, 0.5),
+    "elliott": GilbertElliott(0.05, 0.2, 0.02, 0.7),
+    "inverted": GilbertElliott(0.1, 0.3, 1.0, 0.1),
+}
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_loss_rate(name, z_of_loss):
+    model = MODELS[name]
+    mask = model.sampler(rng(11)).mask(1_000_000)
+    assert abs(z_of_loss(mask, model.chain())) < 3.3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_run_lengths(name, p_of_runs):
+    model = MODELS[name]
+    runs = model.sampler(rng(12)).runs(500_000)
+    losses = (runs[:, 1] - runs[:, 0])[:-1]
+    gaps = runs[1:, 0] - runs[:-1, 1]
+    assert p_of_runs(losses, theory.loss_run_survival(model.chain(), 400)) > 1e-3
+    assert p_of_runs(gaps, theory.gap_run_survival(model.chain(), 4000)) > 1e-3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_autocorrelation(name):
+    model = MODELS[name]
+    seeds, n, lags = 40, 20_000, 12
+    rate = model.chain().loss @ theory.stationary(model.chain())
+    estimates = np.empty((seeds, lags))
+    for seed in range(seeds):
+        x = model.sampler(rng(100 + seed)).mask(n) - rate
+        estimates[seed] = [
+            (x[k:] * x[:-k]).mean() / (rate * (1 - rate)) for k in range(1, 1 + lags)
+        ]
+    error = estimates.std(axis=0, ddof=1) / math.sqrt(seeds)
+    z = (estimates.mean(axis=0) - theory.autocorrelation(model.chain(), lags)) / error
+    assert np.abs(z).max() < 4.0  # t with 39 degrees of freedom, 12 lags
+
+
+@pytest.mark.parametrize("name", ["gilbert", "heavy", "elliott", "inverted"])
+def test_the_start_is_stationary(name):
+    """The losses of packets 0 ... 9 over many seeds: each at the stationary rate."""
+    model = MODELS[name]
+    seeds = 4000
+    masks = np.array([model.sampler(rng(seed)).mask(10) for seed in range(seeds)])
+    rate = model.loss
+    z = (masks.mean(axis=0) - rate) / math.sqrt(rate * (1 - rate) / seeds)  # seeds: independent
+    assert np.abs(z).max() < 3.7
+    counts = np.bincount(masks.sum(axis=1), minlength=11)
+    expected = theory.losses_in_block(model.chain(), 10) * seeds
+    assert ((counts - expected) ** 2 / expected).sum() < 35  # chi-square, 10 degrees: p > 1e-4
+
+
+def test_a_start_in_the_good_state_would_show():
+    """The analytic value of the common mistake: 12.5% instead of 20% over 10 packets."""
+    chain = GilbertElliott.from_loss(0.2, 5).chain()
+    state, mean = np.array([1.0, 0.0]), 0.0
+    for _ in range(10):
+        mean += float(state @ chain.loss) / 10
+        state = state @ chain.transition
+    assert mean == pytest.approx(0.1245, abs=1e-3)
+    assert theory.losses_in_block(chain, 10) @ np.arange(11) / 10 == pytest.approx(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_p_values_of_many_seeds_are_uniform(name, z_of_loss):
+    model = MODELS[name]
+    p = [
+        2 * norm.sf(abs(z_of_loss(model.sampler(rng(s)).mask(100_000), model.chain())))
+        for s in range(300)
+    ]
+    assert kstest(p, "uniform").pvalue > 1e-3
