@@ -1,4 +1,4 @@
-"""One training loop for every network: schedule, EMA, log, samples, checkpoints, exact resume.
+"""One training loop for every network: schedule, log, samples, checkpoints, exact resume.
 
 A run is a folder: `config.json`, `log.jsonl` (one line per report), `samples/`, and
 `checkpoint.pt`, which holds everything a resumed run needs to continue as if it had never stopped.
@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -67,20 +68,7 @@ def learning_rate_factor(step: int, config: LoopConfig) -> float:
     return max(0.0, min(up, down))
 
 
-class Ema:
-    """Exponential moving average of a module's parameters, with a short memory at the start."""
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.values = {k: v.detach().clone() for k, v in module.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for name, value in module.state_dict().items():
-            self.values[name].lerp_(value, 1 - decay)
-
-
+@cache
 def fast_dtype() -> torch.dtype:
     """bfloat16 where this CPU multiplies it faster than float32, else float32 (measured, ~0.1 s).
 
@@ -94,6 +82,11 @@ def fast_dtype() -> torch.dtype:
         a @ a
         seconds[dtype] = time.perf_counter() - start
     return min(seconds, key=lambda dtype: seconds[dtype])
+
+
+def fast_autocast() -> torch.autocast:
+    """Autocast to bfloat16 where `fast_dtype` finds it faster, else a context that does nothing."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16)
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from codec.codebook import EmaCodebook, nearest
 from codec.tokenizer import Decoder, Encoder, TokenizerConfig
 from codec.training.data import PhotoFolder, random_crops
-from codec.training.loop import Ema, fast_dtype, image_sheet
+from codec.training.loop import fast_autocast, image_sheet
 from codec.training.losses import PerceptualDistance, reconstruction_loss
+from codec.training.optimise import Optimised
 
 
 @dataclass(frozen=True)
@@ -48,29 +49,27 @@ class TokenizerTask:
         self.photos = PhotoFolder(images, min_side=config.crop)
         unseen = PhotoFolder(images, held_out=True, min_side=2 * config.crop)
         self.held_out = random_crops(unseen, 32, 2 * config.crop, config.seed, 0)
-        layout = torch.channels_last
-        self.encoder = Encoder(config.network).to(memory_format=layout)  # type: ignore[call-overload]
-        self.decoder = Decoder(config.network).to(memory_format=layout)  # type: ignore[call-overload]
+        networks: dict[str, nn.Module] = {
+            "encoder": Encoder(config.network),
+            "decoder": Decoder(config.network),
+        }
+        for network in networks.values():
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.encoder, self.decoder = networks["encoder"], networks["decoder"]
         self.codebook = EmaCodebook(config.codebook_size, config.network.latent_dim)
-        self.networks = torch.nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
-        self.ema = Ema(self.networks, config.ema_decay)
-        self.perceptual = PerceptualDistance()
-        self.optimizer = torch.optim.AdamW(
-            self.networks.parameters(),
-            lr=config.rate,
-            betas=(0.9, 0.95),
+        self.optimised = Optimised(
+            networks,
+            rate=config.rate,
             weight_decay=config.weight_decay,
+            ema_decay=config.ema_decay,
         )
-        self.dtype = fast_dtype()
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+        self.perceptual = PerceptualDistance()
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         config = self.config
         images = random_crops(self.photos, config.batch, config.crop, config.seed, step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        with self._autocast():
+        with fast_autocast():
             latents = self.encoder(images).float()
             flat = latents.permute(0, 2, 3, 1).flatten(0, 2)
             values: dict[str, float] = {}
@@ -92,28 +91,19 @@ class TokenizerTask:
         loss = (
             pixels + config.perceptual_weight * perceptual + config.commitment_weight * commitment
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.rate * rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
-        self.optimizer.step()
-        self.ema.update(self.networks, step)
+        norm = self.optimised.step(loss, step, rate)
         values |= {"loss": loss.item(), "pixels": pixels.item(), "perceptual": perceptual.item()}
-        return values | {"commitment": commitment.item(), "gradient": float(norm)}
+        return values | {"commitment": commitment.item(), "gradient": norm}
 
     @torch.no_grad()
     def _reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Decoded images and indices int64[N] with the averaged weights."""
-        current = {k: v.clone() for k, v in self.networks.state_dict().items()}
-        self.networks.load_state_dict(self.ema.values)
-        with self._autocast():
+        with self.optimised.averaged(), fast_autocast():
             latents = self.encoder(images).float()
             indices = nearest(latents.permute(0, 2, 3, 1).flatten(0, 2), self.codebook.codewords)
             words = self.codebook.codewords[indices]
             grid = words.view(latents.shape[0], *latents.shape[2:], -1).permute(0, 3, 1, 2)
             decoded = self.decoder(grid).float().clamp(-1, 1)
-        self.networks.load_state_dict(current)
         return decoded, indices
 
     def evaluate(self) -> dict[str, float]:
@@ -134,20 +124,12 @@ class TokenizerTask:
         return image_sheet([originals, decoded])
 
     def state(self) -> dict[str, Any]:
-        return {
-            "networks": self.networks.state_dict(),
-            "ema": self.ema.values,
-            "codebook": self.codebook.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+        return {**self.optimised.state(), "codebook": self.codebook.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.networks.load_state_dict(state["networks"])
-        self.ema.values = state["ema"]
+        self.optimised.load_state(state)
         self.codebook.load_state_dict(state["codebook"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
     def describe(self) -> dict[str, Any]:
-        parameters = {k: sum(p.numel() for p in m.parameters()) for k, m in self.networks.items()}
         about: dict[str, Any] = {"task": "tokenizer", "training": asdict(self.config)}
-        return about | {"parameters": parameters, "photos": len(self.photos)}
+        return about | {"parameters": self.optimised.parameters(), "photos": len(self.photos)}

@@ -1,0 +1,150 @@
+"""Fine-tuning the decoder, one set of weights for every codebook level, with an adversarial loss.
+
+Encoder and codebook stay as they are, so index maps, the ladder and the inpainter stay valid. Each
+image of a batch is decoded from a random level of the ladder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from codec.codebook import Ladder
+from codec.tokenizer import STRIDE, Decoder
+from codec.training.loop import fast_autocast, image_sheet
+from codec.training.losses import (
+    PatchDiscriminator,
+    PerceptualDistance,
+    discriminator_loss,
+    generator_loss,
+    reconstruction_loss,
+)
+from codec.training.optimise import Optimised
+from codec.training.tokens import TokenCache
+
+
+@dataclass(frozen=True)
+class DecoderTraining:
+    """Hyper-parameters of the run. The adversarial loss starts after `adversarial_from` steps."""
+
+    batch: int = 16
+    crop: int = 128
+    rate: float = 2e-4
+    discriminator_rate: float = 2e-4
+    discriminator_width: int = 48
+    perceptual_weight: float = 0.5
+    adversarial_weight: float = 0.1
+    adversarial_from: int = 150
+    ema_decay: float = 0.995
+    seed: int = 2
+
+
+class DecoderTask:
+    """See the module docstring; implements `codec.training.loop.Task`."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        ladder: Ladder,
+        tokens: TokenCache,
+        held_out: TokenCache,
+        config: DecoderTraining,
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.ladder, self.tokens, self.held_out = config, ladder, tokens, held_out
+        self.decoder = decoder
+        self.discriminator = PatchDiscriminator(config.discriminator_width)
+        for network in (self.decoder, self.discriminator):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        options: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
+        self.optimised = Optimised({"decoder": self.decoder}, rate=config.rate, **options)
+        self.critic = Optimised(
+            {"discriminator": self.discriminator}, rate=config.discriminator_rate, **options
+        )
+        self.perceptual = PerceptualDistance()
+
+    def _words(self, base: np.ndarray[Any, Any], level: int) -> Tensor:
+        indices = self.ladder.shrink(torch.from_numpy(base.astype(np.int64)), level)
+        return self.ladder.codewords(level)[indices].permute(2, 0, 1)
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Codewords float[B,D,s,s] and their pixels float[B,3,16s,16s]."""
+        rng = np.random.default_rng([self.config.seed, step])
+        side = self.config.crop // STRIDE
+        words, pixels = [], []
+        for number in rng.integers(len(self.tokens.indices), size=self.config.batch):
+            top, left = rng.integers(self.tokens.indices.shape[1] - side + 1, size=2)
+            level = int(rng.choice(self.ladder.levels))
+            base = self.tokens.indices[number, top : top + side, left : left + side]
+            words.append(self._words(base, level))
+            rows = slice(top * STRIDE, (top + side) * STRIDE)
+            columns = slice(left * STRIDE, (left + side) * STRIDE)
+            pixels.append(self.tokens.pixels(int(number))[0, :, rows, columns])
+        images = torch.stack(pixels).contiguous(memory_format=torch.channels_last)
+        return torch.stack(words), images
+
+    def train_step(self, step: int, rate: float) -> dict[str, float]:
+        config = self.config
+        words, images = self._batch(step)
+        with fast_autocast():
+            decoded = self.decoder(words)
+            perceptual = self.perceptual(decoded, images).float()
+            pixels = reconstruction_loss(decoded.float(), images)
+            loss = pixels + config.perceptual_weight * perceptual
+            values = {"pixels": pixels.item(), "perceptual": perceptual.item()}
+            adversarial = step >= config.adversarial_from
+            if adversarial:
+                self.discriminator.requires_grad_(False)
+                fooled = generator_loss(self.discriminator(decoded)).float()
+                self.discriminator.requires_grad_(True)
+                loss = loss + config.adversarial_weight * fooled
+                values["generator"] = fooled.item()
+        values["gradient"] = self.optimised.step(loss, step, rate)
+        values["loss"] = loss.item()
+        # The discriminator sees a few images before it is listened to.
+        if step >= config.adversarial_from - 50:
+            with fast_autocast():
+                real, fake = self.discriminator(images), self.discriminator(decoded.detach())
+                judged = discriminator_loss(real.float(), fake.float())
+            self.critic.step(judged, step, rate)
+            values["discriminator"] = judged.item()
+        return values
+
+    @torch.no_grad()
+    def _decode(self, count: int, level: int) -> tuple[Tensor, Tensor]:
+        words = torch.stack([self._words(base, level) for base in self.held_out.indices[:count]])
+        images = torch.cat([self.held_out.pixels(number) for number in range(count)])
+        with self.optimised.averaged(), fast_autocast():
+            return self.decoder(words).float().clamp(-1, 1), images
+
+    def evaluate(self) -> dict[str, float]:
+        values = {}
+        for level in self.ladder.levels[::2]:
+            decoded, images = self._decode(16, level)
+            error = (decoded - images).square().mean((1, 2, 3))
+            values[f"psnr_db_{level}"] = float((10 * torch.log10(4 / error)).mean())
+            values[f"perceptual_{level}"] = float(self.perceptual(decoded, images))
+        return values
+
+    def sample_sheet(self) -> Image.Image:
+        rows = [self._decode(6, level)[0] for level in reversed(self.ladder.levels[::2])]
+        return image_sheet([self._decode(6, self.ladder.levels[-1])[1], *rows])
+
+    def state(self) -> dict[str, Any]:
+        return {"decoder": self.optimised.state(), "critic": self.critic.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.optimised.load_state(state["decoder"])
+        self.critic.load_state(state["critic"])
+
+    def describe(self) -> dict[str, Any]:
+        about: dict[str, Any] = {"task": "decoder", "training": asdict(self.config)}
+        return about | {
+            "parameters": self.optimised.parameters() | self.critic.parameters(),
+            "crops": len(self.tokens.indices),
+        }

@@ -1,0 +1,140 @@
+"""Training the inpainter: predict hidden tokens of cached index maps, at every codebook level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from codec.codebook import Ladder
+from codec.inpainting import Inpainter, InpainterConfig
+from codec.tokenizer import Decoder
+from codec.training.loop import fast_autocast, image_sheet
+from codec.training.optimise import Optimised
+from codec.training.tokens import TokenCache
+
+# (rng, grid shape) -> received bool[h,w]
+MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class InpainterTraining:
+    """Hyper-parameters of the run. Half of the masks come from the mask source (packets lost on a
+    channel), half hide each token alone with a rate that widens from 0.3 to 0.9 in
+    `widening_steps`."""
+
+    network: InpainterConfig
+    batch: int = 16
+    rate: float = 1e-3
+    weight_decay: float = 0.02
+    widening_steps: int = 1000
+    ema_decay: float = 0.998
+    seed: int = 3
+
+
+class InpainterTask:
+    """See the module docstring; implements `codec.training.loop.Task`."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        ladder: Ladder,
+        tokens: TokenCache,
+        held_out: TokenCache,
+        masks: MaskSource,
+        config: InpainterTraining,
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.ladder, self.tokens, self.held_out = config, ladder, tokens, held_out
+        self.decoder, self.masks = decoder, masks
+        self.inpainter = Inpainter(config.network)
+        self.optimised = Optimised(
+            {"inpainter": self.inpainter},
+            rate=config.rate,
+            weight_decay=config.weight_decay,
+            ema_decay=config.ema_decay,
+        )
+
+    def _mask(self, rng: np.random.Generator, step: int) -> NDArray[np.bool_]:
+        shape = self.tokens.indices.shape[1:]
+        if rng.random() < 0.5:
+            mask = self.masks(rng, (shape[0], shape[1]))
+        else:
+            widest = 0.3 + 0.6 * min(1.0, step / self.config.widening_steps)
+            mask = rng.random(shape) >= rng.uniform(0.02, widest)
+        if mask.all():
+            mask[rng.integers(shape[0]), rng.integers(shape[1])] = False
+        return mask
+
+    def _predict(self, base: Tensor, known: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """Logits float[N,K] and the truth int64[N] of the hidden tokens of base indices [B,h,w]."""
+        indices, codewords = self.ladder.shrink(base, level), self.ladder.codewords(level)
+        log2_size = torch.full((len(base),), level.bit_length() - 1)
+        hidden = self.inpainter.hidden(codewords[indices], known, log2_size)[~known]
+        logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level))
+        return logits, indices[~known]
+
+    def train_step(self, step: int, rate: float) -> dict[str, float]:
+        rng = np.random.default_rng([self.config.seed, step])
+        numbers = rng.integers(len(self.tokens.indices), size=self.config.batch)
+        base = torch.from_numpy(self.tokens.indices[numbers].astype(np.int64))
+        masks = np.stack([self._mask(rng, step) for _ in numbers])
+        level = int(rng.choice(self.ladder.levels))
+        with fast_autocast():
+            logits, truth = self._predict(base, torch.from_numpy(masks), level)
+        nats = F.cross_entropy(logits.float(), truth)
+        # Levels differ in entropy: a nat is worth the same share of log K at each of them.
+        loss = nats / np.log(level)
+        norm = self.optimised.step(loss, step, rate)
+        right = float((logits.argmax(1) == truth).float().mean())
+        return {"loss": loss.item(), "accuracy": right, "gradient": norm}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Bits per hidden token and accuracy at 20% dispersed loss, for some levels."""
+        base = torch.from_numpy(self.held_out.indices.astype(np.int64))
+        hidden = torch.from_numpy(np.random.default_rng(0).random(base.shape) < 0.2)
+        values = {}
+        with self.optimised.averaged(), fast_autocast():
+            for level in self.ladder.levels[1::2]:
+                logits, truth = self._predict(base, ~hidden, level)
+                bits = F.cross_entropy(logits.float(), truth) / np.log(2)
+                values[f"bits_{level}"] = float(bits)
+                values[f"accuracy_{level}"] = float((logits.argmax(1) == truth).float().mean())
+        return values
+
+    @torch.no_grad()
+    def sample_sheet(self) -> Image.Image:
+        """Clean decode, 30% lost shown as holes, and filled; at the level below the largest."""
+        level = self.ladder.levels[-2]
+        base = torch.from_numpy(self.held_out.indices[:6].astype(np.int64))
+        known = torch.from_numpy(np.random.default_rng(0).random(base.shape) >= 0.3)
+        words = self.ladder.codewords(level)
+        indices = self.ladder.shrink(base, level)
+        filled = indices.clone()
+        with self.optimised.averaged(), fast_autocast():
+            filled[~known] = self._predict(base, known, level)[0].argmax(1)
+            clean = self.decoder(words[indices].permute(0, 3, 1, 2))
+            healed = self.decoder(words[filled].permute(0, 3, 1, 2))
+        kept = F.interpolate(known[:, None].float(), clean.shape[2:])
+        return image_sheet([clean, clean * kept, healed])
+
+    def state(self) -> dict[str, Any]:
+        return self.optimised.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.optimised.load_state(state)
+
+    def describe(self) -> dict[str, Any]:
+        about: dict[str, Any] = {"task": "inpainter", "training": asdict(self.config)}
+        return about | {
+            "parameters": self.optimised.parameters(),
+            "crops": len(self.tokens.indices),
+        }

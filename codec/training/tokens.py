@@ -1,0 +1,78 @@
+"""A cache of index maps of random crops: what the inpainter and the decoder are trained on.
+
+Crops are pure functions of (seed, number), so only their indices are stored and the pixels are cut
+again when needed.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from codec.codebook import nearest
+from codec.tokenizer import STRIDE, Encoder
+from codec.training.data import PhotoFolder, random_crops
+
+
+@dataclass(frozen=True)
+class TokenCache:
+    """Index maps uint16[N,s,s] of N crops of 16 s pixels a side, of the base codebook."""
+
+    photos: PhotoFolder
+    indices: NDArray[np.uint16]
+    seed: int
+
+    @property
+    def crop(self) -> int:
+        """Side of a crop in pixels."""
+        return int(self.indices.shape[1]) * STRIDE
+
+    def pixels(self, number: int) -> Tensor:
+        """Crop `number` again as float[1,3,crop,crop] in [-1, 1]."""
+        return random_crops(self.photos, 1, self.crop, self.seed, number)
+
+
+def cache_tokens(
+    path: Path,
+    photos: PhotoFolder,
+    encoder: Encoder,
+    codewords: Tensor,
+    *,
+    crops: int,
+    crop: int = 256,
+    seed: int = 1,
+) -> TokenCache:
+    """Read the cache at `path`, or encode `crops` crops and write it there.
+
+    Crops already in the file are kept, so an interrupted call goes on and a larger count extends.
+    """
+    shape = (crops, crop // STRIDE, crop // STRIDE)
+    indices = np.zeros(shape, np.uint16)
+    done = 0
+    if path.exists():
+        saved = np.load(path)["indices"][:crops]
+        done = len(saved)
+        indices[:done] = saved
+
+    def save(count: int) -> None:
+        partial = path.with_suffix(".partial.npz")
+        np.savez_compressed(partial, indices=indices[:count])
+        os.replace(partial, path)
+
+    with torch.inference_mode():
+        for number in track(range(done, crops), "encoding crops"):
+            latents = encoder(random_crops(photos, 1, crop, seed, number))[0]
+            found = nearest(latents.flatten(1).t().contiguous(), codewords)
+            indices[number] = found.view(shape[1:]).numpy()
+            if number % 1000 == 999:
+                save(number + 1)
+    if done < crops:
+        save(crops)
+    return TokenCache(photos, indices, seed)
