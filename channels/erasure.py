@@ -134,10 +134,12 @@ class ScriptSampler:
         if self._at_end == "refuse" and self._position + n > length:
             raise IndexError(f"the script of {length} fates has ended (at_end: refuse)")
         start, self._position = self._position, self._position + n
+        if self._at_end == "repeat":
+            start %= length
         if start + n <= length:
             return self._script[start : start + n].copy()
         if self._at_end == "repeat":
-            return np.resize(np.roll(self._script, -(start % length)), n)
+            return np.resize(np.roll(self._script, -start), n)
         out = np.zeros(n, np.bool_)
         tail = self._script[start:]
         out[: tail.size] = tail

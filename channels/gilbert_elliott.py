@@ -26,7 +26,7 @@ from channels.samplers import (
 from channels.theory import LossChain
 
 _FIRST_BATCH, _LAST_BATCH = 64, 4096  # pairs of sojourns; batches grow so that starting is cheap
-_LONGEST = float(1 << 48)  # packets; longer sojourns (p < 1e-13) are cut so that int64 never wraps
+_LONGEST = 2.0**44  # packets; rarer events are taken as this rare, so that int64 never wraps
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +146,19 @@ class SojournSampler(RunSampler):
         super().__init__()
         self._rng = rng
         with np.errstate(divide="ignore"):  # p or r of 1: sojourns of exactly one packet
-            self._scales = -1.0 / np.log1p(-np.array([p, r]))
+            scales = -1.0 / np.log1p(-np.array([p, r]))
+        self._scales = np.tile(np.minimum(scales, _LONGEST), _LAST_BATCH)
         self._starts_bad = bool(rng.random() < p / (p + r))
         self._batch = _FIRST_BATCH
 
     def _extend(self) -> tuple[Runs, int]:
-        sojourns = self._rng.standard_exponential((self._batch, 2))
+        sojourns = self._rng.standard_exponential(2 * self._batch)
+        sojourns *= self._scales[: sojourns.size]
         self._batch = min(2 * self._batch, _LAST_BATCH)
-        sojourns *= self._scales
-        np.minimum(sojourns, _LONGEST, out=sojourns)
         packets = sojourns.astype(np.int64)  # truncation: floor of a value >= 0
         packets += 1
         if self._starts_bad:
-            packets[0, 0] = 0
+            packets[0] = 0
             self._starts_bad = False
         edges = np.cumsum(packets)
         return edges.reshape(-1, 2), int(edges[-1])

@@ -25,6 +25,8 @@ FIRST_BLOCK, BLOCK = 1 << 12, 1 << 16
 """Packets in the first and the largest block of a MaskSampler: blocks double in size, so that
 starting is cheap. Multiples of 8. Part of the definition of a stream."""
 
+_PAINT = 1 << 17  # packets that a RunSampler paints at once: a piece that stays in the cache
+
 
 def runs_of_mask(mask: Mask) -> Runs:
     """Lost runs of a mask.
@@ -53,7 +55,9 @@ def mask_of_runs(runs: Runs, n: int) -> Mask:
     Returns:
         bool[n], True = lost.
     """
-    lengths = np.diff(runs.reshape(-1), prepend=0, append=n)
+    edges = np.empty(runs.size + 2, np.int64)
+    edges[0], edges[1:-1], edges[-1] = 0, runs.reshape(-1), n
+    lengths = edges[1:] - edges[:-1]
     fates = np.zeros(lengths.size, np.bool_)
     fates[1::2] = True
     return np.repeat(fates, lengths)
@@ -176,7 +180,7 @@ class RunSampler(ABC):
     def _find_run(self, position: int) -> None:
         """Point `_run` at the first run ending above `position`."""
         while True:
-            index = int(np.searchsorted(self._pending[:, 1], position, side="right"))
+            index = int(self._pending[:, 1].searchsorted(position, side="right"))
             self._pending = self._pending[index:]
             if len(self._pending):
                 self._run = (int(self._pending[0, 0]), int(self._pending[0, 1]))
@@ -193,6 +197,8 @@ class RunSampler(ABC):
 
     def runs(self, n: int) -> Runs:
         """Lost runs among the next n packets: int64[k, 2], [start, end) within [0, n]."""
+        if n == 0:
+            return np.empty((0, 2), np.int64)
         start, stop = self._position, self._position + n
         parts = [self._pending]
         while self._known < stop:
@@ -201,23 +207,24 @@ class RunSampler(ABC):
             parts.append(runs)
             self._known += covered
         drawn = np.concatenate(parts) if len(parts) > 1 else self._pending
-        first = int(np.searchsorted(drawn[:, 1], start, side="right"))
-        after = int(np.searchsorted(drawn[:, 0], stop, side="left"))
+        first = int(drawn[:, 1].searchsorted(start, side="right"))
+        after = int(drawn[:, 0].searchsorted(stop, side="left"))
         taken = drawn[first:after] - start
         rest = max(first, after - 1) if len(taken) and taken[-1, 1] > n else after
         self._pending = drawn[rest:]
         self._position = stop
-        np.clip(taken[:1], 0, n, out=taken[:1])
-        np.clip(taken[-1:], 0, n, out=taken[-1:])
+        if len(taken):
+            taken[0, 0] = max(0, taken[0, 0])
+            taken[-1, 1] = min(n, taken[-1, 1])
         return taken
 
     def mask(self, n: int) -> Mask:
         """Fates of the next n packets: bool[n], True = lost."""
-        if n <= BLOCK:
+        if n <= _PAINT:
             return mask_of_runs(self.runs(n), n)
         out = np.empty(n, np.bool_)
-        for start in range(0, n, BLOCK):
-            size = min(BLOCK, n - start)
+        for start in range(0, n, _PAINT):
+            size = min(_PAINT, n - start)
             out[start : start + size] = mask_of_runs(self.runs(size), size)
         return out
 

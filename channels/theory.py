@@ -60,9 +60,18 @@ def stationary(chain: LossChain) -> Floats:
         ValueError: more than one stationary law exists (the chain falls into separate parts).
     """
     size = chain.loss.size
-    system = np.vstack((chain.transition.T - np.eye(size), np.ones(size)))
-    target = np.append(np.zeros(size), 1.0)
-    solution, _, rank, _ = np.linalg.lstsq(system, target, rcond=1e-13)
+    balance = chain.transition.T - np.eye(size)
+    try:
+        if size <= 64:  # least squares tells a second stationary law by the rank
+            system = np.vstack((balance, np.ones(size)))
+            solution, _, rank, _ = np.linalg.lstsq(
+                system, np.append(np.zeros(size), 1.0), rcond=1e-13
+            )
+        else:
+            balance[-1] = 1.0
+            solution, rank = np.linalg.solve(balance, np.append(np.zeros(size - 1), 1.0)), size
+    except np.linalg.LinAlgError:
+        rank = 0
     if rank < size:
         raise ValueError("the chain has no unique stationary law: some states never meet")
     solution = np.clip(solution, 0.0, None)

@@ -80,6 +80,16 @@ def test_the_whole_stream_as_runs(references, name):
     assert np.array_equal(sampler(name).runs(REACH), runs_of_mask(references[name]))
 
 
+def test_no_packets_have_no_runs_even_inside_a_run():
+    stream = loss_model({"type": "gilbert_elliott", "p": 0.5, "r": 0.01}).sampler(
+        np.random.default_rng(5)
+    )
+    for _ in range(20):
+        stream.lost()
+        assert stream.runs(0).shape == (0, 2)
+        assert stream.mask(0).shape == (0,)
+
+
 def test_an_answer_is_the_callers_own(references):
     stream = sampler("gilbert")
     stream.mask(10)[:] = True
