@@ -19,6 +19,22 @@ from codec.inpainting import Inpainter, InpainterConfig
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+TOKENIZER_FILE = "tokenizer.safetensors"
+INPAINTER_FILE = "inpainter.safetensors"
+
+
+def load_tokenizer(folder: Path) -> tuple[TokenizerConfig, Encoder, Decoder, Ladder, str]:
+    """The tokenizer of a model folder, in float32, and its file's fingerprint.
+
+    Raises:
+        ModelError: the file is missing, unreadable or altered.
+    """
+    config, tensors, mark = load_weights(folder / TOKENIZER_FILE)
+    network = TokenizerConfig(**_tuples(config["network"]))
+    encoder, decoder = Encoder(network), Decoder(network)
+    encoder.load_state_dict(_part(tensors, "encoder."))
+    decoder.load_state_dict(_part(tensors, "decoder."))
+    return network, encoder, decoder, Ladder.from_tensors(_part(tensors, "ladder.")), mark
 
 
 class Model:
@@ -50,16 +66,11 @@ class Model:
             ModelError: a file is missing, unreadable, altered, or the two do not belong together.
         """
         folder = PRETRAINED if path is None else path
-        config, tensors, mark = load_weights(folder / "tokenizer.safetensors")
-        tokenizer_config = TokenizerConfig(**_tuples(config["network"]))
-        encoder, decoder = Encoder(tokenizer_config), Decoder(tokenizer_config)
-        encoder.load_state_dict(_part(tensors, "encoder."))
-        decoder.load_state_dict(_part(tensors, "decoder."))
-        ladder = Ladder.from_tensors(_part(tensors, "ladder."))
-        config, weights, second = load_weights(folder / "inpainter.safetensors")
+        _, encoder, decoder, ladder, mark = load_tokenizer(folder)
+        config, weights, second = load_weights(folder / INPAINTER_FILE)
         if config["codebook"] != ladder.fingerprint():
             raise ModelError(
-                f"{folder / 'inpainter.safetensors'}: fingerprint mismatch: trained for codebook "
+                f"{folder / INPAINTER_FILE}: fingerprint mismatch: trained for codebook "
                 f"{config['codebook']}, the tokenizer beside it has {ladder.fingerprint()}; "
                 "use files of the same model"
             )

@@ -7,6 +7,7 @@ Batches are pure functions of (seed, step), so no data-loader state has to be sa
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -89,6 +90,21 @@ def fast_autocast() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16)
 
 
+def keep_freed_memory() -> None:
+    """Ask glibc to reuse freed memory instead of returning it to the kernel.
+
+    A training step frees and takes the same large tensors again; by default each of them is mapped
+    and cleared anew, which was measured to take half of the time. Does nothing elsewhere.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    trim_threshold, mmap_max, arena_max = -1, -4, -8  # malloc.h
+    for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (arena_max, 1)):
+        mallopt(option, value)
+
+
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write with an atomic replace: a crash leaves the previous checkpoint."""
     partial = path.with_suffix(".partial")
@@ -107,6 +123,7 @@ def train(task: Task, folder: Path, config: LoopConfig) -> dict[str, float]:
 
     Returns the last evaluation. Ctrl-C and SIGTERM save a checkpoint before leaving.
     """
+    keep_freed_memory()
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     checkpoint = folder / CHECKPOINT
     step, seconds = 0, 0.0
