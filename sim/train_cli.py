@@ -1,0 +1,116 @@
+"""`sim train`: the training loops on the command line. torch is imported inside the commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sim.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, help="Train the codec's networks from a folder of photos.")
+
+Images = Annotated[Path, typer.Option(help="Folder of photographs, searched recursively.")]
+Out = Annotated[Path, typer.Option(help="Run folder; an existing run there is resumed.")]
+ModelFolder = Annotated[
+    Path | None, typer.Option(help="Folder with the tokenizer's weights. Default: the shipped one.")
+]
+Steps = Annotated[int, typer.Option(min=1, help="Steps in all, those already done included.")]
+Decay = Annotated[int, typer.Option(min=1, help="Last steps, in which the rate falls to zero.")]
+Crops = Annotated[int, typer.Option(min=1, help="Index maps cached for the runs that follow.")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
+
+
+def _prepare(images: Path, out: Path, threads: int) -> None:
+    if not images.is_dir():
+        raise UserError(f"{images}: not a folder; --images wants a folder of photographs")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot make the run folder ({error.strerror})") from None
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _report(out: Path, weights: str, held_out: dict[str, float], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"run": str(out), "weights": weights, "held_out": held_out}))
+        return
+    for name, value in held_out.items():
+        typer.echo(f"{name:>20} {value:.4f}")
+    typer.echo(f"weights: {out / weights}")
+
+
+@app.command()
+def tokenizer(
+    images: Images,
+    out: Out = Path("training-runs/tokenizer"),
+    steps: Steps = 20_000,
+    decay_steps: Decay = 4_000,
+    crops: Crops = 12_000,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Encoder, codebook and decoder from photographs, then the ladder of smaller codebooks."""
+    _prepare(images, out, threads)
+    from codec.training.loop import LoopConfig
+    from codec.training.runs import TOKENIZER_FILE, train_tokenizer
+
+    try:
+        result = train_tokenizer(images, out, LoopConfig(steps, decay_steps), crops=crops)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error
+    _report(out, TOKENIZER_FILE, result, as_json)
+
+
+@app.command()
+def decoder(
+    images: Images,
+    out: Out = Path("training-runs/decoder"),
+    model: ModelFolder = None,
+    steps: Steps = 4_000,
+    decay_steps: Decay = 1_000,
+    crops: Crops = 12_000,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """One decoder for every codebook level, sharpened by a discriminator; tokens stay valid."""
+    _prepare(images, out, threads)
+    from codec.training.loop import LoopConfig
+    from codec.training.runs import TOKENIZER_FILE, train_decoder
+
+    try:
+        result = train_decoder(images, out, LoopConfig(steps, decay_steps), model, crops=crops)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error
+    _report(out, TOKENIZER_FILE, result, as_json)
+
+
+@app.command()
+def inpainter(
+    images: Images,
+    out: Out = Path("training-runs/inpainter"),
+    model: ModelFolder = None,
+    steps: Steps = 20_000,
+    decay_steps: Decay = 4_000,
+    crops: Crops = 12_000,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The masked transformer that fills lost tokens, for every level, on real loss patterns."""
+    _prepare(images, out, threads)
+    from codec.training.loop import LoopConfig
+    from codec.training.runs import INPAINTER_FILE, train_inpainter
+    from sim.packet_masks import packet_mask
+
+    loop = LoopConfig(steps, decay_steps)
+    try:
+        result = train_inpainter(images, out, loop, packet_mask, model, crops=crops)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error
+    _report(out, INPAINTER_FILE, result, as_json)
