@@ -10,7 +10,7 @@ import typer
 
 from sim.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, help="Train the codec's networks from a folder of photos.")
+train_app = typer.Typer(no_args_is_help=True, help="Train the codec's networks from a folder of photos.")
 
 Images = Annotated[Path, typer.Option(help="Folder of photographs, searched recursively.")]
 Out = Annotated[Path, typer.Option(help="Run folder; an existing run there is resumed.")]
@@ -46,7 +46,7 @@ def _report(out: Path, weights: str, held_out: dict[str, float], as_json: bool) 
     typer.echo(f"weights: {out / weights}")
 
 
-@app.command()
+@train_app.command()
 def tokenizer(
     images: Images,
     out: Out = Path("training-runs/tokenizer"),
@@ -68,7 +68,7 @@ def tokenizer(
     _report(out, TOKENIZER_FILE, result, as_json)
 
 
-@app.command()
+@train_app.command()
 def decoder(
     images: Images,
     out: Out = Path("training-runs/decoder"),
@@ -91,7 +91,7 @@ def decoder(
     _report(out, TOKENIZER_FILE, result, as_json)
 
 
-@app.command()
+@train_app.command()
 def inpainter(
     images: Images,
     out: Out = Path("training-runs/inpainter"),

@@ -1,0 +1,143 @@
+"""The three training runs from photographs to weights files.
+
+tokenizer   photos -> encoder, codebook, decoder; then the ladder from the codewords' usage
+decoder     the same tokenizer with a decoder fine-tuned for every level
+inpainter   the masked transformer for that tokenizer's index maps
+
+Each run is a folder (`codec.training.loop`) that ends with a weights file in it. Index maps are
+cached beside the weights they were made with, for the runs that follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from codec.checkpoint import fingerprint, save_weights
+from codec.codebook import Ladder
+from codec.inpainting import InpainterConfig
+from codec.model import INPAINTER_FILE, PRETRAINED, TOKENIZER_FILE, load_tokenizer
+from codec.tokenizer import Decoder, Encoder, TokenizerConfig
+from codec.training.data import PhotoFolder
+from codec.training.decoder import DecoderTask, DecoderTraining
+from codec.training.inpainter import InpainterTask, InpainterTraining, MaskSource
+from codec.training.loop import LoopConfig, train
+from codec.training.tokenizer import TokenizerTask, TokenizerTraining
+from codec.training.tokens import TokenCache, cache_tokens
+
+CACHED_CROPS = 12_000
+HELD_OUT_CROPS = 128
+
+
+def train_tokenizer(
+    images: Path,
+    folder: Path,
+    loop: LoopConfig,
+    config: TokenizerTraining | None = None,
+    *,
+    crops: int = CACHED_CROPS,
+) -> dict[str, float]:
+    """Train (or resume) in `folder` and write its `tokenizer.safetensors`.
+
+    The ladder is built from how often each codeword is used on `crops` crops of the photos.
+    """
+    task = TokenizerTask(images, config or TokenizerTraining(TokenizerConfig()))
+    result = train(task, folder, loop)
+    with task.optimised.averaged():
+        encoder, decoder = Encoder(task.config.network), Decoder(task.config.network)
+        encoder.load_state_dict(task.encoder.state_dict())
+        decoder.load_state_dict(task.decoder.state_dict())
+    # The cache is made with the weights as they will be read back, rounded to half precision.
+    encoder.half().float()
+    words = task.codebook.codewords
+    cache = _cache(folder, _photos(images)[0], encoder, words, crops, seed=1)
+    usage = np.bincount(cache.indices.ravel(), minlength=len(words))
+    ladder = Ladder.build(words, torch.from_numpy(usage.astype(np.float32)))
+    _save_tokenizer(folder, task.config.network, encoder, decoder, ladder)
+    return result
+
+
+def train_decoder(
+    images: Path,
+    folder: Path,
+    loop: LoopConfig,
+    model: Path | None = None,
+    config: DecoderTraining | None = None,
+    *,
+    crops: int = CACHED_CROPS,
+) -> dict[str, float]:
+    """Fine-tune the decoder of the tokenizer in `model` (default: the shipped one) for every level;
+    write a `tokenizer.safetensors` with the same encoder, codebook and ladder into `folder`."""
+    source = model or PRETRAINED
+    network, encoder, decoder, ladder, _ = load_tokenizer(source)
+    photos, unseen = _photos(images)
+    words = ladder.codewords(ladder.levels[-1])
+    seen = _cache(source, photos, encoder, words, crops, seed=1)
+    held_out = _cache(source, unseen, encoder, words, HELD_OUT_CROPS, seed=4)
+    task = DecoderTask(decoder, ladder, seen, held_out, config or DecoderTraining())
+    result = train(task, folder, loop)
+    with task.optimised.averaged():
+        _save_tokenizer(folder, network, encoder, decoder, ladder)
+    return result
+
+
+def train_inpainter(
+    images: Path,
+    folder: Path,
+    loop: LoopConfig,
+    masks: MaskSource,
+    model: Path | None = None,
+    config: InpainterTraining | None = None,
+    *,
+    crops: int = CACHED_CROPS,
+) -> dict[str, float]:
+    """Train (or resume) a transformer for the tokenizer in `model` (default: the shipped one) and
+    write `inpainter.safetensors` into `folder`."""
+    source = model or PRETRAINED
+    _, encoder, decoder, ladder, _ = load_tokenizer(source)
+    photos, unseen = _photos(images)
+    words = ladder.codewords(ladder.levels[-1])
+    seen = _cache(source, photos, encoder, words, crops, seed=1)
+    held_out = _cache(source, unseen, encoder, words, HELD_OUT_CROPS, seed=4)
+    chosen = config or InpainterTraining(InpainterConfig())
+    if chosen.network.latent_dim != words.shape[1]:
+        chosen = replace(chosen, network=replace(chosen.network, latent_dim=words.shape[1]))
+    task = InpainterTask(decoder, ladder, seen, held_out, masks, chosen)
+    result = train(task, folder, loop)
+    with task.optimised.averaged():
+        weights = {k: v.half() for k, v in task.inpainter.state_dict().items()}
+        about: dict[str, Any] = {"network": asdict(chosen.network)}
+        about["codebook"] = ladder.fingerprint()
+        save_weights(folder / INPAINTER_FILE, about, weights)
+    return result
+
+
+def _photos(images: Path) -> tuple[PhotoFolder, PhotoFolder]:
+    return PhotoFolder(images, min_side=256), PhotoFolder(images, held_out=True, min_side=256)
+
+
+def _cache(
+    folder: Path,
+    photos: PhotoFolder,
+    encoder: Encoder,
+    words: torch.Tensor,
+    crops: int,
+    seed: int,
+) -> TokenCache:
+    mark = fingerprint({"seed": seed}, {**encoder.state_dict(), "words": words})[:12]
+    path = folder / f"tokens-{mark}.npz"
+    return cache_tokens(path, photos, encoder, words, crops=crops, seed=seed)
+
+
+def _save_tokenizer(
+    folder: Path, network: TokenizerConfig, encoder: Encoder, decoder: Decoder, ladder: Ladder
+) -> None:
+    tensors = {f"encoder.{k}": v.half() for k, v in encoder.state_dict().items()}
+    tensors |= {f"decoder.{k}": v.half() for k, v in decoder.state_dict().items()}
+    tensors |= {f"ladder.{k}": v for k, v in ladder.tensors().items()}
+    about = {"network": network.to_dict()}
+    save_weights(folder / TOKENIZER_FILE, about, tensors)
