@@ -1,0 +1,159 @@
+"""The two ends of a run, the same under every driver: a driver only carries between them.
+
+`SendingEnd` is everything before the wire: frames, sender, channel. `ReceivingEnd` is everything
+after it: receiver and sink. All their times are media time; neither knows what drives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from channels.base import Channel, Delivery
+from codec.entropy import CoderFor
+from sim.drivers.record import MediaFrame, PacketRecord
+from sim.protocol.config import StreamConfig, StreamKey
+from sim.protocol.events import FrameReady, PacketSent
+from sim.protocol.handshake import StreamStart
+from sim.protocol.ledger import Ledger
+from sim.protocol.packet import HEADER_BYTES
+from sim.protocol.receiver import Receiver
+from sim.protocol.sender import Sender
+
+
+class SendingEnd:
+    """Captures frames on time, sends their packets and asks the channel for their fates."""
+
+    def __init__(
+        self,
+        frames: Iterable[MediaFrame],
+        config: StreamConfig,
+        channel: Channel,
+        key: StreamKey,
+        coders: CoderFor,
+    ) -> None:
+        """Raises StreamConfigError if a frame does not fit the settings, ValueError if its map
+        does not fit its size, LookupError if there is no coder."""
+        self._frames = tuple(frames)
+        self._config = config
+        self._channel = channel
+        self._sender = Sender(config, key, coders)
+        self._captured = 0
+        sizes = tuple((frame.width, frame.height) for frame in self._frames)
+        start = StreamStart(config, key, sizes)
+        for frame, layout in zip(self._frames, start.layouts, strict=True):
+            if frame.index_map.shape != layout.grid:
+                raise ValueError(
+                    f"{frame.name}: a {frame.width}x{frame.height} image has a grid of "
+                    f"{layout.grid}, not {frame.index_map.shape}"
+                )
+        self.start = start.pack()
+        self.packets: list[PacketRecord] = []
+        self.ledger = Ledger(
+            control_bytes=len(self.start), pixels=sum(width * height for width, height in sizes)
+        )
+
+    def next_time(self) -> float | None:
+        """When there is something to do, in seconds; None when all is sent."""
+        timer = self._sender.next_timer()
+        if self._captured == len(self._frames):
+            return timer
+        capture_s = self._config.capture_s(self._captured)
+        return capture_s if timer is None else min(timer, capture_s)
+
+    def advance(self, now: float) -> list[tuple[float, bytes]]:
+        """Do what is to be done at ``now`` = `next_time`.
+
+        Returns:
+            (arrival_s, bytes) of every copy that will arrive, arrival_s >= now, in any order.
+        """
+        while self._captured < len(self._frames) and self._config.capture_s(self._captured) <= now:
+            frame = self._frames[self._captured]
+            self._sender.submit(frame.index_map, frame.width, frame.height, now)
+            self._captured += 1
+        arrivals = []
+        for data in self._sender.datagrams_to_send(now):
+            deliveries = self._channel.transmit(data, now)
+            sent = self._sender.next_event()
+            if sent is None:
+                raise RuntimeError("the sender released a datagram without saying which")
+            self._record(sent, data, deliveries)
+            for delivery in deliveries:
+                arrivals.append(
+                    (delivery.arrival_s, data if delivery.data is None else delivery.data)
+                )
+        return arrivals
+
+    def _record(self, sent: PacketSent, data: bytes, deliveries: tuple[Delivery, ...]) -> None:
+        ledger = self.ledger
+        ledger.sent += 1
+        ledger.wire_bytes += len(data)
+        ledger.payload_bytes += len(data) - HEADER_BYTES
+        first = min(deliveries, key=lambda delivery: delivery.arrival_s, default=None)
+        if first is None:
+            ledger.erased += 1
+            fate, arrival_s, late = "erased", None, False
+        else:
+            changed = [d.data is not None and d.data != data for d in deliveries]
+            arrival_s = first.arrival_s
+            late = arrival_s > self._config.due_s(sent.frame)
+            fate = "corrupted" if changed[deliveries.index(first)] else "delivered"
+            ledger.delivered += 1
+            ledger.duplicated += len(deliveries) - 1
+            ledger.corrupted += sum(changed)
+            ledger.late += late
+        self.packets.append(
+            PacketRecord(
+                sent.sequence,
+                sent.frame,
+                sent.slice,
+                sent.size_bytes,
+                sent.sent_s,
+                fate,
+                arrival_s,
+                late,
+                len(deliveries),
+            )
+        )
+
+
+class ReceivingEnd:
+    """Feeds one receiver in the order of media time and hands its frames to the sink."""
+
+    def __init__(
+        self,
+        start: bytes,
+        key: StreamKey,
+        coders: CoderFor,
+        on_frame: Callable[[FrameReady], object],
+    ) -> None:
+        """``start``: the handshake's bytes.
+
+        Raises MalformedPacket, ForeignStream or LookupError if the stream cannot be received.
+        """
+        self._terms = StreamStart.parse(start)
+        self._receiver = Receiver(self._terms, key, coders)
+        self._on_frame = on_frame
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """The receiver's counters."""
+        return self._receiver.counters
+
+    def datagram(self, arrival_s: float, data: bytes) -> None:
+        """A datagram arrives; after every earlier arrival, before any later one."""
+        self._receiver.receive_datagram(data, arrival_s)
+        self._drain()
+
+    def next_time(self) -> float | None:
+        """The next playout deadline, in seconds; None after the last."""
+        return self._receiver.next_timer()
+
+    def deadline(self, now: float) -> None:
+        """It is ``now`` = `next_time`, and everything that arrives by now has arrived."""
+        self._receiver.handle_timer(now)
+        self._drain()
+
+    def _drain(self) -> None:
+        while (event := self._receiver.next_event()) is not None:
+            if isinstance(event, FrameReady):
+                self._on_frame(event)

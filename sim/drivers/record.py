@@ -1,0 +1,70 @@
+"""What goes into a streaming run and what comes out of it, whichever driver carries it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.protocol.events import FrameReady
+from sim.protocol.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class MediaFrame:
+    """A tokenized image to be streamed.
+
+    Attributes:
+        name: for people.
+        index_map: int64[h, w], h = ceil(height / 16), w = ceil(width / 16), values 0..K-1.
+        width, height: of the image, in pixels, 1..16384.
+    """
+
+    name: str
+    index_map: NDArray[np.int64]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class PacketRecord:
+    """What became of one packet.
+
+    Attributes:
+        sequence: as on the wire, 0..2**16-1.
+        frame, slice: which part of the stream it carries.
+        size_bytes: of the whole datagram, header included.
+        sent_s: when the sender handed it to the channel, in seconds of media time.
+        fate: "delivered", "erased" or "corrupted" (its first copy arrived with changed bytes).
+        arrival_s: of the first copy, None if erased.
+        late: True if that was after the frame's playout deadline.
+        copies: how many copies arrived (0 if erased, 2 if duplicated).
+    """
+
+    sequence: int
+    frame: int
+    slice: int
+    size_bytes: int
+    sent_s: float
+    fate: str
+    arrival_s: float | None
+    late: bool
+    copies: int
+
+
+@dataclass
+class StreamRecord:
+    """A run's outcome.
+
+    Attributes:
+        packets: one record per packet, in sending order.
+        frames: one `FrameReady` per frame, in order.
+        counters: what the receiver did with the datagrams that arrived, by kind.
+        ledger: the account of packets and bytes, already checked.
+    """
+
+    packets: list[PacketRecord]
+    frames: list[FrameReady]
+    counters: dict[str, int]
+    ledger: Ledger

@@ -1,0 +1,92 @@
+"""Streams in virtual time: the protocol driven by a simpy event loop, as fast as it will go.
+
+simpy keeps time by adding delays. With floats that sum is rounded, and two events an ulp apart
+could change places; exact fractions keep virtual time equal to the protocol's float seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from fractions import Fraction
+
+import simpy
+
+from channels.base import Channel
+from codec.entropy import CoderFor
+from sim.drivers.ends import ReceivingEnd, SendingEnd
+from sim.drivers.record import MediaFrame, StreamRecord
+from sim.protocol.config import StreamConfig, StreamKey
+from sim.protocol.events import FrameReady
+
+_Process = Generator[simpy.Event, None, None]
+_JUST_AFTER = Fraction(1, 1 << 1100)  # later than a time, earlier than any later float
+
+
+def run_virtual(
+    frames: Iterable[MediaFrame],
+    config: StreamConfig,
+    channel: Channel,
+    key: StreamKey,
+    coders: CoderFor,
+    on_frame: Callable[[FrameReady], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> StreamRecord:
+    """Stream frames through a channel.
+
+    Args:
+        frames: in order; frame f is captured at f / fps.
+        config: how to packetize and pace.
+        channel: decides each packet's fate; used up by the run.
+        key: of the stream.
+        coders: (entropy mode id, K) -> slice coder, e.g. `codec.entropy.CoderBook`.
+        on_frame: called with each frame at its playout deadline, in order.
+        progress: called with (frames out, frames in all) after each frame.
+
+    Raises:
+        StreamConfigError: a frame does not fit the settings; raised before anything is sent.
+        ValueError: an index map does not fit its image's size or K.
+        LookupError: ``coders`` has none for this entropy mode and codebook.
+        LedgerError: the account does not close: a bug.
+    """
+    frames = tuple(frames)
+    ready: list[FrameReady] = []
+
+    def release(frame: FrameReady) -> None:
+        ready.append(frame)
+        if on_frame is not None:
+            on_frame(frame)
+        if progress is not None:
+            progress(len(ready), len(frames))
+
+    sending = SendingEnd(frames, config, channel, key, coders)
+    receiving = ReceivingEnd(sending.start, key, coders, release)
+    world = simpy.Environment(initial_time=Fraction(0))  # type: ignore[arg-type]
+    world.process(_send(world, sending, receiving))
+    world.process(_play(world, receiving))
+    world.run()
+    sending.ledger.check(receiving.counters)
+    return StreamRecord(sending.packets, ready, receiving.counters, sending.ledger)
+
+
+def _send(world: simpy.Environment, sending: SendingEnd, receiving: ReceivingEnd) -> _Process:
+    while (now := sending.next_time()) is not None:
+        yield _until(world, Fraction(now))
+        for arrival_s, data in sending.advance(now):
+            world.process(_arrive(world, receiving, arrival_s, data))
+
+
+def _arrive(
+    world: simpy.Environment, receiving: ReceivingEnd, arrival_s: float, data: bytes
+) -> _Process:
+    yield _until(world, Fraction(arrival_s))
+    receiving.datagram(arrival_s, data)
+
+
+def _play(world: simpy.Environment, receiving: ReceivingEnd) -> _Process:
+    while (due_s := receiving.next_time()) is not None:
+        yield _until(world, Fraction(due_s) + _JUST_AFTER)  # what arrives right then is in time
+        receiving.deadline(due_s)
+
+
+def _until(world: simpy.Environment, time: Fraction) -> simpy.Event:
+    return world.timeout(time - world.now)

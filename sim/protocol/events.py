@@ -1,0 +1,82 @@
+"""What the sender and the receiver have to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.protocol.config import StreamKey
+
+
+@dataclass(frozen=True)
+class ReceivedGrid:
+    """A frame's tokens as far as they arrived.
+
+    Attributes:
+        indices: int64[h, w], token indices 0..K-1; -1 where the token is lost.
+        received: bool[h, w], True where the token arrived.
+    """
+
+    indices: NDArray[np.int64]
+    received: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FrameReady:
+    """A frame has reached its playout deadline; every frame does, whatever was lost.
+
+    Attributes:
+        frame: its number in the stream, from 0.
+        key: the stream it belongs to.
+        grid: its tokens.
+        width, height: of the image, in pixels.
+        codebook_size: K.
+        complete: True if every token arrived.
+        first_arrival_s: when its first usable packet arrived; None if none did.
+        due_s: its playout deadline. Both in seconds of media time.
+    """
+
+    frame: int
+    key: StreamKey
+    grid: ReceivedGrid
+    width: int
+    height: int
+    codebook_size: int
+    complete: bool
+    first_arrival_s: float | None
+    due_s: float
+
+
+@dataclass(frozen=True)
+class PacketRejected:
+    """A datagram was not used.
+
+    Attributes:
+        reason: one of `sim.protocol.receiver.REJECTIONS`.
+        now_s: when it arrived, in seconds of media time.
+        detail: one line.
+    """
+
+    reason: str
+    now_s: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PacketSent:
+    """A packet has been handed out for sending.
+
+    Attributes:
+        sequence: 0..2**16-1, as on the wire.
+        frame, slice: what it carries.
+        size_bytes: of the datagram, header included.
+        sent_s: in seconds of media time.
+    """
+
+    sequence: int
+    frame: int
+    slice: int
+    size_bytes: int
+    sent_s: float

@@ -1,0 +1,140 @@
+"""What the receiver is told once, reliably, before any packet: the stream's terms and timeline.
+
+Packets explain themselves; this is for what no packet can tell: when a frame was due of which
+none arrived, and how large it was. It travels outside the loss model; its bytes are counted
+apart.
+
+Big-endian::
+
+    "TSS1"  fingerprint[8]  stream id u32  fps f64  playout delay f64  first sequence u16
+    mtu u16  slices-1 u8  log2 K u8  interleaver u8  entropy u8  frames u32
+    then per frame: width u16  height u16    then: CRC-32 of all before, u32
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+
+from codec.entropy import ENTROPY_MODES
+from sim.protocol.config import StreamConfig, StreamConfigError, StreamKey
+from sim.protocol.interleaver import INTERLEAVERS
+from sim.protocol.packet import Layout, MalformedPacket
+
+MAX_FRAMES = 1 << 20
+MAX_START_BYTES = 4 * MAX_FRAMES + 64
+
+_MAGIC = b"TSS1"
+_FIELDS = struct.Struct(">4s8sIddHHBBBBI")
+_CRC_BYTES = 4
+
+
+class ForeignStream(ValueError):
+    """The stream was made with another model, or for another session."""
+
+
+@dataclass(frozen=True)
+class StreamStart:
+    """The terms of a stream.
+
+    Attributes:
+        config: as the sender uses it.
+        key: whose stream it is.
+        sizes: (width, height) in pixels of every frame, at most `MAX_FRAMES`.
+
+    Raises:
+        StreamConfigError: a frame does not fit the settings, or there are too many.
+    """
+
+    config: StreamConfig
+    key: StreamKey
+    sizes: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) > MAX_FRAMES:
+            raise StreamConfigError("frames", f"at most {MAX_FRAMES}, got {len(self.sizes)}")
+        for width, height in dict.fromkeys(self.sizes):
+            self.config.layout(width, height)
+
+    @cached_property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The layout of every frame."""
+        known = {size: self.config.layout(*size) for size in dict.fromkeys(self.sizes)}
+        return tuple(known[size] for size in self.sizes)
+
+    @cached_property
+    def first_sequences(self) -> tuple[int, ...]:
+        """The sequence number of every frame's slice 0, counted on past 2**16; then one more,
+        which the stream's end would have."""
+        numbers = [self.config.first_sequence]
+        for layout in self.layouts:
+            numbers.append(numbers[-1] + layout.slice_count)
+        return tuple(numbers)
+
+    def pack(self) -> bytes:
+        """The message; ``parse(start.pack()) == start``."""
+        config = self.config
+        head = _FIELDS.pack(
+            _MAGIC,
+            bytes.fromhex(self.key.fingerprint),
+            self.key.stream_id,
+            config.fps,
+            config.playout_delay_s,
+            config.first_sequence,
+            config.mtu,
+            config.slices - 1,
+            config.codebook_size.bit_length() - 1,
+            INTERLEAVERS.index(config.interleaver),
+            ENTROPY_MODES.index(config.entropy),
+            len(self.sizes),
+        )
+        body = head + b"".join(struct.pack(">HH", *size) for size in self.sizes)
+        return body + zlib.crc32(body).to_bytes(_CRC_BYTES, "big")
+
+    @classmethod
+    def parse(cls, data: bytes) -> StreamStart:
+        """Read a message.
+
+        Raises:
+            MalformedPacket: and nothing else, whatever the bytes.
+        """
+        if len(data) < _FIELDS.size + _CRC_BYTES:
+            raise MalformedPacket("truncated", len(data))
+        fields = _FIELDS.unpack_from(data)
+        magic, fingerprint, stream_id, fps, delay, first, mtu = fields[:7]
+        last_slice, log2_codebook, interleaver, entropy, frames = fields[7:]
+        if magic != _MAGIC:
+            raise MalformedPacket("version", magic)
+        if frames > MAX_FRAMES or len(data) != _FIELDS.size + 4 * frames + _CRC_BYTES:
+            raise MalformedPacket("frames", frames)
+        if zlib.crc32(data[:-_CRC_BYTES]) != int.from_bytes(data[-_CRC_BYTES:], "big"):
+            raise MalformedPacket("checksum", data[-_CRC_BYTES:].hex())
+        sizes = struct.iter_unpack(">HH", data[_FIELDS.size : -_CRC_BYTES])
+        try:
+            config = StreamConfig(
+                codebook_size=1 << log2_codebook,
+                entropy=ENTROPY_MODES[entropy],
+                slices=last_slice + 1,
+                interleaver=INTERLEAVERS[interleaver],
+                fps=fps,
+                playout_delay_s=delay,
+                mtu=mtu,
+                first_sequence=first,
+            )
+            return cls(config, StreamKey(fingerprint.hex(), stream_id), tuple(sizes))
+        except (IndexError, StreamConfigError) as error:
+            raise MalformedPacket("terms", error) from None
+
+    def check_key(self, key: StreamKey) -> None:
+        """Raise ForeignStream unless the receiver's own key is the stream's."""
+        if self.key.fingerprint != key.fingerprint:
+            raise ForeignStream(
+                f"the sender's model is {self.key.fingerprint}, the receiver's {key.fingerprint}: "
+                "tokens of one mean nothing to the other"
+            )
+        if self.key.stream_id != key.stream_id:
+            raise ForeignStream(
+                f"expected stream {key.stream_id}, the sender offers {self.key.stream_id}"
+            )

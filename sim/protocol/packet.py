@@ -1,0 +1,221 @@
+"""The datagram: a 12-byte header that explains itself, then one slice's payload.
+
+Big-endian bit fields::
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +---+---+-------+-------------------------------+---------------+
+    |ver|knd|log2 K |           sequence            |     slice     |
+    +---+---+-------+---+---+-----------------------+---+-----------+
+    | slice count-1 |ilv|ent|         width-1           | height-1 ..
+    +---------------+---+---+---------------------------+-----------+
+     .. height-1    |                   checksum                    |
+    +---------------+-----------------------------------------------+
+
+width and height are the image's, in pixels (14 bits each); the grid of tokens is 1/16 of that,
+rounded up. There is no frame field: ``sequence - slice`` is the sequence number of the frame's
+slice 0 and names the frame. There is no payload length: a datagram has one.
+
+The checksum is the low 24 bits of the CRC-32 (ISO 3309, as in zlib) of everything else, started
+from the stream's key instead of 0: damage and strangers fail alike. About one
+damaged packet in 2**24 passes.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.entropy import ENTROPY_MODES
+from sim.protocol.interleaver import INTERLEAVERS, MAX_SLICES, slice_positions
+
+VERSION = 0
+MEDIA, PARITY, CONTROL = 0, 1, 2
+HEADER_BYTES = 12
+MAX_DATAGRAM_BYTES = 65_507  # the largest UDP payload over IPv4
+MAX_SIDE = 1 << 14  # pixels
+STRIDE = 16  # pixels a token stands for, in each direction
+CODEBOOK_SIZES = tuple(1 << bits for bits in range(1, 16))
+
+_FIELDS = struct.Struct(">BHBBI")
+_FIELDS_BYTES = _FIELDS.size
+_CHECKSUM_MASK = 0xFFFFFF
+
+
+class MalformedPacket(ValueError):
+    """Bytes that are no packet of this stream.
+
+    ``field`` names what is wrong, ``value`` is what was found. From `parse`, in the order in
+    which it looks: truncated, oversized, version, checksum, kind, entropy, codebook,
+    slice_count, slice.
+    """
+
+    def __init__(self, field: str, value: object) -> None:
+        super().__init__(f"malformed packet: {field} {value}")
+        self.field = field
+        self.value = value
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What all packets of one frame have in common.
+
+    Attributes:
+        codebook_size: K, a power of two from 2 to 2**15.
+        slice_count: 1..256, at most one per token.
+        interleaver: one of `INTERLEAVERS`.
+        entropy: one of `codec.entropy.ENTROPY_MODES`.
+        width, height: of the image in pixels, 1..16384.
+
+    Raises:
+        MalformedPacket: a field is out of range.
+    """
+
+    codebook_size: int
+    slice_count: int
+    interleaver: str
+    entropy: str
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        for side in (self.width, self.height):
+            if not 1 <= side <= MAX_SIDE:
+                raise MalformedPacket("side", side)
+        if self.codebook_size not in CODEBOOK_SIZES:
+            raise MalformedPacket("codebook", self.codebook_size)
+        if not 1 <= self.slice_count <= min(MAX_SLICES, self.tokens):
+            raise MalformedPacket("slice_count", self.slice_count)
+        if self.interleaver not in INTERLEAVERS:
+            raise MalformedPacket("interleaver", self.interleaver)
+        if self.entropy not in ENTROPY_MODES:
+            raise MalformedPacket("entropy", self.entropy)
+
+    @classmethod
+    def of_image(
+        cls,
+        width: int,
+        height: int,
+        *,
+        codebook_size: int,
+        slices: int,
+        interleaver: str,
+        entropy: str,
+    ) -> Layout:
+        """The layout of an image cut into ``slices``, or into as many as it has tokens if fewer."""
+        tokens = -(-height // STRIDE) * -(-width // STRIDE)
+        layout = cls(codebook_size, min(slices, tokens), interleaver, entropy, width, height)
+        return _layout(*layout._bits)
+
+    @cached_property
+    def grid(self) -> tuple[int, int]:
+        """(h, w): rows and columns of the grid of tokens."""
+        return -(-self.height // STRIDE), -(-self.width // STRIDE)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the grid."""
+        return self.grid[0] * self.grid[1]
+
+    @cached_property
+    def positions(self) -> tuple[NDArray[np.int64], ...]:
+        """Raster positions of each slice's tokens: see `interleaver.slice_positions`."""
+        return slice_positions(self.grid, self.slice_count, self.interleaver)
+
+    @cached_property
+    def _bits(self) -> tuple[int, int, int]:
+        """log2 K, slice count - 1 and the 32 bits from the interleaver to the height."""
+        word = INTERLEAVERS.index(self.interleaver) << 30 | ENTROPY_MODES.index(self.entropy) << 28
+        word |= (self.width - 1) << 14 | (self.height - 1)
+        return self.codebook_size.bit_length() - 1, self.slice_count - 1, word
+
+
+@lru_cache(maxsize=4096)
+def _layout(log2_codebook: int, last_slice: int, word: int) -> Layout:
+    """The inverse of `Layout._bits`; packets of one frame share one object."""
+    entropy = word >> 28 & 3
+    if entropy >= len(ENTROPY_MODES):
+        raise MalformedPacket("entropy", entropy)
+    return Layout(
+        codebook_size=1 << log2_codebook,
+        slice_count=last_slice + 1,
+        interleaver=INTERLEAVERS[word >> 30],
+        entropy=ENTROPY_MODES[entropy],
+        width=(word >> 14 & 0x3FFF) + 1,
+        height=(word & 0x3FFF) + 1,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One slice of one frame.
+
+    Attributes:
+        sequence: 0..2**16-1; the slices of a frame are numbered on, and so are the frames.
+        slice: 0..slice_count-1.
+        layout: what it shares with the frame's other packets.
+        payload: the slice's tokens, entropy coded.
+        kind: `MEDIA`, `PARITY` or `CONTROL`.
+    """
+
+    sequence: int
+    slice: int
+    layout: Layout
+    payload: bytes
+    kind: int = MEDIA
+
+
+def pack(packet: Packet, key: int) -> bytes:
+    """The packet as a datagram: `HEADER_BYTES` and the payload.
+
+    Args:
+        packet: sequence, slice and kind must be in range.
+        key: `StreamKey.seed` of the stream, 0..2**32-1.
+
+    Raises:
+        MalformedPacket: the slice is not below the slice count.
+        struct.error: the sequence number has more than 16 bits.
+    """
+    log2_codebook, last_slice, word = packet.layout._bits
+    if not 0 <= packet.slice <= last_slice:
+        raise MalformedPacket("slice", packet.slice)
+    first = VERSION << 6 | packet.kind << 4 | log2_codebook
+    head = _FIELDS.pack(first, packet.sequence, packet.slice, last_slice, word)
+    checksum = crc32(packet.payload, crc32(head, key)) & _CHECKSUM_MASK
+    return head + checksum.to_bytes(3, "big") + packet.payload
+
+
+def parse(data: bytes, key: int, max_bytes: int = MAX_DATAGRAM_BYTES) -> Packet:
+    """The packet in a datagram: ``parse(pack(p, key), key) == p``.
+
+    Args:
+        data: any bytes whatever.
+        key: as for `pack`.
+        max_bytes: longest datagram to look at.
+
+    Raises:
+        MalformedPacket: and nothing else. See there for the fields.
+    """
+    if len(data) < HEADER_BYTES:
+        raise MalformedPacket("truncated", len(data))
+    if len(data) > max_bytes:
+        raise MalformedPacket("oversized", len(data))
+    first, sequence, slice_, last_slice, word = _FIELDS.unpack_from(data)
+    if first >> 6 != VERSION:
+        raise MalformedPacket("version", first >> 6)
+    payload = data[HEADER_BYTES:]
+    checksum = int.from_bytes(data[_FIELDS_BYTES:HEADER_BYTES], "big")
+    if crc32(payload, crc32(data[:_FIELDS_BYTES], key)) & _CHECKSUM_MASK != checksum:
+        raise MalformedPacket("checksum", f"{checksum:06x}")
+    kind = first >> 4 & 3
+    if kind > CONTROL:
+        raise MalformedPacket("kind", kind)
+    layout = _layout(first & 15, last_slice, word)
+    if slice_ > last_slice:
+        raise MalformedPacket("slice", slice_)
+    return Packet(sequence, slice_, layout, payload, kind)

@@ -1,0 +1,117 @@
+"""A frame's tokens <-> packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload
+from sim.protocol.config import StreamConfig
+from sim.protocol.events import ReceivedGrid
+from sim.protocol.packet import Layout, Packet
+from sim.protocol.sequence import SEQUENCES
+
+__all__ = ["CoderFor", "FrameAssembly", "Packetizer"]
+
+
+class FrameAssembly:
+    """One frame on its way to completion: put slices in as they come, take the grid any time.
+
+    Each slice fills its own cells and no others, so losing one never changes the rest.
+    """
+
+    def __init__(self, layout: Layout, coders: CoderFor) -> None:
+        """Raises LookupError if there is no coder for this layout."""
+        self.layout = layout
+        self._coder = coders(ENTROPY_MODES.index(layout.entropy), layout.codebook_size)
+        self._indices = np.full(layout.tokens, -1, np.int64)
+        self._held = bytearray(layout.slice_count)
+
+    def holds(self, slice_: int) -> bool:
+        """Whether the slice is there."""
+        return self._held[slice_] != 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every slice is there."""
+        return all(self._held)
+
+    def add(self, packet: Packet) -> None:
+        """Decode a packet of this frame into its cells.
+
+        Raises:
+            CorruptPayload: the payload does not decode; nothing has changed.
+        """
+        positions = self.layout.positions[packet.slice]
+        self._indices[positions] = self._coder.decode(packet.payload, positions, self.layout.grid)
+        self._held[packet.slice] = 1
+
+    def grid(self) -> ReceivedGrid:
+        """The tokens so far; a copy."""
+        indices = self._indices.reshape(self.layout.grid).copy()
+        return ReceivedGrid(indices, indices >= 0)
+
+
+class Packetizer:
+    """Cuts frames into packets and puts them together again."""
+
+    def __init__(self, config: StreamConfig, coder_for: CoderFor) -> None:
+        """Raises LookupError if there is no coder for the configured entropy mode and codebook."""
+        self._config = config
+        self._coders = coder_for
+        self._coder = coder_for(ENTROPY_MODES.index(config.entropy), config.codebook_size)
+
+    def split(
+        self, index_map: NDArray[np.int64], width: int, height: int, first_sequence: int
+    ) -> list[Packet]:
+        """The packets of one frame, in sending order.
+
+        Args:
+            index_map: int64[h, w], h = ceil(height / 16), w = ceil(width / 16), values 0..K-1.
+            width, height: of the image, in pixels.
+            first_sequence: number of slice 0; any integer, taken modulo 2**16.
+
+        Raises:
+            StreamConfigError: a slice could outgrow the mtu.
+            ValueError: the map's shape or a value does not fit.
+        """
+        layout = self._config.layout(width, height)
+        if index_map.shape != layout.grid:
+            raise ValueError(
+                f"a {width}x{height} image has a grid of {layout.grid}, not {index_map.shape}"
+            )
+        tokens = np.ascontiguousarray(index_map, np.int64).ravel()
+        encode, grid = self._coder.encode, layout.grid
+        return [
+            Packet(
+                (first_sequence + number) % SEQUENCES,
+                number,
+                layout,
+                encode(tokens[positions], positions, grid),
+            )
+            for number, positions in enumerate(layout.positions)
+        ]
+
+    def join(self, packets: Iterable[Packet]) -> ReceivedGrid:
+        """What a frame's packets hold, in any order, with any of them missing.
+
+        A payload that does not decode counts as lost; of two packets for one slice the first
+        counts.
+
+        Raises:
+            ValueError: there is no packet, or they disagree about the frame's layout.
+            LookupError: there is no coder for this layout.
+        """
+        packets = list(packets)
+        if len({packet.layout for packet in packets}) != 1:
+            raise ValueError("packets of exactly one frame are needed")
+        assembly = FrameAssembly(packets[0].layout, self._coders)
+        for packet in packets:
+            if not assembly.holds(packet.slice):
+                try:
+                    assembly.add(packet)
+                except CorruptPayload:
+                    continue
+        return assembly.grid()
