@@ -1,0 +1,102 @@
+"""The command line. Whatever is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from sim.errors import UserError
+from sim.train_cli import train_app
+
+
+class OneLineErrors(TyperGroup):
+    """Tells a user's mistake in one line on standard error and exits with code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was given."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Stream images as tokens through a lossy channel, repair them, and measure.",
+)
+app.add_typer(train_app, name="train")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
+
+
+@app.command()
+def run(
+    scenario: Annotated[Path, typer.Argument(help="Scenario file (YAML).", show_default=False)],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Override the seed.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; else results/SCENARIO/RUN.")
+    ] = None,
+    save_images: Annotated[
+        bool, typer.Option("--save-images", help="Also write every output image.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a scenario: tables, figures and a summary in a run folder."""
+    from sim.scenario_file import load_scenario
+
+    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
+    loaded = load_scenario(scenario, overrides)
+
+    from sim.console import print_summary, progress_bar
+    from sim.experiment import run_experiment
+
+    with progress_bar(loaded.scenario.name) as steps:
+        outcome = run_experiment(loaded, out, save_images, steps)
+    if as_json:
+        _print_json({"run": str(outcome.folder), **outcome.summary})
+    else:
+        print_summary(outcome)
+
+
+@app.command()
+def plot(
+    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Draw a run's figures again from its saved tables."""
+    from sim.plots import draw_figures
+
+    figures = [str(path) for path in draw_figures(run)]
+    if as_json:
+        _print_json({"run": str(run), "figures": figures})
+    else:
+        typer.echo("\n".join(figures))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of scenario files."""
+    from sim.scenario_file import json_schema
+
+    _print_json(json_schema())
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    from sim.results import to_json
+
+    typer.echo(to_json(value))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,86 @@
+"""What a person sees while a scenario runs and when it has: a progress bar and a table."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sim.experiment import Outcome
+from sim.results import FIGURES
+from sim.scenario import CLEAN, values_label
+
+_COLUMNS = {
+    "psnr_db": ("PSNR dB", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "ms_ssim": ("MS-SSIM", ".3f"),
+    "ssimulacra2": ("SSIMULACRA2", ".1f"),
+    "token_accuracy": ("tokens right", ".1%"),
+}
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on standard error with the time left; yields what to call with done, total, doing."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"{label}: loading", total=None)
+
+        def update(done: int, total: int, doing: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"{label}: {doing}")
+
+        yield update
+
+
+def print_summary(outcome: Outcome) -> None:
+    """The summary as a table on standard output, and where everything is."""
+    console = Console(highlight=False)
+    summary = outcome.summary
+    metrics = [*summary["metrics"], "token_accuracy"]
+    table = Table(title=f"{summary['scenario']}, seed {summary['seed']}", title_justify="left")
+    sweep = len(summary["points"]) > 1
+    for heading in (["point"] if sweep else []) + ["repair"]:
+        table.add_column(heading, no_wrap=not sweep)
+    for metric in metrics:
+        table.add_column(_COLUMNS[metric][0], justify="right")
+    for point in summary["points"]:
+        first = values_label(point["values"])
+        for name, found in point["concealers"].items():
+            label = "(no loss)" if name == CLEAN else name.replace("_", " ")
+            cells = [_cell(found[metric], metric) for metric in metrics]
+            table.add_row(*([first] if sweep else []), label, *cells)
+            first = ""
+        table.add_section()
+    console.print(table)
+    if not sweep:
+        console.print(_loss_line(summary["points"][0]))
+    console.print(f"pictures: {outcome.folder / FIGURES}", soft_wrap=True)
+    console.print(f"tables:   {outcome.folder}", soft_wrap=True)
+
+
+def _cell(found: Mapping[str, Any], metric: str) -> str:
+    mean = found["mean"]
+    return "" if mean is None or mean != mean else format(mean, _COLUMNS[metric][1])
+
+
+def _loss_line(point: Mapping[str, Any]) -> str:
+    loss = point["loss"]
+    text = f"lost {loss['packets']:.1%} of {loss['packets_sent']} packets"
+    if "expected" in loss:
+        text += (
+            f" (this channel loses {loss['expected']:.1%} on average; so short a stream, 95% of "
+            f"the time, {loss['one_stream_low']:.0%} to {loss['one_stream_high']:.0%})"
+        )
+    bits = f"{point['bpp']:.4f} bits per pixel, {point['bpp_wire']:.4f} on the wire"
+    return f"{text}, {loss['tokens']:.1%} of tokens; {bits}"

@@ -1,0 +1,342 @@
+"""The figures of a run, drawn from its saved tables and pictures alone.
+
+    quality    each metric: by concealer for one point, or against the swept value
+    strip-*    one image: original | without loss | lost tokens | unrepaired | repaired
+    packets    every packet of the pictured stream in time: delivered, erased, late
+
+Colours are Okabe and Ito's, told apart by colour-blind readers; shapes and heights repeat what
+they say, for print in grey. The same tables give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from PIL import Image
+
+from sim.errors import UserError
+from sim.results import (
+    FIGURES,
+    IMAGES,
+    MANIFEST,
+    PACKETS,
+    PANELS,
+    SUMMARY,
+    is_run_folder,
+    number,
+    read_json,
+    read_table,
+)
+from sim.scenario import CLEAN, value_label
+
+TOKEN = 16
+"""Pixels of an image that one token stands for, each way."""
+
+_STYLES = {
+    "none": ("#999999", "s"),
+    "most_frequent": ("#E69F00", "v"),
+    "nearest": ("#56B4E9", "^"),
+    "neighbour_average": ("#009E73", "D"),
+    "inpaint": ("#0072B2", "o"),
+}
+_ERASED, _LATE, _DELIVERED = "#D55E00", "#CC79A7", "#56B4E9"
+_LABELS = {
+    "psnr_db": "PSNR (dB)",
+    "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
+    "ssimulacra2": "SSIMULACRA2",
+    "token_accuracy": "lost tokens guessed right",
+}
+_MAX_ROWS = 40
+_SETTINGS: dict[Any, object] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lossy-stream-sim",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the figures are drawn from."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+    @property
+    def small_print(self) -> str:
+        """Where a figure comes from."""
+        what = self.manifest
+        parts = [
+            f"scenario {self.summary['scenario']}",
+            f"seed {self.summary['seed']}",
+            f"lossy-stream-sim {what['version']}",
+            f"weights {what['weights_fingerprint']}",
+        ]
+        if what["revision"]:
+            parts.insert(3, f"revision {what['revision'][:10]}")
+        return " · ".join(parts)
+
+    def save(self, figure: Figure, name: str, formats: Sequence[str] = ("png", "svg")) -> Path:
+        """Write a figure with its small print; returns the first file."""
+        figure.text(
+            0.995, 0.004, self.small_print, ha="right", va="bottom", size=6, color="#555555"
+        )
+        paths = [self.folder / FIGURES / f"{name}.{kind}" for kind in formats]
+        for path in paths:
+            nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+            figure.savefig(path, dpi=160, metadata=nothing)
+        return paths[0]
+
+
+def draw_figures(folder: Path) -> list[Path]:
+    """Draw every figure of a run folder into its `figures/`; returns the PNG files.
+
+    Raises:
+        UserError: not a run folder, or a table in it is missing or unreadable.
+    """
+    if not is_run_folder(folder):
+        raise UserError(f"{folder}: is not a run folder (no {MANIFEST} in it)")
+    run = _Run(folder, read_json(folder / MANIFEST), read_json(folder / SUMMARY))
+    try:
+        (folder / FIGURES).mkdir(exist_ok=True)
+        with matplotlib.rc_context(_SETTINGS):
+            return [_quality(run), *_strips(run), _packets(run)]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot draw ({error})") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: its tables are not those of a run ({error!r})") from None
+
+
+def _figure(size: tuple[float, float], pad: float = 0.04) -> Figure:
+    """A figure of (width, height) inches with room for the small print at the bottom."""
+    foot = 0.16 / size[1]
+    layout = ConstrainedLayoutEngine(
+        w_pad=pad, h_pad=pad, wspace=0.0, hspace=0.0, rect=(0, foot, 1, 1 - foot)
+    )
+    return Figure(figsize=size, layout=layout)
+
+
+# Quality
+
+
+def _quality(run: _Run) -> Path:
+    points = run.summary["points"]
+    metrics = [*run.summary["metrics"], "token_accuracy"]
+    figure = _dots(points[0], metrics) if len(points) == 1 else _lines(points, metrics)
+    return run.save(figure, "quality")
+
+
+def _dots(point: Mapping[str, Any], metrics: Sequence[str]) -> Figure:
+    """One point: an axis per metric, a row per concealer."""
+    repairs = [name for name in point["concealers"] if name != CLEAN]
+    figure = _figure((2.5 * len(metrics), 1.3 + 0.38 * len(repairs)))
+    all_axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axes, metric in zip(all_axes, metrics, strict=True):
+        for row, name in enumerate(repairs):
+            _with_interval(axes, point["concealers"][name][metric], row, name)
+        clean = point["concealers"][CLEAN][metric]["mean"]
+        if clean is not None:
+            axes.axvline(clean, color="black", linestyle="--", linewidth=1)
+            axes.annotate(
+                " no loss", (clean, 1.0), xycoords=("data", "axes fraction"), size=7, ha="center"
+            )
+        axes.set_xlabel(_LABELS[metric])
+        axes.set_ylim(len(repairs) - 0.5, -0.5)
+    all_axes[0].set_yticks(range(len(repairs)), [_words(name) for name in repairs])
+    loss = point["loss"]
+    figure.suptitle(
+        f"{loss['packets']:.1%} of {loss['packets_sent']} packets lost; means of "
+        f"{point['images']} images with 95% bootstrap intervals",
+        size=9,
+    )
+    return figure
+
+
+def _with_interval(axes: Axes, found: Mapping[str, Any], row: float, name: str) -> None:
+    if found["mean"] is None:
+        return
+    colour, marker = _STYLES[name]
+    if found["low"] is not None:
+        axes.plot([found["low"], found["high"]], [row, row], color=colour, linewidth=2)
+    axes.plot(found["mean"], row, marker, color=colour, markersize=7)
+
+
+def _lines(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figure:
+    """A sweep: a row of axes per metric, a column per setting of the other swept keys."""
+    key = _axis_key(points)
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for point in points:
+        others = [f"{k}: {value_label(v)}" for k, v in point["values"].items() if k != key]
+        groups.setdefault(", ".join(others), []).append(point)
+    size = (1.0 + 3.4 * len(groups), 0.8 + 2.1 * len(metrics))
+    figure = _figure(size)
+    grid = figure.subplots(len(metrics), len(groups), sharex=True, sharey="row", squeeze=False)
+    for column, (title, members) in enumerate(groups.items()):
+        if key is None:
+            positions, ticks = [float(i) for i in range(len(members))], title
+        else:
+            positions, ticks = [float(point["values"][key]) for point in members], key
+        for axes, metric in zip(grid[:, column], metrics, strict=True):
+            _metric_lines(axes, members, positions, metric)
+        grid[0, column].set_title(title or " ", size=9)
+        grid[-1, column].set_xlabel("loss rate of packets" if key == "channel.loss" else ticks)
+    for axes, metric in zip(grid[:, 0], metrics, strict=True):
+        axes.set_ylabel(_LABELS[metric])
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def _axis_key(points: Sequence[Mapping[str, Any]]) -> str | None:
+    """The swept key for the horizontal axis: the loss rate if swept, else the first number."""
+    values = points[0]["values"]
+    numeric = [k for k, v in values.items() if isinstance(v, (int, float))]
+    return "channel.loss" if "channel.loss" in numeric else next(iter(numeric), None)
+
+
+def _metric_lines(
+    axes: Axes, points: Sequence[Mapping[str, Any]], positions: Sequence[float], metric: str
+) -> None:
+    for name in points[0]["concealers"]:
+        found = [point["concealers"][name][metric] for point in points]
+        mean = _floats([f["mean"] for f in found])
+        if np.isnan(mean).all():
+            continue
+        if name == CLEAN:
+            axes.plot(positions, mean, "k--", linewidth=1, label="no loss")
+            continue
+        colour, marker = _STYLES[name]
+        axes.plot(positions, mean, marker=marker, color=colour, markersize=4, label=_words(name))
+        low, high = _floats([f["low"] for f in found]), _floats([f["high"] for f in found])
+        axes.fill_between(positions, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+# Strips
+
+
+def _strips(run: _Run) -> list[Path]:
+    pictured = str(run.manifest["pictured_cell"])
+    rows = [row for row in read_table(run.folder / IMAGES) if row["cell"] == pictured]
+    by_image: dict[str, dict[str, dict[str, str]]] = {}
+    for row in rows:
+        by_image.setdefault(row["image"], {})[row["concealer"]] = row
+    folders = [(name, run.folder / PANELS / name) for name in by_image]
+    return [_strip(run, n, by_image[n], folder) for n, folder in folders if folder.is_dir()]
+
+
+def _strip(run: _Run, name: str, rows: Mapping[str, Mapping[str, str]], folder: Path) -> Path:
+    repairs = [repair for repair in rows if repair != CLEAN]
+    unrepaired = "none" if "none" in repairs else repairs[0]
+    repaired = "inpaint" if "inpaint" in repairs else repairs[-1]
+    original, clean = _read(folder / "original.png"), _read(folder / f"{CLEAN}.png")
+    received = _read(folder / "received.png") > 0
+    about = rows[CLEAN]
+    lost, tokens = int(about["tokens_lost"]), int(about["tokens"])
+    panels = [
+        ("original", f"{about['width']} x {about['height']}", original),
+        ("decoded without loss", _score(about), clean),
+        (
+            f"{lost / tokens:.0%} of tokens lost",
+            f"{about['packets_lost']} of {about['packets_sent']} packets",
+            _mark_lost(clean, received),
+        ),
+        (f"unrepaired: {_words(unrepaired)}", _score(rows[unrepaired]), None),
+        (f"repaired: {_words(repaired)}", _score(rows[repaired]), None),
+    ]
+    shown = [
+        *(pixels for _, _, pixels in panels[:3]),
+        _read(folder / f"{unrepaired}.png"),
+        _read(folder / f"{repaired}.png"),
+    ]
+    height, width = original.shape[:2]
+    across = 3.2
+    figure = _figure((5 * across, across * height / width + 0.62), pad=0.02)
+    for axes, (title, below, _), pixels in zip(figure.subplots(1, 5), panels, shown, strict=True):
+        axes.imshow(pixels, interpolation="antialiased")
+        axes.set_title(f"{title}\n{below}", size=10)
+        axes.set_axis_off()
+    return run.save(figure, f"strip-{name}", ("png",))
+
+
+def _score(row: Mapping[str, str]) -> str:
+    return f"{number(row['psnr_db']):.1f} dB, SSIMULACRA2 {number(row['ssimulacra2']):.0f}"
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image, np.uint8)
+
+
+def _mark_lost(image: NDArray[np.uint8], received: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The image in grey with every lost token painted, and thin lines between tokens."""
+    height, width = image.shape[:2]
+    grey = image.mean(2, keepdims=True).repeat(3, 2) * 0.8 + 40
+    mask = (~received).repeat(TOKEN, 0).repeat(TOKEN, 1)[:height, :width]
+    colour = np.array([int(_ERASED[i : i + 2], 16) for i in (1, 3, 5)], np.float64)
+    grey[mask] = 0.2 * grey[mask] + 0.8 * colour
+    grey[TOKEN - 1 :: TOKEN] *= 0.85
+    grey[:, TOKEN - 1 :: TOKEN] *= 0.85
+    painted: NDArray[np.uint8] = grey.clip(0, 255).astype(np.uint8)
+    return painted
+
+
+# Packets
+
+
+def _packets(run: _Run) -> Path:
+    """A row per image, read like text: left to right and down is the order of sending."""
+    pictured = str(run.manifest["pictured_cell"])
+    rows = [row for row in read_table(run.folder / PACKETS) if row["cell"] == pictured]
+    stream = run.manifest["scenario"]["stream"]
+    interval = 1 / float(stream["fps"])
+    frames = sorted({int(row["frame"]) for row in rows})[:_MAX_ROWS]
+    names = {int(row["frame"]): row["image"] for row in rows}
+    counts = {frame: sum(int(row["frame"]) == frame for row in rows) for frame in frames}
+    figure = _figure((9, 1.3 + 0.32 * len(frames)))
+    axes = figure.subplots()
+    looks = {"delivered": (_DELIVERED, 0.3), "late": (_LATE, 0.55), "erased": (_ERASED, 0.8)}
+    for fate, (colour, height) in looks.items():
+        for frame in frames:
+            chosen = [r for r in rows if int(r["frame"]) == frame and _fate(r) == fate]
+            width = 0.8 * interval / counts[frame]
+            spans = [(float(r["sent_s"]) - frame * interval, width) for r in chosen]
+            axes.broken_barh(spans, (frame - height / 2, height), color=colour, linewidth=0)
+    axes.set_yticks(frames, [names[frame] for frame in frames])
+    axes.set_ylim(len(frames) - 0.4, -0.6)
+    axes.set_xlim(0, interval)
+    axes.set_xlabel("seconds since the image was captured (time of sending)")
+    axes.grid(False)
+    totals = {fate: sum(_fate(row) == fate for row in rows) for fate in looks}
+    handles = [Patch(color=looks[f][0], label=f"{f}: {totals[f]}") for f in looks]
+    figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False)
+    return run.save(figure, "packets")
+
+
+def _fate(row: Mapping[str, str]) -> str:
+    """ "delivered" in time, "late", or "erased" (which here includes corrupted)."""
+    if row["fate"] != "delivered":
+        return "erased"
+    return "late" if row["late"] == "1" else "delivered"

@@ -1,0 +1,157 @@
+"""The run folder: tables, manifest and pictures, all there or not there at all.
+
+    manifest.json   what ran: resolved scenario, seeds, versions, revision, weights, hardware
+    packets.csv     one row per packet: when sent, its fate, when it arrived
+    images.csv      one row per cell, image and concealer, and one for the decode without loss
+    summary.json    means and intervals
+    panels/         the pictures that the strips are drawn from
+    images/         every output at original size, if asked for
+    figures/        drawn from all of the above; `sim plot` draws them again
+
+Rows hold no wall-clock times: the same scenario and seed give the same tables byte for byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sim.errors import UserError
+
+MANIFEST, PACKETS, IMAGES, SUMMARY = "manifest.json", "packets.csv", "images.csv", "summary.json"
+FIGURES, PANELS, OUTPUTS = "figures", "panels", "images"
+
+Row = Mapping[str, Any]
+"""A table row: str, int, float (NaN is written as nothing), bool or None by column."""
+
+
+@contextlib.contextmanager
+def new_run_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill; it becomes `target` when the block ends well, and vanishes when not.
+
+    An earlier run in `target` is replaced in the same instant.
+
+    Raises:
+        UserError: it cannot be written there, or something that is not a run is already there.
+    """
+    if target.exists() and not is_run_folder(target):
+        if not target.is_dir():
+            raise UserError(f"{target}: is a file; results need a folder")
+        if any(target.iterdir()):
+            raise UserError(f"{target}: is not empty and holds no run; choose another folder")
+    target = target.absolute()
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    made = [folder for folder in reversed(target.parents) if not folder.exists()]
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        _remove_empty(made)
+        raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
+    try:
+        yield partial
+        _put_in_place(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        _remove_empty(made)
+        raise
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a finished run is there."""
+    return (path / MANIFEST).is_file()
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    if not is_run_folder(target):
+        os.replace(partial, target)  # nothing there, or an empty folder
+        return
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    os.replace(target, old)
+    os.replace(partial, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows of the same columns as CSV. Floats keep nine significant digits."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        columns = list(rows[0]) if rows else []
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_cell(row[column]) for column in columns])
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV table as text.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def number(text: str) -> float:
+    """A table's cell as a float; NaN where it is empty."""
+    return float(text) if text else math.nan
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON by way of a sibling file, so that a reader never sees half of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(to_json(value) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def to_json(value: Mapping[str, Any]) -> str:
+    """Standard JSON: NaN and infinities, which it has not, become null."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a run folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise UserError(f"{path}: not valid JSON") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a JSON object")
+    return value

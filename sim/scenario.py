@@ -1,0 +1,232 @@
+"""What a scenario may say: the models of every section, and the cells of a sweep.
+
+`sim.scenario_file` reads them from YAML and tells mistakes by file and line.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from channels import LOSS_TYPES, ChannelParameterError, loss_model
+from sim.protocol.config import StreamConfig, StreamConfigError
+
+Entropy = Literal["fixed", "static"]
+Interleaver = Literal["raster", "checkerboard", "low_discrepancy", "random"]
+Concealer = Literal["none", "most_frequent", "nearest", "neighbour_average", "inpaint"]
+CodebookSize = Literal[8, 16, 32, 64, 128, 256, 512, 1024, 2048]
+
+CLEAN = "clean"
+"""The row of a decode without loss, beside those of the concealers."""
+
+
+class Section(BaseModel):
+    """Strict: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class CodecSection(Section):
+    """How an image becomes bytes."""
+
+    codebook: CodebookSize = Field(1024, description="codewords K; log2(K) bits a token at most")
+    entropy: Entropy = Field("static", description="coder of a slice's tokens")
+    model: str | None = Field(
+        None, description="folder of weights, relative to this file; left out, those that ship"
+    )
+
+
+class StreamSection(Section):
+    """How bytes become packets, and when they are sent and due."""
+
+    slices: int = Field(32, ge=1, le=256, description="packets per image, each decodable alone")
+    interleaver: Interleaver = Field("low_discrepancy", description="which tokens share a packet")
+    fps: float = Field(2.0, gt=0, le=1000, allow_inf_nan=False, description="images per second")
+    playout_delay_s: float = Field(
+        1.0, ge=0, le=3600, allow_inf_nan=False, description="seconds from capture to deadline"
+    )
+    mtu: int = Field(1500, ge=64, le=65_507, description="most bytes in a datagram")
+
+
+class _ChannelSchema:
+    """The JSON schema of a channel section, from the registry of loss types."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        kinds = {"probability": {"type": "number", "minimum": 0, "maximum": 1}}
+        kinds["number"] = {"type": "number"}
+        kinds["whole"] = {"type": "integer"}
+        return {
+            "description": "loss process; started in its stationary state",
+            "oneOf": [
+                {
+                    "type": "object",
+                    "title": loss.name,
+                    "description": loss.summary,
+                    "properties": {
+                        "type": {"const": loss.name},
+                        **{
+                            p.name: {**kinds.get(p.kind, {}), "description": p.description}
+                            for p in loss.parameters
+                        },
+                    },
+                    "required": ["type"],
+                    "additionalProperties": False,
+                }
+                for loss in LOSS_TYPES.values()
+            ],
+        }
+
+
+class Scenario(Section):
+    """One experiment."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="names the results folder; the file's own name if left out",
+    )
+    images: list[str] = Field(
+        ["samples"],
+        min_length=1,
+        description="files, folders or globs, relative to this file; samples = those that ship",
+    )
+    codec: CodecSection = CodecSection()
+    stream: StreamSection = StreamSection()
+    channel: Annotated[dict[str, Any], _ChannelSchema] = Field({"type": "perfect"})
+    transport: Literal["zeromq", "virtual"] = Field(
+        "zeromq", description="two processes over ZeroMQ, or one in virtual time: same results"
+    )
+    pace: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="zeromq: wall seconds per second of the stream; 0 = as fast as possible",
+    )
+    concealers: list[Concealer] = Field(["none", "neighbour_average", "inpaint"], min_length=1)
+    repeats: int = Field(1, ge=1, le=10_000, description="streams per cell, each its own losses")
+    seed: int = Field(1, ge=0, lt=2**63, description="everything random follows from it")
+    sweep: dict[str, list[Any]] = Field(
+        {}, description="dotted keys, each with the values to try; cells are their grid"
+    )
+
+    @field_validator("channel")
+    @classmethod
+    def _channel(cls, spec: dict[str, Any]) -> dict[str, Any]:
+        try:
+            loss_model(spec)
+        except ChannelParameterError as error:
+            raise PydanticCustomError(
+                "channel", "{problem}", {"problem": error.problem, "parameter": error.parameter}
+            ) from None
+        return spec
+
+    @model_validator(mode="after")
+    def _stream(self) -> Scenario:
+        try:
+            self.stream_config()
+        except StreamConfigError as error:
+            raise PydanticCustomError(
+                "stream", "{problem}", {"problem": error.message, "parameter": error.parameter}
+            ) from None
+        return self
+
+    def stream_config(self) -> StreamConfig:
+        """What sender and receiver are told."""
+        return StreamConfig(
+            codebook_size=self.codec.codebook,
+            entropy=self.codec.entropy,
+            **self.stream.model_dump(),
+        )
+
+    @field_validator("concealers")
+    @classmethod
+    def _concealers(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("repeated", "names one concealer twice")
+        return names
+
+
+SWEEPABLE = ("channel", "codec", "stream")
+"""Sections whose keys a sweep may vary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of the sweep and one repeat: one stream.
+
+    Attributes:
+        index: its number, from 0.
+        point: the number of its point, from 0.
+        values: what the sweep sets here, by dotted key; empty without a sweep.
+        scenario: with those values in place.
+        repeat: from 0; seeds the channel together with the scenario's seed, so that cells of one
+            repeat at different points are paired.
+    """
+
+    index: int
+    point: int
+    values: Mapping[str, Any]
+    scenario: Scenario
+    repeat: int
+
+
+def cells(points: Sequence[tuple[Mapping[str, Any], Scenario]]) -> list[Cell]:
+    """Every point of a sweep times every repeat, points outermost."""
+    found: list[Cell] = []
+    for point, (values, scenario) in enumerate(points):
+        for repeat in range(scenario.repeats):
+            found.append(Cell(len(found), point, values, scenario, repeat))
+    return found
+
+
+def grid(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """The points of a sweep: one value for each key, the last key fastest; {} for no sweep."""
+    for values in itertools.product(*sweep.values()):
+        yield dict(zip(sweep, values, strict=True))
+
+
+def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a raw scenario with dotted keys set, in order; missing sections are created.
+
+    Raises:
+        KeyError: a dotted key leads through something that is not a mapping.
+    """
+    changed: dict[str, Any] = copy.deepcopy(dict(raw))
+    for dotted, value in values.items():
+        *sections, last = dotted.split(".")
+        place = changed
+        for name in sections:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise KeyError(name)
+        place[last] = copy.deepcopy(value)
+    return changed
+
+
+def values_label(values: Mapping[str, Any]) -> str:
+    """A point's sweep values in one short line: "channel=uniform channel.loss=0.2"."""
+    return " ".join(f"{key}={value_label(value)}" for key, value in values.items())
+
+
+def value_label(value: object) -> str:
+    """A swept value in a word: a section by its type, or else by its content."""
+    if isinstance(value, Mapping):
+        kind = value.get("type")
+        return str(kind) if kind else " ".join(f"{k}={v}" for k, v in value.items())
+    return str(value)

@@ -1,0 +1,75 @@
+"""One cell on the wire: picks the driver, and makes the parts that each process needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from channels import Channel, build, loss_model
+from codec.entropy import CoderBook
+from sim.drivers.record import MediaFrame, StreamRecord
+from sim.outputs import SavingSink
+from sim.protocol.config import StreamKey
+from sim.scenario import Cell
+
+
+def make_channel(spec: Mapping[str, Any], seed: int, repeat: int) -> Channel:
+    """The channel of one repeat, at its start. Points with equal seeds and repeats are paired."""
+    return build(loss_model(spec), seed=np.random.SeedSequence(seed, spawn_key=(repeat,)))
+
+
+def stream_key(fingerprint: str, seed: int, repeat: int) -> StreamKey:
+    """The key of one repeat's stream; its id follows from the seed."""
+    state = np.random.SeedSequence((seed, repeat)).generate_state(1)
+    return StreamKey(fingerprint, int(state[0]))
+
+
+def stream_cell(
+    cell: Cell,
+    frames: Sequence[MediaFrame],
+    fingerprint: str,
+    frequencies: Mapping[int, Any],
+    sink: SavingSink,
+    sink_elsewhere: Callable[[], SavingSink],
+    progress: Callable[[int, int], object],
+) -> StreamRecord:
+    """Stream a cell's frames by the driver that its scenario names.
+
+    Args:
+        cell: what to stream and through which channel.
+        frames: every image, tokenized.
+        fingerprint: of the model.
+        frequencies: integer tables of the static coder, uint32[K] by codebook size.
+        sink: takes the frames, when the receiver is in this process.
+        sink_elsewhere: makes the sink, when the receiver is in another.
+        progress: called with (frames out, frames in all).
+
+    Raises:
+        StreamConfigError: a frame does not fit the settings.
+        PeerError: a sender or receiver process failed.
+    """
+    scenario = cell.scenario
+    config = scenario.stream_config()
+    key = stream_key(fingerprint, scenario.seed, cell.repeat)
+    channel = partial(make_channel, scenario.channel, scenario.seed, cell.repeat)
+    if scenario.transport == "virtual":
+        from sim.drivers.virtual import run_virtual
+
+        book = CoderBook(frequencies)
+        return run_virtual(frames, config, channel(), key, book, sink, progress)
+
+    from sim.drivers.live import run_live
+
+    return run_live(
+        partial(list, frames),
+        config,
+        channel,
+        key,
+        partial(CoderBook, frequencies),
+        sink_elsewhere,
+        progress,
+        pace=scenario.pace,
+    )
