@@ -10,7 +10,9 @@ import typer
 
 from sim.errors import UserError
 
-train_app = typer.Typer(no_args_is_help=True, help="Train the codec's networks from a folder of photos.")
+train_app = typer.Typer(
+    no_args_is_help=True, help="Train the codec's networks from a folder of photos."
+)
 
 Images = Annotated[Path, typer.Option(help="Folder of photographs, searched recursively.")]
 Out = Annotated[Path, typer.Option(help="Run folder; an existing run there is resumed.")]
@@ -59,10 +61,11 @@ def tokenizer(
     """Encoder, codebook and decoder from photographs, then the ladder of smaller codebooks."""
     _prepare(images, out, threads)
     from codec.training.loop import LoopConfig
-    from codec.training.runs import TOKENIZER_FILE, train_tokenizer
+    from codec.training.runs import TOKENIZER_FILE, CacheConfig, train_tokenizer
 
     try:
-        result = train_tokenizer(images, out, LoopConfig(steps, decay_steps), crops=crops)
+        loop = LoopConfig(steps, decay_steps)
+        result = train_tokenizer(images, out, loop, cache=CacheConfig(crops=crops))
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
     _report(out, TOKENIZER_FILE, result, as_json)
@@ -82,10 +85,11 @@ def decoder(
     """One decoder for every codebook level, sharpened by a discriminator; tokens stay valid."""
     _prepare(images, out, threads)
     from codec.training.loop import LoopConfig
-    from codec.training.runs import TOKENIZER_FILE, train_decoder
+    from codec.training.runs import TOKENIZER_FILE, CacheConfig, train_decoder
 
     try:
-        result = train_decoder(images, out, LoopConfig(steps, decay_steps), model, crops=crops)
+        loop = LoopConfig(steps, decay_steps)
+        result = train_decoder(images, out, loop, model, cache=CacheConfig(crops=crops))
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
     _report(out, TOKENIZER_FILE, result, as_json)
@@ -105,12 +109,14 @@ def inpainter(
     """The masked transformer that fills lost tokens, for every level, on real loss patterns."""
     _prepare(images, out, threads)
     from codec.training.loop import LoopConfig
-    from codec.training.runs import INPAINTER_FILE, train_inpainter
+    from codec.training.runs import INPAINTER_FILE, CacheConfig, train_inpainter
     from sim.packet_masks import packet_mask
 
     loop = LoopConfig(steps, decay_steps)
     try:
-        result = train_inpainter(images, out, loop, packet_mask, model, crops=crops)
+        result = train_inpainter(
+            images, out, loop, packet_mask, model, cache=CacheConfig(crops=crops)
+        )
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
     _report(out, INPAINTER_FILE, result, as_json)

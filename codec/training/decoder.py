@@ -118,7 +118,7 @@ class DecoderTask:
     @torch.no_grad()
     def _decode(self, count: int, level: int) -> tuple[Tensor, Tensor]:
         words = torch.stack([self._words(base, level) for base in self.held_out.indices[:count]])
-        images = torch.cat([self.held_out.pixels(number) for number in range(count)])
+        images = torch.cat([self.held_out.pixels(number) for number in range(len(words))])
         with self.optimised.averaged(), fast_autocast():
             return self.decoder(words).float().clamp(-1, 1), images
 

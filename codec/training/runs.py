@@ -10,7 +10,7 @@ cached beside the weights they were made with, for the runs that follow.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,17 @@ from codec.training.loop import LoopConfig, train
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
 from codec.training.tokens import TokenCache, cache_tokens
 
-CACHED_CROPS = 12_000
-HELD_OUT_CROPS = 128
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """How many crops are tokenized once and trained on, and their side in pixels."""
+
+    crops: int = 12_000
+    held_out: int = 128
+    side: int = 256
+
+
+DEFAULT_CACHE = CacheConfig()
 
 
 def train_tokenizer(
@@ -39,11 +48,11 @@ def train_tokenizer(
     loop: LoopConfig,
     config: TokenizerTraining | None = None,
     *,
-    crops: int = CACHED_CROPS,
+    cache: CacheConfig = DEFAULT_CACHE,
 ) -> dict[str, float]:
     """Train (or resume) in `folder` and write its `tokenizer.safetensors`.
 
-    The ladder is built from how often each codeword is used on `crops` crops of the photos.
+    The ladder is built from how often each codeword is used on the cached crops.
     """
     task = TokenizerTask(images, config or TokenizerTraining(TokenizerConfig()))
     result = train(task, folder, loop)
@@ -54,8 +63,8 @@ def train_tokenizer(
     # The cache is made with the weights as they will be read back, rounded to half precision.
     encoder.half().float()
     words = task.codebook.codewords
-    cache = _cache(folder, _photos(images)[0], encoder, words, crops, seed=1)
-    usage = np.bincount(cache.indices.ravel(), minlength=len(words))
+    seen = _cache(folder, images, encoder, words, cache)
+    usage = np.bincount(seen.indices.ravel(), minlength=len(words))
     ladder = Ladder.build(words, torch.from_numpy(usage.astype(np.float32)))
     _save_tokenizer(folder, task.config.network, encoder, decoder, ladder)
     return result
@@ -68,16 +77,15 @@ def train_decoder(
     model: Path | None = None,
     config: DecoderTraining | None = None,
     *,
-    crops: int = CACHED_CROPS,
+    cache: CacheConfig = DEFAULT_CACHE,
 ) -> dict[str, float]:
     """Fine-tune the decoder of the tokenizer in `model` (default: the shipped one) for every level;
     write a `tokenizer.safetensors` with the same encoder, codebook and ladder into `folder`."""
     source = model or PRETRAINED
     network, encoder, decoder, ladder, _ = load_tokenizer(source)
-    photos, unseen = _photos(images)
     words = ladder.codewords(ladder.levels[-1])
-    seen = _cache(source, photos, encoder, words, crops, seed=1)
-    held_out = _cache(source, unseen, encoder, words, HELD_OUT_CROPS, seed=4)
+    seen = _cache(source, images, encoder, words, cache)
+    held_out = _cache(source, images, encoder, words, cache, held_out=True)
     task = DecoderTask(decoder, ladder, seen, held_out, config or DecoderTraining())
     result = train(task, folder, loop)
     with task.optimised.averaged():
@@ -93,16 +101,15 @@ def train_inpainter(
     model: Path | None = None,
     config: InpainterTraining | None = None,
     *,
-    crops: int = CACHED_CROPS,
+    cache: CacheConfig = DEFAULT_CACHE,
 ) -> dict[str, float]:
     """Train (or resume) a transformer for the tokenizer in `model` (default: the shipped one) and
     write `inpainter.safetensors` into `folder`."""
     source = model or PRETRAINED
     _, encoder, decoder, ladder, _ = load_tokenizer(source)
-    photos, unseen = _photos(images)
     words = ladder.codewords(ladder.levels[-1])
-    seen = _cache(source, photos, encoder, words, crops, seed=1)
-    held_out = _cache(source, unseen, encoder, words, HELD_OUT_CROPS, seed=4)
+    seen = _cache(source, images, encoder, words, cache)
+    held_out = _cache(source, images, encoder, words, cache, held_out=True)
     chosen = config or InpainterTraining(InpainterConfig())
     if chosen.network.latent_dim != words.shape[1]:
         chosen = replace(chosen, network=replace(chosen.network, latent_dim=words.shape[1]))
@@ -116,21 +123,22 @@ def train_inpainter(
     return result
 
 
-def _photos(images: Path) -> tuple[PhotoFolder, PhotoFolder]:
-    return PhotoFolder(images, min_side=256), PhotoFolder(images, held_out=True, min_side=256)
-
-
 def _cache(
     folder: Path,
-    photos: PhotoFolder,
+    images: Path,
     encoder: Encoder,
     words: torch.Tensor,
-    crops: int,
-    seed: int,
+    config: CacheConfig,
+    *,
+    held_out: bool = False,
 ) -> TokenCache:
-    mark = fingerprint({"seed": seed}, {**encoder.state_dict(), "words": words})[:12]
+    seed = 4 if held_out else 1
+    about = {"seed": seed, "side": config.side}
+    mark = fingerprint(about, {**encoder.state_dict(), "words": words})[:12]
+    photos = PhotoFolder(images, held_out=held_out, min_side=config.side)
+    count = config.held_out if held_out else config.crops
     path = folder / f"tokens-{mark}.npz"
-    return cache_tokens(path, photos, encoder, words, crops=crops, seed=seed)
+    return cache_tokens(path, photos, encoder, words, crops=count, crop=config.side, seed=seed)
 
 
 def _save_tokenizer(

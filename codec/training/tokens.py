@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -67,7 +68,7 @@ def cache_tokens(
         os.replace(partial, path)
 
     with torch.inference_mode():
-        for number in track(range(done, crops), "encoding crops"):
+        for number in track(range(done, crops), "encoding crops", console=Console(stderr=True)):
             latents = encoder(random_crops(photos, 1, crop, seed, number))[0]
             found = nearest(latents.flatten(1).t().contiguous(), codewords)
             indices[number] = found.view(shape[1:]).numpy()

