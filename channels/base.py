@@ -18,6 +18,7 @@ import numpy as np
 
 from channels.parameters import ChannelParameterError, at_least
 from channels.samplers import Mask, Runs
+from channels.theory import LossChain
 
 __all__ = [
     "STREAMS",
@@ -95,6 +96,10 @@ class LossModel(Protocol):
 
     def sampler(self, rng: np.random.Generator) -> LossSampler:
         """A stream in its stationary state. The sampler owns `rng` from now on."""
+        ...
+
+    def chain(self) -> LossChain | None:
+        """The process as a finite chain for `channels.theory`; None if it is none, or too large."""
         ...
 
     def warnings(self) -> list[str]:

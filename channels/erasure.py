@@ -111,6 +111,10 @@ class Scripted:
         """See `LossModel.sampler`; draws nothing."""
         return ScriptSampler(np.frombuffer(self.script, np.bool_), self.at_end)
 
+    def chain(self) -> None:
+        """A script is no random process."""
+        return None
+
     def warnings(self) -> list[str]:
         """See `LossModel.warnings`."""
         return ["the script loses every packet"] if b"\0" not in self.script else []

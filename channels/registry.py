@@ -6,13 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from channels.base import LossModel
+from channels.composite import AnyLoss
 from channels.erasure import PerfectLoss, Scripted, UniformErasure
 from channels.gilbert_elliott import GilbertElliott
+from channels.markov import FourState, OrderN
 from channels.parameters import ChannelParameterError
+from channels.renewal import SemiMarkov
+from channels.trace import LossTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +90,116 @@ def _gilbert_elliott(**given: float) -> LossModel:
     return GilbertElliott(**given)
 
 
+def _semi_markov(**given: Any) -> LossModel:
+    if "bursts" in given:
+        return SemiMarkov.resampled(**given)
+    return SemiMarkov.heavy_tailed(**given)
+
+
+def _any(of: object) -> LossModel:
+    if isinstance(of, str) or not isinstance(of, Sequence):
+        raise ChannelParameterError("of", f"must be a list of loss models, got {of!r}")
+    parts = []
+    for index, part in enumerate(of):
+        if not isinstance(part, Mapping):
+            raise ChannelParameterError(f"of[{index}]", "must be a loss model (type: ...)")
+        try:
+            parts.append(loss_model(part))
+        except ChannelParameterError as error:
+            raise ChannelParameterError(f"of[{index}].{error.parameter}", error.problem) from None
+    return AnyLoss(tuple(parts))
+
+
+def _order_n(loss_after: Any) -> LossModel:
+    return OrderN(tuple(loss_after) if isinstance(loss_after, list) else loss_after)
+
+
+_LOSS = Parameter("loss", "probability", "loss rate, 0 to 1")
+_MEAN_BURST = Parameter("mean_burst", "number", "mean length of a loss run in packets, >= 1")
+_P = Parameter("p", "probability", "P(good -> bad) per packet")
+_R = Parameter("r", "probability", "P(bad -> good) per packet")
+_LOSS_BAD = Parameter("loss_bad", "probability", "loss rate in the bad state; default 1")
+
 _TYPES = (
     LossType("perfect", "loses nothing", (), (Form(),), PerfectLoss),
     LossType(
         "uniform",
         "every packet lost with the same probability, independently",
-        (Parameter("loss", "probability", "loss rate, 0 to 1"),),
+        (_LOSS,),
         (Form(("loss",)),),
         UniformErasure,
+    ),
+    LossType(
+        "gilbert",
+        "bursts: a good state without loss and a bad state",
+        (_LOSS, _MEAN_BURST, _P, _R, _LOSS_BAD),
+        (Form(("loss", "mean_burst")), Form(("p", "r"), ("loss_bad",))),
+        _gilbert_elliott,
     ),
     LossType(
         "gilbert_elliott",
         "bursts: a good and a bad state, each with its own loss rate",
         (
-            Parameter("loss", "probability", "loss rate, 0 to 1 (with mean_burst)"),
-            Parameter("mean_burst", "number", "mean length of a loss run in packets, >= 1"),
-            Parameter("p", "probability", "P(good -> bad) per packet"),
-            Parameter("r", "probability", "P(bad -> good) per packet"),
-            Parameter("loss_good", "probability", "loss rate in the good state; 0 (with p, r)"),
-            Parameter("loss_bad", "probability", "loss rate in the bad state; 1 (with p, r)"),
+            _LOSS,
+            _MEAN_BURST,
+            _P,
+            _R,
+            Parameter("loss_good", "probability", "loss rate in the good state; default 0"),
+            _LOSS_BAD,
         ),
         (Form(("loss", "mean_burst")), Form(("p", "r"), ("loss_good", "loss_bad"))),
         _gilbert_elliott,
+    ),
+    LossType(
+        "four_state",
+        "netem's loss state: gaps with lone losses, bursts with lone receptions",
+        (
+            Parameter("p13", "probability", "P(received in gap -> lost in burst)"),
+            Parameter("p31", "probability", "P(lost in burst -> received in gap)"),
+            Parameter("p32", "probability", "P(lost in burst -> received in burst); default 0"),
+            Parameter("p23", "probability", "P(received in burst -> lost in burst); default 1"),
+            Parameter("p14", "probability", "P(received in gap -> lone loss); default 0"),
+        ),
+        (Form(("p13", "p31"), ("p32", "p23", "p14")),),
+        FourState,
+    ),
+    LossType(
+        "order_n",
+        "loss probability given the fates of the last n packets",
+        (
+            Parameter(
+                "loss_after",
+                "list",
+                "2^n probabilities, one per history (binary, oldest first, 1 = lost)",
+            ),
+        ),
+        (Form(("loss_after",)),),
+        _order_n,
+    ),
+    LossType(
+        "semi_markov",
+        "bursts with a heavy tail, or runs resampled from observed lengths",
+        (
+            _LOSS,
+            _MEAN_BURST,
+            Parameter("tail", "number", "tail index of burst lengths; default 1.5, less = heavier"),
+            Parameter("longest", "whole", "longest burst in packets; default 1000"),
+            Parameter("bursts", "list", "observed lengths of lost runs"),
+            Parameter("gaps", "list", "observed lengths of received runs"),
+        ),
+        (Form(("loss", "mean_burst"), ("tail", "longest")), Form(("bursts", "gaps"))),
+        _semi_markov,
+    ),
+    LossType(
+        "outages",
+        "an on/off link: packets pass, then vanish, by turns",
+        (
+            Parameter("up", "whole", "mean packets between outages"),
+            Parameter("down", "whole", "mean packets of an outage"),
+            Parameter("spread", "number", "lengths vary by +- this share, [0, 1); default 0"),
+        ),
+        (Form(("up", "down"), ("spread",)),),
+        SemiMarkov.outages,
     ),
     LossType(
         "scripted",
@@ -117,6 +210,23 @@ _TYPES = (
         ),
         (Form(("mask",), ("at_end",)),),
         Scripted.of,
+    ),
+    LossType(
+        "trace",
+        "replays recorded losses from a file, in a circle",
+        (
+            Parameter("path", "path", ".npy mask, text of 0 and 1, or CSV with lost or sequence"),
+            Parameter("start", "text", "random (default) or first"),
+        ),
+        (Form(("path",), ("start",)),),
+        LossTrace.read,
+    ),
+    LossType(
+        "any",
+        "lost if any of several independent models loses it",
+        (Parameter("of", "list", "loss models, each with type and parameters"),),
+        (Form(("of",)),),
+        _any,
     ),
 )
 

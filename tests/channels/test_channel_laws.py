@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, norm
 
-from channels import GilbertElliott, UniformErasure, theory
+from channels import (
+    AnyLoss,
+    FourState,
+    GilbertElliott,
+    OrderN,
+    SemiMarkov,
+    UniformErasure,
+    theory,
+)
 
 MODELS = {
     "uniform": UniformErasure(0.2),
@@ -16,6 +24,12 @@ MODELS = {
     "anti-bursty": GilbertElliott(0.6, 0.9),
     "gilbert60": GilbertElliott(0.05, 0.2, 0.0, 0.5),
     "elliott": GilbertElliott(0.05, 0.2, 0.02, 0.7),
+    "four-state": FourState(0.04, 0.3, 0.6, 0.4, 0.01),
+    "order-3": OrderN((0.05, 0.5, 0.2, 0.6, 0.1, 0.4, 0.3, 0.8)),
+    "heavy-tail": SemiMarkov.heavy_tailed(0.1, 4, tail=2.5, longest=300),
+    "outages": SemiMarkov.outages(60, 12, spread=0.5),
+    "resampled": SemiMarkov.resampled([1, 1, 2, 9], [3, 30]),
+    "any": AnyLoss((UniformErasure(0.05), GilbertElliott(0.02, 0.3))),
     "inverted": GilbertElliott(0.1, 0.3, 1.0, 0.1),
 }
 
@@ -57,13 +71,16 @@ def test_autocorrelation(name):
     assert np.abs(z).max() < 4.0  # t with 39 degrees of freedom, 12 lags
 
 
-@pytest.mark.parametrize("name", ["gilbert", "heavy", "elliott", "inverted"])
+@pytest.mark.parametrize(
+    "name",
+    ["gilbert", "heavy", "elliott", "inverted", "four-state", "order-3", "heavy-tail", "outages"],
+)
 def test_the_start_is_stationary(name):
     """The losses of packets 0 ... 9 over many seeds: each at the stationary rate."""
     model = MODELS[name]
     seeds = 4000
     masks = np.array([model.sampler(rng(seed)).mask(10) for seed in range(seeds)])
-    rate = model.loss
+    rate = theory.loss_rate(model.chain())
     z = (masks.mean(axis=0) - rate) / math.sqrt(rate * (1 - rate) / seeds)  # seeds: independent
     assert np.abs(z).max() < 3.7
     counts = np.bincount(masks.sum(axis=1), minlength=11)

@@ -1,0 +1,62 @@
+"""Several independent causes of loss on one path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from channels.base import LossModel, LossSampler
+from channels.parameters import ChannelParameterError
+from channels.samplers import Mask, MaskSampler
+from channels.theory import Floats, LossChain
+
+_MOST_STATES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class AnyLoss:
+    """A packet is lost when any of the parts, independent of each other, loses it."""
+
+    parts: tuple[LossModel, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ChannelParameterError("of", "is empty; give at least one loss model")
+
+    def chain(self) -> LossChain | None:
+        """Product chain: P is the Kronecker product, e = 1 - prod (1 - e_i); None if too large."""
+        matrix: Floats = np.ones((1, 1))
+        kept: Floats = np.ones(1)
+        for part in self.parts:
+            chain = part.chain()
+            if chain is None or kept.size * chain.loss.size > _MOST_STATES:
+                return None
+            matrix = np.asarray(np.kron(matrix, chain.transition), np.float64)
+            kept = np.asarray(np.kron(kept, 1.0 - chain.loss), np.float64)
+        return LossChain(matrix / matrix.sum(axis=1, keepdims=True), 1.0 - kept)
+
+    def warnings(self) -> list[str]:
+        """See `LossModel.warnings`."""
+        return [line for part in self.parts for line in part.warnings()]
+
+    def sampler(self, rng: np.random.Generator) -> AnyLossSampler:
+        """See `LossModel.sampler`; each part draws from its own child of `rng`."""
+        children = rng.spawn(len(self.parts))
+        return AnyLossSampler(
+            [part.sampler(child) for part, child in zip(self.parts, children, strict=True)]
+        )
+
+
+class AnyLossSampler(MaskSampler):
+    """The union of the losses of several samplers."""
+
+    def __init__(self, parts: list[LossSampler]) -> None:
+        super().__init__()
+        self._parts = parts
+
+    def _draw(self, n: int) -> Mask:
+        lost = self._parts[0].mask(n)
+        for part in self._parts[1:]:
+            lost |= part.mask(n)
+        return lost
