@@ -120,3 +120,16 @@ def inpainter(
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
     _report(out, INPAINTER_FILE, result, as_json)
+
+
+@train_app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A training run's folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Where to write it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Config, log, curve and last samples of a training run, small enough to commit."""
+    from sim.training_report import write_training_report
+
+    paths = [str(path) for path in write_training_report(run, out)]
+    typer.echo(json.dumps({"files": paths}) if as_json else "\n".join(paths))

@@ -49,7 +49,7 @@ def test_ladder_conserves_usage(ladder: Ladder) -> None:
 
 
 def test_codewords_are_usage_weighted_centroids(ladder: Ladder) -> None:
-    """Each codeword of level K is the weighted mean of its children (Lloyd's centroid condition)."""
+    """Each codeword is the weighted mean of its children (Lloyd's centroid condition)."""
     weights = ladder.usage(256) + 1e-3
     parent = ladder.shrink(torch.arange(256), 128)
     sums = torch.zeros(128, 8).index_add_(0, parent, ladder.codewords(256) * weights[:, None])
