@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from fractions import Fraction
+from functools import partial
 
 import simpy
 
@@ -72,13 +73,11 @@ def _send(world: simpy.Environment, sending: SendingEnd, receiving: ReceivingEnd
     while (now := sending.next_time()) is not None:
         yield _until(world, Fraction(now))
         for arrival_s, data in sending.advance(now):
-            world.process(_arrive(world, receiving, arrival_s, data))
+            arrival = _until(world, Fraction(arrival_s))
+            arrival.callbacks.append(partial(_arrive, receiving, arrival_s, data))
 
 
-def _arrive(
-    world: simpy.Environment, receiving: ReceivingEnd, arrival_s: float, data: bytes
-) -> _Process:
-    yield _until(world, Fraction(arrival_s))
+def _arrive(receiving: ReceivingEnd, arrival_s: float, data: bytes, _: simpy.Event) -> None:
     receiving.datagram(arrival_s, data)
 
 
