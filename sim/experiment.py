@@ -40,7 +40,7 @@ from sim.results import (
     write_json,
     write_table,
 )
-from sim.scenario import CLEAN, Cell, cells, value_label, values_label
+from sim.scenario import CLEAN, Cell, cells, nominal_loss, value_label, values_label
 from sim.scenario_file import LoadedScenario
 from sim.streaming import stream_cell
 from sim.summary import summarize
@@ -263,7 +263,7 @@ class _Run:
 def _pictured_cell(run: Sequence[Cell]) -> Cell:
     """The cell whose pictures are kept: a first repeat, the last of those nearest to 20% loss."""
     firsts = [cell for cell in reversed(run) if cell.repeat == 0]
-    return min(firsts, key=lambda cell: abs(float(cell.scenario.channel.get("loss", 0.0)) - 0.2))
+    return min(firsts, key=lambda cell: abs(nominal_loss(cell.scenario.channel) - 0.2))
 
 
 def _packet_row(cell: Cell, packet: PacketRecord, clean: Sequence[Clean]) -> dict[str, Any]:

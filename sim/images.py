@@ -92,7 +92,10 @@ def load_image(path: Path, name: str | None = None) -> LoadedImage:
     except UnidentifiedImageError:
         raise UserError(f"{path}: not an image in a format that can be read") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: too large: at most {MAX_PIXELS:,} pixels") from None
+        raise UserError(
+            f"{path}: too large: each side must be at most {MAX_SIDE:,} pixels, and all of it "
+            f"at most {MAX_PIXELS:,}"
+        ) from None
     except PermissionError:
         raise UserError(f"{path}: not allowed to read it") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 METRICS = ("psnr_db", "ssim", "ms_ssim", "ssimulacra2")
 """The fields of `Quality`, and columns of the images table."""
 
-MS_SSIM_MIN_SIDE = 161
-"""Pixels. Five scales of an 11-pixel window need (11 - 1) * 2**4 + 1."""
+MS_SSIM_MIN_SIDE = 176
+"""Pixels: an 11-pixel window must fit after four halvings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Quality:
         ssim: structural similarity (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5),
             mean over RGB, -1 to 1.
         ms_ssim: multi-scale structural similarity (Wang et al. 2003: five scales), mean over RGB,
-            0 to 1. NaN when a side is under 161 pixels: with fewer scales it would be another
+            0 to 1. NaN when a side is under 176 pixels: with fewer scales it would be another
             metric under the same name.
         ssimulacra2: perceptual score (Sneyers 2022), at most 100 (equal); 90 visually lossless,
             70 high quality, 50 medium, 30 low, negative for strong distortion.
@@ -70,7 +70,7 @@ def token_accuracy(
 
 
 def structural(original: NDArray[np.uint8], image: NDArray[np.uint8]) -> tuple[float, float]:
-    """SSIM and MS-SSIM of two uint8[H,W,3] images; the second is NaN below 161 pixels a side.
+    """SSIM and MS-SSIM of two uint8[H,W,3] images; the second is NaN below 176 pixels a side.
 
     Windows that would cross the border are left out. MS-SSIM is the product over scales of the
     mean contrast-structure term, and at the coarsest scale of the mean SSIM, each raised to its

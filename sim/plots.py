@@ -122,13 +122,10 @@ def draw_figures(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: its tables are not those of a run ({error!r})") from None
 
 
-def _figure(size: tuple[float, float], pad: float = 0.04) -> Figure:
+def _figure(size: tuple[float, float]) -> Figure:
     """A figure of (width, height) inches with room for the small print at the bottom."""
     foot = 0.16 / size[1]
-    layout = ConstrainedLayoutEngine(
-        w_pad=pad, h_pad=pad, wspace=0.0, hspace=0.0, rect=(0, foot, 1, 1 - foot)
-    )
-    return Figure(figsize=size, layout=layout)
+    return Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
 
 
 # Quality
@@ -255,27 +252,24 @@ def _strip(run: _Run, name: str, rows: Mapping[str, Mapping[str, str]], folder: 
     received = _read(folder / "received.png") > 0
     about = rows[CLEAN]
     lost, tokens = int(about["tokens_lost"]), int(about["tokens"])
+    packets = f"{about['packets_lost']} of {about['packets_sent']} packets lost"
     panels = [
-        ("original", f"{about['width']} x {about['height']}", original),
+        (f"{name}, original", f"{about['width']} x {about['height']}", original),
         ("decoded without loss", _score(about), clean),
-        (
-            f"{lost / tokens:.0%} of tokens lost",
-            f"{about['packets_lost']} of {about['packets_sent']} packets",
-            _mark_lost(clean, received),
-        ),
-        (f"unrepaired: {_words(unrepaired)}", _score(rows[unrepaired]), None),
-        (f"repaired: {_words(repaired)}", _score(rows[repaired]), None),
+        (f"{lost / tokens:.0%} of tokens lost", packets, _mark_lost(clean, received)),
     ]
-    shown = [
-        *(pixels for _, _, pixels in panels[:3]),
-        _read(folder / f"{unrepaired}.png"),
-        _read(folder / f"{repaired}.png"),
-    ]
+    for kind, repair in (("unrepaired", unrepaired), ("repaired", repaired)):
+        pixels = _read(folder / f"{repair}.png")
+        panels.append((f"{kind}: {_words(repair)}", _score(rows[repair]), pixels))
     height, width = original.shape[:2]
-    across = 3.2
-    figure = _figure((5 * across, across * height / width + 0.62), pad=0.02)
-    for axes, (title, below, _), pixels in zip(figure.subplots(1, 5), panels, shown, strict=True):
-        axes.imshow(pixels, interpolation="antialiased")
+    across, gap, head, foot = 3.2, 0.04, 0.48, 0.2  # inches
+    down = across * height / width
+    total = (5 * (across + gap), head + down + foot)
+    figure = Figure(figsize=total)
+    for column, (title, below, pixels) in enumerate(panels):
+        left = (column * (across + gap) + gap / 2) / total[0]
+        axes = figure.add_axes((left, foot / total[1], across / total[0], down / total[1]))
+        axes.imshow(pixels, interpolation="antialiased", aspect="auto")
         axes.set_title(f"{title}\n{below}", size=10)
         axes.set_axis_off()
     return run.save(figure, f"strip-{name}", ("png",))

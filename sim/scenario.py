@@ -21,7 +21,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from channels import LOSS_TYPES, ChannelParameterError, loss_model
+from channels import LINK_PARAMETERS, LOSS_TYPES, PRESETS, ChannelParameterError, read_channel
+from channels.registry import Parameter
+from channels.theory import loss_rate
 from sim.protocol.config import StreamConfig, StreamConfigError
 
 Entropy = Literal["fixed", "static"]
@@ -68,29 +70,43 @@ class _ChannelSchema:
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        kinds = {"probability": {"type": "number", "minimum": 0, "maximum": 1}}
-        kinds["number"] = {"type": "number"}
-        kinds["whole"] = {"type": "integer"}
+        losses = [
+            _object(loss.name, loss.summary, {"type": {"const": loss.name}}, loss.parameters)
+            for loss in LOSS_TYPES.values()
+        ]
+        link = _object("link", "what else happens to packets", {}, LINK_PARAMETERS)
+        preset = {"preset": {"enum": list(PRESETS)}}
+        both = {"loss": {"oneOf": losses}, "link": link}
         return {
-            "description": "loss process; started in its stationary state",
+            "description": "loss process (started in its stationary state), link, or preset",
             "oneOf": [
-                {
-                    "type": "object",
-                    "title": loss.name,
-                    "description": loss.summary,
-                    "properties": {
-                        "type": {"const": loss.name},
-                        **{
-                            p.name: {**kinds.get(p.kind, {}), "description": p.description}
-                            for p in loss.parameters
-                        },
-                    },
-                    "required": ["type"],
-                    "additionalProperties": False,
-                }
-                for loss in LOSS_TYPES.values()
+                *losses,
+                _object("preset", "a ready channel", preset),
+                _object("loss and link", "a loss process and what else happens", both),
             ],
         }
+
+
+def _object(
+    title: str, summary: str, fixed: dict[str, Any], parameters: Sequence[Parameter] = ()
+) -> dict[str, Any]:
+    """The schema of one mapping; keys that are fixed are required, parameters are not."""
+    kinds: dict[str, dict[str, Any]] = {
+        "probability": {"type": "number", "minimum": 0, "maximum": 1},
+        "number": {"type": "number"},
+        "whole": {"type": "integer"},
+        "list": {"type": "array"},
+        "mapping": {"type": "object"},
+    }
+    described = {p.name: kinds.get(p.kind, {}) | {"description": p.description} for p in parameters}
+    return {
+        "type": "object",
+        "title": title,
+        "description": summary,
+        "properties": fixed | described,
+        "required": [key for key in fixed if key in ("type", "preset")],
+        "additionalProperties": False,
+    }
 
 
 class Scenario(Section):
@@ -129,7 +145,7 @@ class Scenario(Section):
     @classmethod
     def _channel(cls, spec: dict[str, Any]) -> dict[str, Any]:
         try:
-            loss_model(spec)
+            read_channel(spec)
         except ChannelParameterError as error:
             raise PydanticCustomError(
                 "channel", "{problem}", {"problem": error.problem, "parameter": error.parameter}
@@ -219,6 +235,12 @@ def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     return changed
 
 
+def nominal_loss(channel: Mapping[str, Any]) -> float:
+    """The loss rate that a channel section stands for; 0 where theory gives none (a script)."""
+    chain = read_channel(channel)[0].chain()
+    return 0.0 if chain is None else float(loss_rate(chain))
+
+
 def values_label(values: Mapping[str, Any]) -> str:
     """A point's sweep values in one short line: "channel=uniform channel.loss=0.2"."""
     return " ".join(f"{key}={value_label(value)}" for key, value in values.items())
@@ -227,6 +249,6 @@ def values_label(values: Mapping[str, Any]) -> str:
 def value_label(value: object) -> str:
     """A swept value in a word: a section by its type, or else by its content."""
     if isinstance(value, Mapping):
-        kind = value.get("type")
+        kind = value.get("type") or value.get("preset")
         return str(kind) if kind else " ".join(f"{k}={v}" for k, v in value.items())
     return str(value)

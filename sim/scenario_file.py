@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -24,6 +25,7 @@ _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("stream",): StreamSection,
 }
 _MAX_BYTES = 1_000_000
+_TRACE_KEYS = ("path", "capacity")
 
 Location = tuple[str | int, ...]
 
@@ -48,8 +50,8 @@ class LoadedScenario:
 def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
     """Read and check a scenario file.
 
-    Relative image and model paths start at the scenario's folder, or, when an override gives
-    them, at the working directory.
+    Relative paths of images, weights and traces start at the scenario's folder, or, when an
+    override gives them, at the working directory.
 
     Args:
         path: the YAML file.
@@ -60,6 +62,8 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
             ``file:line: key.path: what is wrong``.
     """
     source = _Source(path)
+    for channels in (source.raw.get("channel"), source.raw.get("sweep")):
+        _rebase(channels, path.parent)
     given = dict(_parse_override(text) for text in overrides)
     for key, value in given.items():
         try:
@@ -98,6 +102,19 @@ def _parse_override(text: str) -> tuple[str, Any]:
         return key, _plain(YAML().load(value))
     except YAMLError:
         raise UserError(f"--set {text}: the value is not YAML") from None
+
+
+def _rebase(node: Any, folder: Path) -> None:
+    """Let the relative trace files of a channel start at a folder; changes the mapping."""
+    if isinstance(node, list):
+        for item in node:
+            _rebase(item, folder)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key in _TRACE_KEYS and isinstance(value, str):
+                node[key] = str(folder / value)
+            else:
+                _rebase(value, folder)
 
 
 class _Source:
@@ -211,8 +228,9 @@ def _explain(error: ErrorDetails) -> tuple[Location, str]:
     context = error.get("ctx", {})
     got = f"got {error['input']!r}"
     if kind == "channel":
-        parameter = context["parameter"]
-        return (*location, parameter), context["problem"]
+        keys = re.findall(r"[^.\[\]]+", context["parameter"])  # such as of[0].loss
+        deeper = (int(key) if key.isdigit() else key for key in keys)
+        return (*location, *deeper), context["problem"]
     if kind == "stream":
         parameter = context["parameter"]
         section = "stream" if parameter in StreamSection.model_fields else "codec"

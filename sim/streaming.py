@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from channels import Channel, build, loss_model
+from channels import Channel, build, read_channel
 from codec.entropy import CoderBook
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.outputs import SavingSink
@@ -18,7 +18,8 @@ from sim.scenario import Cell
 
 def make_channel(spec: Mapping[str, Any], seed: int, repeat: int) -> Channel:
     """The channel of one repeat, at its start. Points with equal seeds and repeats are paired."""
-    return build(loss_model(spec), seed=np.random.SeedSequence(seed, spawn_key=(repeat,)))
+    loss, link = read_channel(spec)
+    return build(loss, seed=np.random.SeedSequence(seed, spawn_key=(repeat,)), link=link)
 
 
 def stream_key(fingerprint: str, seed: int, repeat: int) -> StreamKey:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from channels import loss_model
+from channels import read_channel
 from channels.theory import LossChain, loss_rate, loss_rate_interval, losses_in_block
 from sim.metrics import METRICS
 from sim.results import Row
@@ -116,12 +116,11 @@ def _loss(rows: Sequence[Row], channel: Mapping[str, Any]) -> dict[str, Any]:
         "packets": sum(row["packets_lost"] for row in rows) / sent,
         "tokens": sum(row["tokens_lost"] for row in rows) / sum(row["tokens"] for row in rows),
     }
-    chain = getattr(loss_model(channel), "chain", None)
+    chain = read_channel(channel)[0].chain()
     if chain is not None:
-        theory: LossChain = chain()
         per_stream = sent // len({row["repeat"] for row in rows})
-        low, high = _expected_range(theory, per_stream)
-        found |= {"expected": loss_rate(theory), "one_stream_low": low, "one_stream_high": high}
+        low, high = _expected_range(chain, per_stream)
+        found |= {"expected": loss_rate(chain), "one_stream_low": low, "one_stream_high": high}
     return found
 
 

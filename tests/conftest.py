@@ -1,0 +1,62 @@
+"""What many tests need: small photographs, a small model, and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+if TYPE_CHECKING:
+    from typer.testing import Result
+
+    from codec.model import Model
+
+ROOT = Path(__file__).parent.parent
+
+Cli = Callable[..., "Result"]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A smooth picture with some noise, 56 x 40 pixels: no multiple of 16 either way."""
+    rows, columns = np.mgrid[:40, :56]
+    noise = np.random.default_rng(5).normal(0, 8, (40, 56, 3))
+    colours = np.stack([rows * 5, columns * 4, rows + columns], axis=2)
+    path = tmp_path / "photo.png"
+    Image.fromarray((colours + noise).clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def random_model() -> Model:
+    """The tiny untrained model, made once."""
+    from codec.model import Model
+
+    return Model.random()
+
+
+@pytest.fixture
+def small_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> Model:
+    """Experiments in this process use the tiny untrained model, whatever a scenario asks for."""
+    monkeypatch.setattr("sim.experiment.load_model", lambda name: random_model)
+    return random_model
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """`cli("run", path, ...)` in an empty working directory, in this process."""
+    from sim.cli import app
+
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run

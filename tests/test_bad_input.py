@@ -1,0 +1,225 @@
+"""Mistakes: each is told in one clear line, exits with code 2, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+Cli = Callable[..., Any]
+
+GOOD = """\
+name: test
+images: [../photo.png]
+channel: {type: gilbert_elliott, loss: 0.2, mean_burst: 5}
+transport: virtual
+"""
+
+
+def scenario(text: str) -> Path:
+    """A scenario file in the working directory."""
+    path = Path("test.yaml")
+    path.write_text(text)
+    return path
+
+
+def everything() -> list[tuple[Path, bytes]]:
+    """Every file below the test's folder, with its content, and every folder."""
+    found = sorted(Path("..").rglob("*"))
+    return [(path, path.read_bytes() if path.is_file() else b"") for path in found]
+
+
+def refused(cli: Cli, *arguments: object) -> str:
+    """The one line that a command answers with."""
+    before = everything()
+    result = cli(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert everything() == before, "something was written"
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    return str(lines[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sede: 1\n", "test.yaml:1: sede: unknown key; did you mean seed?"),
+        ("seed: 1\nstream:\n  slice: 8\n", "test.yaml:3: stream.slice: unknown key; did you mean"),
+        ("codec: {codebok: 8}\n", "test.yaml:1: codec.codebok: unknown key; did you mean codebook"),
+        ("codec:\n  codebook: 1000\n", "test.yaml:2: codec.codebook: must be one of 8, 16, 32"),
+        ("codec: {entropy: huffman}\n", "codec.entropy: must be one of fixed, static; got"),
+        ("stream: {interleaver: none}\n", "must be one of raster, checkerboard, low_discrepancy"),
+        (
+            "concealers: [none, telea]\n",
+            "concealers[1]: must be one of none, most_frequent, nearest",
+        ),
+        ("concealers: [none, none]\n", "concealers: names one concealer twice"),
+        ("transport: udp\n", "transport: must be one of zeromq, virtual; got 'udp'"),
+        ("\nchannel: {type: uniform, loss: 1.5}\n", "test.yaml:2: channel.loss: is a probability"),
+        ("channel:\n  type: uniform\n", "test.yaml:1: channel.loss: is missing"),
+        (
+            "channel:\n  type: bursty\n",
+            "test.yaml:2: channel.type: 'bursty' is unknown; choose one",
+        ),
+        ("channel: {type: uniform, loss: .1, p: 1}\n", "channel.p: is not a parameter of uniform"),
+        (
+            "channel:\n  type: gilbert_elliott\n  loss: 0.9\n  mean_burst: 5\n",
+            "test.yaml:4: channel.mean_burst: of 5 cannot give a loss of 0.9",
+        ),
+        ("repeats: 0\n", "repeats: input should be greater than or equal to 1, got 0"),
+        ("seed: 1.5\n", "seed: input should be a valid integer"),
+        ("seed: yes\n", "seed: input should be a valid integer"),
+        ("stream: {fps: .inf}\n", "stream.fps: input should be a finite number"),
+        ("stream: {fps: 1000, playout_delay_s: 3600}\n", "stream.playout_delay_s: "),
+        ("name: ../escape\n", "name: string should match pattern"),
+        ("images: []\n", "images: list should have at least 1 item"),
+        ("seed: 1\nseed: 2\n", 'test.yaml:2: found duplicate key "seed"'),
+        ("seed: [1\n", "test.yaml:"),
+        ("- seed\n", "test.yaml:1: a scenario is a mapping"),
+        ("", "test.yaml:1: a scenario is a mapping"),
+        ("sweep: {seed: [1, 2]}\n", "sweep.seed: only keys of channel, codec, stream can be swept"),
+        ("sweep: {stream.slices: []}\n", "sweep.stream.slices: has no values"),
+        (
+            "sweep:\n  stream.slices: [8, 0]\n",
+            "sweep.stream.slices[1]: stream.slices: input should",
+        ),
+        ("stream: {mtu: 99}\nsweep:\n  stream.mtu.x: [8]\n", "test.yaml:2: sweep: mtu is not a"),
+    ],
+)
+def test_scenario_mistakes(cli: Cli, text: str, expected: str) -> None:
+    assert expected in refused(cli, "run", scenario(text))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("channel.loss=1.5", "--set channel.loss: channel.loss: is a probability and must lie in"),
+        ("channel.loss", "--set channel.loss: write key=value"),
+        ("=3", "--set =3: write key=value"),
+        ("seed=[", "--set seed=[: the value is not YAML"),
+        ("seed.low=3", "--set seed.low: seed is not a section"),
+        ("sead=3", "--set sead: sead: unknown key; did you mean seed?"),
+    ],
+)
+def test_override_mistakes(cli: Cli, override: str, expected: str) -> None:
+    path = scenario(GOOD + "seed: 1\n")
+    assert expected in refused(cli, "run", path, "--set", override)
+
+
+def test_missing_or_unreadable_scenario(cli: Cli, tmp_path: Path) -> None:
+    assert "no such scenario file" in refused(cli, "run", "nowhere.yaml")
+    assert "is a folder" in refused(cli, "run", tmp_path)
+    Path("binary.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "UTF-8" in refused(cli, "run", "binary.yaml")
+
+
+def test_seed_out_of_range(cli: Cli) -> None:
+    assert "--set seed: seed: " in refused(cli, "run", scenario(GOOD), "--seed", -1)
+
+
+def make_unusable(name: str) -> None:
+    """One image, or what stands where one should, that cannot be used."""
+    path = Path(name)
+    if name in ("empty-folder", "folder.png"):
+        path.mkdir()
+    elif name == "text.png":
+        path.write_text("this is no picture")
+    elif name == "cut.png":
+        Image.new("RGB", (64, 64)).save(path)
+        path.write_bytes(path.read_bytes()[:-40])
+    elif name == "16-bit.png":
+        Image.new("I;16", (32, 32)).save(path)
+    elif name[0].isdigit():
+        width, height = map(int, path.stem.split("x"))
+        Image.new("1", (width, height)).save(path, compress_level=1)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("missing.png", "missing.png: no such image"),
+        ("empty-folder", "empty-folder: no images in this folder"),
+        ("folder.png", "folder.png: no images in this folder"),
+        ("none-*.png", "none-*.png: no image matches this pattern"),
+        ("text.png", "text.png: not an image in a format that can be read"),
+        ("cut.png", "cut.png: corrupt image"),
+        ("1x1.png", "1x1.png: 1 x 1 pixels is too small: each side must be at least 16"),
+        ("20000x20000.png", "20000x20000.png: too large: each side must be at most 16,384"),
+        ("16385x16.png", "16385 x 16 pixels is too large: each side must be at most 16,384"),
+        ("9000x9000.png", "9000 x 9000 pixels is too large: at most 64,000,000"),
+        ("16-bit.png", "16-bit.png: pixel format I;16 is not supported"),
+    ],
+)
+def test_unusable_images(cli: Cli, source: str, expected: str) -> None:
+    make_unusable(source)
+    path = scenario(GOOD.replace("../photo.png", source))
+    assert expected in refused(cli, "run", path)
+
+
+def test_a_folder_is_not_an_image(tmp_path: Path) -> None:
+    from sim.errors import UserError
+    from sim.images import load_image
+
+    with pytest.raises(UserError, match="is a folder, not an image"):
+        load_image(tmp_path)
+
+
+@pytest.mark.usefixtures("photo", "small_model")
+def test_unwritable_output(cli: Cli) -> None:
+    path = scenario(GOOD)
+    Path("file").write_text("mine")
+    assert "is a file" in refused(cli, "run", path, "--out", "file")
+    assert "cannot write results here" in refused(cli, "run", path, "--out", "file/below")
+    assert "cannot write results here" in refused(cli, "run", path, "--out", "/proc/run")
+    Path("full").mkdir()
+    Path("full/thesis.tex").write_text("mine")
+    assert "holds no run; choose another" in refused(cli, "run", path, "--out", "full")
+
+
+@pytest.mark.usefixtures("photo", "small_model")
+def test_packets_that_do_not_fit(cli: Cli) -> None:
+    path = scenario(GOOD + "stream: {slices: 1, mtu: 64}\ncodec: {codebook: 2048}\n")
+    Image.new("RGB", (160, 160)).save("../photo.png")
+    assert "mtu" in refused(cli, "run", path, "--set", "codec.entropy=fixed")
+
+
+@pytest.mark.usefixtures("photo")
+def test_unusable_weights(cli: Cli) -> None:
+    from codec.checkpoint import save_weights
+
+    path = scenario(GOOD)
+    choose = ("--set", "codec.model=weights")
+    assert "no such weights file" in refused(cli, "run", path, *choose)
+
+    Path("weights").mkdir()
+    file = Path("weights/tokenizer.safetensors")
+    file.write_bytes(b"not tensors")
+    assert "not a readable safetensors file" in refused(cli, "run", path, *choose)
+
+    file.unlink()
+    save_weights(file, {"network": {}}, {"encoder.weight": torch.ones(3)})
+    with safe_open(file, "pt") as saved:
+        about = saved.metadata()
+    altered = {name: tensor + 1e-3 for name, tensor in load_file(file).items()}
+    save_file(altered, file, about)
+    assert "fingerprint mismatch" in refused(cli, "run", path, *choose)
+
+
+def test_plot_of_something_else(cli: Cli) -> None:
+    assert "is not a run folder" in refused(cli, "plot", "nowhere")
+    Path("run").mkdir()
+    Path("run/manifest.json").write_text("{}")
+    assert "run/summary.json: cannot be read" in refused(cli, "plot", "run")
+    Path("run/summary.json").write_text("{")
+    assert "not valid JSON" in refused(cli, "plot", "run")
+
+
+def test_training_without_photographs(cli: Cli) -> None:
+    assert "nowhere" in refused(cli, "train", "tokenizer", "--images", "nowhere")

@@ -1,0 +1,84 @@
+"""The command line: light to start, silent on standard output but for what was asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Cli = Callable[..., Any]
+ROOT = Path(__file__).parent.parent
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Another Python, at the root of the project."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from sim.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'matplotlib', 'pydantic', 'ruamel', 'zmq', 'simpy'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert "schema" in result.stdout
+
+
+@pytest.mark.slow
+def test_help_is_quick() -> None:
+    """At most twice the time of importing what any typer program imports."""
+
+    def seconds(*arguments: str) -> float:
+        start = time.perf_counter()
+        assert python(*arguments).returncode == 0
+        return time.perf_counter() - start
+
+    pairs = [
+        (seconds("-m", "sim.cli", "--help"), seconds("-c", "import typer, rich")) for _ in range(9)
+    ]
+    ours, theirs = (min(column) for column in zip(*pairs, strict=True))
+    assert ours <= 2 * theirs
+
+
+def test_schema_is_json_and_describes_scenarios(cli: Cli) -> None:
+    schema = json.loads(cli("schema").stdout)
+    assert set(schema["properties"]) >= {"images", "codec", "stream", "channel", "sweep", "seed"}
+    kinds = {kind["title"] for kind in schema["properties"]["channel"]["oneOf"]}
+    assert kinds >= {"perfect", "uniform", "gilbert_elliott", "scripted"}
+    assert "name" not in schema.get("required", [])
+
+
+def test_choices_are_those_of_the_parts(random_model: Any) -> None:
+    """The scenario spells its choices out for messages and schema; they must not drift."""
+    from typing import get_args
+
+    from codec.concealment import CONCEALERS
+    from codec.entropy import ENTROPY_MODES
+    from sim.protocol.interleaver import INTERLEAVERS
+    from sim.scenario import CodebookSize, Concealer, Entropy, Interleaver
+
+    assert get_args(Concealer) == CONCEALERS
+    assert get_args(Interleaver) == INTERLEAVERS
+    assert get_args(CodebookSize) == random_model.levels
+    assert set(get_args(Entropy)) <= set(ENTROPY_MODES)
+
+
+def test_summary_says_where_the_pictures_are(cli: Cli, photo: Path, small_model: object) -> None:
+    Path("s.yaml").write_text("images: [../photo.png]\ntransport: virtual\nstream: {fps: 10}\n")
+    result = cli("run", "s.yaml", "--out", "run")
+    assert result.exit_code == 0, result.output
+    assert "pictures: run/figures" in result.stdout
+    assert "tables:   run" in result.stdout
+    for words in ("none", "neighbour average", "inpaint", "(no loss)", "SSIMULACRA2"):
+        assert words in result.stdout

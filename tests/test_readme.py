@@ -1,0 +1,73 @@
+"""The README's commands work."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+Cli = Callable[..., Any]
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
+]
+
+
+def test_commands_are_of_known_kinds() -> None:
+    assert "make run" in COMMANDS and "make test" in COMMANDS
+    for command in COMMANDS:
+        assert command.split()[0] in ("make", "sim", "python3", ".venv/bin/pip"), command
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
+def test_make_targets(command: str) -> None:
+    words = shlex.split(command)
+    dry = subprocess.run([*words, "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+    assert dry.returncode == 0, dry.stderr
+
+
+def test_by_hand_and_make_install_the_same() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    pinned = (ROOT / "constraints.txt").read_text()
+    version = re.search(r"^torch==(\S+)$", pinned, re.MULTILINE)
+    assert version and f"torch=={version[1]}" in makefile
+    assert f"torch=={version[1]} --index-url" in README
+    assert "-c constraints.txt -e" in README and "-c constraints.txt -e" in makefile
+
+
+def test_sim_commands_run(cli: Cli, small_model: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, in an empty folder, on one small image, in virtual time, untrained."""
+    shutil.copytree(ROOT / "scenarios", "scenarios")
+    Path("my-photos").mkdir()
+    Image.radial_gradient("L").resize((48, 32)).save("my-photos/photo.png")
+    trained = []
+    for name in ("train_tokenizer", "train_inpainter"):
+
+        def train(*arguments: object, name: str = name, **options: object) -> dict[str, float]:
+            trained.append(name)
+            return {"loss": 1.0}
+
+        monkeypatch.setattr(f"codec.training.runs.{name}", train)
+    small = ["--set", "images=[my-photos]", "--set", "transport=virtual", "--set", "repeats=1"]
+
+    for command in (c for c in COMMANDS if c.startswith("sim ")):
+        words = shlex.split(command)[1:]
+        result = cli(*words, *(small if words[0] == "run" else []))
+        assert result.exit_code == 0, f"{command}: {result.output}"
+    assert trained == ["train_tokenizer", "train_inpainter"]
+    assert Path("my-run/images/inpaint/photo.png").is_file()
+
+
+def test_the_map_of_the_folders() -> None:
+    for folder in re.findall(r"^(\S+/) {2,}\S", README, re.MULTILINE):
+        assert (ROOT / folder).is_dir(), folder

@@ -1,0 +1,78 @@
+"""Every scenario that ships: loads, explains itself, and runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.scenario_file import load_scenario
+
+Cli = Callable[..., Any]
+SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.yaml"))
+
+
+def test_the_main_ones_are_there() -> None:
+    names = {path.stem for path in SCENARIOS}
+    assert names >= {"burst20", "uniform20", "clean", "loss-sweep"}
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_scenario_opens_with_its_question(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    head = " ".join(line for line in lines[: lines.index("")])
+    assert head.startswith("# Question: ") and "?" in head
+    assert "Look at" in head
+    assert load_scenario(path).scenario.name == path.stem
+
+
+def test_the_question_of_burst20() -> None:
+    scenario = load_scenario(next(p for p in SCENARIOS if p.stem == "burst20")).scenario
+    assert scenario.channel == {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5}
+    assert scenario.transport == "zeromq"
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_scenario_runs(path: Path, cli: Cli, photo: Path, small_model: object) -> None:
+    """With one small image, one repeat and the untrained model, in virtual time."""
+    overrides = ("images=[../photo.png]", "transport=virtual", "repeats=1")
+    options = [word for text in overrides for word in ("--set", text)]
+    result = cli("run", path, "--json", *options)
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["scenario"] == path.stem
+    assert (Path(summary["run"]) / "figures" / "quality.png").is_file()
+
+
+@pytest.mark.slow
+def test_both_transports_give_the_same_run(cli: Cli, photo: Path) -> None:
+    """The driver law from end to end, through the processes that a user's run starts."""
+    path = next(p for p in SCENARIOS if p.stem == "burst20")
+    usual = ("images=[../photo.png, ../photo.png]", "codec.model=random", "pace=0")
+    for transport in ("zeromq", "virtual"):
+        options = [w for text in (*usual, f"transport={transport}") for w in ("--set", text)]
+        result = cli("run", path, "--out", transport, "--save-images", *options)
+        assert result.exit_code == 0, result.output
+    live, virtual = Path("zeromq"), Path("virtual")
+    compared = ["images.csv", "packets.csv"]
+    compared += [str(p.relative_to(live)) for p in live.glob("images/**/*.png")]
+    assert len(compared) == 2 + 4 * 2
+    for name in compared:
+        assert (live / name).read_bytes() == (virtual / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_repair_pays_on_the_shipped_images(cli: Cli) -> None:
+    """With the trained weights: inpainting beats leaving the holes, by every measure."""
+    path = next(p for p in SCENARIOS if p.stem == "burst20")
+    result = cli("run", path, "--json", "--out", "run")
+    assert result.exit_code == 0, result.output
+    (point,) = json.loads(result.stdout)["points"]
+    gains = point["gains"]["inpaint - none"]
+    for metric in ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy"):
+        assert gains[metric]["mean"] > 0, metric
+    for strip in ("astronaut", "chelsea", "coffee", "rocket"):
+        assert Path(f"run/figures/strip-{strip}.png").is_file()
