@@ -43,14 +43,14 @@ _ALL = (
         "J. Angeja, L. Carvalho, A. Navarro, 'A new packet loss model of the IEEE 802.11g wireless "
         "network for multimedia communications', IEEE Trans. Consumer Electronics 51 (2005) 809",
         "from the source: runs are heavy-tailed and Gilbert-Elliott is a poor fit; chosen: 5% "
-        "loss, bursts of mean 5.4 and standard deviation about 32 packets, delay and jitter",
+        "loss, bursts of mean 5.4 and standard deviation about 19 packets, delay and jitter",
         {
             "loss": {
                 "type": "semi_markov",
                 "loss": 0.05,
                 "mean_burst": 5.4,
                 "tail": 1.3,
-                "longest": 1800,
+                "longest": 550,
             },
             "link": {
                 "delay_s": 0.002,

@@ -26,7 +26,7 @@ from channels.parameters import ChannelParameterError, at_least, number, probabi
 from channels.samplers import Runs, RunSampler
 from channels.theory import LossChain
 
-_MOST_STATES = 2200
+_MOST_STATES = 600
 _FIRST_BATCH, _LAST_BATCH = 64, 4096  # pairs of runs
 
 
@@ -99,7 +99,7 @@ class SemiMarkov:
         return self.burst.mean / (self.burst.mean + self.gap.mean)
 
     def chain(self) -> LossChain | None:
-        """An exact chain whose state is the age of the current run; None above 2200 states."""
+        """An exact chain whose state is the age of the current run; None above 600 states."""
         states = [1 if law.longest is None else law.longest for law in (self.gap, self.burst)]
         if sum(states) > _MOST_STATES:
             return None

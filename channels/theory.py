@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -53,8 +54,9 @@ class LossChain:
         object.__setattr__(self, "loss", emission)
 
 
+@lru_cache(maxsize=16)  # chains are immutable and compare by identity
 def stationary(chain: LossChain) -> Floats:
-    """pi with pi P = pi and sum 1 (KS theorem 4.1.6): float64[s].
+    """pi with pi P = pi and sum 1 (KS theorem 4.1.6): float64[s], read-only.
 
     Raises:
         ValueError: more than one stationary law exists (the chain falls into separate parts).
@@ -75,7 +77,9 @@ def stationary(chain: LossChain) -> Floats:
     if rank < size:
         raise ValueError("the chain has no unique stationary law: some states never meet")
     solution = np.clip(solution, 0.0, None)
-    return np.asarray(solution / solution.sum())
+    law = np.asarray(solution / solution.sum())
+    law.setflags(write=False)
+    return law
 
 
 def loss_rate(chain: LossChain) -> float:
@@ -165,17 +169,35 @@ def loss_rate_variance(chain: LossChain, n: int) -> float:
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
+    slope, offset, weights, twice = _variance_terms(chain)
+    later = _decayed(chain, twice, n + 1)  # Q^(n+1) M^2 e
+    return max(0.0, (n * slope - 2.0 * (offset - float(weights @ later))) / n**2)
+
+
+@lru_cache(maxsize=16)
+def _variance_terms(chain: LossChain) -> tuple[float, float, Floats, Floats]:
+    """(s, b, pi D, M^2 e) with n^2 Var = n s - 2 (b - pi D Q^(n+1) M^2 e)."""
     pi = stationary(chain)
     rate = float(pi @ chain.loss)
-    size = pi.size
-    centred = chain.transition - pi  # every row minus pi: Q
-    fundamental = np.linalg.inv(np.eye(size) - centred)
-    power = np.linalg.matrix_power(centred, n)
-    series = (
-        n * centred @ fundamental - centred @ (np.eye(size) - power) @ fundamental @ fundamental
-    )
-    covariance = float((pi * chain.loss) @ series @ chain.loss)
-    return max(0.0, (n * rate * (1.0 - rate) + 2.0 * covariance) / n**2)
+    system = np.eye(pi.size) - chain.transition + pi  # I - Q
+    once = np.asarray(np.linalg.solve(system, chain.loss), np.float64)
+    twice = np.asarray(np.linalg.solve(system, once), np.float64)
+    weights = pi * chain.loss
+    slope = rate * (1.0 - rate) + 2.0 * float(weights @ _decayed(chain, once, 1))
+    return slope, float(weights @ _decayed(chain, twice, 1)), weights, twice
+
+
+def _decayed(chain: LossChain, vector: Floats, n: int) -> Floats:
+    """Q^n vector, by steps until it has died away; a long-lived one by a matrix power."""
+    pi, start = stationary(chain), float(np.abs(vector).max())
+    for step in range(n):
+        if step == 2000:
+            power = np.linalg.matrix_power(chain.transition - pi, n - step)
+            return np.asarray(power @ vector)
+        vector = chain.transition @ vector - float(pi @ vector)
+        if float(np.abs(vector).max()) < 1e-17 * start:
+            return np.zeros_like(vector)
+    return vector
 
 
 def effective_sample_size(chain: LossChain, n: int) -> float:
@@ -205,19 +227,13 @@ def loss_rate_interval(chain: LossChain, n: int, confidence: float = 0.99) -> tu
 def packets_for_half_width(chain: LossChain, half_width: float, confidence: float = 0.95) -> int:
     """Packets needed so that the measured loss rate lies within +-half_width of the true one.
 
-    Smallest n with z sqrt(Var_n) <= half_width, found by bisection on the exact variance.
+    Solves z^2 (s/n - 2 b/n^2) = half_width^2, the exact variance but for terms that die away with
+    the memory of the chain (see `loss_rate_variance`).
     """
     target = (half_width / NormalDist().inv_cdf(0.5 + confidence / 2.0)) ** 2
-    high = 1
-    while loss_rate_variance(chain, high) > target:
-        high *= 2
-        if high > 1 << 60:
-            raise ValueError("the loss rate of this chain does not settle")
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if loss_rate_variance(chain, middle) > target else (low, middle)
-    return high
+    slope, offset, _, _ = _variance_terms(chain)
+    root = math.sqrt(max(0.0, slope * slope - 8.0 * offset * target))
+    return max(1, math.ceil((slope + root) / (2.0 * target)))
 
 
 def losses_in_block(chain: LossChain, n: int) -> Floats:

@@ -254,8 +254,9 @@ class CapacitySchedule:
     def serve(self, size: int, start_s: float) -> float:
         """When the last byte of a packet leaves that is ready at `start_s` >= 0 seconds."""
         if self._time_s < start_s:  # what is left of the current opportunity is wasted
-            lap = int(start_s * 1000.0 // self._period_ms)
-            into_ms = start_s * 1000.0 - lap * self._period_ms
+            before_ms = start_s * 1000.0 - 0.5  # rounding never skips an opportunity at start_s
+            lap = max(0, int(before_ms // self._period_ms))
+            into_ms = before_ms - lap * self._period_ms
             index = lap * len(self._times) + bisect_left(self._times, into_ms)
             while self._time_of(index) < start_s:
                 index += 1

@@ -1,0 +1,208 @@
+"""What a channel is like: theory beside a sample, and the data of its pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from channels.base import LossModel, Streams
+from channels.netem import to_netem
+from channels.parameters import ChannelParameterError, whole
+from channels.samplers import Mask, Runs, runs_of_mask
+from channels.theory import (
+    Floats,
+    LossChain,
+    autocorrelation,
+    effective_sample_size,
+    gap_run_survival,
+    loss_rate,
+    loss_rate_interval,
+    loss_run_survival,
+    mean_gap_run,
+    mean_loss_run,
+)
+
+CHUNK = 1 << 24
+"""Packets handled at once by `sample_chunks` and `sample_to_file`."""
+
+_CONFIDENCE = 0.99
+_BATCHES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One quantity: what theory says, what a sample shows, where it should fall (99%).
+
+    nan where there is no theory or no interval. Without theory the interval is the sample's own.
+    """
+
+    name: str
+    theory: float
+    sample: float
+    low: float
+    high: float
+
+    @property
+    def inside(self) -> bool:
+        """Whether the sample lies in the interval (True where there is none)."""
+        return not (self.sample < self.low or self.sample > self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A loss model described; ``netem`` is the equivalent Linux option, None if there is none."""
+
+    packets: int
+    seed: int
+    rows: tuple[Row, ...]
+    netem: str | None
+    warnings: tuple[str, ...]
+
+
+def sample_chunks(loss: LossModel, packets: int, seed: int, chunk: int = CHUNK) -> Iterator[Mask]:
+    """The stream of ``build(loss, seed=seed)`` in masks of at most `chunk` packets, bool[...]."""
+    whole("packets", packets, 0)
+    sampler = loss.sampler(Streams(seed)["loss"])
+    for start in range(0, packets, chunk):
+        yield sampler.mask(min(chunk, packets - start))
+
+
+def sample_to_file(loss: LossModel, packets: int, seed: int, path: str | Path) -> None:
+    """Write bool[packets], True = lost, as .npy, in bounded memory.
+
+    Raises:
+        ChannelParameterError: packets < 0 or a seed that is none.
+        OSError: the file cannot be written.
+    """
+    Streams(seed)
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(np.bool_)),
+        "fortran_order": False,
+        "shape": (whole("packets", packets, 0),),
+    }
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_2_0(file, header)
+        for mask in sample_chunks(loss, packets, seed):
+            file.write(mask.tobytes())
+
+
+def describe(loss: LossModel, packets: int = 1_000_000, seed: int = 0) -> Description:
+    """Theory beside a sample: loss rate, runs, correlation.
+
+    Intervals are 99% ones that know of correlation: exact variance for the loss rate, batch means
+    (100 batches) for the rest.
+
+    Raises:
+        ChannelParameterError: packets < 10,000.
+    """
+    if whole("packets", packets, 1) < 10_000:
+        raise ChannelParameterError("packets", f"must be at least 10000 here, got {packets}")
+    chain = loss.chain()
+    mask = np.concatenate(list(sample_chunks(loss, packets, seed)))
+    rows = [_loss_row(mask, chain)]
+    runs = runs_of_mask(mask)
+    losses, gaps = (runs[:, 1] - runs[:, 0]), runs[1:, 0] - runs[:-1, 1]
+    for name, lengths, mean in (
+        ("mean burst (packets)", losses, mean_loss_run),
+        ("mean gap (packets)", gaps, mean_gap_run),
+    ):
+        rows.append(_batch_row(name, mean(chain) if chain else math.nan, lengths))
+    rho = autocorrelation(chain, 10) if chain else np.full(10, math.nan)
+    for lag in (1, 2, 5, 10):
+        rows.append(_correlation_row(lag, float(rho[lag - 1]), mask))
+    if chain and 0.0 < loss_rate(chain) < 1.0:
+        n_eff = effective_sample_size(chain, packets)
+        rows.append(Row("effective packets", n_eff, math.nan, math.nan, math.nan))
+    return Description(packets, seed, tuple(rows), to_netem(loss), tuple(loss.warnings()))
+
+
+def _loss_row(mask: Mask, chain: LossChain | None) -> Row:
+    rate = float(mask.mean())
+    if chain is not None:
+        low, high = loss_rate_interval(chain, mask.size, _CONFIDENCE)
+        return Row("loss rate", loss_rate(chain), rate, low, high)
+    return _batch_row("loss rate", math.nan, mask)
+
+
+def _batch_row(
+    name: str, expected: float, values: np.ndarray[tuple[int, ...], np.dtype[Any]]
+) -> Row:
+    """Mean of values with an interval from the scatter of batch means."""
+    size = values.size // _BATCHES
+    if size == 0:
+        mean = float(values.mean()) if values.size else math.nan
+        return Row(name, expected, mean, math.nan, math.nan)
+    used = values[: size * _BATCHES].reshape(_BATCHES, size)
+    means = used.mean(axis=1)
+    mean = float(values.mean())
+    half = (
+        NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2.0)
+        * float(means.std(ddof=1))
+        / math.sqrt(_BATCHES)
+    )
+    centre = mean if math.isnan(expected) else expected
+    return Row(name, expected, mean, centre - half, centre + half)
+
+
+def _correlation_row(lag: int, expected: float, mask: Mask) -> Row:
+    rate = float(mask.mean())
+    if not 0.0 < rate < 1.0:
+        return Row(f"autocorrelation, lag {lag}", expected, math.nan, math.nan, math.nan)
+    centred = mask - rate
+    products = centred[lag:] * centred[:-lag] / (rate * (1.0 - rate))
+    return _batch_row(f"autocorrelation, lag {lag}", expected, products)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunHistogram:
+    """Run lengths of a sample and of theory.
+
+    Attributes:
+        lengths: int64[m], 1 ... m.
+        counts: int64[m], runs of each length; the last counts all that are at least m long.
+        expected: float64[m], by theory, or None.
+    """
+
+    lengths: Runs
+    counts: Runs
+    expected: Floats | None
+
+
+def run_histogram(
+    mask: Mask, chain: LossChain | None, longest: int = 50, *, gaps: bool = False
+) -> RunHistogram:
+    """Histogram of loss runs (or of received runs) of a mask bool[n], beside theory."""
+    runs = runs_of_mask(~mask if gaps else mask)
+    lengths = runs[:, 1] - runs[:, 0]
+    counts = np.bincount(np.minimum(lengths, longest), minlength=longest + 1)[1:]
+    expected = None
+    if chain is not None:
+        survival = (gap_run_survival if gaps else loss_run_survival)(chain, longest)
+        expected = lengths.size * np.append(survival[:-1] - survival[1:], survival[-1])
+    return RunHistogram(np.arange(1, longest + 1), counts, expected)
+
+
+def sample_autocorrelation(mask: Mask, lags: int) -> Floats:
+    """Correlation of the fates of packets k apart, k = 1 ... lags: float64[lags]; nan if alike."""
+    rate = float(mask.mean())
+    variance = rate * (1.0 - rate)
+    if variance == 0.0 or mask.size <= lags:
+        return np.full(lags, math.nan)
+    centred = mask - rate
+    return np.array([float((centred[k:] * centred[:-k]).mean()) for k in range(1, lags + 1)]) / (
+        variance
+    )
+
+
+def loss_raster(mask: Mask, width: int) -> Mask:
+    """The mask bool[n] in rows of `width` packets, bool[ceil(n/width), width], padded received."""
+    rows = -(-mask.size // width)
+    raster = np.zeros(rows * width, np.bool_)
+    raster[: mask.size] = mask
+    return raster.reshape(rows, width)
