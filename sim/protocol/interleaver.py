@@ -32,8 +32,8 @@ _PLASTIC = (0xC13FA9A9, 0x91E10DA6)  # 2**32 / rho, 2**32 / rho**2
 _FEW_SLICES = {
     2: (0x80000000, 0x80000000),  # 1/2, 1/2: a checkerboard
     3: (0x61C88647, 0x9E3779B9),  # .382, .618: the golden section
-    4: (0x49999999, 0x79999999),  # .2875, .475: found by search, as the next
-    5: (0x49999999, 0x76666666),  # .2875, .4625
+    4: (0x4DBF4880, 0x77D566CF),  # .3037, .4681: found by search
+    5: (0x4DBF4880, 0x77D566CF),
 }
 
 
