@@ -96,6 +96,8 @@ class _Run:
         figure.text(
             0.995, 0.004, self.small_print, ha="right", va="bottom", size=6, color="#555555"
         )
+        figure.draw_without_rendering()  # settles the layout once for all formats
+        figure.set_layout_engine("none")
         paths = [self.folder / FIGURES / f"{name}.{kind}" for kind in formats]
         for path in paths:
             nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}
