@@ -1,0 +1,105 @@
+"""What driver tests stream, and misbehaving parts; importable from every process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from channels import Channel, Delivery, build, read_channel
+from codec.entropy import CoderBook
+from sim.drivers.record import MediaFrame
+from sim.protocol.config import StreamConfig, StreamKey
+from sim.protocol.events import FrameReady
+
+KEY = StreamKey("0123456789abcdef", 9)
+CONFIG = StreamConfig(
+    codebook_size=64, slices=8, fps=10, playout_delay_s=0.25, first_sequence=65500
+)
+SIZES = ((64, 48), (33, 80), (16, 16), (200, 150))
+
+
+def make_book() -> CoderBook:
+    return CoderBook({64: np.repeat([2560, 512], [16, 48])})
+
+
+def make_frames(count: int = 12, seed: int = 0) -> list[MediaFrame]:
+    rng = np.random.default_rng(seed)
+    frames = []
+    for number in range(count):
+        width, height = SIZES[number % len(SIZES)]
+        index_map = rng.integers(0, 64, (-(-height // 16), -(-width // 16)))
+        frames.append(MediaFrame(f"frame {number}", index_map, width, height))
+    return frames
+
+
+def make_channel(spec: Mapping[str, Any], seed: int) -> Channel:
+    loss, link = read_channel(spec)
+    return build(loss, seed=seed, link=link)
+
+
+class Ties:
+    """Delays and copies packets by whole twentieths of a second: many arrivals coincide with
+    each other, with departures and with deadlines."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
+        copies = self._rng.integers(0, 3)
+        steps = [np.ceil(now_s * 20) + self._rng.integers(0, 8) for _ in range(copies)]
+        return tuple(Delivery(float(max(now_s, step / 20))) for step in steps)
+
+
+def writing_sink(folder: Path) -> Callable[[FrameReady], None]:
+    """Writes each frame's tokens, and the process that it ran in."""
+
+    def write(frame: FrameReady) -> None:
+        name = f"{frame.frame:03}-{frame.width}x{frame.height}"
+        (folder / name).write_bytes(frame.grid.indices.tobytes() + frame.grid.received.tobytes())
+        (folder / "pid").write_text(str(os.getpid()))
+
+    return write
+
+
+def raising(*_: object) -> Any:
+    raise ValueError("no\nsuch luck")
+
+
+def raising_sink() -> Callable[[FrameReady], None]:
+    return raising
+
+
+def killed(*_: object) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_sink() -> Callable[[FrameReady], None]:
+    return killed
+
+
+def exiting(*_: object) -> Any:
+    os._exit(3)
+
+
+def hanging(*_: object) -> Any:
+    time.sleep(600)
+
+
+def hanging_sink() -> Callable[[FrameReady], None]:
+    return hanging
+
+
+def sink_with_pid(path: Path) -> Callable[[FrameReady], None]:
+    path.write_text(str(os.getpid()))
+    return lambda frame: None
+
+
+def frames_with_pid(path: Path) -> list[MediaFrame]:
+    path.write_text(str(os.getpid()))
+    return make_frames(100)
