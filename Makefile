@@ -16,7 +16,7 @@ run: $(STAMP)
 	$(BIN)/sim run scenarios/burst20.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

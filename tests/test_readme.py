@@ -62,6 +62,8 @@ def test_sim_commands_run(cli: Cli, small_model: object, monkeypatch: pytest.Mon
 
     for command in (c for c in COMMANDS if c.startswith("sim ")):
         words = shlex.split(command)[1:]
+        if "scenarios/loss-sweep.yaml" in words:
+            words += ["--set", "sweep={channel.loss: [0, 0.2]}"]
         result = cli(*words, *(small if words[0] == "run" else []))
         assert result.exit_code == 0, f"{command}: {result.output}"
     assert trained == ["train_tokenizer", "train_inpainter"]
