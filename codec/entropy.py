@@ -111,14 +111,14 @@ class FixedCoder:
         self, data: bytes, positions: NDArray[np.int64], grid: tuple[int, int]
     ) -> NDArray[np.int64]:
         """See `SliceCoder.decode`."""
-        n = len(positions)
-        if len(data) != fixed_bytes(n, self.codebook_size):
+        n, used = len(positions), len(positions) * self._bits
+        filling = 8 * len(data) - used
+        if not 0 <= filling < 8:
             raise CorruptPayload(f"{len(data)} bytes for {n} tokens of {self._bits} bits")
-        bits = np.unpackbits(np.frombuffer(data, np.uint8))
-        used = n * self._bits
-        if bits[used:].any():
+        if filling and data[-1] & ((1 << filling) - 1):
             raise CorruptPayload("filling bits are not zero")
-        return bits[:used].reshape(n, self._bits) @ self._weights
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), count=used)
+        return bits.reshape(n, self._bits) @ self._weights
 
 
 class StaticCoder:

@@ -70,12 +70,14 @@ class Receiver:
             LookupError: there is no coder for the stream's entropy mode and codebook.
         """
         start.check_key(key)
-        self._start = start
         self._config = start.config
         self._key = key
         self._seed = key.seed
         self._coders = coders
         self._firsts = start.first_sequences
+        self._layouts = start.layouts
+        self._captures_s = start.captures_s
+        self._dues_s = start.dues_s
         self._frame_of = {first: f for f, first in enumerate(self._firsts[:-1])}
         self._frames: dict[int, tuple[FrameAssembly, float]] = {}  # with their first arrival
         self._next_frame = 0  # to be released
@@ -83,7 +85,7 @@ class Receiver:
         self._events: deque[FrameReady | PacketRejected] = deque()
         self._rejections_kept = 0
         self.counters = dict.fromkeys(("received", "accepted", "reordered", *REJECTIONS), 0)
-        for layout in dict.fromkeys(start.layouts):
+        for layout in dict.fromkeys(self._layouts):
             FrameAssembly(layout, coders)
 
     def receive_datagram(self, data: bytes, now: float) -> None:
@@ -108,9 +110,9 @@ class Receiver:
 
     def next_timer(self) -> float | None:
         """The next frame's playout deadline in seconds; None after the last frame."""
-        if self._next_frame == len(self._start.sizes):
+        if self._next_frame == len(self._layouts):
             return None
-        return self._config.due_s(self._next_frame)
+        return self._dues_s[self._next_frame]
 
     def handle_timer(self, now: float) -> None:
         """Release the frames that are due at ``now`` or before."""
@@ -133,12 +135,12 @@ class Receiver:
         sequence = unwrap(packet.sequence, self._sequence_sent_at(now))
         first = sequence - packet.slice
         frame = self._frame_of.get(first)
-        if frame is None or self._config.capture_s(frame) > now:
+        if frame is None or self._captures_s[frame] > now:
             raise _Rejected("out_of_window", f"sequence {sequence} slice {packet.slice}")
-        layout = self._start.layouts[frame]
+        layout = self._layouts[frame]
         if packet.layout is not layout and packet.layout != layout:
             raise _Rejected("inconsistent", f"frame {frame} was announced otherwise")
-        if frame < self._next_frame or self._config.due_s(frame) < now:
+        if frame < self._next_frame or self._dues_s[frame] < now:
             raise _Rejected("late", f"frame {frame} slice {packet.slice}")
         known = self._frames.get(frame)
         assembly = known[0] if known else FrameAssembly(layout, self._coders)
@@ -167,7 +169,7 @@ class Receiver:
             self._events.append(PacketRejected(reason, now, detail))
 
     def _release(self, frame: int, due_s: float) -> None:
-        layout = self._start.layouts[frame]
+        layout = self._layouts[frame]
         assembly, first_arrival_s = self._frames.pop(frame, (None, None))
         grid = (assembly or FrameAssembly(layout, self._coders)).grid()
         self._events.append(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import live_peers as peers
-import numpy as np
 import pytest
 
 from sim.drivers.live import PeerError, run_live
