@@ -1,7 +1,7 @@
 """Speed of the channels, each as a ratio to a named reference measured in the same run.
 
-Run from the root: ``python -m benchmarks.channels [--json]``. Times are processor time (so that a busy machine
-matters less), the best of several rounds in which reference and subject take turns.
+Run from the root: ``python -m benchmarks.channels [--json]``. Times are processor time (so that a
+busy machine matters less), the best of several rounds in which reference and subject take turns.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from channels.samplers import (
     MaskSampler,
     Runs,
     RunSampler,
-    bernoulli_mask,
+    two_rate_mask,
 )
 from channels.theory import LossChain
 
@@ -182,8 +182,4 @@ class TwoStateSampler(MaskSampler):
 
     def _draw(self, n: int) -> Mask:
         bad = self._states.mask(n)
-        lost = bernoulli_mask(self._rng, self._loss_bad, n)
-        if self._loss_good == 0.0:
-            lost &= bad
-            return lost
-        return np.where(bad, lost, bernoulli_mask(self._rng, self._loss_good, n))
+        return two_rate_mask(self._rng, bad, self._loss_good, self._loss_bad)

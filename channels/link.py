@@ -156,6 +156,16 @@ class _Draws:
         return drawn[:n]
 
 
+class _Unlimited(tuple[float, ...]):
+    """The departures that an unlimited buffer needs to remember: none."""
+
+    def append(self, departure_s: float) -> None:
+        pass
+
+
+_Departures = deque[float] | _Unlimited  # the latest ones, as many as the buffer holds
+
+
 class _BitErrors:
     """Positions of flipped bits in the concatenation of all packets, by geometric gaps."""
 
@@ -180,6 +190,12 @@ class LinkChannel:
         self._model = model
         self._clock = Clock()
         self._latest_arrival_s = -math.inf
+        self._serves = model.rate_bps is not None or model.capacity is not None
+        self._recent: _Departures = (
+            deque([-math.inf] * model.queue_packets, model.queue_packets)
+            if model.queue_packets
+            else _Unlimited([-math.inf])
+        )
         self._queue: deque[tuple[float, int]] = deque()  # (departure, bytes) of the buffered
         self._queued_bytes = 0
         self._last_departure_s = -math.inf
@@ -197,7 +213,7 @@ class LinkChannel:
     def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
         """See `Channel.transmit`."""
         self._clock.advance(now_s)
-        departure_s = self._depart([len(data)], [now_s])[0]
+        departure_s = self._depart([len(data)], [now_s])[0] if self._serves else now_s
         arrival_s, copies = self._leave(now_s, departure_s)
         flipped = self._errors.of_packet(8 * len(data)) if self._errors else []
         if not copies:
@@ -234,11 +250,31 @@ class LinkChannel:
     def _depart(self, sizes: list[int], times_s: list[float]) -> list[float]:
         """When each packet has left the bottleneck; inf if it was dropped."""
         model, schedule = self._model, self._schedule
-        if model.rate_bps is None and schedule is None:
+        if not self._serves:
             return times_s
+        if model.queue_bytes is not None:
+            return self._depart_by_bytes(sizes, times_s, model.queue_bytes)
+        seconds_per_byte = 8.0 / model.rate_bps if model.rate_bps else 0.0
+        recent, last = self._recent, self._last_departure_s
+        departures = []
+        for size, now in zip(sizes, times_s, strict=True):
+            if recent[0] > now:  # as many packets as the buffer holds are still in it
+                departures.append(math.inf)
+                continue
+            start = last if last > now else now
+            last = schedule.serve(size, start) if schedule else start + size * seconds_per_byte
+            recent.append(last)
+            departures.append(last)
+        self._last_departure_s = last
+        return departures
+
+    def _depart_by_bytes(
+        self, sizes: list[int], times_s: list[float], most_bytes: int
+    ) -> list[float]:
+        """`_depart` where the buffer is limited in bytes, and perhaps in packets too."""
+        model, schedule = self._model, self._schedule
         seconds_per_byte = 8.0 / model.rate_bps if model.rate_bps else 0.0
         most_packets = model.queue_packets or math.inf
-        most_bytes = model.queue_bytes or math.inf
         queue, queued, last = self._queue, self._queued_bytes, self._last_departure_s
         departures = []
         for size, now in zip(sizes, times_s, strict=True):

@@ -94,15 +94,41 @@ def bernoulli_mask(rng: np.random.Generator, p: float, n: int) -> Mask:
     Returns:
         bool[n], True with probability p.
     """
-    scaled = p * 256.0
-    whole = int(scaled)
-    if whole >= 256:
-        return np.ones(n, np.bool_)
+    whole, rest = _byte_threshold(p)
     digits = rng.bit_generator.random_raw(n // 8).view(np.uint8)
-    events = digits < np.uint8(whole)
-    ties = np.flatnonzero(digits == np.uint8(whole))
-    events[ties] = rng.random(ties.size) < scaled - whole
+    events = digits < whole
+    ties = np.flatnonzero(digits == whole)
+    events[ties] = rng.random(ties.size) < rest
     return events
+
+
+def two_rate_mask(rng: np.random.Generator, raised: Mask, p: float, p_raised: float) -> Mask:
+    """As `bernoulli_mask`, with probability `p_raised` where `raised` and `p` elsewhere.
+
+    Args:
+        rng: consumed likewise.
+        raised: bool[n], n a multiple of 8.
+        p: probability in [0, 1].
+        p_raised: probability in [0, 1].
+
+    Returns:
+        bool[n].
+    """
+    (whole, rest), (whole_raised, rest_raised) = _byte_threshold(p), _byte_threshold(p_raised)
+    state = raised.view(np.uint8)
+    threshold = state * np.uint8((whole_raised - whole) % 256)  # sums wrap, as bytes do
+    threshold += np.uint8(whole)
+    digits = rng.bit_generator.random_raw(raised.size // 8).view(np.uint8)
+    events = digits < threshold
+    ties = np.flatnonzero(digits == threshold)
+    events[ties] = rng.random(ties.size) < np.array([rest, rest_raised])[state[ties]]
+    return events
+
+
+def _byte_threshold(p: float) -> tuple[int, float]:
+    """(b, v) with p = (b + v) / 256, b in 0 ... 255 and v in [0, 1]."""
+    whole = min(int(p * 256.0), 255)
+    return whole, p * 256.0 - whole
 
 
 class MaskSampler(ABC):

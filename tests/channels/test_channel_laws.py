@@ -78,7 +78,7 @@ def test_autocorrelation(name):
 def test_the_start_is_stationary(name):
     """The losses of packets 0 ... 9 over many seeds: each at the stationary rate."""
     model = MODELS[name]
-    seeds = 4000
+    seeds = 1500
     masks = np.array([model.sampler(rng(seed)).mask(10) for seed in range(seeds)])
     rate = theory.loss_rate(model.chain())
     z = (masks.mean(axis=0) - rate) / math.sqrt(rate * (1 - rate) / seeds)  # seeds: independent
