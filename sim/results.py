@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import math
 import os
@@ -27,6 +28,8 @@ from sim.errors import UserError
 
 MANIFEST, PACKETS, IMAGES, SUMMARY = "manifest.json", "packets.csv", "images.csv", "summary.json"
 FIGURES, PANELS, OUTPUTS = "figures", "panels", "images"
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 Row = Mapping[str, Any]
 """A table row: str, int, float (NaN is written as nothing), bool or None by column."""
@@ -57,9 +60,11 @@ def new_run_folder(target: Path) -> Iterator[Path]:
     try:
         yield partial
         _put_in_place(partial, target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         _remove_empty(made)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
         raise
 
 

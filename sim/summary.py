@@ -2,9 +2,10 @@
 
 Intervals are percentile bootstraps (Efron 1979; 2,000 resamples, 95%) over the (image, repeat)
 pairs of a point. All concealers of a point are resampled together, so a gain (the difference
-between two concealers) is a paired comparison: the same images through the same losses. Images of
-one stream share its bursts, so with one repeat the interval is a lower bound on what another
-stream might show; the loss interval beside it comes from the channel's own theory.
+between two concealers, or between one and the decode without loss) is a paired comparison: the
+same images through the same losses. Images of one stream share its bursts, so with one repeat the
+interval is narrower than what other streams would show; the range of the loss rate beside it comes
+from the channel's own theory.
 """
 
 from __future__ import annotations
@@ -71,11 +72,13 @@ def _point(number: int, rows: Sequence[Row], channel: Mapping[str, Any]) -> dict
             for name, metrics in columns.items()
         },
         "gains": {
-            f"{name} - {reference}": {
-                m: estimate(values - columns[reference][m], picks) for m, values in metrics.items()
+            f"{name} - {other}": {
+                m: estimate(values - columns[other][m], picks)
+                for m, values in columns[name].items()
             }
-            for name, metrics in columns.items()
-            if name not in (CLEAN, reference)
+            for name in repairs
+            for other in dict.fromkeys((reference, CLEAN))
+            if name != other
         },
     }
 
