@@ -32,14 +32,14 @@ from codec.training.tokens import TokenCache
 class DecoderTraining:
     """Hyper-parameters of the run. The adversarial loss starts after `adversarial_from` steps."""
 
-    batch: int = 16
+    batch: int = 8
     crop: int = 128
     rate: float = 2e-4
     discriminator_rate: float = 2e-4
     discriminator_width: int = 48
     perceptual_weight: float = 0.5
     adversarial_weight: float = 0.1
-    adversarial_from: int = 150
+    adversarial_from: int = 200
     ema_decay: float = 0.995
     seed: int = 2
 
