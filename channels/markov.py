@@ -23,10 +23,11 @@ from channels.parameters import ChannelParameterError, probability
 from channels.samplers import (
     BernoulliSampler,
     ConstantSampler,
+    Mask,
     Runs,
     RunSampler,
 )
-from channels.theory import LossChain, loss_rate, stationary
+from channels.theory import Floats, LossChain, loss_rate, stationary
 
 _MOST_ORDER = 10
 _FIRST_JUMPS, _LAST_JUMPS = 1 << 7, 1 << 14  # jumps expected in a batch; batches double
@@ -187,13 +188,13 @@ class OrderN:
 def sample_chain(chain: LossChain, rng: np.random.Generator) -> ChainLosses | ChainSampler:
     """A stationary sampler of any chain with a unique stationary law."""
     split = split_by_fate(chain)
-    recurrent = stationary(split) > 1e-300
-    emitted = split.loss[recurrent]
+    pi = stationary(split)
+    keep = np.flatnonzero(pi > 1e-300)
+    emitted = split.loss[keep]
     if np.all(emitted == emitted[0]):
         return ConstantSampler(bool(emitted[0]))
-    keep = np.flatnonzero(recurrent)
     matrix = split.transition[np.ix_(keep, keep)]
-    return ChainSampler(LossChain(matrix / matrix.sum(axis=1, keepdims=True), emitted), rng)
+    return ChainSampler(matrix, pi[keep], emitted == 1.0, rng)
 
 
 def split_by_fate(chain: LossChain) -> LossChain:
@@ -213,12 +214,12 @@ class ChainSampler(RunSampler):
     runs from a stationary start to the first visit of the anchor state, the rest are excursions.
     """
 
-    def __init__(self, chain: LossChain, rng: np.random.Generator) -> None:
+    def __init__(self, matrix: Floats, pi: Floats, lost: Mask, rng: np.random.Generator) -> None:
+        """P float64[s, s], its stationary law float64[s], and which states lose, bool[s]."""
         super().__init__()
         self._rng = rng
-        matrix, pi = chain.transition, stationary(chain)
         leave = 1.0 - np.diag(matrix)
-        self._lost = chain.loss == 1.0
+        self._lost = lost
         with np.errstate(divide="ignore"):  # a state left at once: scale 0, sojourns of one
             self._scale = np.minimum(-1.0 / np.log(np.diag(matrix)), _LONGEST)
         self._successors, self._cumulative = _jump_table(matrix)
@@ -285,8 +286,8 @@ class ChainSampler(RunSampler):
 
 
 def _jump_table(
-    matrix: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    matrix: Floats,
+) -> tuple[npt.NDArray[np.int64], Floats]:
     """Where each state jumps: successors int64[s, d] and cumulative odds float64[s, d - 1]."""
     jumps = matrix.copy()
     np.fill_diagonal(jumps, 0.0)

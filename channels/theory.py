@@ -44,7 +44,7 @@ class LossChain:
         emission = np.array(loss, np.float64)
         if emission.ndim != 1 or matrix.shape != (emission.size, emission.size):
             raise ValueError(f"need P[s, s] and e[s], got {matrix.shape} and {emission.shape}")
-        if not (np.all(matrix >= 0.0) and np.allclose(matrix.sum(axis=1), 1.0, atol=1e-9)):
+        if not (np.all(matrix >= 0.0) and np.all(np.abs(matrix.sum(axis=1) - 1.0) < 1e-9)):
             raise ValueError("rows of the transition matrix must be probabilities that sum to 1")
         if not np.all((emission >= 0.0) & (emission <= 1.0)):
             raise ValueError("loss probabilities must lie in [0, 1]")
