@@ -97,7 +97,7 @@ class Model:
     def encode(self, image: NDArray[np.uint8], codebook_size: int) -> NDArray[np.int64]:
         """Image uint8[H,W,3] -> indices int64[ceil(H/16), ceil(W/16)] in [0, codebook_size)."""
         height, width = image.shape[:2]
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         pixels = pixels.float().div(127.5).sub(1)
         pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
         latents = self.encoder(pixels.contiguous(memory_format=torch.channels_last))[0]
