@@ -34,7 +34,7 @@ class InpainterTraining:
     batch: int = 16
     rate: float = 1e-3
     weight_decay: float = 0.02
-    widening_steps: int = 1000
+    widening_steps: int = 500
     ema_decay: float = 0.998
     seed: int = 3
 
