@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 
 from sim.errors import UserError
 from sim.scenario import SWEEPABLE, CodecSection, Scenario, StreamSection, grid, with_values
+from sim.yaml_source import (
+    Location,
+    dotted,
+    line_of,
+    parse_mapping,
+    plain,
+    rebase_traces,
+    undotted,
+)
 
 _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Scenario,
     ("codec",): CodecSection,
     ("stream",): StreamSection,
 }
-_MAX_BYTES = 1_000_000
-_TRACE_KEYS = ("path", "capacity")
-
-Location = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
     """
     source = _Source(path)
     for channels in (source.raw.get("channel"), source.raw.get("sweep")):
-        _rebase(channels, path.parent)
+        rebase_traces(channels, path.parent)
     given = dict(_parse_override(text) for text in overrides)
     for key, value in given.items():
         try:
@@ -99,22 +101,9 @@ def _parse_override(text: str) -> tuple[str, Any]:
     if not equals or not all(key.split(".")):
         raise UserError(f"--set {text}: write key=value, such as channel.loss=0.1")
     try:
-        return key, _plain(YAML().load(value))
+        return key, plain(YAML().load(value))
     except YAMLError:
         raise UserError(f"--set {text}: the value is not YAML") from None
-
-
-def _rebase(node: Any, folder: Path) -> None:
-    """Let the relative trace files of a channel start at a folder; changes the mapping."""
-    if isinstance(node, list):
-        for item in node:
-            _rebase(item, folder)
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            if key in _TRACE_KEYS and isinstance(value, str):
-                node[key] = str(folder / value)
-            else:
-                _rebase(value, folder)
 
 
 class _Source:
@@ -128,16 +117,13 @@ class _Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.overridden: tuple[tuple[str, ...], ...] = ()
-        self.tree = _parse(path)
-        self.raw: dict[str, Any] = _plain(self.tree)
+        self.tree = parse_mapping(path, "scenario", "seed: 1")
+        self.raw: dict[str, Any] = plain(self.tree)
 
     def error(self, location: Location, problem: str) -> UserError:
         """A UserError at a key path; the nearest line that exists stands for a missing key."""
         where = self._line(location)
-        dotted = ".".join(
-            f"[{part}]" if isinstance(part, int) else str(part) for part in location
-        ).replace(".[", "[")
-        return UserError(": ".join(part for part in (where, dotted, problem) if part))
+        return UserError(": ".join(part for part in (where, dotted(location), problem) if part))
 
     def check(self, raw: Mapping[str, Any], swept: Mapping[str, Any]) -> Scenario:
         """Validate raw values; mistakes in swept values are told at the sweep."""
@@ -152,8 +138,7 @@ class _Source:
             path = tuple(key.split("."))
             if location[: len(path)] == path or path[: len(location)] == location:
                 at = self.raw["sweep"][key].index(value)
-                dotted = ".".join(map(str, location))
-                raise self.error(("sweep", key, at), f"{dotted}: {problem}")
+                raise self.error(("sweep", key, at), f"{dotted(location)}: {problem}")
         raise self.error(location, problem)
 
     def check_sweep(self, sweep: Mapping[str, Sequence[Any]]) -> None:
@@ -169,57 +154,7 @@ class _Source:
         for path in self.overridden:
             if location[: len(path)] == path:
                 return f"--set {'.'.join(path)}"
-        line, node = 0, self.tree
-        for part in location:
-            if isinstance(node, CommentedMap) and part in node:
-                line = node.lc.key(part)[0]
-            elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
-                line = node.lc.item(part)[0]
-            else:
-                break
-            node = node[part]
-        return f"{self.path}:{line + 1}"
-
-
-def _parse(path: Path) -> CommentedMap:
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, not a scenario file")
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: too large for a scenario file")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such scenario file") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        tree = YAML().load(StringIO(text))
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else 1
-        problem = (error.problem or "not valid YAML").splitlines()[0]
-        raise UserError(f"{path}:{line}: {problem}") from None
-    except YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(tree, CommentedMap):
-        raise UserError(f"{path}:1: a scenario is a mapping of keys to values, such as seed: 1")
-    return tree
-
-
-def _plain(node: Any) -> Any:
-    """Plain dicts, lists, str, int, float, bool and None from ruamel's line-aware types."""
-    if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(item) for item in node]
-    if node is None or isinstance(node, bool):
-        return node
-    for kind in (int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return str(node)  # dates and the like: no scenario value is one
+        return f"{self.path}:{line_of(self.tree, location)}"
 
 
 def _explain(error: ErrorDetails) -> tuple[Location, str]:
@@ -228,9 +163,7 @@ def _explain(error: ErrorDetails) -> tuple[Location, str]:
     context = error.get("ctx", {})
     got = f"got {error['input']!r}"
     if kind == "channel":
-        keys = re.findall(r"[^.\[\]]+", context["parameter"])  # such as of[0].loss
-        deeper = (int(key) if key.isdigit() else key for key in keys)
-        return (*location, *deeper), context["problem"]
+        return (*location, *undotted(context["parameter"])), context["problem"]
     if kind == "stream":
         parameter = context["parameter"]
         section = "stream" if parameter in StreamSection.model_fields else "codec"
