@@ -1,0 +1,212 @@
+"""`sim codec`: images <-> files, and the comparison with other codecs."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from sim.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sim.image_codec import ImageCodec
+
+T = TypeVar("T")
+
+codec_app = typer.Typer(
+    no_args_is_help=True, help="Images to token files and back; comparison with other codecs."
+)
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="File, or folder for a folder.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="Folder of weights. Default: those that ship.")
+]
+Entropy = Annotated[str, typer.Option(help="fixed, static or context.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print only a summary, as JSON.")]
+
+
+@codec_app.command()
+def encode(
+    input_: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="An image, or a folder.", show_default=False)
+    ],
+    out: Out,
+    codebook: Annotated[int, typer.Option(help="Codebook size: more is better and larger.")] = 1024,
+    entropy: Entropy = "static",
+    slices: Annotated[
+        int, typer.Option(min=1, max=256, help="Packets; each that is damaged costs its share.")
+    ] = 1,
+    model: ModelName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write each image as a small file of tokens (.tok)."""
+    from sim.images import load_images
+
+    images = load_images([str(input_.absolute())], Path())
+    codec = _codec(model)
+    from sim.image_codec import EXTENSION
+
+    codec.check(codebook, entropy)
+    targets = _targets(input_, out, [image.name for image in images], EXTENSION)
+    rows = []
+    for image, target in zip(images, targets, strict=True):
+        done = codec.encode(image.pixels, codebook, entropy, slices)
+        _write(target, done.file)
+        bpp = 8 * len(done.file) / (image.width * image.height)
+        rows.append(
+            {
+                "image": str(image.path),
+                "file": str(target),
+                "file_bytes": len(done.file),
+                "payload_bytes": done.payload_bytes,
+                "bpp": bpp,
+            }
+        )
+        if not as_json:
+            typer.echo(f"{target}: {len(done.file)} bytes, {bpp:.4f} bits per pixel")
+    if as_json:
+        typer.echo(json.dumps({"model": codec.model.fingerprint, "files": rows}, indent=2))
+
+
+@codec_app.command()
+def decode(
+    input_: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A .tok file, or a folder.", show_default=False)
+    ],
+    out: Out,
+    concealer: Annotated[
+        str, typer.Option(help="What fills in the tokens of damaged packets.")
+    ] = "inpaint",
+    model: ModelName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write each token file's image (PNG, or what the output's ending says)."""
+    codec = _codec(model)
+    from codec.concealment import CONCEALERS
+    from sim.image_codec import EXTENSION
+
+    if concealer not in CONCEALERS:
+        raise UserError(f"--concealer {concealer}: choose one of {', '.join(CONCEALERS)}")
+    files = _token_files(input_, EXTENSION)
+    targets = _targets(input_, out, [path.stem for path in files], ".png")
+    for path, target in zip(files, targets, strict=True):  # refuse before anything is written
+        _format(target)
+        _about(path, codec.read, _read(path))
+    rows = []
+    for path, target in zip(files, targets, strict=True):
+        done = _about(path, lambda data: codec.decode(data, concealer), _read(path))
+        _save(target, done.image)
+        rows.append(
+            {
+                "file": str(path),
+                "image": str(target),
+                "packets": done.packets,
+                "packets_lost": done.lost,
+            }
+        )
+        if done.lost:
+            typer.echo(
+                f"{path}: {done.lost} of {done.packets} packets damaged, filled in by {concealer}",
+                err=True,
+            )
+        if not as_json:
+            typer.echo(str(target))
+    if as_json:
+        typer.echo(json.dumps({"model": codec.model.fingerprint, "files": rows}, indent=2))
+
+
+def _codec(model: str | None) -> ImageCodec:
+    from codec.checkpoint import ModelError
+    from sim.image_codec import ImageCodec
+    from sim.media import load_model
+
+    try:
+        return ImageCodec(load_model(model))
+    except ModelError as error:
+        raise UserError(str(error)) from None
+
+
+def _token_files(source: Path, extension: str) -> list[Path]:
+    if not source.is_dir():
+        if not source.exists():
+            raise UserError(f"{source}: no such file")
+        return [source]
+    files = sorted(path for path in source.iterdir() if path.suffix == extension and path.is_file())
+    if not files:
+        raise UserError(f"{source}: no {extension} files in this folder")
+    return files
+
+
+def _targets(source: Path, out: Path, names: Iterable[str], extension: str) -> list[Path]:
+    """Where each result goes."""
+    folder = source.is_dir() or out.is_dir()
+    if source.is_dir() and out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; a folder of images needs a folder")
+    targets = [out / f"{name}{extension}" for name in names] if folder else [out]
+    for target in targets:
+        if target.is_dir():
+            raise UserError(f"{target}: is a folder")
+        if target.exists() and source.exists() and target.samefile(source):
+            raise UserError(f"{target}: would overwrite the input")
+    return targets
+
+
+def _about(path: Path, read: Callable[[bytes], T], data: bytes) -> T:
+    """What `read` makes of a file's bytes; its complaints name the file."""
+    try:
+        return read(data)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    from sim.container import MAX_FILE_BYTES
+
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All of the file or nothing of it."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UserError(f"{path}: cannot write here ({error.strerror})") from None
+
+
+def _format(path: Path) -> str:
+    """Pillow's name of the format that a file's ending asks for."""
+    from PIL import Image
+
+    wanted = Image.registered_extensions().get(path.suffix.lower())
+    if wanted not in Image.SAVE:
+        raise UserError(f"{path}: no image format that can be written; .png is one")
+    return wanted
+
+
+def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(pixels).save(buffer, _format(path))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be written in this format ({error})") from None
+    _write(path, buffer.getvalue())
