@@ -104,6 +104,16 @@ class Ladder:
             weights = torch.zeros(size).index_add_(0, parent, weights)
         return cls(words, usage, parents)
 
+    @classmethod
+    def pairs(cls, base: Tensor) -> Ladder:
+        """Codewords 2i and 2i + 1 merge at every step: instant, and nested, but no clustering."""
+        words, parents, size = {len(base): base.float()}, {}, len(base)
+        while size > SMALLEST_LEVEL:
+            parents[size // 2] = torch.arange(size) // 2
+            words[size // 2] = words[size].view(size // 2, 2, -1).mean(1)
+            size //= 2
+        return cls(words, torch.ones(len(base)), parents)
+
     def codewords(self, size: int) -> Tensor:
         """Codewords of a level, float32[K,D]."""
         return self._words[size]

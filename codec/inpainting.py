@@ -2,7 +2,9 @@
 CVPR 2022), for every codebook level and any grid size.
 
 Tokens enter as their codeword vectors and leave as scores against projected codewords, so no weight
-depends on the codebook size. Attention runs in 8x8 windows, shifted by half a window in every other
+depends on the codebook size. A lost token enters as the distance-weighted mean of its received
+neighbours' codewords, and the network predicts what that estimate misses: untrained, it is the
+neighbour-average concealer. Attention runs in 8x8 windows, shifted by half a window in every other
 layer (Liu et al., Swin, ICCV 2021), with 2-D rotary positions (Su et al. 2021; Heo et al., ECCV
 2024); cost and memory grow linearly with the grid.
 """
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 WINDOW = 8
 MAX_LOG2_K = 16
+ESTIMATE_REACH = 4
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class InpainterConfig:
 
     latent_dim: int = 16
     width: int = 192
-    depth: int = 8
+    depth: int = 6
     heads: int = 6
     expansion: int = 4
 
@@ -51,6 +54,18 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions: float[...,64,head_dim] turned pairwise by the table's angles."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+def neighbour_estimate(words: Tensor, known: Tensor) -> Tensor:
+    """Mean of the received codewords within 4 tokens, weighted by a Gaussian of one token's radius:
+    float[B,h,w,D], known bool[B,h,w] -> float[B,h,w,D]; zero where none is near."""
+    place = torch.arange(-ESTIMATE_REACH, ESTIMATE_REACH + 1, dtype=torch.float32)
+    bell = torch.exp(-place.square() / 2)
+    kernel = (bell[:, None] * bell).expand(words.shape[-1] + 1, 1, -1, -1)
+    mask = known[:, None].float()
+    stack = torch.cat([words.permute(0, 3, 1, 2) * mask, mask], dim=1)
+    sums = F.conv2d(stack, kernel, padding=ESTIMATE_REACH, groups=len(kernel))
+    return (sums[:, :-1] / (sums[:, -1:] + 1e-6)).permute(0, 2, 3, 1)
 
 
 class WindowAttention(nn.Module):
@@ -120,7 +135,7 @@ class Inpainter(nn.Module):
         width = config.width
         self.config = config
         self.embed = nn.Linear(config.latent_dim, width)
-        self.lost = nn.Parameter(torch.randn(width) * 0.02)
+        self.guess = nn.Linear(config.latent_dim, width)
         self.level = nn.Embedding(MAX_LOG2_K + 1, width)
         nn.init.normal_(self.level.weight, std=0.02)
         shifts = [0 if i % 2 == 0 else WINDOW // 2 for i in range(config.depth)]
@@ -130,20 +145,31 @@ class Inpainter(nn.Module):
         self.key = nn.Sequential(
             nn.Linear(config.latent_dim, width), nn.ReLU(), nn.Linear(width, width)
         )
+        self.correct = nn.Linear(width, config.latent_dim)
+        for start in (self.correct, self.query):
+            nn.init.zeros_(start.weight)
+            nn.init.zeros_(start.bias)
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(8.0)))
         self.prior = nn.Parameter(torch.ones(()))
 
     def hidden(self, words: Tensor, known: Tensor, log2_size: Tensor) -> Tensor:
-        """Codewords float[B,h,w,D], known bool[B,h,w], log2 K int64[B] -> float[B,h,w,C]."""
-        x = torch.where(known[..., None], self.embed(words), self.lost)
+        """Codewords float[B,h,w,D], known bool[B,h,w], log2 K int64[B] -> float[B,h,w,C+D]: the
+        transformer's states, and its estimate of each codeword vector."""
+        estimate = neighbour_estimate(words, known)
+        x = torch.where(known[..., None], self.embed(words), self.guess(estimate))
         x = x + self.level(log2_size)[:, None, None]
         for layer in self.layers:
             x = layer(x)
-        out: Tensor = self.norm(x)
-        return out
+        x = self.norm(x)
+        return torch.cat([x, estimate + self.correct(x)], dim=-1)
 
     def logits(self, hidden: Tensor, codewords: Tensor, log_share: Tensor) -> Tensor:
-        """Scores float[N,K] of hidden states float[N,C] against codewords float[K,D], whose usage
-        shares' logarithms float[K] enter as a learnt multiple."""
-        scores = self.query(hidden) @ self.key(codewords).t()
-        scaled: Tensor = scores / math.sqrt(hidden.shape[-1]) + self.prior * log_share
-        return scaled
+        """Scores float[N,K] of hidden states float[N,C+D] against codewords float[K,D]: a learnt
+        match, minus the squared distance to the estimate, plus a multiple of the logarithms of the
+        usage shares float[K]; all three weights are learnt."""
+        width, dim = self.config.width, self.config.latent_dim
+        states, estimate = torch.split(hidden, [width, dim], dim=-1)
+        match = self.query(states) @ self.key(codewords).t() / math.sqrt(width)
+        near = estimate @ codewords.t() - codewords.square().sum(1) / 2
+        scores: Tensor = match + self.log_sharpness.exp() * near + self.prior * log_share
+        return scores

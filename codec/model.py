@@ -89,7 +89,7 @@ class Model:
             config = TokenizerConfig(**sizes, **depths)
             encoder, decoder = Encoder(config), Decoder(config)
             words = F.normalize(torch.randn(2048, config.latent_dim), dim=1)
-            ladder = Ladder.build(words, torch.ones(2048), iterations=1)
+            ladder = Ladder.pairs(words)
             inpainter = Inpainter(InpainterConfig(width=32, depth=2, heads=2))
         return cls(encoder, decoder, ladder, inpainter, f"{seed:016x}")
 

@@ -60,8 +60,9 @@ def tokenizer(
 ) -> None:
     """Encoder, codebook and decoder from photographs, then the ladder of smaller codebooks."""
     _prepare(images, out, threads)
+    from codec.model import TOKENIZER_FILE
     from codec.training.loop import LoopConfig
-    from codec.training.runs import TOKENIZER_FILE, CacheConfig, train_tokenizer
+    from codec.training.runs import CacheConfig, train_tokenizer
 
     try:
         loop = LoopConfig(steps, decay_steps)
@@ -84,8 +85,9 @@ def decoder(
 ) -> None:
     """One decoder for every codebook level, sharpened by a discriminator; tokens stay valid."""
     _prepare(images, out, threads)
+    from codec.model import TOKENIZER_FILE
     from codec.training.loop import LoopConfig
-    from codec.training.runs import TOKENIZER_FILE, CacheConfig, train_decoder
+    from codec.training.runs import CacheConfig, train_decoder
 
     try:
         loop = LoopConfig(steps, decay_steps)
@@ -108,8 +110,9 @@ def inpainter(
 ) -> None:
     """The masked transformer that fills lost tokens, for every level, on real loss patterns."""
     _prepare(images, out, threads)
+    from codec.model import INPAINTER_FILE
     from codec.training.loop import LoopConfig
-    from codec.training.runs import INPAINTER_FILE, CacheConfig, train_inpainter
+    from codec.training.runs import CacheConfig, train_inpainter
     from sim.packet_masks import packet_mask
 
     loop = LoopConfig(steps, decay_steps)

@@ -27,8 +27,10 @@ def test_nearest_is_the_euclidean_nearest() -> None:
     assert nearest(latents[:0], words).shape == (0,)
 
 
-def test_ladder_is_nested(ladder: Ladder) -> None:
+@pytest.mark.parametrize("kind", ["clustered", "pairs"])
+def test_ladder_is_nested(ladder: Ladder, kind: str) -> None:
     """Two base indices that share a codeword at one level share it at every smaller level."""
+    ladder = ladder if kind == "clustered" else Ladder.pairs(ladder.codewords(256))
     base = torch.arange(256)
     for small, large in zip(ladder.levels, ladder.levels[1:], strict=False):
         fine, coarse = ladder.shrink(base, large), ladder.shrink(base, small)
