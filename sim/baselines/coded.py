@@ -1,0 +1,124 @@
+"""What every baseline offers, half-size coding for each, and the search for a number of bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Counted = Literal["file", "payload"]
+"""What a budget is compared with: all that a user stores, or the coded picture alone."""
+
+
+class BaselineError(RuntimeError):
+    """A codec that is there did not do its work; one line says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """An encoded image.
+
+    Attributes:
+        file: all that a user would store.
+        payload_bytes: of these, the coded picture: without container, parameter sets and tables.
+    """
+
+    file: bytes
+    payload_bytes: int
+
+    def size(self, counted: Counted) -> int:
+        """Bytes."""
+        return len(self.file) if counted == "file" else self.payload_bytes
+
+
+class Baseline(Protocol):
+    """A codec with a dial.
+
+    Attributes:
+        name: as in tables, such as "jpeg" or "jpeg-half".
+        settings: positions of the dial; 0 gives the smallest files, and they grow with it, though
+            perhaps not at every step.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> int: ...
+
+    def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
+        """Encode uint8[H,W,3], sRGB, without any metadata; may raise BaselineError."""
+        ...
+
+    def decode(self, file: bytes, height: int, width: int) -> NDArray[np.uint8]:
+        """The image uint8[height,width,3] of a file; may raise BaselineError."""
+        ...
+
+
+@dataclass(frozen=True)
+class HalfSize:
+    """A codec given the image at half its width and height (Lanczos down, bicubic up)."""
+
+    full: Baseline
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return f"{self.full.name}-half"
+
+    @property
+    def settings(self) -> int:
+        """Positions of the dial."""
+        return self.full.settings
+
+    def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
+        """See `Baseline.encode`."""
+        height, width = pixels.shape[:2]
+        small = Image.fromarray(pixels).resize(
+            (-(-width // 2), -(-height // 2)), Image.Resampling.LANCZOS
+        )
+        return self.full.encode(np.asarray(small), setting)
+
+    def decode(self, file: bytes, height: int, width: int) -> NDArray[np.uint8]:
+        """See `Baseline.decode`."""
+        small = self.full.decode(file, -(-height // 2), -(-width // 2))
+        return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+class RateSearch:
+    """One image through one baseline; every setting is encoded once at most."""
+
+    def __init__(self, baseline: Baseline, pixels: NDArray[np.uint8]) -> None:
+        self.baseline = baseline
+        self._pixels = pixels
+        self._coded: dict[int, Coded] = {}
+
+    def coded(self, setting: int) -> Coded:
+        """The image at a setting."""
+        if setting not in self._coded:
+            self._coded[setting] = self.baseline.encode(self._pixels, setting)
+        return self._coded[setting]
+
+    def at_most(self, budget: int, counted: Counted = "file") -> int | None:
+        """A setting whose size is at most `budget` bytes, the highest if sizes grow with the
+        setting; None if even setting 0 takes more.
+
+        Goes up from the smallest in growing steps, since small files are quick to make, then
+        halves the last step.
+        """
+        if self.coded(0).size(counted) > budget:
+            return None
+        low, high = 0, 1
+        while high < self.baseline.settings and self.coded(high).size(counted) <= budget:
+            low, high = high, 2 * high
+        high = min(high, self.baseline.settings)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.coded(middle).size(counted) <= budget:
+                low = middle
+            else:
+                high = middle
+        return low
