@@ -73,8 +73,8 @@ def sample_chunks(loss: LossModel, packets: int, seed: int, chunk: int = CHUNK) 
         yield sampler.mask(min(chunk, packets - start))
 
 
-def sample_to_file(loss: LossModel, packets: int, seed: int, path: str | Path) -> None:
-    """Write bool[packets], True = lost, as .npy, in bounded memory.
+def sample_to_file(loss: LossModel, packets: int, seed: int, path: str | Path) -> int:
+    """Write bool[packets], True = lost, as .npy, in bounded memory; returns how many are lost.
 
     Raises:
         ChannelParameterError: packets < 0 or a seed that is none.
@@ -86,10 +86,13 @@ def sample_to_file(loss: LossModel, packets: int, seed: int, path: str | Path) -
         "fortran_order": False,
         "shape": (whole("packets", packets, 0),),
     }
+    losses = 0
     with open(path, "wb") as file:
         np.lib.format.write_array_header_2_0(file, header)
         for mask in sample_chunks(loss, packets, seed):
-            file.write(mask.tobytes())
+            file.write(mask.data)
+            losses += int(np.count_nonzero(mask))
+    return losses
 
 
 def describe(loss: LossModel, packets: int = 1_000_000, seed: int = 0) -> Description:
@@ -156,7 +159,9 @@ def _correlation_row(lag: int, expected: float, mask: Mask) -> Row:
         return Row(f"autocorrelation, lag {lag}", expected, math.nan, math.nan, math.nan)
     centred = mask - rate
     products = centred[lag:] * centred[:-lag] / (rate * (1.0 - rate))
-    return _batch_row(f"autocorrelation, lag {lag}", expected, products)
+    squares = centred[lag:] ** 2 / (rate * (1.0 - rate))  # mean 1: how the variance scatters too
+    linear = products - float(products.mean()) * (squares - 1.0)
+    return _batch_row(f"autocorrelation, lag {lag}", expected, linear)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

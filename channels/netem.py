@@ -7,8 +7,9 @@ whose ``state`` takes p13 p31 p32 p23 p14; net/sched/sch_netem.c.
 from __future__ import annotations
 
 from channels.base import LossModel
-from channels.erasure import UniformErasure
+from channels.erasure import PerfectLoss, UniformErasure
 from channels.gilbert_elliott import GilbertElliott
+from channels.link import Link
 from channels.markov import FourState
 from channels.parameters import ChannelParameterError
 
@@ -80,6 +81,23 @@ def to_netem(model: LossModel) -> str | None:
         values = [model.p13, model.p31, model.p32, model.p23, model.p14]
         return "loss state " + " ".join(map(_text, values))
     return None
+
+
+def tc_command(loss: LossModel, link: Link) -> str | None:
+    """The ``tc`` command for an equivalent channel; None if there is none.
+
+    There is one for losses that `to_netem` knows (or none) over a link that is a constant delay:
+    netem's jitter reorders, and its queue counts packets that are already under way.
+    """
+    options = [f"delay {1000.0 * link.delay_s:.6g}ms"] if link.delay_s else []
+    netem = to_netem(loss)
+    if netem is not None:
+        options.append(netem)
+    elif not isinstance(loss, PerfectLoss):
+        return None
+    if not options or link != Link(delay_s=link.delay_s):
+        return None
+    return f"tc qdisc add dev DEV root netem {' '.join(options)}"
 
 
 def _text(probability: float) -> str:

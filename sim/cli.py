@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from sim.channel_cli import channel_app
 from sim.codec_cli import codec_app
 from sim.errors import UserError
 from sim.train_cli import train_app
@@ -33,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help comes up in half the time
     help="Stream images as tokens through a lossy channel, repair them, and measure.",
 )
+app.add_typer(channel_app, name="channel")
 app.add_typer(codec_app, name="codec")
 app.add_typer(train_app, name="train")
 
