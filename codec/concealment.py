@@ -1,10 +1,13 @@
 """Every repair of lost tokens behind one function; received tokens always pass unchanged.
 
+A repair is a vector for each lost token, decoded like a codeword, and the nearest or most probable
+index, which is what "tokens right" counts.
+
 none               a neutral codeword (the one nearest the mean of the codebook's use): grey holes
 most_frequent      the codeword used most
 nearest            the nearest received token
-neighbour_average  the codeword nearest the distance-weighted mean of received neighbours' codewords
-inpaint            the masked transformer (`codec.inpainting`)
+neighbour_average  the distance-weighted mean of the received neighbours' codewords
+inpaint            the masked transformer's expected codeword (`codec.inpainting`)
 """
 
 from __future__ import annotations
@@ -22,17 +25,23 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
+Words = NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Concealed:
     """A filled grid.
 
     Attributes:
         indices: int64[h,w] in [0, K).
+        words: float32[h,w,D], what is decoded: the codewords of the indices where received; where
+            lost, whatever vector the concealer estimates, which may lie between codewords.
         probability: float32[h,w], the model's probability of each filled token; 1 where received,
             NaN where the concealer gives none.
     """
 
     indices: Indices
+    words: Words
     probability: NDArray[np.float32]
 
 
@@ -40,45 +49,43 @@ def _shares(model: Model, codebook_size: int) -> NDArray[np.float64]:
     return model.frequencies(codebook_size).astype(np.float64) / 2**16
 
 
-def _nearest_word(words: NDArray[np.float32], vectors: NDArray[np.float64]) -> Indices:
-    scores = vectors @ words.T.astype(np.float64) - (words.astype(np.float64) ** 2).sum(1) / 2
+def _none(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Words:
+    words = model.codewords(codebook_size)
+    mean = (_shares(model, codebook_size) @ words).astype(np.float32)
+    return np.broadcast_to(words[_nearest_index(words, mean)], (*indices.shape, len(mean)))
+
+
+def _most_frequent(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Words:
+    word = model.codewords(codebook_size)[_shares(model, codebook_size).argmax()]
+    return np.broadcast_to(word, (*indices.shape, len(word)))
+
+
+def _nearest(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Words:
+    if not received.any():
+        return _most_frequent(model, indices, received, codebook_size)
+    where = distance_transform_edt(~received, return_distances=False, return_indices=True)
+    words: Words = model.codewords(codebook_size)[indices[tuple(where)]]
+    return words
+
+
+def _neighbour_average(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Words:
+    # Gaussian weights of one token's radius; where nothing is near, the nearest token stands.
+    weight = gaussian_filter(received.astype(np.float64), 1.0, mode="constant", truncate=4)
+    words = model.codewords(codebook_size)[np.where(received, indices, 0)] * received[..., None]
+    total = gaussian_filter(words, (1.0, 1.0, 0.0), mode="constant", truncate=4)
+    far = weight < 1e-9
+    average: Words = (total / np.where(far, 1.0, weight)[..., None]).astype(np.float32)
+    average[far] = _nearest(model, indices, received, codebook_size)[far]
+    return average
+
+
+def _nearest_index(codewords: Words, words: Words) -> Indices:
+    scores = words @ codewords.T - (codewords**2).sum(1) / 2
     best: Indices = scores.argmax(-1)
     return best
 
 
-def _none(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Indices:
-    words = model.codewords(codebook_size)
-    neutral = _nearest_word(words, _shares(model, codebook_size) @ words)
-    return np.full_like(indices, neutral)
-
-
-def _most_frequent(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Indices:
-    return np.full_like(indices, _shares(model, codebook_size).argmax())
-
-
-def _nearest(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Indices:
-    if not received.any():
-        return _most_frequent(model, indices, received, codebook_size)
-    where = distance_transform_edt(~received, return_distances=False, return_indices=True)
-    filled: Indices = indices[tuple(where)]
-    return filled
-
-
-def _neighbour_average(
-    model: Model, indices: Indices, received: Mask, codebook_size: int
-) -> Indices:
-    filled = _nearest(model, indices, received, codebook_size)
-    words = model.codewords(codebook_size)
-    # Gaussian weights of one token's radius; where nothing is near, the nearest token stands.
-    weight = gaussian_filter(received.astype(np.float64), 1.0, mode="constant", truncate=3)
-    vectors = np.where(received[..., None], words[np.where(received, indices, 0)], 0.0)
-    total = gaussian_filter(vectors, (1.0, 1.0, 0.0), mode="constant", truncate=3)
-    near = weight > 1e-9
-    filled[near] = _nearest_word(words, total[near] / weight[near][:, None])
-    return filled
-
-
-_SIMPLE: dict[str, Callable[[Model, Indices, Mask, int], Indices]] = {
+_SIMPLE: dict[str, Callable[[Model, Indices, Mask, int], Words]] = {
     "none": _none,
     "most_frequent": _most_frequent,
     "nearest": _nearest,
@@ -109,9 +116,13 @@ def conceal(
         and not 0 <= indices[received].min() <= indices[received].max() < codebook_size
     ):
         raise ValueError(f"a received index lies outside the codebook of {codebook_size}")
+    codewords = model.codewords(codebook_size)
     if name == "inpaint":
-        filled, probability = model.inpaint(indices, received, codebook_size)
+        filled = model.inpaint(indices, received, codebook_size)
+        guessed, words, probability = filled.indices, filled.words, filled.probability
     else:
-        filled = _SIMPLE[name](model, indices, received, codebook_size)
+        words = _SIMPLE[name](model, indices, received, codebook_size)
+        guessed = _nearest_index(codewords, words)
         probability = np.where(received, np.float32(1), np.float32(np.nan))
-    return Concealed(np.where(received, indices, filled), probability)
+    kept = np.where(received, indices, guessed)
+    return Concealed(kept, np.where(received[..., None], codewords[kept], words), probability)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from codec.checkpoint import ModelError, load_weights
 from codec.codebook import Ladder, nearest
-from codec.decoding import fill
+from codec.decoding import Filled, fill
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 
@@ -107,9 +107,11 @@ class Model:
         return indices.numpy()
 
     @torch.inference_mode()
-    def decode_words(self, words: Tensor, height: int, width: int) -> NDArray[np.uint8]:
-        """Codeword vectors float[h,w,D] -> image uint8[height,width,3]."""
-        pixels = self.decoder(words.permute(2, 0, 1)[None])[0, :, :height, :width]
+    def decode_words(
+        self, words: NDArray[np.float32], height: int, width: int
+    ) -> NDArray[np.uint8]:
+        """Codeword vectors float32[h,w,D] -> image uint8[height,width,3]."""
+        pixels = self.decoder(torch.from_numpy(words).permute(2, 0, 1)[None])[0, :, :height, :width]
         image = pixels.clamp(-1, 1).add(1).mul(127.5).round().byte()
         array: NDArray[np.uint8] = image.permute(1, 2, 0).contiguous().numpy()
         return array
@@ -118,8 +120,7 @@ class Model:
         self, indices: NDArray[np.int64], codebook_size: int, height: int, width: int
     ) -> NDArray[np.uint8]:
         """Indices int64[ceil(height/16), ceil(width/16)] -> image uint8[height,width,3]."""
-        words = self.ladder.codewords(codebook_size)[torch.from_numpy(indices)]
-        return self.decode_words(words, height, width)
+        return self.decode_words(self.codewords(codebook_size)[indices], height, width)
 
     def codewords(self, codebook_size: int) -> NDArray[np.float32]:
         """The codewords of a level, float32[K,D]."""
@@ -148,10 +149,11 @@ class Model:
         known: NDArray[np.bool_],
         codebook_size: int,
         steps: int = 1,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Fill the unknown positions: indices int64[h,w] and the probability float32[h,w] of each
-        filled token (1 where known). Known tokens pass unchanged."""
-        return fill(lambda i, k: self.logits(i, k, codebook_size), indices, known, steps)
+    ) -> Filled:
+        """Fill the unknown positions of indices int64[h,w] by the transformer; known tokens pass
+        unchanged. See `codec.decoding.fill`."""
+        codewords = self.codewords(codebook_size)
+        return fill(lambda i, k: self.logits(i, k, codebook_size), codewords, indices, known, steps)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -95,10 +95,8 @@ class ImageCodec:
         )
         grid = packetizer.join(contents.packets)
         used = sum(bool(grid.received.flat[places[0]]) for places in layout.positions)
-        tokens = grid.indices
-        if not grid.received.all():
-            tokens = conceal(concealer, self.model, tokens, grid.received, size).indices
-        image = self.model.decode(tokens, size, layout.height, layout.width)
+        concealed = conceal(concealer, self.model, grid.indices, grid.received, size)
+        image = self.model.decode_words(concealed.words, layout.height, layout.width)
         return DecodedImage(image, layout.slice_count, layout.slice_count - used)
 
     def read(self, data: bytes) -> Contents:

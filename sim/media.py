@@ -68,6 +68,6 @@ class Restorer:
         restored = {}
         for name in self.concealers:
             concealed = conceal(name, self.model, grid.indices, grid.received, size)
-            image = self.model.decode(concealed.indices, size, ready.height, ready.width)
+            image = self.model.decode_words(concealed.words, ready.height, ready.width)
             restored[name] = Restored(concealed, image)
         return FrameOutput(ready.frame, grid.received, restored)

@@ -54,6 +54,8 @@ def test_received_tokens_pass_unchanged(model: Model, name: str, lost: float) ->
     result = conceal(name, model, dirty, received, 64)
     assert np.array_equal(result.indices[received], indices[received])
     assert 0 <= result.indices.min() <= result.indices.max() < 64
+    assert np.array_equal(result.words[received], model.codewords(64)[indices[received]])
+    assert np.isfinite(result.words).all()
     assert (result.probability[received] == 1).all()
     assert np.array_equal(dirty, np.where(received, indices, -1)), "inputs are not modified"
 
@@ -85,14 +87,19 @@ def test_fill_takes_the_most_confident_first() -> None:
         return scores
 
     known = np.zeros((1, 8), bool)
-    filled, probability = fill(logits, np.full((1, 8), -1), known, steps=4)
-    assert np.array_equal(filled[0], np.arange(8))
+    codewords = np.eye(10, dtype=np.float32)
+    result = fill(logits, codewords, np.full((1, 8), -1), known, steps=4)
+    assert np.array_equal(result.indices[0], np.arange(8))
+    np.testing.assert_allclose(result.words.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(
+        result.words[0, np.arange(8), np.arange(8)], result.probability[0], rtol=1e-5
+    )
     assert calls[0] == 8
     assert sorted(calls, reverse=True) == calls
     assert len(calls) == 4
-    assert (np.diff(probability[0]) < 0).all()
+    assert (np.diff(result.probability[0]) < 0).all()
     with pytest.raises(ValueError, match="at least one pass"):
-        fill(logits, filled, known, steps=0)
+        fill(logits, codewords, result.indices, known, steps=0)
 
 
 def test_inpainter_is_local_and_ignores_hidden_tokens() -> None:
