@@ -115,7 +115,8 @@ def test_intervals_cover_the_truth_of_visible_models(name, trials):
     assert all(coverage_is_honest(count, trials) for count in hits.values()), hits
 
 
-@pytest.mark.slow
+@pytest.mark.study
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", ["gilbert_hidden", "gilbert_elliott", "four_state"])
 def test_intervals_cover_the_truth_of_hidden_models(name):
     truth, trials = truth_of(name), 60
