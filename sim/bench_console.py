@@ -16,7 +16,7 @@ _COLUMNS = {
     "psnr_db": ("PSNR dB", ".2f"),
     "ms_ssim": ("MS-SSIM", ".3f"),
     "ssimulacra2": ("SSIMULACRA2", ".1f"),
-    "vgg_hed": ("VGG-HED (less is better)", ".3f"),
+    "vgg_hed": ("VGG-HED, less is better", ".3f"),
 }
 
 
@@ -55,7 +55,7 @@ def _cell(codecs: Mapping[str, Any], metric: str) -> str:
         if usable and (not best or better(found[metric], codecs[best][metric], metric)):
             best = name
     text = format(ours, form) if _defined(ours) else "-"
-    return f"{text} / {codecs[best][metric]:{form}} {best}" if best else f"{text} / none fits"
+    return f"{text} / {codecs[best][metric]:{form}} {best}" if best else f"{text} / -"
 
 
 def _defined(value: float | None) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from sim.baselines import FORMATS
@@ -45,6 +46,7 @@ _STYLES = {
     "av1": ("#004D40", "X"),
     "x265": ("#882255", ">"),
 }
+_SHEET_COLUMNS = 5
 _OURS_COLOUR = "#0072B2"
 _SETTINGS: dict[Any, object] = {
     "font.size": 9,
@@ -110,6 +112,9 @@ def _curves(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure:
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, **_look(name))
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("bits per pixel" + ("" if rate == "bpp" else ", coded picture alone"))
         axes.set_title(_LABELS[metric], loc="left")
         if metric == "vgg_hed":
@@ -135,17 +140,20 @@ def _look(name: str) -> dict[str, Any]:
 
 
 def _sheet(folder: Path, rows: Sequence[Mapping[str, str]], level: int) -> Figure:
-    """A row per image: the original, ours, and each format at the better of its two sizes."""
+    """Some rows per image: the original, ours, and each format at the better of its two sizes."""
     images = [
         name
         for name in dict.fromkeys(row["image"] for row in rows)
         if (folder / PANELS / name).is_dir()
     ]
     chosen = {image: _panels(rows, image, level) for image in images}
-    columns = 1 + max(len(panels) for panels in chosen.values())
-    figure = Figure(figsize=(2.7 * columns, 2.2 * len(images)), layout="constrained")
-    all_axes = figure.subplots(len(images), columns, squeeze=False)
-    for line, image in zip(all_axes, images, strict=True):
+    panels = 1 + max(len(found) for found in chosen.values())
+    columns = min(panels, _SHEET_COLUMNS)
+    lines = -(-panels // columns)
+    size = (2.9 * columns, 2.2 * lines * len(images))
+    figure = Figure(figsize=size, layout="constrained")
+    all_axes = figure.subplots(lines * len(images), columns, squeeze=False)
+    for line, image in zip(all_axes.reshape(len(images), -1), images, strict=True):
         for axes in line:
             axes.axis("off")
         place = folder / PANELS / image
