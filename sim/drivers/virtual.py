@@ -6,6 +6,7 @@ could change places; exact fractions keep virtual time equal to the protocol's f
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from fractions import Fraction
 from functools import partial
@@ -15,7 +16,7 @@ import simpy
 from channels.base import Channel
 from codec.entropy import CoderFor
 from sim.drivers.ends import ReceivingEnd, SendingEnd
-from sim.drivers.record import MediaFrame, StreamRecord
+from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
 
@@ -50,23 +51,59 @@ def run_virtual(
         LedgerError: the account does not close: a bug.
     """
     frames = tuple(frames)
+    stream = VirtualStream(frames, config, channel, key, coders)
     ready: list[FrameReady] = []
-
-    def release(frame: FrameReady) -> None:
+    while (frame := stream.next_frame()) is not None:
         ready.append(frame)
         if on_frame is not None:
             on_frame(frame)
         if progress is not None:
             progress(len(ready), len(frames))
+    return stream.record(ready)
 
-    sending = SendingEnd(frames, config, channel, key, coders)
-    receiving = ReceivingEnd(sending.start, key, coders, release)
-    world = simpy.Environment(initial_time=Fraction(0))  # type: ignore[arg-type]
-    world.process(_send(world, sending, receiving))
-    world.process(_play(world, receiving))
-    world.run()
-    sending.ledger.check(receiving.counters)
-    return StreamRecord(sending.packets, ready, receiving.counters, sending.ledger)
+
+class VirtualStream:
+    """A stream that stands still whenever a frame has come out."""
+
+    def __init__(
+        self,
+        frames: Iterable[MediaFrame],
+        config: StreamConfig,
+        channel: Channel,
+        key: StreamKey,
+        coders: CoderFor,
+    ) -> None:
+        """See `run_virtual` for the arguments and the errors."""
+        self._ready: deque[FrameReady] = deque()
+        self._sending = SendingEnd(frames, config, channel, key, coders)
+        self._receiving = ReceivingEnd(self._sending.start, key, coders, self._ready.append)
+        self._world = simpy.Environment(initial_time=Fraction(0))  # type: ignore[arg-type]
+        self._world.process(_send(self._world, self._sending, self._receiving))
+        self._world.process(_play(self._world, self._receiving))
+
+    @property
+    def packets(self) -> list[PacketRecord]:
+        """What became of every packet sent so far, in sending order."""
+        return self._sending.packets
+
+    def next_frame(self) -> FrameReady | None:
+        """Let time pass until the next frame is released; None when the stream is over."""
+        while not self._ready:
+            try:
+                self._world.step()
+            except simpy.core.EmptySchedule:
+                return None
+        return self._ready.popleft()
+
+    def record(self, frames: list[FrameReady]) -> StreamRecord:
+        """The whole stream's record, once it is over, with the frames that came out.
+
+        Raises:
+            LedgerError: the account does not close: a bug.
+        """
+        counters, ledger = self._receiving.counters, self._sending.ledger
+        ledger.check(counters)
+        return StreamRecord(self.packets, frames, counters, ledger)
 
 
 def _send(world: simpy.Environment, sending: SendingEnd, receiving: ReceivingEnd) -> _Process:
