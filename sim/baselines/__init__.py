@@ -15,9 +15,15 @@ FORMATS = ("jpeg", "webp", "jpeg2000", "avif", "heic", "vvc", "av1", "x265")
 BASELINES = tuple(name for form in FORMATS for name in (form, f"{form}-half"))
 """Every name, whether it is there or not."""
 
+RESILIENT = tuple(
+    name for form in ("jpeg-restart", "jpeg-progressive") for name in (form, f"{form}-half")
+)
+"""Variants of JPEG made for damaged files; of no interest where nothing is lost."""
+
 __all__ = [
     "BASELINES",
     "FORMATS",
+    "RESILIENT",
     "Baseline",
     "BaselineError",
     "Coded",
@@ -33,11 +39,15 @@ def find_baselines(
 ) -> tuple[dict[str, Baseline], dict[str, str]]:
     """Those of `names` that are there, in the order of `BASELINES`, and for the others why not.
 
+    Args:
+        names: from `BASELINES` and `RESILIENT`.
+
     Raises:
         KeyError: no such name.
     """
+    every = (*BASELINES, *RESILIENT)
     for name in names:
-        if name not in BASELINES:
+        if name not in every:
             raise KeyError(name)
     formats = {name.removesuffix("-half") for name in names}
     still, missing = pillow_codecs()
@@ -55,6 +65,6 @@ def find_baselines(
     for codec in found:
         there[codec.name] = codec
         there[f"{codec.name}-half"] = HalfSize(codec)
-    chosen = {name: there[name] for name in BASELINES if name in names and name in there}
-    notes = {form: missing[form] for form in FORMATS if form in formats and form in missing}
+    chosen = {name: there[name] for name in every if name in names and name in there}
+    notes = {form: missing[form] for form in missing if form in formats}
     return chosen, notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -49,6 +50,11 @@ class Baseline(Protocol):
     @property
     def settings(self) -> int: ...
 
+    @property
+    def identity(self) -> str:
+        """Library versions and options: what a file depends on besides pixels and setting."""
+        ...
+
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """Encode uint8[H,W,3], sRGB, without any metadata; may raise BaselineError."""
         ...
@@ -73,6 +79,11 @@ class HalfSize:
     def settings(self) -> int:
         """Positions of the dial."""
         return self.full.settings
+
+    @property
+    def identity(self) -> str:
+        """See `Baseline.identity`."""
+        return f"half {self.full.identity}"
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`."""
@@ -106,8 +117,9 @@ class RateSearch:
         """A setting whose size is at most `budget` bytes, the highest if sizes grow with the
         setting; None if even setting 0 takes more.
 
-        Goes up from the smallest in growing steps, since small files are quick to make, then
-        halves the last step.
+        Goes up from the smallest in growing steps, since small files are quick to make; then
+        guesses between the last two, file sizes growing about exponentially with the setting, and
+        halves what a guess has not.
         """
         if self.coded(0).size(counted) > budget:
             return None
@@ -115,10 +127,17 @@ class RateSearch:
         while high < self.baseline.settings and self.coded(high).size(counted) <= budget:
             low, high = high, 2 * high
         high = min(high, self.baseline.settings)
+        halve = high == self.baseline.settings  # its size is not known: maybe there is none
         while high - low > 1:
             middle = (low + high) // 2
+            if not halve:
+                sizes = [math.log(max(1, self.coded(at).size(counted))) for at in (low, high)]
+                share = (math.log(max(1, budget)) - sizes[0]) / max(1e-9, sizes[1] - sizes[0])
+                middle = min(max(low + math.floor(share * (high - low)), low + 1), high - 1)
+            width = high - low
             if self.coded(middle).size(counted) <= budget:
                 low = middle
             else:
                 high = middle
+            halve = high == self.baseline.settings or (not halve and 2 * (high - low) > width)
         return low

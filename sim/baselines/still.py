@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image, features
 
 from sim.baselines.coded import BaselineError, Coded
+
+_FEATURES = {"JPEG": "jpg", "WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,12 @@ class PillowCodec:
     def settings(self) -> int:
         """Positions of the dial."""
         return len(self.dial)
+
+    @property
+    def identity(self) -> str:
+        """What makes the bytes: see `Baseline.identity`."""
+        library = _FEATURES[self.format]
+        return f"pillow {PIL.__version__} {features.version(library)} {self.options} {self.dial}"
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`."""
@@ -65,6 +74,11 @@ class HeifCodec:
     library: Any
     name: str = "heic"
     settings: int = 101
+
+    @property
+    def identity(self) -> str:
+        """What makes the bytes: see `Baseline.identity`."""
+        return f"pillow-heif {self.library.__version__} {self.library.libheif_info()}"
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`."""
@@ -96,6 +110,26 @@ def pillow_codecs() -> tuple[list[PillowCodec], dict[str, str]]:
         (
             "jpg",
             PillowCodec("jpeg", "JPEG", quality[1:96], jpeg_payload, {"optimize": True}),
+        ),
+        (
+            "jpg",
+            PillowCodec(
+                "jpeg-restart",
+                "JPEG",
+                quality[1:96],
+                jpeg_payload,
+                {"optimize": True, "restart_marker_rows": 1},
+            ),
+        ),
+        (
+            "jpg",
+            PillowCodec(
+                "jpeg-progressive",
+                "JPEG",
+                quality[1:96],
+                jpeg_payload,
+                {"optimize": True, "progressive": True},
+            ),
         ),
         ("webp", PillowCodec("webp", "WEBP", quality, webp_payload, {"method": 6})),
         (
@@ -134,7 +168,7 @@ def heif_codec() -> HeifCodec | str:
 
 def jpeg_payload(file: bytes) -> int:
     """Bytes of entropy-coded data in a JPEG of one scan (ISO 10918-1): after the SOS header, up
-    to EOI."""
+    to EOI. Of a progressive one: everything after the first SOS header, later tables included."""
     offset = 2
     while offset + 4 <= len(file):
         marker = file[offset + 1]

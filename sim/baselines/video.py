@@ -46,6 +46,11 @@ class VideoCodec:
         """Positions of the dial."""
         return len(self.dial)
 
+    @property
+    def identity(self) -> str:
+        """What makes the bytes: see `Baseline.identity`."""
+        return f"{_version(self.program)} {self.stream} {self.pixels} {_SCALER} {self.dial}"
+
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`. An odd side is made even by repeating its last line."""
         height, width = pixels.shape[:2]
@@ -61,7 +66,8 @@ class VideoCodec:
     def decode(self, file: bytes, height: int, width: int) -> NDArray[np.uint8]:
         """See `Baseline.decode`."""
         rows, columns = height + height % 2, width + width % 2
-        arguments = ("-f", self.stream, "-i", "pipe:0", "-frames:v", "1", *_SCALER)
+        # one thread: what a damaged file decodes to must not depend on their timing
+        arguments = ("-threads", "1", "-f", self.stream, "-i", "pipe:0", "-frames:v", "1", *_SCALER)
         raw = self._run((*arguments, "-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"), file)
         if len(raw) != rows * columns * 3:
             raise BaselineError(f"{self.name}: decoded to {len(raw)} bytes")
@@ -142,6 +148,17 @@ def find_ffmpeg() -> str | None:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError):
         return shutil.which("ffmpeg")
+
+
+@lru_cache(maxsize=4)
+def _version(program: str) -> str:
+    """The first line that an FFmpeg says of itself."""
+    command = [program, "-version"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return program
+    return done.stdout.decode(errors="replace").partition("\n")[0]
 
 
 @lru_cache(maxsize=4)
