@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from sim.channel_cli import channel_app
 from sim.codec_cli import codec_app
 from sim.errors import UserError
+from sim.library_cli import new, scenarios
 from sim.train_cli import train_app
 
 
@@ -37,13 +38,20 @@ app = typer.Typer(
 app.add_typer(channel_app, name="channel")
 app.add_typer(codec_app, name="codec")
 app.add_typer(train_app, name="train")
+app.command()(scenarios)
+app.command()(new)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
 
 
 @app.command()
 def run(
-    scenario: Annotated[Path, typer.Argument(help="Scenario file (YAML).", show_default=False)],
+    scenario: Annotated[
+        Path,
+        typer.Argument(
+            help="Scenario file (YAML), or the name of one that ships.", show_default=False
+        ),
+    ],
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated."),
@@ -58,10 +66,11 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario: tables, figures and a summary in a run folder."""
+    from sim.library import find_scenario
     from sim.scenario_file import load_scenario
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
-    loaded = load_scenario(scenario, overrides)
+    loaded = load_scenario(find_scenario(scenario), overrides)
 
     from sim.console import print_summary, progress_bar
     from sim.experiment import run_experiment

@@ -58,16 +58,21 @@ def load_images(sources: Sequence[str], base: Path) -> list[LoadedImage]:
     """Load every photograph that `sources` name, in order.
 
     Args:
-        sources: each the word "samples", a file, a folder (its image files, by name, not
-            recursive) or a glob; relative paths start at `base`.
+        sources: each the word "samples", "samples/NAME" for one of them, a file, a folder (its
+            image files, by name, not recursive) or a glob; relative paths start at `base`.
         base: the folder of the scenario file.
 
     Raises:
         UserError: nothing there, or an image that cannot be used; see `load_image`.
     """
-    paths = [path for source in sources for path in _resolve(source, base)]
+    paths = image_paths(sources, base)
     names = _unique_names(paths)
     return [load_image(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def image_paths(sources: Sequence[str], base: Path) -> list[Path]:
+    """The files that `sources` name, in order; see `load_images`."""
+    return [path for source in sources for path in _resolve(source, base)]
 
 
 def load_image(path: Path, name: str | None = None) -> LoadedImage:
@@ -107,6 +112,9 @@ def _resolve(source: str, base: Path) -> list[Path]:
     if source == SAMPLES:
         return _images_in(samples_folder())
     path = base / Path(source).expanduser()
+    sample = source.removeprefix(f"{SAMPLES}/")
+    if sample != source and not path.parent.exists():
+        return [_sample(sample)]
     if path.is_dir():
         found = _images_in(path)
         if not found:
@@ -118,6 +126,14 @@ def _resolve(source: str, base: Path) -> list[Path]:
     if not found:
         raise UserError(f"{path}: no image matches this pattern")
     return found
+
+
+def _sample(name: str) -> Path:
+    """One of the photographs that ship, by its name."""
+    found = {path.stem: path for path in _images_in(samples_folder())}
+    if name not in found:
+        raise UserError(f"{SAMPLES}/{name}: no such sample; there are {', '.join(found)}")
+    return found[name]
 
 
 def _images_in(folder: Path) -> list[Path]:

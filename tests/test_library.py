@@ -1,0 +1,101 @@
+"""`sim scenarios` and `sim new`: what ships is explained, what is written is valid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.library import GROUPS, find_scenario, library_files, library_folder
+from sim.scenario import Scenario
+from sim.scenario_file import load_scenario
+
+Cli = Callable[..., Any]
+
+
+def test_every_file_is_listed_once_and_has_a_group(cli: Cli) -> None:
+    listed = json.loads(cli("scenarios", "--json").stdout)["scenarios"]
+    names = [one["name"] for one in listed]
+    assert len(names) >= 15 and len(set(names)) == len(names)
+    assert {one["group"] for one in listed} <= set(GROUPS)
+    there = {p for p in library_folder().rglob("*.yaml") if "strategies:" not in p.read_text()}
+    assert {Path(one["path"]) for one in listed} == there == set(library_files())
+    for one in listed:
+        assert one["question"].endswith("?") and one["look"].startswith("Look at"), one["name"]
+        assert one["time"] != "minutes", f"{one['name']} takes too long for a library"
+
+
+def test_the_list_and_one_of_it(cli: Cli) -> None:
+    listed = cli("scenarios").stdout
+    assert "burst20" in listed and "begin here" in listed
+    one = cli("scenarios", "lora").stdout
+    assert "5,470 bits per second" in one and "sim run lora" in one
+
+
+def test_names_stand_for_files(cli: Cli) -> None:
+    assert find_scenario(Path("lora")) == library_folder() / "links" / "lora.yaml"
+    assert find_scenario(Path("links/lora")) == find_scenario(Path("lora"))
+    assert find_scenario(Path("mine.yaml")) == Path("mine.yaml")
+    result = cli("scenarios", "brust20")
+    assert result.exit_code == 2 and "did you mean burst20" in result.stderr
+
+
+def test_a_new_scenario_is_what_leaving_everything_out_is(cli: Cli) -> None:
+    assert cli("new", "mine").exit_code == 0
+    written = load_scenario(Path("mine.yaml")).scenario
+    bare = Scenario(name="mine", channel=written.channel)
+    assert written == bare
+    text = Path("mine.yaml").read_text()
+    for key in Scenario.model_fields:
+        assert f"{key}:" in text, key
+
+
+def test_the_commented_parts_of_a_new_scenario_are_valid_too(cli: Cli) -> None:
+    assert cli("new", "mine").exit_code == 0
+    text = Path("mine.yaml").read_text()
+    head, sweep = text.split("# sweep:")
+    Path("mine.yaml").write_text(head + ("sweep:" + sweep.replace("\n#", "\n")))
+    assert len(load_scenario(Path("mine.yaml")).points) == 6
+
+
+def test_a_copy_keeps_everything_but_the_name(cli: Cli) -> None:
+    assert cli("new", "mine", "--from", "lora").exit_code == 0
+    written = load_scenario(Path("mine.yaml")).scenario
+    original = load_scenario(find_scenario(Path("lora"))).scenario
+    assert written.model_copy(update={"name": "lora"}) == original
+    assert "# Question:" in Path("mine.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("-x",), "starts with a letter"),
+        (("no/such/folder",), "cannot be written"),
+        (("mine", "--from", "nothing"), "no such scenario"),
+    ],
+)
+def test_what_cannot_be_written(cli: Cli, arguments: tuple[str, ...], problem: str) -> None:
+    result = cli("new", "--", *arguments) if arguments[0] == "-x" else cli("new", *arguments)
+    assert result.exit_code == 2 and problem in result.stderr
+    assert list(Path().iterdir()) == []
+
+
+def test_nothing_is_overwritten(cli: Cli) -> None:
+    Path("mine.yaml").write_text("seed: 1\n")
+    result = cli("new", "mine")
+    assert result.exit_code == 2 and "is there already" in result.stderr
+    assert Path("mine.yaml").read_text() == "seed: 1\n"
+
+
+def test_one_sample_by_its_name(tmp_path: Path) -> None:
+    from sim.errors import UserError
+    from sim.images import image_paths
+
+    assert [path.stem for path in image_paths(["samples/coffee"], tmp_path)] == ["coffee"]
+    with pytest.raises(UserError, match="there are astronaut"):
+        image_paths(["samples/nobody"], tmp_path)
+    (tmp_path / "samples").mkdir()
+    assert image_paths(["samples/mine.png"], tmp_path) == [tmp_path / "samples" / "mine.png"]
