@@ -25,9 +25,12 @@ from channels import LINK_PARAMETERS, LOSS_TYPES, PRESETS, ChannelParameterError
 from channels.registry import Parameter
 from channels.theory import loss_rate
 from sim.protocol.config import StreamConfig, StreamConfigError
+from sim.protocol.protection import ArqConfig, FecConfig
 
 Entropy = Literal["fixed", "static"]
 Interleaver = Literal["raster", "checkerboard", "low_discrepancy", "random"]
+FecCode = Literal["reed_solomon", "xor", "raptorq"]
+ArqOrder = Literal["first", "hardest"]
 Concealer = Literal["none", "most_frequent", "nearest", "neighbour_average", "inpaint"]
 CodebookSize = Literal[8, 16, 32, 64, 128, 256, 512, 1024, 2048]
 
@@ -51,6 +54,49 @@ class CodecSection(Section):
     )
 
 
+class FecSection(Section):
+    """Parity packets: erasure-coded blocks, across images."""
+
+    code: FecCode = Field("reed_solomon", description="erasure code; raptorq needs that extra")
+    data: int = Field(ge=1, le=255, description="media packets in a block")
+    parity: int = Field(ge=0, le=254, description="parity packets in a block; 0 = none")
+    depth: int = Field(
+        1, ge=1, le=255, description="blocks interleaved: a block's packets are so far apart"
+    )
+    unequal: bool = Field(
+        False, description="more of the parity for the slices that are hardest to conceal"
+    )
+
+    def config(self) -> FecConfig | None:
+        """What sender and receiver are told."""
+        return FecConfig(**self.model_dump()) if self.parity else None
+
+
+class ArqSection(Section):
+    """Retransmission of what the receiver misses."""
+
+    retries: int = Field(1, ge=0, le=16, description="requests for one packet; 0 = none")
+    delay_s: float = Field(
+        0.05, ge=0.001, le=3600, allow_inf_nan=False, description="seconds a request travels"
+    )
+    wait_s: float = Field(
+        0.01,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="seconds to wait beyond a packet's estimated arrival",
+    )
+    order: ArqOrder = Field("first", description="which missing packets are sent again first")
+    budget: float = Field(
+        1.0, gt=0, le=16, description="most retransmissions of an image, as a share of its packets"
+    )
+    loss: float = Field(0.0, ge=0, le=1, description="share of requests that get lost")
+
+    def config(self) -> ArqConfig | None:
+        """What sender and receiver are told."""
+        return ArqConfig(**self.model_dump()) if self.retries else None
+
+
 class StreamSection(Section):
     """How bytes become packets, and when they are sent and due."""
 
@@ -61,6 +107,15 @@ class StreamSection(Section):
         1.0, ge=0, le=3600, allow_inf_nan=False, description="seconds from capture to deadline"
     )
     mtu: int = Field(1500, ge=64, le=65_507, description="most bytes in a datagram")
+    packing: int = Field(
+        1, ge=1, le=64, description="images that share packets: a slice of each in every packet"
+    )
+    passes: int = Field(1, ge=1, le=16, description="how often every packet is sent")
+    receivers: int = Field(
+        1, ge=1, le=64, description="receptions, each with losses of its own, that are merged"
+    )
+    fec: FecSection | None = Field(None, description="parity packets; left out, none")
+    arq: ArqSection | None = Field(None, description="retransmission; left out, none")
 
 
 class _ChannelSchema:
@@ -164,10 +219,13 @@ class Scenario(Section):
 
     def stream_config(self) -> StreamConfig:
         """What sender and receiver are told."""
+        stream = self.stream
         return StreamConfig(
             codebook_size=self.codec.codebook,
             entropy=self.codec.entropy,
-            **self.stream.model_dump(),
+            **stream.model_dump(exclude={"receivers", "fec", "arq"}),
+            fec=stream.fec.config() if stream.fec else None,
+            arq=stream.arq.config() if stream.arq else None,
         )
 
     @field_validator("concealers")

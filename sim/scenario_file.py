@@ -14,7 +14,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sim.errors import UserError
-from sim.scenario import SWEEPABLE, CodecSection, Scenario, StreamSection, grid, with_values
+from sim.scenario import (
+    SWEEPABLE,
+    ArqSection,
+    CodecSection,
+    FecSection,
+    Scenario,
+    StreamSection,
+    grid,
+    with_values,
+)
 from sim.yaml_source import (
     Location,
     dotted,
@@ -29,6 +38,8 @@ _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Scenario,
     ("codec",): CodecSection,
     ("stream",): StreamSection,
+    ("stream", "fec"): FecSection,
+    ("stream", "arq"): ArqSection,
 }
 
 
@@ -166,8 +177,9 @@ def _explain(error: ErrorDetails) -> tuple[Location, str]:
         return (*location, *undotted(context["parameter"])), context["problem"]
     if kind == "stream":
         parameter = context["parameter"]
-        section = "stream" if parameter in StreamSection.model_fields else "codec"
-        return (section, parameter), context["problem"]
+        path = undotted(parameter)
+        section = "stream" if path[0] in StreamSection.model_fields else "codec"
+        return (section, *path), context["problem"]
     if kind == "extra_forbidden":
         fields = list(_SECTIONS[tuple(str(p) for p in location[:-1])].model_fields)
         close = difflib.get_close_matches(str(location[-1]), fields, 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from codec.entropy import ENTROPY_MODES, fixed_bytes
+from sim.protocol.checks import StreamConfigError, one_of, within
 from sim.protocol.interleaver import INTERLEAVERS, MAX_SLICES
 from sim.protocol.packet import (
     CODEBOOK_SIZES,
@@ -16,19 +17,22 @@ from sim.protocol.packet import (
     MAX_SIDE,
     Layout,
 )
+from sim.protocol.protection import ArqConfig, FecConfig
 from sim.protocol.sequence import SEQUENCES
+
+__all__ = ["StreamConfig", "StreamConfigError", "StreamKey"]
 
 MAX_FPS = 1e6
 MAX_DELAY_S = 1e6
+MAX_PACKING = 64
 
+PART_LENGTH_BYTES = 2
+"""Of each slice but the last in a shared packet."""
 
-class StreamConfigError(ValueError):
-    """A stream setting that cannot work. ``parameter`` names the field of `StreamConfig`."""
+SYMBOL_BYTES = 4
+"""What a parity packet needs beyond the longest payload that it protects."""
 
-    def __init__(self, parameter: str, message: str) -> None:
-        super().__init__(f"{parameter}: {message}")
-        self.parameter = parameter
-        self.message = message
+_RAPTORQ_ALIGNMENT = 8
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,16 @@ class StreamConfig:
         playout_delay_s: seconds from a frame's capture to its playout deadline, >= 0.
         mtu: largest datagram in bytes, packet header included.
         first_sequence: sequence number of the stream's first packet, 0..2**16-1.
+        fec: parity packets; None for none.
+        arq: retransmission; None for none.
+        packing: frames whose slices share packets, 1..64: packet s of a pack carries slice s of
+            each of its frames and leaves after the last of them was captured.
+        passes: how often every packet is sent, 1..16.
 
     Raises:
-        StreamConfigError: a field is out of range, or the stream would have more packets in
-            flight before their deadline than sequence numbers can tell apart.
+        StreamConfigError: a field is out of range, parity or retransmissions could never come
+            before the deadline, or the stream would have more packets in flight before their
+            deadline than sequence numbers can tell apart.
     """
 
     codebook_size: int = 1024
@@ -85,17 +95,24 @@ class StreamConfig:
     playout_delay_s: float = 1.0
     mtu: int = 1500
     first_sequence: int = 0
+    fec: FecConfig | None = None
+    arq: ArqConfig | None = None
+    packing: int = 1
+    passes: int = 1
 
     def __post_init__(self) -> None:
-        _one_of("codebook_size", self.codebook_size, CODEBOOK_SIZES)
-        _one_of("entropy", self.entropy, ENTROPY_MODES)
-        _one_of("interleaver", self.interleaver, INTERLEAVERS)
-        _within("slices", self.slices, 1, MAX_SLICES)
-        _within("mtu", self.mtu, HEADER_BYTES + 1, MAX_DATAGRAM_BYTES)
-        _within("first_sequence", self.first_sequence, 0, SEQUENCES - 1)
-        _within("fps", self.fps, 1 / MAX_FPS, MAX_FPS)
-        _within("playout_delay_s", self.playout_delay_s, 0, MAX_DELAY_S)
-        in_flight = (self.playout_delay_s * self.fps + 2) * self.slices
+        one_of("codebook_size", self.codebook_size, CODEBOOK_SIZES)
+        one_of("entropy", self.entropy, ENTROPY_MODES)
+        one_of("interleaver", self.interleaver, INTERLEAVERS)
+        within("slices", self.slices, 1, MAX_SLICES)
+        within("mtu", self.mtu, HEADER_BYTES + 1, MAX_DATAGRAM_BYTES)
+        within("first_sequence", self.first_sequence, 0, SEQUENCES - 1)
+        within("fps", self.fps, 1 / MAX_FPS, MAX_FPS)
+        within("playout_delay_s", self.playout_delay_s, 0, MAX_DELAY_S)
+        within("packing", self.packing, 1, MAX_PACKING)
+        within("passes", self.passes, 1, 16)
+        self._check_latency()
+        in_flight = (self.playout_delay_s * self.fps / self.packing + 2) * self.slices
         if in_flight > SEQUENCES // 2:
             raise StreamConfigError(
                 "playout_delay_s",
@@ -104,14 +121,56 @@ class StreamConfig:
                 f"{SEQUENCES // 2} apart",
             )
 
+    @property
+    def group_packs(self) -> int:
+        """Packs that a parity group of full frames can touch, at most; 0 without parity."""
+        if self.fec is None:
+            return 0
+        starts = range(0, self.slices * self.fec.group, self.fec.group)
+        last = self.fec.group - 1
+        return max((at % self.slices + last) // self.slices + 1 for at in starts)
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds from a frame's capture until the last packet that serves it has left, at most.
+
+        Its pack waits for the pack's last frame and spreads over as many frame intervals; a parity
+        group is complete when the last pack that it touches is.
+        """
+        packs = max(1, self.group_packs)
+        return (packs * self.packing + self.packing - 1) / self.fps
+
+    def _check_latency(self) -> None:
+        if (self.packing - 1) / self.fps > self.playout_delay_s:
+            raise StreamConfigError(
+                "packing",
+                f"a pack of {self.packing} images leaves {(self.packing - 1) / self.fps:g} s after "
+                f"its first was captured, past the playout delay of {self.playout_delay_s:g} s",
+            )
+        if self.fec is not None and self.latency_s > self.playout_delay_s:
+            raise StreamConfigError(
+                "fec.depth" if self.fec.depth > 1 else "fec.data",
+                f"{self.fec.depth} x {self.fec.data} packets touch up to "
+                f"{self.group_packs * self.packing} images; their parity comes "
+                f"{self.latency_s:g} s after the first was captured, past the playout delay of "
+                f"{self.playout_delay_s:g} s: protect fewer packets at once, or raise "
+                "playout_delay_s or fps",
+            )
+        if self.arq is not None and self.arq.delay_s >= self.playout_delay_s:
+            raise StreamConfigError(
+                "arq.delay_s",
+                f"of {self.arq.delay_s:g} s: no retransmission can come before the playout delay "
+                f"of {self.playout_delay_s:g} s is over",
+            )
+
     def layout(self, width: int, height: int) -> Layout:
         """How a frame of ``width`` x ``height`` pixels is cut.
 
         Raises:
             StreamConfigError: a side is not 1..16384, or a slice could outgrow the mtu.
         """
-        _within("width", width, 1, MAX_SIDE)
-        _within("height", height, 1, MAX_SIDE)
+        within("width", width, 1, MAX_SIDE)
+        within("height", height, 1, MAX_SIDE)
         layout = Layout.of_image(
             width,
             height,
@@ -120,7 +179,8 @@ class StreamConfig:
             interleaver=self.interleaver,
             entropy=self.entropy,
         )
-        room = self.mtu - HEADER_BYTES
+        room = (self.mtu - HEADER_BYTES - self._parity_bytes) // self.packing
+        room -= PART_LENGTH_BYTES * (self.packing > 1)
         if fixed_bytes(-(-layout.tokens // layout.slice_count), self.codebook_size) > room:
             most = room * 8 // (self.codebook_size.bit_length() - 1)  # tokens in a packet
             need = -(-layout.tokens // most) if most else MAX_SLICES + 1
@@ -132,6 +192,15 @@ class StreamConfig:
             )
         return layout
 
+    @property
+    def _parity_bytes(self) -> int:
+        """How much longer than the longest packet that it protects a parity packet may be."""
+        if self.fec is None:
+            return 0
+        listed = -(-self.fec.group // 8) if self.fec.unequal else 0
+        aligned = _RAPTORQ_ALIGNMENT - 1 if self.fec.code == "raptorq" else 0
+        return SYMBOL_BYTES + listed + aligned
+
     def capture_s(self, frame: int) -> float:
         """When frame number ``frame`` is captured, in seconds of media time."""
         return frame / self.fps
@@ -139,15 +208,3 @@ class StreamConfig:
     def due_s(self, frame: int) -> float:
         """The frame's playout deadline: a packet that arrives later than this is late."""
         return frame / self.fps + self.playout_delay_s
-
-
-def _one_of(parameter: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
-        raise StreamConfigError(
-            parameter, f"must be one of {', '.join(map(str, choices))}; got {value!r}"
-        )
-
-
-def _within(parameter: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise StreamConfigError(parameter, f"must be from {low:g} to {high:g}, got {value!r}")

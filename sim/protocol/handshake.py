@@ -9,6 +9,12 @@ Big-endian::
     "TSS1"  fingerprint[8]  stream id u32  fps f64  playout delay f64  first sequence u16
     mtu u16  slices-1 u8  log2 K u8  interleaver u8  entropy u8  frames u32
     then per frame: width u16  height u16    then: CRC-32 of all before, u32
+
+A stream with protection says "TSS2" and has, before the frames::
+
+    packing u8  passes u8
+    FEC: code u8 (255: none)  data u8  parity u8  depth u8  unequal u8
+    ARQ: retries u8 (0: none)  order u8  delay f64  wait f64  budget f64  loss f64
 """
 
 from __future__ import annotations
@@ -17,17 +23,22 @@ import struct
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from codec.entropy import ENTROPY_MODES
 from sim.protocol.config import StreamConfig, StreamConfigError, StreamKey
 from sim.protocol.interleaver import INTERLEAVERS
 from sim.protocol.packet import Layout, MalformedPacket
+from sim.protocol.protection import ARQ_ORDERS, FEC_CODES, ArqConfig, FecConfig
 
 MAX_FRAMES = 1 << 20
-MAX_START_BYTES = 4 * MAX_FRAMES + 64
+MAX_START_BYTES = 4 * MAX_FRAMES + 128
 
-_MAGIC = b"TSS1"
+_MAGIC, _MAGIC_PROTECTED = b"TSS1", b"TSS2"
 _FIELDS = struct.Struct(">4s8sIddHHBBBBI")
+_PROTECTION = struct.Struct(">BBBBBBBBBdddd")
+_NO_FEC = (255, 0, 0, 0, 0)
+_NO_ARQ = (0, 0, 0.0, 0.0, 0.0, 0.0)
 _CRC_BYTES = 4
 
 
@@ -86,8 +97,9 @@ class StreamStart:
     def pack(self) -> bytes:
         """The message; ``parse(start.pack()) == start``."""
         config = self.config
+        protection = _protection_fields(config)
         head = _FIELDS.pack(
-            _MAGIC,
+            _MAGIC_PROTECTED if protection else _MAGIC,
             bytes.fromhex(self.key.fingerprint),
             self.key.stream_id,
             config.fps,
@@ -100,7 +112,7 @@ class StreamStart:
             ENTROPY_MODES.index(config.entropy),
             len(self.sizes),
         )
-        body = head + b"".join(struct.pack(">HH", *size) for size in self.sizes)
+        body = head + protection + b"".join(struct.pack(">HH", *size) for size in self.sizes)
         return body + zlib.crc32(body).to_bytes(_CRC_BYTES, "big")
 
     @classmethod
@@ -115,13 +127,14 @@ class StreamStart:
         fields = _FIELDS.unpack_from(data)
         magic, fingerprint, stream_id, fps, delay, first, mtu = fields[:7]
         last_slice, log2_codebook, interleaver, entropy, frames = fields[7:]
-        if magic != _MAGIC:
+        if magic not in (_MAGIC, _MAGIC_PROTECTED):
             raise MalformedPacket("version", magic)
-        if frames > MAX_FRAMES or len(data) != _FIELDS.size + 4 * frames + _CRC_BYTES:
+        head = _FIELDS.size + (_PROTECTION.size if magic == _MAGIC_PROTECTED else 0)
+        if frames > MAX_FRAMES or len(data) != head + 4 * frames + _CRC_BYTES:
             raise MalformedPacket("frames", frames)
         if zlib.crc32(data[:-_CRC_BYTES]) != int.from_bytes(data[-_CRC_BYTES:], "big"):
             raise MalformedPacket("checksum", data[-_CRC_BYTES:].hex())
-        sizes = struct.iter_unpack(">HH", data[_FIELDS.size : -_CRC_BYTES])
+        sizes = struct.iter_unpack(">HH", data[head:-_CRC_BYTES])
         try:
             config = StreamConfig(
                 codebook_size=1 << log2_codebook,
@@ -132,6 +145,7 @@ class StreamStart:
                 playout_delay_s=delay,
                 mtu=mtu,
                 first_sequence=first,
+                **_protection(data[_FIELDS.size : head]),
             )
             return cls(config, StreamKey(fingerprint.hex(), stream_id), tuple(sizes))
         except (IndexError, StreamConfigError) as error:
@@ -148,3 +162,34 @@ class StreamStart:
             raise ForeignStream(
                 f"expected stream {key.stream_id}, the sender offers {self.key.stream_id}"
             )
+
+
+def _protection_fields(config: StreamConfig) -> bytes:
+    """Everything about protection; b"" where nothing is set."""
+    fec: tuple[int, ...] = _NO_FEC
+    arq: tuple[float, ...] = _NO_ARQ
+    if config.fec is not None:
+        f = config.fec
+        fec = (FEC_CODES.index(f.code), f.data, f.parity, f.depth, int(f.unequal))
+    if config.arq is not None:
+        a = config.arq
+        order = ARQ_ORDERS.index(a.order)
+        arq = (a.retries, order, a.delay_s, a.wait_s, a.budget, a.loss)
+    if (config.packing, config.passes, fec, arq) == (1, 1, _NO_FEC, _NO_ARQ):
+        return b""
+    return _PROTECTION.pack(config.packing, config.passes, *fec, *arq)
+
+
+def _protection(data: bytes) -> dict[str, Any]:
+    """The inverse: fields of `StreamConfig`. Raises IndexError or StreamConfigError."""
+    if not data:
+        return {}
+    packing, passes, code, k, m, depth, unequal, *rest = _PROTECTION.unpack(data)
+    retries, order, delay_s, wait_s, budget, loss = rest
+    if unequal > 1:
+        raise IndexError(unequal)
+    fec = None if code == _NO_FEC[0] else FecConfig(FEC_CODES[code], k, m, depth, bool(unequal))
+    arq = None
+    if retries:
+        arq = ArqConfig(retries, delay_s, wait_s, ARQ_ORDERS[order], budget, loss)
+    return {"packing": packing, "passes": passes, "fec": fec, "arq": arq}
