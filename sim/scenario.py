@@ -179,15 +179,16 @@ class Scenario(Section):
     codec: CodecSection = CodecSection()
     stream: StreamSection = StreamSection()
     channel: Annotated[dict[str, Any], _ChannelSchema] = Field({"type": "perfect"})
-    transport: Literal["zeromq", "virtual"] = Field(
-        "zeromq", description="two processes over ZeroMQ, or one in virtual time: same results"
+    transport: Literal["zeromq", "udp", "virtual"] = Field(
+        "zeromq",
+        description="two processes over ZeroMQ or UDP, or one in virtual time: same results",
     )
     pace: float = Field(
         1.0,
         ge=0,
         le=1000,
         allow_inf_nan=False,
-        description="zeromq: wall seconds per second of the stream; 0 = as fast as possible",
+        description="live: wall seconds per second of the stream; 0 = as fast as possible",
     )
     concealers: list[Concealer] = Field(["none", "neighbour_average", "inpaint"], min_length=1)
     repeats: int = Field(1, ge=1, le=10_000, description="streams per cell, each its own losses")

@@ -73,4 +73,5 @@ def stream_cell(
         sink_elsewhere,
         progress,
         pace=scenario.pace,
+        transport=scenario.transport,
     )

@@ -60,7 +60,7 @@ def test_import_direction(path: Path) -> None:
     ("package", "places"),
     [
         ("simpy", {"sim/drivers/virtual.py"}),
-        ("zmq", {"sim/drivers/live.py"}),
+        ("zmq", {"sim/drivers/zeromq.py"}),
         ("typer", {str(p) for p in FILES if p.parts[0] == "sim" and p.stem.endswith("cli")}),
         ("pickle", set()),
     ],
@@ -69,9 +69,9 @@ def test_only_place(package: str, places: set[str]) -> None:
     assert {str(path) for path in FILES if package in packages(path)} <= places
 
 
-def test_no_clock_but_the_live_driver() -> None:
+def test_no_clock_but_the_live_drivers() -> None:
     """Results follow from the scenario and the seed, so nothing that makes them asks the time."""
-    allowed = {"sim/drivers/live.py"}
+    allowed = {"sim/drivers/clock.py"}
     asking = {str(path) for path in FILES if packages(path) & {"time", "datetime"}}
     assert {path for path in asking if not path.startswith("codec/training/")} <= allowed
 

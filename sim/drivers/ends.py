@@ -6,7 +6,7 @@ after it: receiver and sink. All their times are media time; neither knows what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from channels.base import Channel, Delivery
 from codec.entropy import CoderFor
@@ -15,7 +15,7 @@ from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady, PacketSent
 from sim.protocol.handshake import StreamStart
 from sim.protocol.ledger import Ledger
-from sim.protocol.packet import HEADER_BYTES
+from sim.protocol.packet import HEADER_BYTES, STRIDE
 from sim.protocol.receiver import Receiver
 from sim.protocol.sender import Sender
 
@@ -30,32 +30,70 @@ class SendingEnd:
         channel: Channel,
         key: StreamKey,
         coders: CoderFor,
+        sizes: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        """Raises StreamConfigError if a frame does not fit the settings, ValueError if its map
+        """``sizes``: (width, height) of every frame to come, if ``frames`` are to be asked for one
+        by one, each when it is captured; None: all are asked for now.
+
+        Raises StreamConfigError if a frame does not fit the settings, ValueError if its map
         does not fit its size, LookupError if there is no coder."""
-        self._frames = tuple(frames)
+        if sizes is None:
+            frames = tuple(frames)
+            sizes = [(frame.width, frame.height) for frame in frames]
+            for frame in frames:
+                _check_shape(frame)
+        self._frames = iter(frames)
+        self._sizes = tuple(sizes)
         self._config = config
         self._channel = channel
         self._sender = Sender(config, key, coders)
         self._captured = 0
-        sizes = tuple((frame.width, frame.height) for frame in self._frames)
-        start = StreamStart(config, key, sizes)
-        for frame, layout in zip(self._frames, start.layouts, strict=True):
-            if frame.index_map.shape != layout.grid:
-                raise ValueError(
-                    f"{frame.name}: a {frame.width}x{frame.height} image has a grid of "
-                    f"{layout.grid}, not {frame.index_map.shape}"
-                )
+        self._passed = 0
+        self._count = len(self._sizes)
+        start = StreamStart(config, key, self._sizes)
         self.start = start.pack()
         self.packets: list[PacketRecord] = []
-        self.ledger = Ledger(
-            control_bytes=len(self.start), pixels=sum(width * height for width, height in sizes)
-        )
+        self.ledger = Ledger(control_bytes=len(self.start), pixels=0)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether the receiver talks back."""
+        return False
+
+    @property
+    def captured(self) -> int:
+        """Frames captured so far."""
+        return self._captured
+
+    def stop(self) -> None:
+        """Capture no more frames; what has been captured is sent to its end."""
+        self._count = self._captured
+
+    def next_due(self) -> float | None:
+        """The next playout deadline that `passed` has not been told of; None after the last."""
+        return None if self._passed == self._count else self._config.due_s(self._passed)
+
+    def passed(self, now: float) -> None:
+        """Every deadline up to ``now`` has passed."""
+        while (due_s := self.next_due()) is not None and due_s <= now:
+            self._passed += 1
+
+    def reply(self, sent_s: float, data: bytes) -> list[tuple[float, bytes]]:
+        """The receiver sent a control datagram at ``sent_s``; the return path judges it.
+
+        Returns:
+            (arrival_s, bytes) of every copy that will reach the sender.
+        """
+        raise RuntimeError("this stream has no return path")
+
+    def hear(self, now: float, data: bytes) -> None:
+        """A control datagram reaches the sender."""
+        raise RuntimeError("this stream has no return path")
 
     def next_time(self) -> float | None:
         """When there is something to do, in seconds; None when all is sent."""
         timer = self._sender.next_timer()
-        if self._captured == len(self._frames):
+        if self._captured >= self._count:
             return timer
         capture_s = self._config.capture_s(self._captured)
         return capture_s if timer is None else min(timer, capture_s)
@@ -66,9 +104,13 @@ class SendingEnd:
         Returns:
             (arrival_s, bytes) of every copy that will arrive, arrival_s >= now, in any order.
         """
-        while self._captured < len(self._frames) and self._config.capture_s(self._captured) <= now:
-            frame = self._frames[self._captured]
+        while self._captured < self._count and self._config.capture_s(self._captured) <= now:
+            frame = next(self._frames)
+            _check_shape(frame)
+            if (frame.width, frame.height) != self._sizes[self._captured]:
+                raise ValueError(f"{frame.name}: not of the size that was announced")
             self._sender.submit(frame.index_map, frame.width, frame.height, now)
+            self.ledger.pixels += frame.width * frame.height
             self._captured += 1
         arrivals = []
         for data in self._sender.datagrams_to_send(now):
@@ -153,7 +195,25 @@ class ReceivingEnd:
         self._receiver.handle_timer(now)
         self._drain()
 
+    def watermark(self, now: float) -> None:
+        """Everything that arrives by ``now`` has arrived: whatever timer rings by then, rings."""
+        while (timer := self._receiver.next_timer()) is not None and timer <= now:
+            self.deadline(timer)
+
+    def replies(self) -> list[tuple[float, bytes]]:
+        """Control datagrams for the sender since last asked, with the time each was sent."""
+        return []
+
     def _drain(self) -> None:
         while (event := self._receiver.next_event()) is not None:
             if isinstance(event, FrameReady):
                 self._on_frame(event)
+
+
+def _check_shape(frame: MediaFrame) -> None:
+    grid = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
+    if frame.index_map.shape != grid:
+        raise ValueError(
+            f"{frame.name}: a {frame.width}x{frame.height} image has a grid of {grid}, "
+            f"not {frame.index_map.shape}"
+        )

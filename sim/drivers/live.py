@@ -1,58 +1,47 @@
-"""Streams over ZeroMQ: a sender process and a receiver process, paced by the wall clock.
+"""Streams between two processes, paced by the wall clock: what `run_virtual` does, for real.
 
 The channel runs in the sender's process, just before the socket, and judges packets by media
 time. What it delivers travels with its arrival time, in the order of arrival, and between them
-travel the playout deadlines ("all that arrives by then has been sent"). So the receiver sees the
-very sequence of events that the virtual driver makes, however fast or slow either process is:
-the wall clock decides when things happen, never what happens.
+travel the playout deadlines ("all that arrives by then has been sent"); see `timeline`. So the
+receiver sees the very sequence of events that the virtual driver makes, however fast or slow
+either process is: the wall clock decides when things happen, never what happens.
 
-Sockets: PUSH/PULL for media, REQ/REP for the handshake before it, both on loopback TCP. They
-block at their marks and drop nothing, and the last message says how many there were; all loss is
-the channel's. The parent process watches both peers and takes them down together. The sender
-keeps its sockets open until the parent has heard from the receiver: ZeroMQ may lose the last
-message of a process that ends, whatever its linger period.
+`sending` and `receiving` do the work, over any of the `links`. Here the parent process watches
+both peers and takes them down together; here a stream is carried whole or not at all.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 import multiprocessing
 import multiprocessing.connection
 import signal
-import struct
-import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Any, TypeVar
-
-import zmq
+from typing import Any
 
 from channels.base import Channel
 from codec.entropy import CoderFor
+from sim.drivers.clock import WallClock
 from sim.drivers.ends import ReceivingEnd, SendingEnd
+from sim.drivers.links import open_receiver, open_sender
+from sim.drivers.receiving import LiveReceiver
 from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord
+from sim.drivers.sending import LiveSender
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
-from sim.protocol.handshake import MAX_START_BYTES
 from sim.protocol.ledger import Ledger
-from sim.protocol.packet import MAX_DATAGRAM_BYTES
 
-_LOOPBACK = "tcp://127.0.0.1:*"
-_HIGH_WATER = 1000  # messages a socket holds before it blocks
+LOOPBACK = {"zeromq": "tcp://127.0.0.1:*", "udp": "udp://127.0.0.1:0"}
+"""Where the receiver listens, by transport."""
+
 _LOOK_UP_S = 0.5  # how often a waiting peer looks whether its parent lives
 _GRACE_S = 2.0  # for a peer to go when told to
 
-_ENVELOPE = struct.Struct(">cd")  # what, and when in media time
-_DATAGRAM, _DEADLINE, _END = b"D", b"T", b"E"
-_COUNT = struct.Struct(">Q")
-_READY = b"ready"
-
-_T = TypeVar("_T")
 _Sink = Callable[[FrameReady], object]
 
 
@@ -75,8 +64,9 @@ def run_live(
     *,
     pace: float = 1.0,
     stall_s: float = 300.0,
+    transport: str = "zeromq",
 ) -> StreamRecord:
-    """As `run_virtual`, with the same result, between two processes over loopback TCP.
+    """As `run_virtual`, with the same result, between two processes over loopback.
 
     Every ``make_*`` is called in the process that needs its result (frames and channel in the
     sender's, sink in the receiver's, coders in both), so it must be picklable: a function of a
@@ -93,6 +83,7 @@ def run_live(
         pace: wall-clock seconds per second of media time: 1 = real time, 0 = as fast as
             possible. The result does not depend on it.
         stall_s: give up when neither process has been heard of for so many seconds.
+        transport: one of `LOOPBACK`.
 
     Raises:
         PeerError: a process failed, was killed or stalled; both are gone when it is raised.
@@ -106,7 +97,7 @@ def run_live(
     total = 0
     results: dict[str, Any] = {}
     try:
-        receiver = _start(context, "receiver", _receive, key, make_coders, make_sink)
+        receiver = _start(context, "receiver", _receive, transport, key, make_coders, make_sink)
         peers.append(receiver)
         sender = _start(
             context, "sender", _send, make_frames, config, make_channel, key, make_coders, pace
@@ -114,7 +105,7 @@ def run_live(
         peers.append(sender)
         for peer, kind, content in _reports(peers, stall_s):
             match kind:
-                case "endpoints":
+                case "address":
                     _tell(sender, content)
                 case "frames":
                     total = content
@@ -122,10 +113,11 @@ def run_live(
                     frames.append(content)
                     if progress is not None:
                         progress(len(frames), total)
-                case "done":
-                    results[peer.role] = content
-                    if peer is receiver:
-                        _tell(sender, "received")
+                case "received":
+                    results["receiver"] = content
+                case "done" if peer is sender:
+                    results["sender"] = content
+                    _tell(receiver, "over")
     finally:
         _dismiss(peers)
     packets, ledger = results["sender"]
@@ -223,19 +215,14 @@ def _peer(main: Callable[..., object], parent: Connection, arguments: tuple[obje
 
 def _receive(
     parent: Connection,
+    transport: str,
     key: StreamKey,
     make_coders: Callable[[], CoderFor],
     make_sink: Callable[[], _Sink] | None,
-) -> dict[str, int]:
-    """Receive one stream and return the receiver's counters."""
-    with (
-        zmq.Context() as context,
-        _socket(context, zmq.PULL) as media,
-        _socket(context, zmq.REP) as control,
-    ):
-        media.bind(_LOOPBACK)
-        control.bind(_LOOPBACK)
-        parent.send(("endpoints", (media.last_endpoint, control.last_endpoint)))
+) -> None:
+    """Receive one stream and report the receiver's counters."""
+    with closing(open_receiver(LOOPBACK[transport])) as link:
+        parent.send(("address", link.address))
         coders = make_coders()
         sink = make_sink() if make_sink is not None else None
 
@@ -244,40 +231,41 @@ def _receive(
                 sink(frame)
             parent.send(("frame", frame))
 
-        start = _patiently(control.recv)
-        try:
+        counters: list[dict[str, int]] = []
+
+        def open_stream(start: bytes, about: dict[str, Any]) -> _Carried:
             end = ReceivingEnd(start, key, coders, release)
-        except (ValueError, LookupError) as error:
-            control.send(str(error).encode())
-            raise
-        control.send(_READY)
-        _carry(media, end)
-        return end.counters
+            counters.append(end.counters)
+            return _Carried(end)
+
+        receiver = LiveReceiver(
+            link, open_stream, WallClock(), on_idle=_check_parent, whole=True, silence_s=math.inf
+        )
+        receiver.serve()
+        parent.send(("received", counters[0]))
+        while not parent.poll():  # the sender may ask again whether the end has arrived
+            receiver.answer_for(_GRACE_S / 100)
 
 
-def _carry(media: zmq.Socket[bytes], end: ReceivingEnd) -> None:
-    """Pass on messages until the last.
+class _Carried:
+    """A stream straight into a receiving end; see `sim.drivers.receiving.Incoming`."""
 
-    Raises RuntimeError if messages are missing or not the sender's.
-    """
-    carried, latest = 0, 0.0
-    while True:
-        envelope, *content = _patiently(media.recv_multipart)
-        if len(envelope) != _ENVELOPE.size or len(content) != 1:
-            raise RuntimeError("a stranger sends to this stream's socket")
-        what, when = _ENVELOPE.unpack(envelope)
-        if not latest <= when < math.inf:
-            raise RuntimeError(f"media time went from {latest} to {when}")
-        latest = when
-        if what == _DATAGRAM:
-            end.datagram(when, content[0])
-        elif what == _DEADLINE:
-            end.deadline(when)
-        elif content[0] == _COUNT.pack(carried):
-            return
-        else:
-            raise RuntimeError(f"{carried} messages were carried, not all that were sent")
-        carried += 1
+    def __init__(self, end: ReceivingEnd) -> None:
+        self.end = end
+        self.datagram = end.datagram
+        self.watermark = end.watermark
+        self.next_time = end.next_time
+        self.replies = end.replies
+
+    def note(self, when: float, data: bytes) -> None:
+        """Nothing is written down here."""
+
+    def news(self) -> None:
+        """The parent tells whoever watches."""
+
+    def close(self, account: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """What the receiver counted."""
+        return self.end.counters
 
 
 def _send(
@@ -293,83 +281,9 @@ def _send(
     frames = tuple(make_frames())
     parent.send(("frames", len(frames)))
     sending = SendingEnd(frames, config, make_channel(), key, make_coders())
-    media_endpoint, control_endpoint = _from_parent(parent)
-    with (
-        zmq.Context() as context,
-        _socket(context, zmq.PUSH) as media,
-        _socket(context, zmq.REQ) as control,
-    ):
-        media.connect(media_endpoint)
-        control.connect(control_endpoint)
-        _patiently(control.send, sending.start)
-        answer = _patiently(control.recv)
-        if answer != _READY:
-            raise RuntimeError(f"the receiver refused the stream: {answer.decode()}")
-        began_s = time.monotonic()
-        messages = 0
-        now = 0.0
-        for now, what, content in _messages(sending, config, len(frames)):
-            _wait_until(began_s + pace * now)
-            _patiently(media.send_multipart, [_ENVELOPE.pack(what, now), content])
-            messages += 1
-        _patiently(media.send_multipart, [_ENVELOPE.pack(_END, now), _COUNT.pack(messages)])
-        _from_parent(parent)  # the receiver is done
+    with closing(open_sender(_from_parent(parent))) as link:
+        LiveSender(sending, link, WallClock(), pace=pace, on_idle=_check_parent).run()
     return sending.packets, sending.ledger
-
-
-def _messages(
-    sending: SendingEnd, config: StreamConfig, frames: int
-) -> Iterator[tuple[float, bytes, bytes]]:
-    """The run as messages (media time, what, content), in the order the receiver must see.
-
-    At equal times packets leave first, then what arrives is passed on, then deadlines.
-    """
-    in_flight: list[tuple[float, int, bytes]] = []
-    entered = 0
-    released = 0
-    while True:
-        send_s = sending.next_time()
-        send_s = math.inf if send_s is None else send_s
-        arrival_s = in_flight[0][0] if in_flight else math.inf
-        due_s = config.due_s(released) if released < frames else math.inf
-        earliest = min(send_s, arrival_s, due_s)
-        if earliest == math.inf:
-            return
-        now = earliest
-        if send_s == now:
-            for arrival, data in sending.advance(now):
-                heapq.heappush(in_flight, (arrival, entered, data))
-                entered += 1
-        elif arrival_s == now:
-            yield now, _DATAGRAM, heapq.heappop(in_flight)[2]
-        else:
-            released += 1
-            yield now, _DEADLINE, b""
-
-
-def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
-    socket = context.socket(kind)
-    socket.sndhwm = socket.rcvhwm = _HIGH_WATER
-    socket.maxmsgsize = max(MAX_START_BYTES, MAX_DATAGRAM_BYTES)
-    socket.linger = 0  # when a run ends well nothing is under way; when it does not, nothing waits
-    socket.immediate = True
-    socket.sndtimeo = socket.rcvtimeo = round(1000 * _LOOK_UP_S)
-    return socket
-
-
-def _patiently(act: Callable[..., _T], *arguments: object) -> _T:
-    """Try until the socket lets it happen, or the parent is gone."""
-    while True:
-        try:
-            return act(*arguments)
-        except zmq.Again:
-            _check_parent()
-
-
-def _wait_until(wall_s: float) -> None:
-    while (left_s := wall_s - time.monotonic()) > 0:
-        time.sleep(min(left_s, _LOOK_UP_S))
-        _check_parent()
 
 
 def _from_parent(parent: Connection) -> Any:

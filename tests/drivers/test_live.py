@@ -99,6 +99,12 @@ def test_the_driver_law(make_channel: Callable[[], Any], seed: int) -> None:
     )
 
 
+def test_the_driver_law_over_udp() -> None:
+    make_channel = partial(peers.make_channel, ROUGH, 8)
+    expected = virtual(make_channel, peers.make_frames)
+    assert as_data(live(make_channel=make_channel, transport="udp")) == as_data(expected)
+
+
 def test_the_wall_clock_paces_but_does_not_change_the_result() -> None:
     make_channel = partial(peers.make_channel, BURSTS, 6)
     expected = virtual(make_channel, peers.make_frames)

@@ -1,0 +1,187 @@
+"""What carries messages between a sender and a receiver: one interface, two transports.
+
+A link moves whole messages of `wire`, unchanged and bounded, and knows nothing of what they say.
+``zeromq`` loses nothing while both ends live and blocks when the other end does not read;
+``udp`` is what the name says. Both stay on this machine unless keys protect them.
+
+Addresses: ``tcp://HOST:PORT``, ``ipc://PATH`` (ZeroMQ) and ``udp://HOST:PORT``; port 0 or ``*``
+lets the system choose.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from sim.errors import UserError
+
+Peer = Any
+"""Who sent a message; hashable, meaningful to its link only."""
+
+
+class SenderLink(Protocol):
+    """The sender's end: connects to one receiver, in whatever order the two start.
+
+    Attributes:
+        window: batches that may be under way unanswered; the sender's and the receiver's memory
+            are bounded by it.
+        batch_bytes: a batch is closed when it holds so many bytes.
+        reliable: whether silence means that nothing was lost.
+    """
+
+    window: int
+    batch_bytes: int
+    reliable: bool
+
+    def send(self, message: bytes) -> bool:
+        """Hand over one message; False if there is no room, or nobody, at the moment."""
+        ...
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """The next message from the receiver; None if none comes in time."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the socket; what is under way may be lost."""
+        ...
+
+
+class ReceiverLink(Protocol):
+    """The receiver's end: bound, and open to any number of senders.
+
+    Attributes:
+        address: where senders connect to.
+        anomalies: what the link itself refused, by name.
+    """
+
+    address: str
+    anomalies: dict[str, int]
+
+    def receive(self, timeout_s: float) -> tuple[Peer, bytes] | None:
+        """The next message and who sent it; None if none comes in time."""
+        ...
+
+    def send(self, peer: Peer, message: bytes) -> bool:
+        """Hand over one message for a peer; False if it is gone or does not read."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A checked address; ``scheme`` is "tcp", "ipc" or "udp", port 0 means any."""
+
+    scheme: str
+    host: str
+    port: int
+    text: str
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.scheme == "ipc" or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def read_address(text: str) -> Address:
+    """Read an address.
+
+    Raises:
+        UserError: it is none.
+    """
+    scheme, _, rest = text.partition("://")
+    if scheme == "ipc" and rest:
+        return Address(scheme, "", 0, text)
+    try:
+        if scheme not in ("tcp", "udp"):
+            raise ValueError
+        parts = urlsplit(f"//{rest[:-1]}0" if rest.endswith(":*") else f"//{rest}")
+        host, port = parts.hostname, parts.port
+        if not host or port is None or parts.path or parts.username:
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"{text}: not an address; write tcp://127.0.0.1:5555, udp://127.0.0.1:5555 or ipc://PATH"
+        ) from None
+    name = f"[{host}]" if ":" in host else host
+    return Address(scheme, host, port, f"{scheme}://{name}:{port or '*'}")
+
+
+def check_exposure(address: Address, keys: object | None) -> None:
+    """Keep a stream on this machine unless it is encrypted and its peers are known.
+
+    Raises:
+        UserError: the address is reachable from elsewhere, and nothing protects it.
+    """
+    if address.is_loopback:
+        return
+    if address.scheme == "udp":
+        raise UserError(
+            f"{address.text}: plain UDP stays on this machine (127.0.0.1): it is neither encrypted "
+            "nor authenticated; use tcp:// with --keys"
+        )
+    if keys is None:
+        raise UserError(
+            f"{address.text}: reachable from other machines, so it needs --keys (make them with "
+            "`sim keys FOLDER`)"
+        )
+
+
+def open_sender(text: str, keys: str | None = None) -> SenderLink:
+    """A link to the receiver at an address.
+
+    Args:
+        text: the address.
+        keys: folder of the sender's CURVE keys; see `sim.drivers.keys`.
+
+    Raises:
+        UserError: not an address, one that is not safe, or keys that cannot be used.
+    """
+    address = read_address(text)
+    check_exposure(address, keys)
+    if address.scheme == "udp":
+        from sim.drivers.udp import UdpSender
+
+        _no_keys(address, keys)
+        return UdpSender(address)
+    from sim.drivers.keys import read_keys
+    from sim.drivers.zeromq import ZmqSender
+
+    return ZmqSender(address, None if keys is None else read_keys(keys))
+
+
+def open_receiver(text: str, keys: str | None = None) -> ReceiverLink:
+    """A link bound to an address.
+
+    Args:
+        text: the address.
+        keys: folder of the receiver's CURVE keys; only the senders whose keys are in it may talk.
+
+    Raises:
+        UserError: not an address, one that is not safe or not free, or keys that cannot be used.
+    """
+    address = read_address(text)
+    check_exposure(address, keys)
+    if address.scheme == "udp":
+        from sim.drivers.udp import UdpReceiver
+
+        _no_keys(address, keys)
+        return UdpReceiver(address)
+    from sim.drivers.keys import read_keys
+    from sim.drivers.zeromq import ZmqReceiver
+
+    return ZmqReceiver(address, None if keys is None else read_keys(keys))
+
+
+def _no_keys(address: Address, keys: str | None) -> None:
+    if keys is not None:
+        raise UserError(f"{address.text}: plain UDP has no encryption; use tcp:// with --keys")

@@ -1,0 +1,177 @@
+"""The ZeroMQ link: DEALER to ROUTER, one connection for both directions.
+
+Nothing here drops in silence. DEALER blocks at its mark. ROUTER reads as it likes and, with
+ROUTER_MANDATORY, refuses to send what it cannot route instead of throwing it away; it is what lets
+a receiver tell senders apart. IMMEDIATE keeps messages from being queued for a receiver that is
+not there; LINGER 0 lets an end go at once (the end of a stream is acknowledged, so nothing that
+matters is under way then); heartbeats find a dead machine; MAXMSGSIZE and the marks bound memory.
+
+With keys both ends speak CURVE, and an authenticator in the receiver's process admits only the
+senders whose public keys it has.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+import zmq
+import zmq.auth.thread
+
+from sim.drivers.keys import Keys
+from sim.drivers.links import Address, Peer
+from sim.drivers.wire import MAX_MESSAGE_BYTES
+from sim.errors import UserError
+
+HIGH_WATER = 64  # messages a socket holds for a peer before it blocks
+WINDOW = 48
+BATCH_BYTES = 32_768
+_HEARTBEAT_MS, _DEAD_MS, _RECONNECT_MS, _RECONNECT_MOST_MS = 1000, 5000, 50, 1000
+
+
+def _socket(
+    context: zmq.Context[zmq.Socket[bytes]], kind: int, address: Address
+) -> zmq.Socket[bytes]:
+    socket = context.socket(kind)
+    socket.sndhwm = socket.rcvhwm = HIGH_WATER
+    socket.maxmsgsize = MAX_MESSAGE_BYTES
+    socket.linger = 0
+    socket.immediate = True
+    socket.sndtimeo = socket.rcvtimeo = 0
+    socket.heartbeat_ivl, socket.heartbeat_timeout = _HEARTBEAT_MS, _DEAD_MS
+    socket.handshake_ivl = _DEAD_MS
+    socket.reconnect_ivl, socket.reconnect_ivl_max = _RECONNECT_MS, _RECONNECT_MOST_MS
+    socket.ipv6 = ":" in address.host
+    return socket
+
+
+class ZmqSender:
+    """See `SenderLink`."""
+
+    window, batch_bytes, reliable = WINDOW, BATCH_BYTES, True
+
+    def __init__(self, address: Address, keys: Keys | None = None) -> None:
+        """Raises UserError if the keys name no receiver."""
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = _socket(self._context, zmq.DEALER, address)
+        try:
+            if keys is not None:
+                self._socket.curve_secretkey, self._socket.curve_publickey = keys.pair
+                self._socket.curve_serverkey = keys.only_peer()
+            self._socket.connect(address.text)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UserError(f"{address.text}: cannot connect ({error.strerror})") from None
+        except UserError:
+            self.close()
+            raise
+
+    def send(self, message: bytes) -> bool:
+        """Never blocks."""
+        try:
+            self._socket.send(message, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """The next message, within ``timeout_s``."""
+        if not self._socket.poll(round(1000 * timeout_s)):
+            return None
+        return self._socket.recv(zmq.NOBLOCK)
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._context.destroy(linger=0)
+
+
+class ZmqReceiver:
+    """See `ReceiverLink`."""
+
+    def __init__(self, address: Address, keys: Keys | None = None) -> None:
+        """Raises UserError if the address is not free."""
+        self.anomalies = {"refused_key": 0}
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._authenticator: zmq.auth.thread.ThreadAuthenticator | None = None
+        if keys is not None:
+            self._authenticator = zmq.auth.thread.ThreadAuthenticator(self._context)
+            self._authenticator.start()
+            doorkeeper = _Doorkeeper(keys, self.anomalies)
+            self._authenticator.configure_curve_callback("*", doorkeeper)
+        self._socket = _socket(self._context, zmq.ROUTER, address)
+        self._socket.router_mandatory = True
+        if keys is not None:
+            self._socket.curve_secretkey, self._socket.curve_publickey = keys.pair
+            self._socket.curve_server = True
+        try:
+            self._socket.bind(address.text)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UserError(
+                f"{address.text}: cannot listen here ({error.strerror}); is it taken?"
+            ) from None
+        endpoint = bytes(self._socket.last_endpoint)  # type: ignore[arg-type]
+        self.address = endpoint.decode().rstrip("\0")
+
+    def receive(self, timeout_s: float) -> tuple[Peer, bytes] | None:
+        """The next message, within ``timeout_s``."""
+        try:
+            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            if timeout_s <= 0 or not self._socket.poll(round(1000 * timeout_s)):
+                return None
+            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+        if len(frames) != 2:  # a stranger's idea of a message; it parses as none
+            return frames[0], b""
+        return frames[0], frames[1]
+
+    def send(self, peer: Peer, message: bytes) -> bool:
+        """Never blocks, never drops in silence."""
+        try:
+            self._socket.send_multipart([peer, message], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        if self._authenticator is not None:
+            self._authenticator.stop()
+        self._context.destroy(linger=0)
+
+
+class _Doorkeeper:
+    """Admits known public keys; called by the authenticator's thread."""
+
+    def __init__(self, keys: Keys, anomalies: dict[str, int]) -> None:
+        self._known = frozenset(keys.peers)
+        self._anomalies = anomalies
+        self._lock = threading.Lock()
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Whether a sender with this public key (Z85) may talk."""
+        if key in self._known:
+            return True
+        with self._lock, suppress(KeyError):
+            self._anomalies["refused_key"] += 1
+        return False
+
+
+def new_pair() -> tuple[bytes, bytes]:
+    """A new CURVE pair in Z85: (secret, public), 40 characters each."""
+    public, secret = zmq.curve_keypair()
+    return secret, public
+
+
+def public_of(secret: bytes) -> bytes:
+    """The public key of a secret one.
+
+    Raises:
+        ValueError: it is no key.
+    """
+    try:
+        return zmq.curve_public(secret)
+    except zmq.ZMQError:
+        raise ValueError("no CURVE key") from None
