@@ -122,12 +122,12 @@ def _loss(rows: Sequence[Row], channel: Mapping[str, Any]) -> dict[str, Any]:
     chain = read_channel(channel)[0].chain()
     if chain is not None:
         per_stream = sent // len({row["repeat"] for row in rows})
-        low, high = _expected_range(chain, per_stream)
+        low, high = expected_range(chain, per_stream)
         found |= {"expected": loss_rate(chain), "one_stream_low": low, "one_stream_high": high}
     return found
 
 
-def _expected_range(chain: LossChain, packets: int) -> tuple[float, float]:
+def expected_range(chain: LossChain, packets: int) -> tuple[float, float]:
     """Where the loss rate of one stream falls 95% of the time; exact for short streams."""
     if packets > _EXACT_PACKETS:
         return loss_rate_interval(chain, packets, CONFIDENCE)

@@ -95,6 +95,11 @@ class VirtualStream:
                 return None
         return self._ready.popleft()
 
+    def run_until(self, time_s: float) -> None:
+        """Let everything happen that happens before ``time_s``; frames wait for `next_frame`."""
+        while self._world.peek() < time_s:
+            self._world.step()
+
     def record(self, frames: list[FrameReady]) -> StreamRecord:
         """The whole stream's record, once it is over, with the frames that came out.
 

@@ -1,0 +1,15 @@
+"""The live page: a running stream in a browser, for looking at and for lectures.
+
+    photos.py    the photographs, tokenized once
+    engine.py    one frame of the stream at a time, by the protocol itself, in virtual time
+    controls.py  what a slider may change in a scenario
+    history.py   the recent past: quality, packet fates, loss and bursts beside their theory
+    stages.py    photograph -> index map -> packets -> lost -> filled -> image: a picture of each
+    charts.py    quality and packets over time, as SVG
+    words.py     what is said about all of it
+    playback.py  runs the engine in a worker thread: play, pause, step
+    layout.py    the elements of the page (NiceGUI)
+    server.py    serves it on this machine only
+
+Everything but the last three knows no browser. The page only shows what the engine made.
+"""

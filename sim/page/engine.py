@@ -1,0 +1,161 @@
+"""The stream behind the page: the real protocol in virtual time, one frame whenever asked.
+
+The law: frame n under a scenario is what `sim run` of that scenario in virtual time gives, however
+one came to it. The endless stream is cut into laps of `LAP` frames; lap r is repeat r of the
+scenario, its photographs taken in turn. So a frame depends on its number, the scenario and the
+photographs, and on nothing that was set before: a changed setting restarts the lap's stream and
+lets it run, without decoding anything, to the frame that is wanted. Settings therefore act on the
+very next frame, and two settings tried on one frame are compared under the same random numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from channels import Channel
+from codec.concealment import Concealed
+from codec.entropy import CoderBook
+from sim.drivers.record import PacketRecord
+from sim.drivers.virtual import VirtualStream
+from sim.images import LoadedImage
+from sim.media import Restorer
+from sim.metrics import psnr_db, token_accuracy
+from sim.page.photos import Coded, Photos
+from sim.protocol.events import FrameReady
+from sim.scenario import Scenario
+from sim.streaming import make_channel, stream_key
+
+LAP = 60
+"""Frames of one stream; bounds what is kept of it, and how long a changed setting may take."""
+
+UNREPAIRED = "none"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything about one frame, from photograph to repaired image.
+
+    Attributes:
+        number: of the frame, from 0.
+        scenario: that it was streamed under.
+        concealer: that repaired it.
+        photo: the photograph sent.
+        coded: its tokens and what they decode to.
+        slice_of: int64[h,w], the packet that carries each token.
+        ready: what the receiver had at the deadline.
+        packets: what became of each packet of this frame, in sending order.
+        concealed: the filled grid.
+        unrepaired, repaired: uint8[H,W,3].
+    """
+
+    number: int
+    scenario: Scenario
+    concealer: str
+    photo: LoadedImage
+    coded: Coded
+    slice_of: NDArray[np.int64]
+    ready: FrameReady
+    packets: tuple[PacketRecord, ...]
+    concealed: Concealed
+    unrepaired: NDArray[np.uint8]
+    repaired: NDArray[np.uint8]
+
+    @property
+    def received(self) -> NDArray[np.bool_]:
+        """bool[h,w], the tokens that were there at the deadline."""
+        return self.ready.grid.received
+
+    @property
+    def psnr_db(self) -> tuple[float, float, float]:
+        """Without loss, repaired, unrepaired; against the photograph, dB."""
+        original = self.photo.pixels
+        repaired, unrepaired = psnr_db(original, self.repaired), psnr_db(original, self.unrepaired)
+        return self.coded.psnr_db, repaired, unrepaired
+
+    @property
+    def token_accuracy(self) -> float:
+        """Share of the lost tokens that were guessed exactly; NaN if none was lost."""
+        sent = self.coded.frame.index_map
+        return token_accuracy(sent, self.concealed.indices, self.received)
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes of this frame's packets, headers included."""
+        return sum(packet.size_bytes for packet in self.packets)
+
+
+class Engine:
+    """Gives frames; keeps one lap's stream, and no more."""
+
+    def __init__(self, photos: Photos) -> None:
+        self._photos = photos
+        self._lap: _Lap | None = None
+
+    def frame(self, number: int, scenario: Scenario, concealer: str) -> Snapshot:
+        """Stream up to frame ``number`` and repair it. Slow: networks run.
+
+        Raises:
+            StreamConfigError: a photograph does not fit the settings.
+        """
+        lap = self._lap_of(number, scenario)
+        ready = lap.frame(number % LAP)
+        coded = self._photos.coded(number, scenario.codec.codebook)
+        names = dict.fromkeys((UNREPAIRED, concealer))
+        restored = Restorer(self._photos.model, names).restore(ready).restored
+        frame = coded.frame
+        layout = scenario.stream_config().layout(frame.width, frame.height)
+        slice_of = np.empty(layout.tokens, np.int64)
+        for slice_, positions in enumerate(layout.positions):
+            slice_of[positions] = slice_
+        return Snapshot(
+            number=number,
+            scenario=scenario,
+            concealer=concealer,
+            photo=self._photos.images[number % len(self._photos)],
+            coded=coded,
+            slice_of=slice_of.reshape(layout.grid),
+            ready=ready,
+            packets=lap.packets(number % LAP),
+            concealed=restored[concealer].concealed,
+            unrepaired=restored[UNREPAIRED].image,
+            repaired=restored[concealer].image,
+        )
+
+    def _lap_of(self, number: int, scenario: Scenario) -> _Lap:
+        lap = self._lap
+        fits = lap is not None and lap.scenario == scenario and lap.repeat == number // LAP
+        if lap is None or not fits or lap.last > number % LAP:
+            lap = self._lap = _Lap(self._photos, scenario, number // LAP)
+        return lap
+
+
+class _Lap:
+    """One stream of `LAP` frames, run as far as was asked for."""
+
+    def __init__(self, photos: Photos, scenario: Scenario, repeat: int) -> None:
+        self.scenario, self.repeat = scenario, repeat
+        self.last = -1
+        codebook, model = scenario.codec.codebook, photos.model
+        frames = [photos.frame(repeat * LAP + n, codebook) for n in range(LAP)]
+        channel: Channel = make_channel(scenario.channel, scenario.seed, repeat)
+        key = stream_key(model.fingerprint, scenario.seed, repeat)
+        book = CoderBook({codebook: model.frequencies(codebook)})
+        self._stream = VirtualStream(frames, scenario.stream_config(), channel, key, book)
+        self._ready: FrameReady | None = None
+
+    def frame(self, number: int) -> FrameReady:
+        """Frame ``number`` of the lap, at least ``last``."""
+        while self.last < number:
+            self._ready = self._stream.next_frame()
+            self.last += 1
+        if self._ready is None:
+            raise RuntimeError(f"a stream of {LAP} frames ended before frame {number}")
+        return self._ready
+
+    def packets(self, number: int) -> tuple[PacketRecord, ...]:
+        """The records of one frame's packets, those sent after its deadline too."""
+        self._stream.run_until((number + 1) / self.scenario.stream.fps)
+        return tuple(packet for packet in self._stream.packets if packet.frame == number)

@@ -1,0 +1,81 @@
+"""The photographs of a stream, small enough to be coded while one watches, each coded once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from codec.model import Model
+from sim.drivers.record import MediaFrame
+from sim.images import LoadedImage
+from sim.media import encode_images
+from sim.metrics import psnr_db
+
+_KEPT = 64  # decoded photographs; some 0.3 MB each at the page's usual size
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A photograph at one codebook size, before any loss.
+
+    Attributes:
+        frame: its tokens.
+        decoded: uint8[H,W,3], what the codec makes of it when everything arrives.
+        psnr_db: of that.
+    """
+
+    frame: MediaFrame
+    decoded: NDArray[np.uint8]
+    psnr_db: float
+
+
+class Photos:
+    """Photographs, tokenized and decoded when first asked for.
+
+    Tokens are kept, being small; of the decoded pictures the latest.
+    """
+
+    def __init__(self, images: Sequence[LoadedImage], model: Model) -> None:
+        self.images = tuple(images)
+        self.model = model
+        self._frames: dict[tuple[int, int], MediaFrame] = {}
+        self._coded: OrderedDict[tuple[int, int], Coded] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def frame(self, number: int, codebook_size: int) -> MediaFrame:
+        """The tokens of photograph ``number`` (modulo how many there are)."""
+        key = number % len(self.images), codebook_size
+        if key not in self._frames:
+            (self._frames[key],) = encode_images(self.model, [self.images[key[0]]], codebook_size)
+        return self._frames[key]
+
+    def coded(self, number: int, codebook_size: int) -> Coded:
+        """The same with what the tokens decode to."""
+        key = number % len(self.images), codebook_size
+        if key not in self._coded:
+            frame = self.frame(*key)
+            decoded = self.model.decode(frame.index_map, codebook_size, frame.height, frame.width)
+            against = psnr_db(self.images[key[0]].pixels, decoded)
+            self._coded[key] = Coded(frame, decoded, against)
+            while len(self._coded) > _KEPT:
+                self._coded.popitem(last=False)
+        self._coded.move_to_end(key)
+        return self._coded[key]
+
+
+def shrunk(image: LoadedImage, longest_side: int) -> LoadedImage:
+    """The photograph with no side longer than ``longest_side`` pixels and none under 16; the same
+    object if it is small enough."""
+    largest = max(image.width, image.height)
+    if largest <= longest_side:
+        return image
+    size = [max(16, round(side * longest_side / largest)) for side in (image.width, image.height)]
+    small = Image.fromarray(image.pixels).resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    return replace(image, pixels=np.array(small))

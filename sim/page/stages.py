@@ -1,0 +1,221 @@
+"""A picture of every stage of a frame, from photograph to repaired image.
+
+Pictures of the grid have transparent gaps between their cells, so they suit light and dark pages.
+What matters is told by shape or lightness as well as by colour; the colours are those of Okabe and
+Ito (2008), which people with any colour vision tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from sim.page.engine import Snapshot
+from sim.page.history import LATE, LOST, RESTORED, fates
+
+Pixels = NDArray[np.uint8]
+
+STAGES = ("photograph", "index map", "packets", "lost", "unrepaired", "filled", "repaired")
+"""In the order in which they are stepped through."""
+
+LOST_COLOUR, LATE_COLOUR, RESTORED_COLOUR = (213, 94, 0), (230, 159, 0), (0, 114, 178)
+_DARK, _LIGHT = (24, 32, 44), (244, 246, 248)
+_WIDTH = 960  # pixels, about, of a grid's picture
+_GAP = 2  # pixels between cells, where cells are large enough
+_READABLE_CELL = 26  # pixels; smaller cells hold no number
+
+Mark = Callable[[ImageDraw.ImageDraw, int, int, int], None]
+
+
+def picture(snapshot: Snapshot, stage: str) -> tuple[bytes, str]:
+    """One stage of a frame.
+
+    Returns:
+        An image file, and its media type: photographs as lossless WebP, grids as PNG.
+    """
+    match stage:
+        case "photograph":
+            return _webp(snapshot.photo.pixels)
+        case "index map":
+            return _png(_index_map(snapshot))
+        case "packets":
+            return _png(_packets(snapshot))
+        case "lost":
+            return _png(_lost(snapshot))
+        case "unrepaired":
+            return _webp(snapshot.unrepaired)
+        case "filled":
+            return _png(_filled(snapshot))
+        case "repaired":
+            return _webp(snapshot.repaired)
+    raise ValueError(f"no stage {stage!r}")
+
+
+def cell_side(grid: tuple[int, int]) -> int:
+    """Pixels of a cell in the picture of a grid (h, w)."""
+    return int(np.clip(_WIDTH // max(grid[1], 1), 6, 60))
+
+
+def _index_map(snapshot: Snapshot) -> Image.Image:
+    """Each token's cell in the colour of what it decodes to, with its number where it fits."""
+    shades, indices = _shades(snapshot.coded.decoded), snapshot.coded.frame.index_map
+    image = _cells(shades)
+    side = cell_side(indices.shape)
+    if side < _READABLE_CELL:
+        return image
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(side * 0.36)
+    for (row, column), index in np.ndenumerate(indices):
+        ink = _DARK if shades[row, column] @ (0.299, 0.587, 0.114) > 120 else _LIGHT
+        centre = (column * side + (side - _GAP) / 2, row * side + (side - _GAP) / 2)
+        draw.text(centre, str(index), ink, font, anchor="mm")
+    return image
+
+
+def _packets(snapshot: Snapshot) -> Image.Image:
+    """Cells by packet, from dark (sent first) to light; those of the first stand out."""
+    slice_of = snapshot.slice_of
+    last = max(int(slice_of.max()), 1)
+    colours = _viridis()[(slice_of * 255 // last)].astype(np.float64)
+    muted = (0.55 * colours + 0.45 * 128).astype(np.uint8)
+    first = slice_of == 0
+    muted[first] = LOST_COLOUR
+    return _marked(muted, [(first, _dot(_LIGHT))])
+
+
+def _lost(snapshot: Snapshot) -> Image.Image:
+    """Received cells in their grey; crossed where lost, dotted where late, plus where restored."""
+    kinds = _kind_of_cells(snapshot)
+    grey = np.repeat(snapshot.coded.decoded.mean(2, keepdims=True).astype(np.uint8), 3, 2)
+    colours = (0.45 * _shades(grey) + 0.55 * 150).astype(np.uint8)
+    marks = []
+    for kind, colour, mark in (
+        (LOST, LOST_COLOUR, _cross(_LIGHT)),
+        (LATE, LATE_COLOUR, _dot(_DARK)),
+        (RESTORED, RESTORED_COLOUR, _plus(_LIGHT)),
+    ):
+        where = kinds == kind
+        colours[where] = colour
+        marks.append((where, mark))
+    return _marked(colours, marks)
+
+
+def _filled(snapshot: Snapshot) -> Image.Image:
+    """The repaired image in pale grey; over it the filled cells, the lighter the surer: by the
+    square root of the probability, because among many codewords even 10% is a good guess."""
+    received, probability = snapshot.received, snapshot.concealed.probability
+    side = cell_side(received.shape)
+    height, width = snapshot.repaired.shape[:2]
+    grey = snapshot.repaired.astype(np.float64).mean(2)
+    pale = np.repeat((0.5 * grey + 0.5 * 140)[..., None], 3, 2).astype(np.uint8)
+    scaled = Image.fromarray(pale).resize(
+        (round(width * side / 16), round(height * side / 16)), Image.Resampling.BILINEAR
+    )
+    base = Image.new("RGBA", (received.shape[1] * side, received.shape[0] * side))
+    base.paste(scaled)
+    colours = _viridis()[(np.sqrt(np.nan_to_num(probability)) * 255).astype(np.int64)]
+    if np.isnan(probability[~received]).any():  # a repair that gives no probability
+        colours = np.broadcast_to(np.array(RESTORED_COLOUR, np.uint8), colours.shape)
+    cells = _cells(colours)
+    hidden = np.repeat(np.repeat(received, side, 0), side, 1)
+    alpha = np.array(cells.getchannel("A"))
+    alpha[hidden] = 0
+    cells.putalpha(Image.fromarray(alpha))
+    base.alpha_composite(cells)
+    return base
+
+
+def _kind_of_cells(snapshot: Snapshot) -> NDArray[np.str_]:
+    """What became of the packet of each cell: str[h,w]."""
+    by_slice = {p.slice: f for p, f in zip(snapshot.packets, fates(snapshot), strict=True)}
+    names = np.array([by_slice.get(n, LOST) for n in range(int(snapshot.slice_of.max()) + 1)])
+    kinds: NDArray[np.str_] = names[snapshot.slice_of]
+    return kinds
+
+
+def _shades(image: Pixels) -> Pixels:
+    """The mean colour of each cell of 16 x 16 pixels: uint8[H,W,3] -> uint8[h,w,3]."""
+    height, width = image.shape[:2]
+    rows, columns = -(-height // 16), -(-width // 16)
+    margins = ((0, rows * 16 - height), (0, columns * 16 - width), (0, 0))
+    padded = np.pad(image.astype(np.float64), margins, mode="edge")
+    means: Pixels = padded.reshape(rows, 16, columns, 16, 3).mean((1, 3)).astype(np.uint8)
+    return means
+
+
+def _cells(colours: Pixels) -> Image.Image:
+    """uint8[h,w,3] as squares with transparent gaps."""
+    side = cell_side((colours.shape[0], colours.shape[1]))
+    gap = _GAP if side >= 12 else 1
+    big = np.repeat(np.repeat(colours, side, 0), side, 1)
+    inside = np.arange(side) < side - gap
+    rows, columns = np.tile(inside, colours.shape[0]), np.tile(inside, colours.shape[1])
+    alpha = (rows[:, None] & columns[None]).astype(np.uint8) * 255
+    return Image.fromarray(np.dstack([big, alpha]), "RGBA")
+
+
+def _marked(colours: Pixels, marks: list[tuple[NDArray[np.bool_], Mark]]) -> Image.Image:
+    image = _cells(colours)
+    draw, side = ImageDraw.Draw(image), cell_side((colours.shape[0], colours.shape[1]))
+    for where, mark in marks:
+        for row, column in np.argwhere(where):
+            mark(draw, int(column) * side, int(row) * side, side - _GAP)
+    return image
+
+
+def _cross(ink: tuple[int, int, int]) -> Mark:
+    def draw_cross(draw: ImageDraw.ImageDraw, x: int, y: int, side: int) -> None:
+        low, high, width = side * 0.28, side * 0.72, max(1, side // 10)
+        draw.line((x + low, y + low, x + high, y + high), ink, width)
+        draw.line((x + low, y + high, x + high, y + low), ink, width)
+
+    return draw_cross
+
+
+def _plus(ink: tuple[int, int, int]) -> Mark:
+    def draw_plus(draw: ImageDraw.ImageDraw, x: int, y: int, side: int) -> None:
+        low, middle, high, width = side * 0.25, side * 0.5, side * 0.75, max(1, side // 9)
+        draw.line((x + low, y + middle, x + high, y + middle), ink, width)
+        draw.line((x + middle, y + low, x + middle, y + high), ink, width)
+
+    return draw_plus
+
+
+def _dot(ink: tuple[int, int, int]) -> Mark:
+    def draw_dot(draw: ImageDraw.ImageDraw, x: int, y: int, side: int) -> None:
+        low, high = side * 0.34, side * 0.66
+        draw.ellipse((x + low, y + low, x + high, y + high), ink)
+
+    return draw_dot
+
+
+@lru_cache(maxsize=1)
+def _viridis() -> Pixels:
+    """uint8[256,3]: viridis, even in lightness from dark to light."""
+    from matplotlib import colormaps
+
+    table: Pixels = (colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    return table
+
+
+def viridis_stops(count: int) -> list[str]:
+    """Hexadecimal colours from the dark end of the scale to the light one, for a legend."""
+    table = _viridis()[np.linspace(0, 255, count).astype(int)]
+    return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in table]
+
+
+def _png(image: Image.Image) -> tuple[bytes, str]:
+    buffer = BytesIO()
+    image.save(buffer, "png", compress_level=1)
+    return buffer.getvalue(), "image/png"
+
+
+def _webp(pixels: Pixels) -> tuple[bytes, str]:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "webp", lossless=True, method=0)
+    return buffer.getvalue(), "image/webp"

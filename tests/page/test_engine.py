@@ -1,0 +1,147 @@
+"""The page's stream is the virtual driver's, whatever was set before."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from codec.entropy import CoderBook
+from sim.drivers.record import StreamRecord
+from sim.drivers.virtual import run_virtual
+from sim.page import engine as engine_module
+from sim.page.controls import changed
+from sim.page.engine import Engine, Snapshot
+from sim.page.photos import Photos
+from sim.scenario import Scenario
+from sim.streaming import make_channel, stream_key
+
+LAP = 8
+
+
+def scenario(**changes: Any) -> Scenario:
+    burst = {"type": "gilbert_elliott", "loss": 0.3, "mean_burst": 4}
+    link = {"delay_s": 0.02, "jitter": {"type": "pareto", "mean_s": 0.1}}
+    return Scenario(
+        **{
+            "name": "page",
+            "codec": {"codebook": 64},
+            "stream": {"slices": 6, "fps": 4.0, "playout_delay_s": 0.6},
+            "channel": {"loss": burst, "link": link},
+            "seed": 3,
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(autouse=True)
+def short_laps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "LAP", LAP)
+
+
+def driven(photos: Photos, given: Scenario, lap: int) -> StreamRecord:
+    """One lap by the virtual driver, as `sim run` streams a repeat."""
+    size = given.codec.codebook
+    model = photos.model
+    return run_virtual(
+        [photos.frame(lap * LAP + n, size) for n in range(LAP)],
+        given.stream_config(),
+        make_channel(given.channel, given.seed, lap),
+        stream_key(model.fingerprint, given.seed, lap),
+        CoderBook({size: model.frequencies(size)}),
+    )
+
+
+def assert_same(snapshot: Snapshot, record: StreamRecord, number: int) -> None:
+    want = record.frames[number % LAP]
+    np.testing.assert_array_equal(snapshot.ready.grid.indices, want.grid.indices)
+    assert replace(snapshot.ready, grid=want.grid) == want
+    assert list(snapshot.packets) == [p for p in record.packets if p.frame == number % LAP]
+
+
+def test_frames_are_those_of_the_virtual_driver_lap_by_lap(photos: Photos) -> None:
+    engine, given = Engine(photos), scenario()
+    records = [driven(photos, given, lap) for lap in (0, 1)]
+    assert any(p.late for p in records[0].packets) and records[0].ledger.erased
+    for number in range(2 * LAP):
+        assert_same(engine.frame(number, given, "none"), records[number // LAP], number)
+
+
+def test_a_changed_setting_acts_on_the_very_next_frame(photos: Photos) -> None:
+    engine, given = Engine(photos), scenario()
+    for number in range(3):
+        engine.frame(number, given, "none")
+    for moved in ({"loss": 0.6}, {"slices": 9}, {"codebook": 8}, {"deadline_s": 0.05}):
+        other = changed(given, moved)
+        snapshot = engine.frame(3, other, "none")
+        assert snapshot.scenario == other
+        assert len(snapshot.packets) == other.stream.slices
+        assert_same(snapshot, driven(photos, other, 0), 3)
+    everything = engine.frame(4, changed(given, {"loss": 0.0, "delay_s": 0.0}), "none")
+    assert everything.received.all()
+    assert np.isnan(everything.token_accuracy)  # nothing was lost
+
+
+def test_how_one_came_to_a_frame_does_not_matter(photos: Photos) -> None:
+    """Backwards, by jumps, after other settings: the same frame."""
+    given, other = scenario(), scenario(seed=9)
+    straight, jumping = Engine(photos), Engine(photos)
+    want = [straight.frame(number, given, "neighbour_average") for number in range(6)]
+    for number in (5, 2, 2, 4, 0):
+        jumping.frame(number + 1, other, "none")
+        got = jumping.frame(number, given, "neighbour_average")
+        np.testing.assert_array_equal(got.ready.grid.indices, want[number].ready.grid.indices)
+        np.testing.assert_array_equal(got.repaired, want[number].repaired)
+
+
+def test_interleavers_are_compared_under_the_same_losses(photos: Photos) -> None:
+    engine, given = Engine(photos), scenario()
+    fates = []
+    for interleaver in ("raster", "low_discrepancy"):
+        snapshot = engine.frame(5, changed(given, {"interleaver": interleaver}), "none")
+        fates.append([packet.fate for packet in snapshot.packets])
+    assert fates[0] == fates[1]
+    assert "erased" in fates[0]
+
+
+def test_repairs_keep_what_arrived_and_none_leaves_holes(photos: Photos) -> None:
+    engine, given = Engine(photos), scenario()
+    snapshot = next(
+        s for n in range(LAP) if not (s := engine.frame(n, given, "inpaint")).received.all()
+    )
+    received = snapshot.received
+    sent = snapshot.coded.frame.index_map
+    np.testing.assert_array_equal(snapshot.concealed.indices[received], sent[received])
+    assert (snapshot.concealed.probability[~received] <= 1).all()
+    assert snapshot.psnr_db[0] == snapshot.coded.psnr_db
+    again = engine.frame(snapshot.number, given, "none")
+    np.testing.assert_array_equal(again.repaired, snapshot.unrepaired)
+
+
+def test_slices_and_packets_tell_the_same_story(photos: Photos) -> None:
+    engine, given = Engine(photos), scenario()
+    for number in range(4):
+        snapshot = engine.frame(number, given, "none")
+        usable = {p.slice for p in snapshot.packets if p.fate == "delivered" and not p.late}
+        np.testing.assert_array_equal(snapshot.received, np.isin(snapshot.slice_of, list(usable)))
+
+
+def test_memory_is_bounded_by_the_lap(photos: Photos) -> None:
+    """After many laps an engine holds no more than after one."""
+    engine, given = Engine(photos), scenario()
+
+    def held() -> int:
+        lap = engine._lap
+        assert lap is not None
+        return len(lap._stream.packets) + sum(map(sys.getsizeof, vars(lap).values()))
+
+    for number in range(LAP):
+        engine.frame(number, given, "none")
+    first = held()
+    for number in range(LAP, 5 * LAP):
+        engine.frame(number, given, "none")
+    assert held() <= first + 100
+    assert len(photos._frames) == len(photos._coded) == 3
