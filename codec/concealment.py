@@ -7,7 +7,10 @@ none               a neutral codeword (the one nearest the mean of the codebook'
 most_frequent      the codeword used most
 nearest            the nearest received token
 neighbour_average  the distance-weighted mean of the received neighbours' codewords
-inpaint            the masked transformer's expected codeword (`codec.inpainting`)
+median             the median of the received neighbours' codewords, in each dimension
+telea, biharmonic  the neighbour average; then the lost squares of the decoded image are painted
+                   over (`codec.pixel_repair`)
+inpaint            the masked transformer (`codec.inpainting`) by a schedule (`codec.decoding`)
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from codec.decoding import ONE_PASS, Decoding
 from codec.model import Model
+from codec.pixel_repair import PIXEL_REPAIRS, repair_pixels
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -38,11 +43,22 @@ class Concealed:
             lost, whatever vector the concealer estimates, which may lie between codewords.
         probability: float32[h,w], the model's probability of each filled token; 1 where received,
             NaN where the concealer gives none.
+        spread: float32[h,w], how far the true codeword may lie from the word (see
+            `codec.decoding.Filled`); 0 where received, NaN where the concealer gives none.
     """
 
     indices: Indices
     words: Words
     probability: NDArray[np.float32]
+    spread: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was filled in, and the image uint8[H,W,3]."""
+
+    concealed: Concealed
+    image: NDArray[np.uint8]
 
 
 def _shares(model: Model, codebook_size: int) -> NDArray[np.float64]:
@@ -79,6 +95,21 @@ def _neighbour_average(model: Model, indices: Indices, received: Mask, codebook_
     return average
 
 
+def _median(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Words:
+    # Of the 8 neighbours; where none of them was received, the nearest token stands.
+    height, width = indices.shape
+    words = model.codewords(codebook_size)[np.where(received, indices, 0)]
+    words = np.where(received[..., None], words, np.float32(np.nan))
+    padded = np.pad(words, ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+    found = np.array(_nearest(model, indices, received, codebook_size))
+    around = np.pad(received, 1)
+    moves = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    near = np.any([around[y : y + height, x : x + width] for y, x in moves], axis=0) & ~received
+    stack = np.stack([padded[y : y + height, x : x + width][near] for y, x in moves])
+    found[near] = np.nanmedian(stack, axis=0)
+    return found
+
+
 def _nearest_index(codewords: Words, words: Words) -> Indices:
     scores = words @ codewords.T - (codewords**2).sum(1) / 2
     best: Indices = scores.argmax(-1)
@@ -90,12 +121,43 @@ _SIMPLE: dict[str, Callable[[Model, Indices, Mask, int], Words]] = {
     "most_frequent": _most_frequent,
     "nearest": _nearest,
     "neighbour_average": _neighbour_average,
+    "median": _median,
 }
-CONCEALERS: tuple[str, ...] = (*_SIMPLE, "inpaint")
+CONCEALERS: tuple[str, ...] = (*_SIMPLE, *PIXEL_REPAIRS, "inpaint")
+
+
+def restore(
+    name: str,
+    model: Model,
+    indices: Indices,
+    received: Mask,
+    codebook_size: int,
+    size: tuple[int, int],
+    decoding: Decoding = ONE_PASS,
+) -> Restored:
+    """Fill the lost tokens of a grid and decode it; see `conceal`.
+
+    Args:
+        name, model, indices, received, codebook_size, decoding: as for `conceal`.
+        size: (height, width) of the image in pixels.
+
+    Raises:
+        ValueError: as for `conceal`, or the library of a pixel repair is not installed.
+    """
+    concealed = conceal(name, model, indices, received, codebook_size, decoding)
+    image = model.decode_words(concealed.words, *size)
+    if name in PIXEL_REPAIRS:
+        image = repair_pixels(name, image, received)
+    return Restored(concealed, image)
 
 
 def conceal(
-    name: str, model: Model, indices: Indices, received: Mask, codebook_size: int
+    name: str,
+    model: Model,
+    indices: Indices,
+    received: Mask,
+    codebook_size: int,
+    decoding: Decoding = ONE_PASS,
 ) -> Concealed:
     """Fill the lost tokens of a grid.
 
@@ -105,6 +167,7 @@ def conceal(
         indices: int64[h,w]; values where `received` is False are ignored.
         received: bool[h,w].
         codebook_size: K of the indices.
+        decoding: the transformer's schedule.
 
     Raises:
         ValueError: unknown name, or a received index outside [0, K).
@@ -118,11 +181,15 @@ def conceal(
         raise ValueError(f"a received index lies outside the codebook of {codebook_size}")
     codewords = model.codewords(codebook_size)
     if name == "inpaint":
-        filled = model.inpaint(indices, received, codebook_size)
-        guessed, words, probability = filled.indices, filled.words, filled.probability
-    else:
-        words = _SIMPLE[name](model, indices, received, codebook_size)
-        guessed = _nearest_index(codewords, words)
-        probability = np.where(received, np.float32(1), np.float32(np.nan))
-    kept = np.where(received, indices, guessed)
-    return Concealed(kept, np.where(received[..., None], codewords[kept], words), probability)
+        filled = model.inpaint(indices, received, codebook_size, decoding)
+        return Concealed(filled.indices, filled.words, filled.probability, filled.spread)
+    simple = "neighbour_average" if name in PIXEL_REPAIRS else name
+    words = _SIMPLE[simple](model, indices, received, codebook_size)
+    kept = np.where(received, indices, _nearest_index(codewords, words))
+    unknown = np.float32(np.nan)
+    return Concealed(
+        kept,
+        np.where(received[..., None], codewords[kept], words),
+        np.where(received, np.float32(1), unknown),
+        np.where(received, np.float32(0), unknown),
+    )

@@ -1,12 +1,17 @@
 """Schedules that fill a grid in one or several passes (Chang et al., MaskGIT, CVPR 2022).
 
 A schedule calls `tokens_to_logits(indices, known)` and knows neither networks nor networking.
+
+    confidence   the surest predictions first (MaskGIT, section 3.2, without sampling)
+    halton       positions far from one another first, whatever the predictions (Besnier et al.,
+                 Halton-MaskGIT, ICLR 2025), in the order of a two-dimensional Halton sequence
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +22,60 @@ Mask = NDArray[np.bool_]
 # order. Indices are meaningless where known is False.
 TokensToLogits = Callable[[Indices, Mask], NDArray[np.float32]]
 
+Order = Literal["confidence", "halton"]
+Words = Literal["soft", "argmax"]
+MAX_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a grid is filled.
+
+    Attributes:
+        order: which positions are filled first; without effect in one pass.
+        steps: passes, 1 to 12. Tokens filled in one are known in the next.
+        words: what a filled position decodes from: "soft", the mean of all codewords by their
+            probabilities; "argmax", the most probable codeword.
+
+    Raises:
+        ValueError: an attribute is none of these.
+    """
+
+    order: Order = "confidence"
+    steps: int = 1
+    words: Words = "soft"
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("order", self.order, get_args(Order)),
+            ("words", self.words, get_args(Words)),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(choices)}")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise ValueError(f"steps is {self.steps}; choose from 1 to {MAX_STEPS} passes")
+
+
+ONE_PASS = Decoding()
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """Temperatures that logits are divided by before the softmax, each above 0.
+
+    Attributes:
+        probability: that of the probabilities told to users, fitted so that they are as often
+            right as they say (Guo et al., ICML 2017, section 4.2).
+        words: that of the mean in "soft" decoding, fitted so that images come out nearest to the
+            originals. It is higher: a decoder punishes wrong detail more than missing detail.
+    """
+
+    probability: float = 1.0
+    words: float = 1.0
+
+
+UNFITTED = Sharpness()
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -25,13 +84,15 @@ class Filled:
     Attributes:
         indices: int64[h,w]; the most probable token where it was unknown.
         probability: float32[h,w], what the model gave that token when it was chosen; 1 where known.
-        words: float32[h,w,D], codewords; where it was unknown, the mean of all codewords by their
-            probabilities, which decodes nearer to the original than the most probable one.
+        words: float32[h,w,D], what is decoded; the codewords of the indices where known.
+        spread: float32[h,w], root mean squared distance of a codeword drawn from the probabilities
+            from their mean: how far the truth may lie from the guess. 0 where known.
     """
 
     indices: Indices
     probability: NDArray[np.float32]
     words: NDArray[np.float32]
+    spread: NDArray[np.float32]
 
 
 def fill(
@@ -39,42 +100,84 @@ def fill(
     codewords: NDArray[np.float32],
     indices: Indices,
     known: Mask,
-    steps: int = 1,
+    decoding: Decoding = ONE_PASS,
+    sharpness: Sharpness = UNFITTED,
 ) -> Filled:
-    """Fill the unknown positions in `steps` passes, the most confident predictions first.
+    """Fill the unknown positions.
 
     Pass s of S keeps as many predictions as brings the share filled to 1 - cos(pi/2 s/S), the
-    cosine schedule of MaskGIT (eq. 4), always taking the most probable token and never sampling.
+    cosine schedule of MaskGIT (eq. 4): few at first, while little is known. The most probable
+    token is taken and never a random one, so equal grids give equal images.
 
     Args:
         tokens_to_logits: the model.
         codewords: float32[K,D].
         indices: int64[h,w]; ignored where unknown.
         known: bool[h,w].
-        steps: number of passes.
-
-    Raises:
-        ValueError: steps is below 1.
+        decoding: the schedule.
+        sharpness: temperatures.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; at least one pass is needed")
     filled, known = np.where(known, indices, 0), known.copy()
-    probability = np.ones(indices.shape, np.float32)
+    probability, spread = np.ones(indices.shape, np.float32), np.zeros(indices.shape, np.float32)
     words = codewords[filled]
+    rank = halton_rank(*indices.shape) if decoding.order == "halton" else None
     lost = int((~known).sum())
-    for step in range(1, steps + 1):
+    for step in range(1, decoding.steps + 1):
         rows, columns = np.nonzero(~known)
         if len(rows) == 0:
             break
         logits = tokens_to_logits(filled, known)
-        chance = np.exp(logits - logits.max(1, keepdims=True))
-        chance /= chance.sum(1, keepdims=True)
-        best = chance.argmax(1)
-        surest = chance.max(1)
-        left = 0 if step == steps else round(lost * float(np.cos(np.pi / 2 * step / steps)))
-        take = np.argsort(-surest, kind="stable")[: len(rows) - left]
+        best = logits.argmax(1)
+        surest = _softmax(logits, sharpness.probability)[np.arange(len(best)), best]
+        left = round(lost * float(np.cos(np.pi / 2 * step / decoding.steps)))
+        first = -surest if rank is None else rank[rows, columns]
+        take = np.argsort(first, kind="stable")[: len(rows) - left]
         where = rows[take], columns[take]
         filled[where], probability[where] = best[take], surest[take]
-        words[where] = chance[take] @ codewords
+        chance = _softmax(logits[take], sharpness.words)
+        mean = chance @ codewords
+        square = chance @ (codewords**2).sum(1) - (mean**2).sum(1)
+        spread[where] = np.sqrt(square.clip(min=0))
+        words[where] = mean if decoding.words == "soft" else codewords[best[take]]
         known[where] = True
-    return Filled(filled, probability, words)
+    return Filled(filled, probability, words, spread)
+
+
+def halton_rank(height: int, width: int) -> NDArray[np.int64]:
+    """When a Halton sequence first visits each cell of a grid: int64[h,w], distinct, from 0 on
+    with gaps.
+
+    Point i of the sequence has the base-2 digits of i, reversed, as its row and the base-3 digits
+    as its column (Halton 1960). On a grid of 2^a x 3^b cells the first 2^a 3^b points visit every
+    cell exactly once, since i is determined by its remainders modulo 2^a and 3^b; a smaller grid is
+    cut from that one. So this is a formula for each cell, not a walk.
+    """
+    rows, row_cells = _reversed_digits(height, 2)
+    columns, column_cells = _reversed_digits(width, 3)
+    # Chinese remainders: i = row + 2^a * t with t = (column - row) / 2^a modulo 3^b.
+    inverse = pow(row_cells, -1, column_cells) if column_cells > 1 else 0
+    turns = (columns[None, :] - rows[:, None]) * inverse % column_cells
+    rank: NDArray[np.int64] = rows[:, None] + row_cells * turns
+    return rank
+
+
+def _reversed_digits(side: int, base: int) -> tuple[NDArray[np.int64], int]:
+    """0..side-1 with their digits reversed, int64[side], and the power of the base that bounds
+    them."""
+    cells, rest = 1, np.arange(side)
+    turned = np.zeros(side, np.int64)
+    while cells < side:
+        turned = turned * base + rest % base
+        rest //= base
+        cells *= base
+    return turned, cells
+
+
+def _softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Probabilities float32[n,K] of logits float32[n,K] divided by a temperature."""
+    chance: NDArray[np.float32] = logits - logits.max(1, keepdims=True)
+    if temperature != 1:
+        chance /= np.float32(temperature)
+    np.exp(chance, out=chance)
+    chance /= chance.sum(1, keepdims=True)
+    return chance

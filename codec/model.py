@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from codec.checkpoint import ModelError, load_weights
 from codec.codebook import Ladder, nearest
-from codec.decoding import Filled, fill
+from codec.decoding import ONE_PASS, Decoding, Filled, Sharpness, fill
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 
@@ -44,10 +45,17 @@ class Model:
         fingerprint: 16 hexadecimal digits that identify the weights and the integer tables; sender
             and receiver must have the same.
         levels: codebook sizes in ascending order.
+        sharpness: temperatures of the inpainter by level, as `codec.calibration` fitted them.
     """
 
     def __init__(
-        self, encoder: Encoder, decoder: Decoder, ladder: Ladder, inpainter: Inpainter, mark: str
+        self,
+        encoder: Encoder,
+        decoder: Decoder,
+        ladder: Ladder,
+        inpainter: Inpainter,
+        mark: str,
+        sharpness: Mapping[int, Sharpness] | None = None,
     ) -> None:
         self.encoder, self.decoder = encoder.eval(), decoder.eval()
         for network in (self.encoder, self.decoder):
@@ -56,6 +64,7 @@ class Model:
         self.inpainter = inpainter.eval()
         self.fingerprint = mark
         self.levels = ladder.levels
+        self.sharpness = {level: Sharpness() for level in self.levels} | dict(sharpness or {})
 
     @classmethod
     def load(cls, path: Path | None = None) -> Model:
@@ -77,7 +86,8 @@ class Model:
         inpainter = Inpainter(InpainterConfig(**config["network"]))
         inpainter.load_state_dict({k: v.float() for k, v in weights.items()})
         both = hashlib.sha256((mark + second).encode()).hexdigest()[:16]
-        return cls(encoder, decoder, ladder, inpainter, both)
+        sharpness = {int(k): Sharpness(**v) for k, v in config.get("sharpness", {}).items()}
+        return cls(encoder, decoder, ladder, inpainter, both, sharpness)
 
     @classmethod
     def random(cls, seed: int = 0) -> Model:
@@ -148,12 +158,18 @@ class Model:
         indices: NDArray[np.int64],
         known: NDArray[np.bool_],
         codebook_size: int,
-        steps: int = 1,
+        decoding: Decoding = ONE_PASS,
     ) -> Filled:
         """Fill the unknown positions of indices int64[h,w] by the transformer; known tokens pass
         unchanged. See `codec.decoding.fill`."""
-        codewords = self.codewords(codebook_size)
-        return fill(lambda i, k: self.logits(i, k, codebook_size), codewords, indices, known, steps)
+        return fill(
+            lambda i, k: self.logits(i, k, codebook_size),
+            self.codewords(codebook_size),
+            indices,
+            known,
+            decoding,
+            self.sharpness[codebook_size],
+        )
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

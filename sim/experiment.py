@@ -31,10 +31,13 @@ from sim.protocol.config import StreamConfigError
 from sim.protocol.packet import HEADER_BYTES
 from sim.results import (
     IMAGES,
+    INPAINT,
     MANIFEST,
     OUTPUTS,
     PACKETS,
     PANELS,
+    PROBABILITY,
+    SPREAD,
     SUMMARY,
     new_run_folder,
     write_json,
@@ -173,7 +176,7 @@ class _Run:
     def _stream(self, cell: Cell, clean: Sequence[Clean]) -> StreamRecord:
         folder = self.folder / "outputs"
         folder.mkdir(exist_ok=True)
-        names = cell.scenario.concealers
+        names, decoding = cell.scenario.concealers, cell.scenario.decoding.schedule()
         codebook = cell.scenario.codec.codebook
         doing = f"streaming {values_label(cell.values)}".strip()
         before = self._done
@@ -187,8 +190,8 @@ class _Run:
             [known.frame for known in clean],
             self.model.fingerprint,
             {codebook: self.model.frequencies(codebook)},
-            SavingSink(Restorer(self.model, names), folder),
-            partial(saving_sink, self.loaded.model, tuple(names), folder),
+            SavingSink(Restorer(self.model, names, decoding), folder),
+            partial(saving_sink, self.loaded.model, tuple(names), decoding, folder),
             progress,
         )
         progress(len(clean), len(clean))
@@ -228,6 +231,9 @@ class _Run:
         for name, pixels in pictures.items():
             save_png(folder / f"{name}.png", pixels)
         save_png(folder / "received.png", output.received.astype(np.uint8) * 255)
+        if INPAINT in output.images:
+            np.save(folder / PROBABILITY, output.probability[INPAINT])
+            np.save(folder / SPREAD, output.spread[INPAINT])
 
     def _write(self) -> dict[str, Any]:
         from sim.plots import draw_figures

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.concealment import conceal
+from codec.concealment import restore
 from codec.entropy import ENTROPY_MODES, CoderBook, CoderFor, fixed_bytes
 from codec.model import Model
 from sim.container import Contents, ForeignModel, NotATokenFile, NothingLeft, pack_file, read_file
@@ -95,9 +95,9 @@ class ImageCodec:
         )
         grid = packetizer.join(contents.packets)
         used = sum(bool(grid.received.flat[places[0]]) for places in layout.positions)
-        concealed = conceal(concealer, self.model, grid.indices, grid.received, size)
-        image = self.model.decode_words(concealed.words, layout.height, layout.width)
-        return DecodedImage(image, layout.slice_count, layout.slice_count - used)
+        pixels = (layout.height, layout.width)
+        restored = restore(concealer, self.model, grid.indices, grid.received, size, pixels)
+        return DecodedImage(restored.image, layout.slice_count, layout.slice_count - used)
 
     def read(self, data: bytes) -> Contents:
         """The packets of a file that this codec can decode.

@@ -9,19 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.concealment import Concealed, conceal
+from codec.concealment import Restored, restore
+from codec.decoding import ONE_PASS, Decoding
 from codec.model import Model
+from codec.pixel_repair import RepairMissing, check_installed
 from sim.drivers.record import MediaFrame
+from sim.errors import UserError
 from sim.images import LoadedImage
 from sim.protocol.events import FrameReady
-
-
-@dataclass(frozen=True)
-class Restored:
-    """One concealer's repair of one frame: what it filled in, and the image uint8[H,W,3]."""
-
-    concealed: Concealed
-    image: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -58,16 +53,25 @@ def load_model(name: str | None) -> Model:
 class Restorer:
     """Conceals and decodes each frame that the receiver releases, once per concealer."""
 
-    def __init__(self, model: Model, concealers: Iterable[str]) -> None:
+    def __init__(
+        self, model: Model, concealers: Iterable[str], decoding: Decoding = ONE_PASS
+    ) -> None:
+        """Raises UserError if a concealer's library is not installed."""
         self.model = model
         self.concealers = tuple(concealers)
+        self.decoding = decoding
+        try:
+            for name in self.concealers:
+                check_installed(name)
+        except RepairMissing as error:
+            raise UserError(f"concealers: {error}") from None
 
     def restore(self, ready: FrameReady) -> FrameOutput:
         """Repair one frame; deterministic, so equal frames give equal images."""
-        grid, size = ready.grid, ready.codebook_size
-        restored = {}
-        for name in self.concealers:
-            concealed = conceal(name, self.model, grid.indices, grid.received, size)
-            image = self.model.decode_words(concealed.words, ready.height, ready.width)
-            restored[name] = Restored(concealed, image)
+        grid, level = ready.grid, ready.codebook_size
+        size = (ready.height, ready.width)
+        restored = {
+            name: restore(name, self.model, grid.indices, grid.received, level, size, self.decoding)
+            for name in self.concealers
+        }
         return FrameOutput(ready.frame, grid.received, restored)

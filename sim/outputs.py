@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.decoding import Decoding
+
 if TYPE_CHECKING:  # the sink imports the networks in the process that runs them
     from sim.media import FrameOutput, Restorer
     from sim.protocol.events import FrameReady
@@ -27,11 +29,14 @@ class SavedOutput:
         received: bool[h,w].
         indices: int64[h,w] by concealer.
         images: uint8[H,W,3] by concealer.
+        probability, spread: float32[h,w] by concealer; see `codec.concealment.Concealed`.
     """
 
     received: NDArray[np.bool_]
     indices: Mapping[str, NDArray[np.int64]]
     images: Mapping[str, NDArray[np.uint8]]
+    probability: Mapping[str, NDArray[np.float32]]
+    spread: Mapping[str, NDArray[np.float32]]
 
 
 class SavingSink:
@@ -46,11 +51,13 @@ class SavingSink:
         save_output(self._folder, self._restorer.restore(ready))
 
 
-def saving_sink(model: str | None, concealers: Sequence[str], folder: Path) -> SavingSink:
+def saving_sink(
+    model: str | None, concealers: Sequence[str], decoding: Decoding, folder: Path
+) -> SavingSink:
     """A sink for another process: loads the model there. See `sim.media.load_model`."""
     from sim.media import Restorer, load_model
 
-    return SavingSink(Restorer(load_model(model), concealers), folder)
+    return SavingSink(Restorer(load_model(model), concealers, decoding), folder)
 
 
 def save_output(folder: Path, output: FrameOutput) -> None:
@@ -58,6 +65,8 @@ def save_output(folder: Path, output: FrameOutput) -> None:
     arrays: dict[str, NDArray[np.generic]] = {"received": output.received}
     for name, restored in output.restored.items():
         arrays[f"indices.{name}"] = restored.concealed.indices
+        arrays[f"probability.{name}"] = restored.concealed.probability
+        arrays[f"spread.{name}"] = restored.concealed.spread
         arrays[f"image.{name}"] = restored.image
     path = _path(folder, output.frame)
     partial = path.with_suffix(".partial")
@@ -75,6 +84,8 @@ def read_output(folder: Path, frame: int) -> SavedOutput:
             arrays["received"],
             {name: arrays[f"indices.{name}"] for name in names},
             {name: arrays[f"image.{name}"] for name in names},
+            {name: arrays[f"probability.{name}"] for name in names},
+            {name: arrays[f"spread.{name}"] for name in names},
         )
     path.unlink()
     return output

@@ -28,6 +28,10 @@ from sim.errors import UserError
 
 MANIFEST, PACKETS, IMAGES, SUMMARY = "manifest.json", "packets.csv", "images.csv", "summary.json"
 FIGURES, PANELS, OUTPUTS = "figures", "panels", "images"
+PROBABILITY, SPREAD = "probability.npy", "spread.npy"
+"""In a panel folder: float32[h,w] of the inpainted tokens, see `codec.concealment.Concealed`."""
+INPAINT = "inpaint"
+"""The concealer that has them."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 

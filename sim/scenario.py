@@ -24,6 +24,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from channels import LINK_PARAMETERS, LOSS_TYPES, PRESETS, ChannelParameterError, read_channel
 from channels.registry import Parameter
 from channels.theory import loss_rate
+from codec.decoding import MAX_STEPS, Decoding, Order, Words
 from sim.protocol.config import StreamConfig, StreamConfigError
 from sim.protocol.protection import ArqConfig, FecConfig
 
@@ -31,7 +32,16 @@ Entropy = Literal["fixed", "static"]
 Interleaver = Literal["raster", "checkerboard", "low_discrepancy", "random"]
 FecCode = Literal["reed_solomon", "xor", "raptorq"]
 ArqOrder = Literal["first", "hardest"]
-Concealer = Literal["none", "most_frequent", "nearest", "neighbour_average", "inpaint"]
+Concealer = Literal[
+    "none",
+    "most_frequent",
+    "nearest",
+    "neighbour_average",
+    "median",
+    "telea",
+    "biharmonic",
+    "inpaint",
+]
 CodebookSize = Literal[8, 16, 32, 64, 128, 256, 512, 1024, 2048]
 
 CLEAN = "clean"
@@ -118,6 +128,20 @@ class StreamSection(Section):
     arq: ArqSection | None = Field(None, description="retransmission; left out, none")
 
 
+class DecodingSection(Section):
+    """How the transformer fills a grid."""
+
+    order: Order = Field("confidence", description="what is filled first, in several passes")
+    steps: int = Field(1, ge=1, le=MAX_STEPS, description="passes of the transformer")
+    words: Words = Field(
+        "soft", description="decode the mean of all codewords by their probabilities, or the best"
+    )
+
+    def schedule(self) -> Decoding:
+        """As the codec takes it."""
+        return Decoding(self.order, self.steps, self.words)
+
+
 class _ChannelSchema:
     """The JSON schema of a channel section, from the registry of loss types."""
 
@@ -191,6 +215,7 @@ class Scenario(Section):
         description="live: wall seconds per second of the stream; 0 = as fast as possible",
     )
     concealers: list[Concealer] = Field(["none", "neighbour_average", "inpaint"], min_length=1)
+    decoding: DecodingSection = DecodingSection()
     repeats: int = Field(1, ge=1, le=10_000, description="streams per cell, each its own losses")
     seed: int = Field(1, ge=0, lt=2**63, description="everything random follows from it")
     sweep: dict[str, list[Any]] = Field(
@@ -237,7 +262,7 @@ class Scenario(Section):
         return names
 
 
-SWEEPABLE = ("channel", "codec", "stream")
+SWEEPABLE = ("channel", "codec", "stream", "decoding")
 """Sections whose keys a sweep may vary."""
 
 

@@ -18,6 +18,7 @@ from sim.scenario import (
     SWEEPABLE,
     ArqSection,
     CodecSection,
+    DecodingSection,
     FecSection,
     Scenario,
     StreamSection,
@@ -40,6 +41,7 @@ _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("stream",): StreamSection,
     ("stream", "fec"): FecSection,
     ("stream", "arq"): ArqSection,
+    ("decoding",): DecodingSection,
 }
 
 

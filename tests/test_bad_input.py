@@ -57,7 +57,7 @@ def refused(cli: Cli, *arguments: object) -> str:
         ("codec: {entropy: huffman}\n", "codec.entropy: must be one of fixed, static; got"),
         ("stream: {interleaver: none}\n", "must be one of raster, checkerboard, low_discrepancy"),
         (
-            "concealers: [none, telea]\n",
+            "concealers: [none, magic]\n",
             "concealers[1]: must be one of none, most_frequent, nearest",
         ),
         ("concealers: [none, none]\n", "concealers: names one concealer twice"),
@@ -84,7 +84,10 @@ def refused(cli: Cli, *arguments: object) -> str:
         ("seed: [1\n", "test.yaml:"),
         ("- seed\n", "test.yaml:1: a scenario is a mapping"),
         ("", "test.yaml:1: a scenario is a mapping"),
-        ("sweep: {seed: [1, 2]}\n", "sweep.seed: only keys of channel, codec, stream can be swept"),
+        (
+            "sweep: {seed: [1, 2]}\n",
+            "sweep.seed: only keys of channel, codec, stream, decoding can",
+        ),
         ("sweep: {stream.slices: []}\n", "sweep.stream.slices: has no values"),
         (
             "sweep:\n  stream.slices: [8, 0]\n",

@@ -10,7 +10,6 @@ import torch
 
 from codec.checkpoint import ModelError, load_weights, save_weights
 from codec.concealment import CONCEALERS, conceal
-from codec.decoding import fill
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.model import Model
 
@@ -56,6 +55,7 @@ def test_received_tokens_pass_unchanged(model: Model, name: str, lost: float) ->
     assert 0 <= result.indices.min() <= result.indices.max() < 64
     assert np.array_equal(result.words[received], model.codewords(64)[indices[received]])
     assert np.isfinite(result.words).all()
+    assert (result.spread[received] == 0).all()
     assert (result.probability[received] == 1).all()
     assert np.array_equal(dirty, np.where(received, indices, -1)), "inputs are not modified"
 
@@ -71,35 +71,8 @@ def test_conceal_refuses_bad_input(model: Model) -> None:
 def test_neighbours_fill_flat_areas_exactly(model: Model) -> None:
     indices = np.full((9, 9), 5)
     received = np.random.default_rng(0).random((9, 9)) > 0.4
-    for name in ("nearest", "neighbour_average"):
+    for name in ("nearest", "neighbour_average", "median"):
         assert (conceal(name, model, indices, received, 64).indices == 5).all()
-
-
-def test_fill_takes_the_most_confident_first() -> None:
-    """A model that is sure of one position at a time is followed in its order."""
-    calls: list[int] = []
-
-    def logits(indices: np.ndarray, known: np.ndarray) -> np.ndarray:
-        rows = np.argwhere(~known)[:, 1]
-        calls.append(len(rows))
-        scores = np.zeros((len(rows), 10), np.float32)
-        scores[np.arange(len(rows)), rows] = 10.0 - rows
-        return scores
-
-    known = np.zeros((1, 8), bool)
-    codewords = np.eye(10, dtype=np.float32)
-    result = fill(logits, codewords, np.full((1, 8), -1), known, steps=4)
-    assert np.array_equal(result.indices[0], np.arange(8))
-    np.testing.assert_allclose(result.words.sum(-1), 1, rtol=1e-5)
-    np.testing.assert_allclose(
-        result.words[0, np.arange(8), np.arange(8)], result.probability[0], rtol=1e-5
-    )
-    assert calls[0] == 8
-    assert sorted(calls, reverse=True) == calls
-    assert len(calls) == 4
-    assert (np.diff(result.probability[0]) < 0).all()
-    with pytest.raises(ValueError, match="at least one pass"):
-        fill(logits, codewords, result.indices, known, steps=0)
 
 
 def test_inpainter_is_local_and_ignores_hidden_tokens() -> None:
