@@ -1,11 +1,11 @@
 """The figures of a run, drawn from its saved tables and pictures alone.
 
     quality    each metric: by concealer for one point, or against the swept value
+    rate       each metric against bits on the wire, where a sweep changes them
     strip-*    one image: original | without loss | lost tokens | unrepaired | repaired
     packets    every packet of the pictured stream in time: delivered, erased, late
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; shapes and heights repeat what
-they say, for print in grey. The same tables give the same bytes.
+The same tables give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
@@ -25,6 +24,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sim.errors import UserError
+from sim.plot_style import DELIVERED, ERASED, LATE, SETTINGS, metric_label, words
+from sim.quality_plots import (
+    axis_title,
+    best_repair,
+    curves,
+    dot_panel,
+    line_panel,
+    rate_panel,
+    rates_vary,
+)
 from sim.results import (
     FIGURES,
     IMAGES,
@@ -37,36 +46,12 @@ from sim.results import (
     read_json,
     read_table,
 )
-from sim.scenario import CLEAN, value_label
+from sim.scenario import CLEAN
 
 TOKEN = 16
 """Pixels of an image that one token stands for, each way."""
 
-_STYLES = {
-    "none": ("#999999", "s"),
-    "most_frequent": ("#E69F00", "v"),
-    "nearest": ("#56B4E9", "^"),
-    "neighbour_average": ("#009E73", "D"),
-    "inpaint": ("#0072B2", "o"),
-}
-_ERASED, _LATE, _DELIVERED = "#D55E00", "#CC79A7", "#56B4E9"
-_LABELS = {
-    "psnr_db": "PSNR (dB)",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "ssimulacra2": "SSIMULACRA2",
-    "token_accuracy": "lost tokens guessed right",
-}
 _MAX_ROWS = 40
-_SETTINGS: dict[Any, object] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lossy-stream-sim",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +101,8 @@ def draw_figures(folder: Path) -> list[Path]:
     run = _Run(folder, read_json(folder / MANIFEST), read_json(folder / SUMMARY))
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
-        with matplotlib.rc_context(_SETTINGS):
-            return [_quality(run), *_strips(run), _packets(run)]
+        with matplotlib.rc_context(SETTINGS):
+            return [_quality(run), *_rate(run), *_strips(run), _packets(run)]
     except OSError as error:
         raise UserError(f"{folder}: cannot draw ({error})") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -142,21 +127,11 @@ def _quality(run: _Run) -> Path:
 
 def _dots(point: Mapping[str, Any], metrics: Sequence[str]) -> Figure:
     """One point: an axis per metric, a row per concealer."""
-    repairs = [name for name in point["concealers"] if name != CLEAN]
-    figure = _figure((2.5 * len(metrics), 1.3 + 0.38 * len(repairs)))
+    figure = _figure((2.5 * len(metrics), 0.92 + 0.38 * len(point["concealers"])))
     all_axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(all_axes, metrics, strict=True):
-        for row, name in enumerate(repairs):
-            _with_interval(axes, _estimate(point, name, metric), row, name)
-        clean = point["concealers"][CLEAN][metric]["mean"]
-        if clean is not None:
-            axes.axvline(clean, color="black", linestyle="--", linewidth=1)
-            axes.annotate(
-                " no loss", (clean, 1.0), xycoords=("data", "axes fraction"), size=7, ha="center"
-            )
-        axes.set_xlabel(_LABELS[metric])
-        axes.set_ylim(len(repairs) - 0.5, -0.5)
-    all_axes[0].set_yticks(range(len(repairs)), [_words(name) for name in repairs])
+        dot_panel(axes, point, metric)
+        axes.set_xlabel(metric_label(metric))
     loss = point["loss"]
     figure.suptitle(
         f"{loss['packets']:.1%} of {loss['packets_sent']} packets lost; means of "
@@ -166,82 +141,40 @@ def _dots(point: Mapping[str, Any], metrics: Sequence[str]) -> Figure:
     return figure
 
 
-def _estimate(point: Mapping[str, Any], name: str, metric: str) -> Mapping[str, Any]:
-    """Mean of a concealer, and its interval: of the drop from the same images without loss, so
-    that how images differ from one another does not hide how repairs do."""
-    own: Mapping[str, Any] = point["concealers"][name][metric]
-    drop = point["gains"].get(f"{name} - {CLEAN}", {}).get(metric)
-    clean = point["concealers"][CLEAN][metric]["mean"]
-    if drop is None or clean is None or drop["low"] is None:
-        return own
-    return {"mean": own["mean"], "low": clean + drop["low"], "high": clean + drop["high"]}
-
-
-def _with_interval(axes: Axes, found: Mapping[str, Any], row: float, name: str) -> None:
-    if found["mean"] is None:
-        return
-    colour, marker = _STYLES[name]
-    if found["low"] is not None:
-        axes.plot([found["low"], found["high"]], [row, row], color=colour, linewidth=2)
-    axes.plot(found["mean"], row, marker, color=colour, markersize=7)
-
-
 def _lines(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figure:
     """A sweep: a row of axes per metric, a column per setting of the other swept keys."""
-    key = _axis_key(points)
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for point in points:
-        others = [f"{k}: {value_label(v)}" for k, v in point["values"].items() if k != key]
-        groups.setdefault(", ".join(others), []).append(point)
-    size = (1.0 + 3.4 * len(groups), 0.8 + 2.1 * len(metrics))
-    figure = _figure(size)
-    grid = figure.subplots(len(metrics), len(groups), sharex=True, sharey="row", squeeze=False)
-    for column, (title, members) in enumerate(groups.items()):
-        if key is None:
-            positions, ticks = [float(i) for i in range(len(members))], title
-        else:
-            positions, ticks = [float(point["values"][key]) for point in members], key
+    found = curves(points)
+    figure = _figure((1.0 + 3.4 * len(found.groups), 0.8 + 2.1 * len(metrics)))
+    shape = len(metrics), len(found.groups)
+    grid = figure.subplots(*shape, sharex=True, sharey="row", squeeze=False)
+    for column, (title, members) in enumerate(found.groups.items()):
         for axes, metric in zip(grid[:, column], metrics, strict=True):
-            _metric_lines(axes, members, positions, metric)
+            line_panel(axes, members, found, metric)
         grid[0, column].set_title(title or " ", size=9)
-        grid[-1, column].set_xlabel("loss rate of packets" if key == "channel.loss" else ticks)
+        grid[-1, column].set_xlabel(axis_title(found))
     for axes, metric in zip(grid[:, 0], metrics, strict=True):
-        axes.set_ylabel(_LABELS[metric])
+        axes.set_ylabel(metric_label(metric))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
-def _axis_key(points: Sequence[Mapping[str, Any]]) -> str | None:
-    """The swept key for the horizontal axis: the loss rate if swept, else the first number."""
-    values = points[0]["values"]
-    numeric = [k for k, v in values.items() if isinstance(v, (int, float))]
-    return "channel.loss" if "channel.loss" in numeric else next(iter(numeric), None)
-
-
-def _metric_lines(
-    axes: Axes, points: Sequence[Mapping[str, Any]], positions: Sequence[float], metric: str
-) -> None:
-    for name in points[0]["concealers"]:
-        found = [_estimate(point, name, metric) for point in points]
-        mean = _floats([f["mean"] for f in found])
-        if np.isnan(mean).all():
-            continue
-        if name == CLEAN:
-            axes.plot(positions, mean, "k--", linewidth=1, label="no loss")
-            continue
-        colour, marker = _STYLES[name]
-        axes.plot(positions, mean, marker=marker, color=colour, markersize=4, label=_words(name))
-        low, high = _floats([f["low"] for f in found]), _floats([f["high"] for f in found])
-        axes.fill_between(positions, low, high, color=colour, alpha=0.15, linewidth=0)
-
-
-def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values], np.float64)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+def _rate(run: _Run) -> list[Path]:
+    """Quality over bits on the wire, where they differ between the points of a sweep."""
+    points = run.summary["points"]
+    if len(points) == 1 or not rates_vary(points):
+        return []
+    metrics = run.summary["metrics"]
+    figure = _figure((3.3 * len(metrics), 3.6))
+    all_axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    repair = best_repair(points, metrics[0])
+    for axes, metric in zip(all_axes, metrics, strict=True):
+        rate_panel(axes, points, metric, repair)
+        axes.set_title(metric_label(metric), size=9)
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    title = f"repair: {words(repair)}"
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, title=title)
+    return [run.save(figure, "rate")]
 
 
 # Strips
@@ -269,11 +202,11 @@ def _strip(run: _Run, name: str, rows: Mapping[str, Mapping[str, str]], folder: 
     panels = [
         (f"{name}, original", f"{about['width']} x {about['height']}", original),
         ("decoded without loss", _score(about), clean),
-        (f"{lost / tokens:.0%} of tokens lost", packets, _mark_lost(clean, received)),
+        (f"{lost / tokens:.0%} of tokens lost", packets, mark_lost(clean, received)),
     ]
     for kind, repair in (("unrepaired", unrepaired), ("repaired", repaired)):
         pixels = _read(folder / f"{repair}.png")
-        panels.append((f"{kind}: {_words(repair)}", _score(rows[repair]), pixels))
+        panels.append((f"{kind}: {words(repair)}", _score(rows[repair]), pixels))
     height, width = original.shape[:2]
     across, gap, head, foot = 3.2, 0.04, 0.48, 0.2  # inches
     down = across * height / width
@@ -297,12 +230,12 @@ def _read(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image, np.uint8)
 
 
-def _mark_lost(image: NDArray[np.uint8], received: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def mark_lost(image: NDArray[np.uint8], received: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The image in grey with every lost token painted, and thin lines between tokens."""
     height, width = image.shape[:2]
     grey = image.mean(2, keepdims=True).repeat(3, 2) * 0.8 + 40
     mask = (~received).repeat(TOKEN, 0).repeat(TOKEN, 1)[:height, :width]
-    colour = np.array([int(_ERASED[i : i + 2], 16) for i in (1, 3, 5)], np.float64)
+    colour = np.array([int(ERASED[i : i + 2], 16) for i in (1, 3, 5)], np.float64)
     grey[mask] = 0.2 * grey[mask] + 0.8 * colour
     grey[TOKEN - 1 :: TOKEN] *= 0.85
     grey[:, TOKEN - 1 :: TOKEN] *= 0.85
@@ -324,10 +257,10 @@ def _packets(run: _Run) -> Path:
     counts = {frame: sum(int(row["frame"]) == frame for row in rows) for frame in frames}
     figure = _figure((9, 1.3 + 0.32 * len(frames)))
     axes = figure.subplots()
-    looks = {"delivered": (_DELIVERED, 0.3), "late": (_LATE, 0.55), "erased": (_ERASED, 0.8)}
+    looks = {"delivered": (DELIVERED, 0.3), "late": (LATE, 0.55), "erased": (ERASED, 0.8)}
     for fate, (colour, height) in looks.items():
         for frame in frames:
-            chosen = [r for r in rows if int(r["frame"]) == frame and _fate(r) == fate]
+            chosen = [r for r in rows if int(r["frame"]) == frame and fate_of(r) == fate]
             width = 0.8 * interval / counts[frame]
             spans = [(float(r["sent_s"]) - frame * interval, width) for r in chosen]
             axes.broken_barh(spans, (frame - height / 2, height), color=colour, linewidth=0)
@@ -336,13 +269,13 @@ def _packets(run: _Run) -> Path:
     axes.set_xlim(0, interval)
     axes.set_xlabel("seconds since the image was captured (time of sending)")
     axes.grid(False)
-    totals = {fate: sum(_fate(row) == fate for row in rows) for fate in looks}
+    totals = {fate: sum(fate_of(row) == fate for row in rows) for fate in looks}
     handles = [Patch(color=looks[f][0], label=f"{f}: {totals[f]}") for f in looks]
     figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False)
     return run.save(figure, "packets")
 
 
-def _fate(row: Mapping[str, str]) -> str:
+def fate_of(row: Mapping[str, str]) -> str:
     """ "delivered" in time, "late", or "erased" (which here includes corrupted)."""
     if row["fate"] != "delivered":
         return "erased"

@@ -1,0 +1,80 @@
+"""How every figure looks: one colour, marker and name for each repair and metric.
+
+Colours are Okabe and Ito's, told apart by colour-blind readers; markers and heights repeat what
+they say, for print in grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sim.scenario import CLEAN, value_label
+
+ERASED, LATE, DELIVERED = "#D55E00", "#CC79A7", "#56B4E9"
+
+_STYLES = {
+    "none": ("#999999", "s"),
+    "most_frequent": ("#E69F00", "v"),
+    "nearest": ("#56B4E9", "^"),
+    "neighbour_average": ("#009E73", "D"),
+    "inpaint": ("#0072B2", "o"),
+}
+_MORE = (("#CC79A7", "P"), ("#D55E00", "X"), ("#E69F00", "<"), ("#999999", ">"))
+"""For repairs that have no look of their own, in the order of their names."""
+
+LABELS = {
+    "psnr_db": "PSNR (dB)",
+    "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
+    "ssimulacra2": "SSIMULACRA2",
+    "token_accuracy": "lost tokens guessed right",
+}
+
+KEY_LABELS = {
+    "channel.loss": "loss rate of packets",
+    "channel.mean_burst": "mean burst (packets)",
+    "codec.codebook": "codewords in the codebook",
+    "stream.slices": "packets per image",
+    "stream.fps": "images per second",
+    "stream.playout_delay_s": "playout delay (s)",
+    "stream.packing": "images that share a packet",
+    "stream.fec.parity": "parity packets per block",
+    "stream.fec.depth": "interleaving depth",
+    "stream.arq.retries": "retransmissions of a packet at most",
+}
+
+SETTINGS: dict[Any, object] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lossy-stream-sim",
+}
+
+
+def look(repair: str) -> tuple[str, str]:
+    """The colour and marker of a repair."""
+    return _STYLES.get(repair) or _MORE[sum(repair.encode()) % len(_MORE)]
+
+
+def words(repair: str) -> str:
+    """A repair's name for people."""
+    return "no loss" if repair == CLEAN else repair.replace("_", " ")
+
+
+def metric_label(metric: str) -> str:
+    """A metric's name and unit."""
+    return LABELS.get(metric, metric.replace("_", " "))
+
+
+def key_label(key: str) -> str:
+    """A swept key in words; the key itself where there are none."""
+    return KEY_LABELS.get(key, key)
+
+
+def setting_label(values: Mapping[str, Any]) -> str:
+    """A point's sweep values, one after the other: "channel: uniform, loss: 0.2"."""
+    return ", ".join(f"{key.rpartition('.')[2]}: {value_label(v)}" for key, v in values.items())
