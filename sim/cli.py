@@ -12,6 +12,7 @@ from sim.channel_cli import channel_app
 from sim.codec_cli import codec_app
 from sim.errors import UserError
 from sim.library_cli import new, scenarios
+from sim.page_cli import page
 from sim.report_cli import report
 from sim.train_cli import train_app
 
@@ -42,6 +43,7 @@ app.add_typer(train_app, name="train")
 app.command()(scenarios)
 app.command()(new)
 app.command()(report)
+app.command()(page)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
 

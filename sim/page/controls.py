@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,14 +14,87 @@ from channels import PRESETS, read_channel
 from channels.theory import autocorrelation, loss_rate, mean_loss_run
 from sim.scenario import Scenario, with_values
 
-MAX_LOSS = 0.6
-MAX_BURST = 20.0
-
 Value = float | int | str
+
+INTERLEAVERS = {
+    "raster": "row by row",
+    "checkerboard": "checkerboard",
+    "low_discrepancy": "scattered evenly",
+    "random": "scattered at random",
+}
+
+CONCEALERS = {
+    "none": "none: grey holes",
+    "most_frequent": "most frequent codeword",
+    "nearest": "copy the nearest",
+    "neighbour_average": "average the neighbours",
+    "inpaint": "transformer",
+}
 
 
 class Refused(ValueError):
     """A setting that cannot work; the message is one line for people."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """Something to set, by choosing among a few values in ascending order.
+
+    Attributes:
+        key: as in `values`.
+        label: for people.
+        choices: what can be chosen.
+        text: a choice in words, as it is read beside the label.
+        ordered: whether the choices go from less to more.
+    """
+
+    key: str
+    label: str
+    choices: Sequence[Value]
+    text: Callable[[Any], str]
+    ordered: bool = True
+
+
+def controls(levels: Sequence[int], stands: Mapping[str, Value]) -> list[Control]:
+    """Every control, with where it stands now among its choices.
+
+    Args:
+        levels: codebook sizes of the model.
+        stands: as `values` gives.
+    """
+    hundredths: list[Value] = [percent / 100 for percent in range(0, 61)]
+
+    def control(
+        key: str, label: str, choices: Sequence[Value], text: Callable[[Any], str]
+    ) -> Control:
+        now = stands[key]
+        known = choices if now in choices else sorted([*choices, now], key=float)
+        return Control(key, label, tuple(known), text)
+
+    return [
+        control("loss", "packets lost", hundredths, lambda x: f"{100 * x:.3g}%"),
+        control("burst", "burst length", (1.0, *_BURSTS), _burst_text),
+        control("slices", "packets per image", (2, 4, 8, 16, 32, 64, 128, 256), str),
+        Control(
+            "interleaver",
+            "dealt out",
+            tuple(INTERLEAVERS),
+            INTERLEAVERS.__getitem__,
+            ordered=False,
+        ),
+        control("codebook", "codewords", tuple(levels), lambda x: f"{x:,}"),
+        control("deadline_s", "deadline", _DEADLINES_S, lambda x: f"{x:g} s"),
+        control("delay_s", "random delay", (0.0, *_DELAYS_S), lambda x: f"{1000 * x:g} ms"),
+    ]
+
+
+_BURSTS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0)
+_DEADLINES_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+_DELAYS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+
+
+def _burst_text(burst: float) -> str:
+    return "independent" if burst == 1.0 else f"{burst:.3g} packets"
 
 
 def values(scenario: Scenario) -> dict[str, Value]:

@@ -1,0 +1,318 @@
+"""The page itself: elements that show what the playback has, and pass on what is wanted of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+
+from codec.concealment import CONCEALERS as REPAIRS
+from sim.page.controls import CONCEALERS, Control, Value, command, controls
+from sim.page.playback import Playback, Shown
+from sim.page.stages import STAGES, viridis_stops
+from sim.page.words import alt_text, sentence
+
+STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+
+# Space pauses and the arrows step, unless the key belongs to what has the focus. A slider that was
+# dragged lets go of the focus, so that the arrows are the page's again.
+_KEYS = """
+document.addEventListener('keydown', event => {
+  const at = event.target, arrows = event.key.startsWith('Arrow');
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (at.closest('input, select, textarea, [role=combobox], [role=listbox]')) return;
+  if (arrows ? at.closest('.q-slider') : at.closest('button, a')) return;
+  const name = {' ': 'pause', ArrowRight: 'step', ArrowLeft: 'back'}[event.key];
+  if (!name) return;
+  event.preventDefault();
+  emitEvent('page-key', name);
+});
+document.addEventListener('pointerup', () => {
+  if (document.activeElement?.closest('.q-slider')) document.activeElement.blur();
+});
+"""
+
+_LEGENDS = {
+    "lost": (("lost", "✕", "lost"), ("late", "●", "too late"), ("restored", "+", "restored")),
+    "packets": (("lost", "●", "in the first packet"),),
+}
+
+
+def build(playback: Playback, levels: tuple[int, ...], file: str) -> None:
+    """Fill the page of one visitor.
+
+    Args:
+        playback: the one stream, which every visitor shares.
+        levels: codebook sizes that can be chosen.
+        file: of the scenario, for the command that repeats what is set.
+    """
+    ui.add_css(STYLE)
+    ui.add_head_html('<meta name="description" content="A picture stream over a lossy channel">')
+    ui.add_body_html(f"<script>{_KEYS}</script>")
+    refreshes = [_bar(playback)]
+    with _tag("main", "page"):
+        with _tag("div", "look"):
+            refreshes.append(_hero(playback))
+            refreshes.append(_strip(playback))
+        with _tag("div", "facts"):
+            refreshes.append(_numbers(playback))
+            refreshes.append(_charts(playback))
+        refreshes.append(_controls(playback, levels))
+    refreshes.append(_foot(playback, file))
+
+    def refresh() -> None:
+        for one in refreshes:
+            one()
+
+    keys = {"pause": playback.pause_or_play, "step": playback.step, "back": playback.step_back}
+    ui.on("page-key", lambda event: keys[event.args]())
+    refresh()
+    playback.watch(refresh)
+    ui.context.client.on_delete(lambda: playback.leave(refresh))
+
+
+def _tag(tag: str, classes: str = "") -> ui.element:
+    return ui.element(tag).classes(classes)
+
+
+def _text(tag: str, classes: str = "") -> ui.html:
+    """An element for text that changes; only ever given our own words."""
+    return ui.html("", sanitize=False, tag=tag).classes(classes)
+
+
+def _bar(playback: Playback) -> Callable[[], None]:
+    with _tag("header", "bar"):
+        with _tag("h1"):
+            ui.html("Pictures through a lossy channel", sanitize=False, tag="span")
+        state = _text("span", "state").props('role="status"')
+        with _tag("div", "buttons"):
+            back = _button("←", "one stage back (left arrow)", playback.step_back)
+            play = _button("", "pause or play (space)", playback.pause_or_play).classes("main")
+            step = _button("Step →", "next stage (right arrow)", playback.step)
+            theme = _button("◐", "light or dark", lambda: None)
+            theme.on("click", js_handler="() => Quasar.Dark.toggle()")
+    trouble = _text("p", "trouble").props('role="alert"')
+
+    def refresh() -> None:
+        play.set_text("Play" if playback.paused else "Pause")
+        play.props(f'aria-keyshortcuts="Space" data-paused="{str(playback.paused).lower()}"')
+        back.set_enabled(playback.stepping and playback.stage > 0)
+        step.set_enabled(playback.shown is not None)
+        trouble.set_content(escape(playback.trouble))
+        trouble.set_visibility(bool(playback.trouble))
+        shown = playback.shown
+        if shown is None:
+            state.set_content("the networks are warming up …")
+        else:
+            what = "paused" if playback.paused else "live"
+            snapshot = shown.snapshot
+            state.set_content(
+                f'<i class="{what}"></i>{what} · image {snapshot.number + 1} · '
+                f"{escape(snapshot.photo.name)}"
+            )
+
+    return refresh
+
+
+def _button(text: str, told: str, action: Callable[[], object]) -> ui.button:
+    button = ui.button(text, on_click=action, color=None).props("flat no-caps")
+    return button.props(f'aria-label="{told}" title="{told}"')
+
+
+def _hero(playback: Playback) -> Callable[[], None]:
+    with _tag("figure", "hero"):
+        with _tag("div", "frame"):
+            image = _tag("img")
+        with _tag("figcaption"):
+            title = _text("h2")
+            words = _text("p", "sentence")
+            legend = _text("div", "legend")
+
+    def refresh() -> None:
+        shown, stage = playback.shown, STAGES[playback.stage]
+        if shown is None:
+            return
+        _show(image, shown, stage)
+        title.set_content(f"<b>{playback.stage + 1}</b>{stage}")
+        words.set_content(escape(sentence(shown.snapshot, stage)))
+        words.props(f'aria-live="{"polite" if playback.paused else "off"}"')
+        legend.set_content(_legend(shown, stage))
+
+    return refresh
+
+
+def _strip(playback: Playback) -> Callable[[], None]:
+    thumbs = []
+    with _tag("nav", "strip").props('aria-label="stages"'):
+        for number, stage in enumerate(STAGES):
+            with _tag("button", "thumb").on(
+                "click", partial(_looked_at, playback, number)
+            ) as thumb:
+                thumb.props('type="button"')
+                image = _tag("img")
+                label = _text("span")
+            label.set_content(f"<b>{number + 1}</b>{stage}")
+            thumbs.append((thumb, image))
+
+    def refresh() -> None:
+        if playback.shown is None:
+            return
+        for number, (thumb, image) in enumerate(thumbs):
+            _show(image, playback.shown, STAGES[number])
+            now = number == playback.stage
+            ahead = playback.stepping and number > playback.stage
+            thumb.props(f'aria-current="{"step" if now else "false"}"')
+            thumb.classes(add="ahead" if ahead else "", remove="" if ahead else "ahead")
+
+    return refresh
+
+
+def _looked_at(playback: Playback, number: int, _: object) -> None:
+    playback.look_at(number)
+
+
+def _show(image: ui.element, shown: Shown, stage: str) -> None:
+    """Point an img at a stage; the address changes with the picture, so that no cache is asked."""
+    image.props["src"] = f"/picture/{stage.replace(' ', '-')}?{shown.mark}"
+    image.props["alt"] = alt_text(shown.snapshot, stage)
+    image.update()
+
+
+def _numbers(playback: Playback) -> Callable[[], None]:
+    box = _text("dl", "numbers")
+
+    def refresh() -> None:
+        if playback.shown is None:
+            return
+        box.set_content(
+            "".join(
+                f"<div><dt>{n.label}</dt><dd>{n.value}</dd><dd class=note>{n.note}</dd></div>"
+                for n in playback.shown.numbers
+            )
+        )
+
+    return refresh
+
+
+def _charts(playback: Playback) -> Callable[[], None]:
+    with _tag("section", "charts"):
+        _text("h3").set_content("Quality of every image, PSNR in dB")
+        quality = _text("div", "quality")
+        _text("h3").set_content(
+            "Packets of every image: "
+            '<i class="lost"></i>lost <i class="late"></i>too late <i class="restored"></i>restored'
+        )
+        packets = _text("div", "packets")
+
+    def refresh() -> None:
+        if playback.shown is not None:
+            quality.set_content(playback.shown.quality)
+            packets.set_content(playback.shown.packets)
+
+    return refresh
+
+
+def _controls(playback: Playback, levels: tuple[int, ...]) -> Callable[[], None]:
+    with _tag("section", "controls").props('aria-label="settings of the running stream"'):
+        places = [
+            (control.key, (_slider if control.ordered else _menu)(playback, control))
+            for control in controls(levels, playback.positions)
+        ]
+        repairs = {name: CONCEALERS.get(name, name) for name in REPAIRS if _offered(name, playback)}
+        repair = Control("", "repair", tuple(repairs), repairs.__getitem__, ordered=False)
+        select = _select(
+            repair, playback.concealer, lambda name: playback.conceal_by(name, repairs[name])
+        )
+
+    def refresh() -> None:
+        for key, place in places:
+            place(playback.positions[key])
+        select.set_value(playback.concealer)
+
+    return refresh
+
+
+def _offered(concealer: str, playback: Playback) -> bool:
+    """Those worth a lecture, and any that the scenario names."""
+    return concealer in CONCEALERS or concealer in playback.base.concealers
+
+
+def _menu(playback: Playback, control: Control) -> Callable[[Value], None]:
+    """A menu of a control's choices; returns what moves it to a value."""
+    select = _select(
+        control,
+        playback.positions[control.key],
+        lambda value: playback.change({control.key: value}, control.text(value)),
+    )
+
+    def place(value: Value) -> None:
+        select.set_value(value)
+
+    return place
+
+
+def _select(control: Control, now: Value, chosen: Callable[[Any], None]) -> ui.select:
+    with _tag("div", "control"):
+        _text("span", "label").set_content(control.label)
+        select = ui.select(
+            {choice: control.text(choice) for choice in control.choices},
+            value=now,
+            on_change=lambda event: chosen(event.value),
+        )
+        select.props(
+            f'borderless dense options-dense aria-label="{control.label}" '
+            f'data-control="{control.key or control.label}"'
+        )
+    return select
+
+
+def _slider(playback: Playback, control: Control) -> Callable[[Value], None]:
+    """A slider over a control's choices; returns what moves it to a value."""
+    choices = list(control.choices)
+
+    def moved(_: object) -> None:
+        value = choices[int(slider.value or 0)]
+        playback.change({control.key: value}, f"{control.label}: {control.text(value)}")
+
+    with _tag("div", "control"):
+        _text("span", "label").set_content(control.label)
+        reading = _text("output", "reading")
+        start = choices.index(playback.positions[control.key])
+        slider = ui.slider(min=0, max=len(choices) - 1, step=1, value=start, on_change=moved)
+        slider.props(f'aria-label="{control.label}" data-control="{control.key}"')
+
+    def place(value: Value) -> None:
+        if value in choices:
+            slider.set_value(choices.index(value))
+        reading.set_content(escape(control.text(value)))
+
+    return place
+
+
+def _foot(playback: Playback, file: str) -> Callable[[], None]:
+    with _tag("footer", "foot"):
+        _text("span").set_content("The same losses in a table:")
+        line = _text("code")
+
+    def refresh() -> None:
+        line.set_content(escape(command(playback.base, playback.scenario, file)))
+
+    return refresh
+
+
+def _legend(shown: Shown, stage: str) -> str:
+    if stage == "filled" and shown.snapshot.concealer == "inpaint":
+        stops = ", ".join(viridis_stops(9))
+        return (
+            "<span>unsure</span>"
+            f'<i class="scale" style="background:linear-gradient(90deg, {stops})"></i>'
+            "<span>sure</span>"
+        )
+    return "".join(
+        f'<span><i class="{kind}">{sign}</i>{text}</span>'
+        for kind, sign, text in _LEGENDS.get(stage, ())
+    )

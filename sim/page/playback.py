@@ -1,0 +1,213 @@
+"""Plays the stream: the engine in a worker thread, paced, paused, stepped, told what to change.
+
+Everything here but `_make` runs in the event loop, so nothing needs a lock; `_make` runs in the one
+worker thread and touches only the engine and the history, which nothing else touches. What it
+gives back is immutable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from sim.page.charts import packet_chart, quality_chart
+from sim.page.controls import Refused, Value, changed, values
+from sim.page.engine import Engine, Snapshot
+from sim.page.history import History
+from sim.page.stages import STAGES, picture
+from sim.page.words import Number, numbers
+from sim.scenario import Scenario
+
+_SHORTEST_S = 0.2  # between two frames: a page cannot show more of them
+_LAST = len(STAGES) - 1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One frame, ready to be looked at.
+
+    Attributes:
+        snapshot: what it is.
+        pictures: (image file, media type) by stage.
+        quality, packets: the charts, HTML.
+        numbers: beside them.
+        mark: another for every frame and setting; pictures with the same mark are the same.
+    """
+
+    snapshot: Snapshot
+    pictures: Mapping[str, tuple[bytes, str]]
+    quality: str
+    packets: str
+    numbers: tuple[Number, ...]
+    mark: int
+
+
+class Playback:
+    """A stream that plays while somebody watches.
+
+    Attributes:
+        base: the scenario it began with.
+        scenario: as it is set now.
+        positions: where each control stands, as in `controls.values`.
+        concealer: that repairs.
+        shown: the latest frame; None before the first.
+        paused: whether it stands still.
+        stepping: whether one goes through the stages of a frame.
+        stage: number of the stage that is looked at, into `STAGES`.
+        trouble: what went wrong, in one line; "" if nothing did.
+    """
+
+    def __init__(self, engine: Engine, scenario: Scenario, concealer: str) -> None:
+        self.base = self.scenario = self._working = scenario
+        self.positions = values(scenario)
+        self.concealer = concealer
+        self.shown: Shown | None = None
+        self.paused = self.stepping = False
+        self.stage = self._watched = _LAST
+        self.trouble = ""
+        self._engine, self._history = engine, History()
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stream")
+        self._watchers: list[Callable[[], object]] = []
+        self._wake = asyncio.Event()
+        self._dirty = False  # something was set that the frame shown does not have
+        self._advance = False  # the next frame is wanted though the stream is paused
+        self._change = ""
+        self._made = 0
+
+    def watch(self, watcher: Callable[[], object]) -> None:
+        """Call ``watcher`` whenever there is something new; the stream waits while nobody does."""
+        self._watchers.append(watcher)
+        self._wake.set()
+
+    def leave(self, watcher: Callable[[], object]) -> None:
+        """Stop calling ``watcher``."""
+        if watcher in self._watchers:
+            self._watchers.remove(watcher)
+
+    def change(self, moved: Mapping[str, Value], told: str) -> None:
+        """Move controls. ``told``: what changes, in a word, for the charts."""
+        if all(self.positions[key] == value for key, value in moved.items()):
+            return
+        positions = {**self.positions, **moved}
+        if "loss" in moved or "burst" in moved:
+            moved = {**moved, "loss": positions["loss"], "burst": positions["burst"]}
+        try:
+            self.scenario = changed(self.scenario, moved)
+        except Refused as refused:
+            self.trouble = str(refused)
+        else:
+            self.positions, self.trouble = positions, ""
+            self._changed(told)
+        self._tell()
+
+    def conceal_by(self, concealer: str, told: str) -> None:
+        """Repair by another concealer."""
+        if concealer != self.concealer:
+            self.concealer = concealer
+            self._changed(told)
+            self._tell()
+
+    def pause_or_play(self) -> None:
+        """Stand still, or go on."""
+        self.paused = not self.paused
+        if not self.paused:
+            self.stepping, self.stage = False, self._watched
+        self._wake.set()
+        self._tell()
+
+    def step(self) -> None:
+        """To the next stage of this frame; after the last, to the first of the next frame."""
+        if self.shown is None or self._advance:
+            return
+        if not self.stepping:
+            self.paused = self.stepping = True
+            self.stage = 0
+        elif self.stage < _LAST:
+            self.stage += 1
+        else:
+            self.stage, self._advance = 0, True
+            self._wake.set()
+        self._tell()
+
+    def step_back(self) -> None:
+        """To the stage before."""
+        if self.stepping and self.stage > 0:
+            self.stage -= 1
+            self._tell()
+
+    def look_at(self, stage: int) -> None:
+        """Show a stage of every frame."""
+        self.stage = stage
+        if not self.stepping:
+            self._watched = stage
+        self._tell()
+
+    async def run(self) -> None:
+        """Play until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            number = self._wanted()
+            if number is None:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            began = loop.time()
+            scenario, concealer, change = self.scenario, self.concealer, self._change
+            self._dirty, self._change = False, ""
+            try:
+                self.shown = await loop.run_in_executor(
+                    self._worker, self._make, number, scenario, concealer, change
+                )
+            except ValueError as error:  # settings that these photographs or this model refuse
+                self.trouble = str(error)
+                self._return_to_what_worked()
+            else:
+                self._working = scenario
+                self._advance = False
+            self._tell()
+            pace_s = max(_SHORTEST_S, 1 / scenario.stream.fps)
+            if not self.paused:
+                await asyncio.sleep(max(0.0, pace_s - (loop.time() - began)))
+
+    def close(self) -> None:
+        """Let the frame under way be the last."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _wanted(self) -> int | None:
+        """The number of the frame to make now; None if none is."""
+        if self.shown is None:
+            return 0 if self._watchers else None
+        number = self.shown.snapshot.number
+        if self._advance or (not self.paused and self._watchers):
+            return number + 1
+        return number if self._dirty else None
+
+    def _make(self, number: int, scenario: Scenario, concealer: str, change: str) -> Shown:
+        self._made += 1
+        snapshot = self._engine.frame(number, scenario, concealer)
+        self._history.add(snapshot, change)
+        points = self._history.points
+        return Shown(
+            snapshot,
+            {stage: picture(snapshot, stage) for stage in STAGES},
+            quality_chart(points),
+            packet_chart(points),
+            tuple(numbers(snapshot, self._history.count)),
+            self._made,
+        )
+
+    def _changed(self, told: str) -> None:
+        self._dirty, self._change = True, told
+        self._wake.set()
+
+    def _return_to_what_worked(self) -> None:
+        if self.shown is None:
+            raise RuntimeError(self.trouble)
+        self.scenario, self._advance = self._working, False
+        self.positions, self.concealer = values(self._working), self.shown.snapshot.concealer
+
+    def _tell(self) -> None:
+        for watcher in list(self._watchers):
+            watcher()

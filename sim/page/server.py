@@ -1,0 +1,127 @@
+"""Serves the live page to browsers on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from pathlib import Path
+
+from codec.checkpoint import ModelError
+from sim.errors import UserError
+from sim.images import load_images
+from sim.media import load_model
+from sim.page.engine import Engine
+from sim.page.photos import Photos, shrunk
+from sim.page.playback import Playback
+from sim.page.stages import STAGES
+from sim.scenario_file import LoadedScenario
+
+HOST = "127.0.0.1"
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">'
+    '<path fill="#0072b2" d="M1 1h6v6H1zM9 9h6v6H9z"/><path fill="#56b4e9" d="M1 9h6v6H1z"/>'
+    '<path fill="#d55e00" d="M9 1h6v6H9z"/></svg>'
+)
+
+
+def serve(
+    loaded: LoadedScenario,
+    file: Path,
+    port: int = 8080,
+    longest_side: int = 384,
+    open_browser: bool = False,
+) -> None:
+    """Show a stream until Ctrl-C.
+
+    Args:
+        loaded: its scenario; of a sweep, the first point.
+        file: where that came from.
+        port: of the web page, on this machine only.
+        longest_side: photographs are shrunk to that many pixels, so that they stream live.
+        open_browser: also open the page in a browser.
+
+    Raises:
+        UserError: NiceGUI is not installed, the port is taken, images or weights cannot be used.
+    """
+    try:
+        from nicegui import app, ui
+    except ImportError:
+        raise UserError(
+            "the live page needs NiceGUI: pip install 'lossy-stream-sim[page]'"
+        ) from None
+    from fastapi import Response
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from sim.page.layout import build
+
+    _check_port(port)
+    scenario = loaded.points[0][1]
+    images = [
+        shrunk(image, longest_side) for image in load_images(scenario.images, loaded.images_base)
+    ]
+    try:
+        model = load_model(loaded.model)
+    except ModelError as error:
+        raise UserError(str(error)) from None
+    if scenario.codec.codebook not in model.levels:
+        levels = ", ".join(map(str, model.levels))
+        raise UserError(f"codec.codebook: {scenario.codec.codebook}: this model has {levels}")
+    playback = Playback(Engine(Photos(images, model)), scenario, scenario.concealers[-1])
+
+    def picture(stage: str) -> Response:
+        """The latest picture of a stage, whatever the address asks after its "?"."""
+        shown, name = playback.shown, stage.replace("-", " ")
+        if shown is None or name not in STAGES:
+            return Response(status_code=404)
+        content, kind = shown.pictures[name]
+        return Response(content, media_type=kind, headers={"Cache-Control": "no-store"})
+
+    def page() -> None:
+        build(playback, model.levels, str(file))
+
+    async def play() -> None:
+        print(f"http://{HOST}:{port}  (Ctrl-C stops)", flush=True)
+        running.append(asyncio.create_task(playback.run()))
+
+    async def stop() -> None:
+        for task in running:
+            task.cancel()
+        playback.close()
+
+    running: list[asyncio.Task[None]] = []
+    app.add_api_route("/picture/{stage}", picture)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    app.on_startup(play)
+    app.on_shutdown(stop)
+    ui.page("/")(page)
+    with contextlib.suppress(KeyboardInterrupt):
+        ui.run(
+            host=HOST,
+            port=port,
+            title="Pictures through a lossy channel",
+            favicon=_ICON,
+            dark=None,
+            language="en-US",
+            tailwind=False,
+            binding_refresh_interval=None,
+            reload=False,
+            show=open_browser,
+            show_welcome_message=False,
+            uvicorn_logging_level="error",
+        )
+
+
+def _check_port(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            why = (
+                "is in use"
+                if error.errno == errno.EADDRINUSE
+                else f"cannot be used ({error.strerror})"
+            )
+            raise UserError(f"port {port} {why}; choose another with --port") from None

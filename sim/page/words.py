@@ -1,0 +1,167 @@
+"""What the page says: a sentence for every stage, the numbers, names of choices."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from sim.page.engine import Snapshot
+from sim.page.history import LATE, LOST, RESTORED, LossCount, fates
+
+_NONE = "\u2013"
+
+_REPAIRS = {
+    "none": "Nothing is filled in: every missing number stands for grey.",
+    "most_frequent": "Every missing number becomes the one used most.",
+    "nearest": "Every missing number is copied from the nearest one that arrived.",
+    "neighbour_average": "Every missing number is averaged from its neighbours.",
+}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number on the page: what it is, the number itself, and what to compare it with."""
+
+    label: str
+    value: str
+    note: str
+
+
+def sentence(snapshot: Snapshot, stage: str) -> str:
+    """One sentence that explains a stage by this frame's own numbers."""
+    frame, tokens = snapshot.coded.frame, snapshot.received.size
+    codebook = snapshot.scenario.codec.codebook
+    lost = int(np.count_nonzero(~snapshot.received))
+    clean, repaired, unrepaired = snapshot.psnr_db
+    match stage:
+        case "photograph":
+            kilobytes = frame.width * frame.height * 3 / 1000
+            return (
+                f"The sender takes a photograph of {frame.width} by {frame.height} pixels: "
+                f"{kilobytes:.0f} kB if they were sent as they are."
+            )
+        case "index map":
+            return (
+                "The encoder stands a codeword for every 16 by 16 pixels, the nearest of "
+                f"{codebook:,}: {tokens} numbers of at most {codebook.bit_length() - 1} bits."
+            )
+        case "packets":
+            each = snapshot.wire_bytes / max(1, len(snapshot.packets))
+            return (
+                f"The numbers are dealt out to {len(snapshot.packets)} packets of about "
+                f"{each:.0f} bytes, each readable alone; the orange ones travel in the first."
+            )
+        case "lost":
+            return f"{_losses(snapshot)}: {lost} of {tokens} numbers are missing."
+        case "unrepaired":
+            return (
+                f"Decoded as it is, every missing number leaves a grey patch: {unrepaired:.1f} dB."
+            )
+        case "filled":
+            return _filling(snapshot, lost)
+        case "repaired":
+            return (
+                f"The decoder turns the completed numbers into pixels: {repaired:.1f} dB, "
+                f"against {unrepaired:.1f} without repair and {clean:.1f} without any loss."
+            )
+    raise ValueError(f"no stage {stage!r}")
+
+
+def _losses(snapshot: Snapshot) -> str:
+    found, sent = Counter(fates(snapshot)), len(snapshot.packets)
+    if not found[LOST] + found[LATE] + found[RESTORED]:
+        return f"All {sent} packets arrived in time"
+    told = []
+    if found[LOST] or not found[LATE]:
+        told.append(f"{found[LOST] + found[RESTORED]} of {sent} packets were lost")
+    if found[LATE]:
+        told.append(f"{found[LATE]} of {sent} came too late")
+    if found[RESTORED]:
+        told.append(f"parity gave {found[RESTORED]} back")
+    return ", ".join(told)
+
+
+def _filling(snapshot: Snapshot, lost: int) -> str:
+    if lost == 0:
+        return "Nothing is missing, so there is nothing to fill in."
+    if snapshot.concealer in _REPAIRS:
+        return _REPAIRS[snapshot.concealer]
+    return (
+        f"The transformer estimates the {lost} missing numbers from those that arrived; "
+        "the lighter a patch, the surer it is."
+    )
+
+
+def alt_text(snapshot: Snapshot, stage: str) -> str:
+    """What a picture shows, for those who do not see it."""
+    name = snapshot.photo.name
+    kind = {
+        "photograph": f"the photograph {name}",
+        "index map": f"the photograph {name} as a grid of numbered cells",
+        "packets": "the grid coloured by packet",
+        "lost": "the grid with lost cells crossed out",
+        "unrepaired": f"{name} with a grey patch for every lost cell",
+        "filled": "the filled cells over the picture, lighter where the repair is surer",
+        "repaired": f"{name} as the receiver repaired it",
+    }[stage]
+    return f"{kind}. {sentence(snapshot, stage)}"
+
+
+def numbers(snapshot: Snapshot, count: LossCount) -> list[Number]:
+    """The numbers of the page, most important first."""
+    clean, repaired, unrepaired = snapshot.psnr_db
+    pixels = snapshot.coded.frame.width * snapshot.coded.frame.height
+    lost = int(np.count_nonzero(~snapshot.received))
+    found = [
+        Number("packets lost", _percent(count.loss), _loss_note(count)),
+        Number(
+            "mean burst",
+            _NONE if math.isnan(count.burst) else f"{count.burst:.1f}",
+            f"{_theory(count.expected_burst, '.1f')}, in {count.bursts} bursts",
+        ),
+        Number(
+            "repaired",
+            f"{repaired:.1f} dB",
+            f"{repaired - unrepaired:+.1f} dB by the repair, {_short_of(clean, repaired)}",
+        ),
+        Number(
+            "guessed exactly",
+            _percent(snapshot.token_accuracy),
+            f"of {lost} missing numbers",
+        ),
+        Number(
+            "on the wire",
+            f"{snapshot.wire_bytes:,} bytes",
+            f"{8 * snapshot.wire_bytes / pixels:.3f} bits per pixel, "
+            f"{3 * pixels / max(1, snapshot.wire_bytes):.0f} times less than raw pixels",
+        ),
+        Number(
+            "too late",
+            _percent(count.late / count.packets if count.packets else math.nan),
+            f"after the deadline of {snapshot.scenario.stream.playout_delay_s:g} s",
+        ),
+    ]
+    return found
+
+
+def _percent(share: float) -> str:
+    return _NONE if math.isnan(share) else f"{share:.1%}"
+
+
+def _theory(value: float, form: str) -> str:
+    return "no theory" if math.isnan(value) else f"theory {value:{form}}"
+
+
+def _loss_note(count: LossCount) -> str:
+    theory = _theory(count.expected_loss, ".1%")
+    if math.isnan(count.low):
+        return f"{theory}, of {count.packets:,} packets"
+    return f"{theory}; {count.low:.0%} to {count.high:.0%} is normal in {count.packets:,} packets"
+
+
+def _short_of(clean: float, repaired: float) -> str:
+    gap = clean - repaired
+    return "as good as no loss" if abs(gap) < 0.05 else f"{gap:.1f} short of no loss"
