@@ -8,18 +8,48 @@ from typing import Any
 
 import numpy as np
 
-from channels import Channel, build, read_channel
+from channels import Channel, Delivery, UniformErasure, build, read_channel
+from channels.base import ConstantDelay
 from codec.entropy import CoderBook
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.outputs import SavingSink
 from sim.protocol.config import StreamKey
+from sim.protocol.protection import ArqConfig
 from sim.scenario import Cell
 
+_FEEDBACK = 0xFEED  # keeps the way back's randomness apart from the channels'
 
-def make_channel(spec: Mapping[str, Any], seed: int, repeat: int) -> Channel:
-    """The channel of one repeat, at its start. Points with equal seeds and repeats are paired."""
+
+class Receptions:
+    """One packet over several channels; every copy counts as an arrival at the one receiver."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._channels = tuple(channels)
+
+    def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
+        """See `Channel.transmit`."""
+        return tuple(
+            delivery for channel in self._channels for delivery in channel.transmit(data, now_s)
+        )
+
+
+def make_channel(spec: Mapping[str, Any], seed: int, repeat: int, receivers: int = 1) -> Channel:
+    """The channel of one repeat, at its start. Points with equal seeds and repeats are paired.
+
+    Several receivers have losses of their own; the first has those that it has alone.
+    """
     loss, link = read_channel(spec)
-    return build(loss, seed=np.random.SeedSequence(seed, spawn_key=(repeat,)), link=link)
+    keys = [(repeat,), *((repeat, number) for number in range(1, receivers))]
+    channels = [
+        build(loss, seed=np.random.SeedSequence(seed, spawn_key=key), link=link) for key in keys
+    ]
+    return channels[0] if receivers == 1 else Receptions(channels)
+
+
+def make_feedback(arq: ArqConfig, seed: int, repeat: int) -> Channel:
+    """The way back of one repeat."""
+    key = np.random.SeedSequence(seed, spawn_key=(repeat, _FEEDBACK))
+    return build(UniformErasure(arq.loss), seed=key, link=ConstantDelay(arq.delay_s))
 
 
 def stream_key(fingerprint: str, seed: int, repeat: int) -> StreamKey:
@@ -55,12 +85,17 @@ def stream_cell(
     scenario = cell.scenario
     config = scenario.stream_config()
     key = stream_key(fingerprint, scenario.seed, cell.repeat)
-    channel = partial(make_channel, scenario.channel, scenario.seed, cell.repeat)
+    receivers = scenario.stream.receivers
+    channel = partial(make_channel, scenario.channel, scenario.seed, cell.repeat, receivers)
+    feedback = None
+    if config.arq is not None:
+        feedback = partial(make_feedback, config.arq, scenario.seed, cell.repeat)
     if scenario.transport == "virtual":
         from sim.drivers.virtual import run_virtual
 
         book = CoderBook(frequencies)
-        return run_virtual(frames, config, channel(), key, book, sink, progress)
+        back = feedback() if feedback is not None else None
+        return run_virtual(frames, config, channel(), key, book, sink, progress, back)
 
     from sim.drivers.live import run_live
 
@@ -74,4 +109,5 @@ def stream_cell(
         progress,
         pace=scenario.pace,
         transport=scenario.transport,
+        make_feedback=feedback,
     )

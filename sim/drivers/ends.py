@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from channels.base import Channel, Delivery
+from channels.base import Channel, Delivery, Perfect
 from codec.entropy import CoderFor
 from sim.drivers.record import MediaFrame, PacketRecord
 from sim.protocol.config import StreamConfig, StreamKey
@@ -31,9 +31,13 @@ class SendingEnd:
         key: StreamKey,
         coders: CoderFor,
         sizes: Sequence[tuple[int, int]] | None = None,
+        feedback: Channel | None = None,
     ) -> None:
         """``sizes``: (width, height) of every frame to come, if ``frames`` are to be asked for one
         by one, each when it is captured; None: all are asked for now.
+
+        ``feedback``: carries what the receiver sends back; None: nothing is lost, and delayed by
+        the ``delay_s`` of `ArqConfig`.
 
         Raises StreamConfigError if a frame does not fit the settings, ValueError if its map
         does not fit its size, LookupError if there is no coder."""
@@ -46,11 +50,12 @@ class SendingEnd:
         self._sizes = tuple(sizes)
         self._config = config
         self._channel = channel
-        self._sender = Sender(config, key, coders)
         self._captured = 0
         self._passed = 0
         self._count = len(self._sizes)
         start = StreamStart(config, key, self._sizes)
+        self._sender = Sender(start, coders)
+        self._feedback = feedback or Perfect(config.arq.delay_s if config.arq else 0.0)
         self.start = start.pack()
         self.packets: list[PacketRecord] = []
         self.ledger = Ledger(control_bytes=len(self.start), pixels=0)
@@ -58,7 +63,12 @@ class SendingEnd:
     @property
     def interactive(self) -> bool:
         """Whether the receiver talks back."""
-        return False
+        return self._config.arq is not None
+
+    @property
+    def heard(self) -> int:
+        """Control datagrams that have reached the sender."""
+        return self._sender.counters["feedback"]
 
     @property
     def captured(self) -> int:
@@ -84,11 +94,18 @@ class SendingEnd:
         Returns:
             (arrival_s, bytes) of every copy that will reach the sender.
         """
-        raise RuntimeError("this stream has no return path")
+        copies = self._feedback.transmit(data, sent_s)
+        ledger = self.ledger
+        ledger.feedback += 1
+        ledger.feedback_lost += not copies
+        ledger.feedback_copies += max(0, len(copies) - 1)
+        ledger.feedback_bytes += len(data)
+        ledger.wire_bytes += len(data)
+        return [(copy.arrival_s, data if copy.data is None else copy.data) for copy in copies]
 
     def hear(self, now: float, data: bytes) -> None:
         """A control datagram reaches the sender."""
-        raise RuntimeError("this stream has no return path")
+        self._sender.receive_feedback(data, now)
 
     def next_time(self) -> float | None:
         """When there is something to do, in seconds; None when all is sent."""
@@ -109,7 +126,7 @@ class SendingEnd:
             _check_shape(frame)
             if (frame.width, frame.height) != self._sizes[self._captured]:
                 raise ValueError(f"{frame.name}: not of the size that was announced")
-            self._sender.submit(frame.index_map, frame.width, frame.height, now)
+            self._sender.submit(frame.index_map, frame.width, frame.height, now, frame.difficulty)
             self.ledger.pixels += frame.width * frame.height
             self._captured += 1
         arrivals = []
@@ -129,7 +146,15 @@ class SendingEnd:
         ledger = self.ledger
         ledger.sent += 1
         ledger.wire_bytes += len(data)
-        ledger.payload_bytes += len(data) - HEADER_BYTES
+        match sent.kind:
+            case "parity":
+                ledger.parity += 1
+                ledger.parity_bytes += len(data)
+            case "retransmission":
+                ledger.retransmitted += 1
+                ledger.retransmitted_bytes += len(data)
+            case _:
+                ledger.payload_bytes += len(data) - HEADER_BYTES
         first = min(deliveries, key=lambda delivery: delivery.arrival_s, default=None)
         if first is None:
             ledger.erased += 1
@@ -137,7 +162,7 @@ class SendingEnd:
         else:
             changed = [d.data is not None and d.data != data for d in deliveries]
             arrival_s = first.arrival_s
-            late = arrival_s > self._config.due_s(sent.frame)
+            late = arrival_s > self._config.due_s(sent.last_frame)
             fate = "corrupted" if changed[deliveries.index(first)] else "delivered"
             ledger.delivered += 1
             ledger.duplicated += len(deliveries) - 1
@@ -154,6 +179,8 @@ class SendingEnd:
                 arrival_s,
                 late,
                 len(deliveries),
+                sent.kind,
+                sent.last_frame,
             )
         )
 
@@ -175,6 +202,7 @@ class ReceivingEnd:
         self._terms = StreamStart.parse(start)
         self._receiver = Receiver(self._terms, key, coders)
         self._on_frame = on_frame
+        self._replies: list[tuple[float, bytes]] = []
 
     @property
     def counters(self) -> dict[str, int]:
@@ -184,16 +212,19 @@ class ReceivingEnd:
     def datagram(self, arrival_s: float, data: bytes) -> None:
         """A datagram arrives; after every earlier arrival, before any later one."""
         self._receiver.receive_datagram(data, arrival_s)
-        self._drain()
+        self._drain(arrival_s)
 
     def next_time(self) -> float | None:
-        """The next playout deadline, in seconds; None after the last."""
+        """The receiver's next timer, in seconds; None after the last playout deadline.
+
+        Whatever happens to the receiver may move it, either way.
+        """
         return self._receiver.next_timer()
 
     def deadline(self, now: float) -> None:
         """It is ``now`` = `next_time`, and everything that arrives by now has arrived."""
         self._receiver.handle_timer(now)
-        self._drain()
+        self._drain(now)
 
     def watermark(self, now: float) -> None:
         """Everything that arrives by ``now`` has arrived: whatever timer rings by then, rings."""
@@ -202,9 +233,11 @@ class ReceivingEnd:
 
     def replies(self) -> list[tuple[float, bytes]]:
         """Control datagrams for the sender since last asked, with the time each was sent."""
-        return []
+        replies, self._replies = self._replies, []
+        return replies
 
-    def _drain(self) -> None:
+    def _drain(self, now: float) -> None:
+        self._replies += ((now, data) for data in self._receiver.feedback_to_send())
         while (event := self._receiver.next_event()) is not None:
             if isinstance(event, FrameReady):
                 self._on_frame(event)

@@ -65,6 +65,7 @@ def run_live(
     pace: float = 1.0,
     stall_s: float = 300.0,
     transport: str = "zeromq",
+    make_feedback: Callable[[], Channel] | None = None,
 ) -> StreamRecord:
     """As `run_virtual`, with the same result, between two processes over loopback.
 
@@ -84,6 +85,8 @@ def run_live(
             possible. The result does not depend on it.
         stall_s: give up when neither process has been heard of for so many seconds.
         transport: one of `LOOPBACK`.
+        make_feedback: carries what the receiver sends back, in the sender's process; see
+            `SendingEnd`.
 
     Raises:
         PeerError: a process failed, was killed or stalled; both are gone when it is raised.
@@ -99,9 +102,8 @@ def run_live(
     try:
         receiver = _start(context, "receiver", _receive, transport, key, make_coders, make_sink)
         peers.append(receiver)
-        sender = _start(
-            context, "sender", _send, make_frames, config, make_channel, key, make_coders, pace
-        )
+        parts = make_frames, config, make_channel, key, make_coders, make_feedback
+        sender = _start(context, "sender", _send, *parts, pace)
         peers.append(sender)
         for peer, kind, content in _reports(peers, stall_s):
             match kind:
@@ -120,8 +122,8 @@ def run_live(
                     _tell(receiver, "over")
     finally:
         _dismiss(peers)
-    packets, ledger = results["sender"]
-    ledger.check(results["receiver"])
+    packets, ledger, heard = results["sender"]
+    ledger.check(results["receiver"], heard)
     return StreamRecord(packets, frames, results["receiver"], ledger)
 
 
@@ -275,15 +277,17 @@ def _send(
     make_channel: Callable[[], Channel],
     key: StreamKey,
     make_coders: Callable[[], CoderFor],
+    make_feedback: Callable[[], Channel] | None,
     pace: float,
-) -> tuple[list[PacketRecord], Ledger]:
-    """Send one stream and return the records and the ledger."""
+) -> tuple[list[PacketRecord], Ledger, int]:
+    """Send one stream and return the records, the ledger and how much feedback was heard."""
     frames = tuple(make_frames())
     parent.send(("frames", len(frames)))
-    sending = SendingEnd(frames, config, make_channel(), key, make_coders())
+    feedback = make_feedback() if make_feedback is not None else None
+    sending = SendingEnd(frames, config, make_channel(), key, make_coders(), feedback=feedback)
     with closing(open_sender(_from_parent(parent))) as link:
         LiveSender(sending, link, WallClock(), pace=pace, on_idle=_check_parent).run()
-    return sending.packets, sending.ledger
+    return sending.packets, sending.ledger, sending.heard
 
 
 def _from_parent(parent: Connection) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from sim.protocol.events import FrameReady
 from sim.protocol.ledger import Ledger
+from sim.protocol.packet import HEADER_BYTES
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,15 @@ class MediaFrame:
         name: for people.
         index_map: int64[h, w], h = ceil(height / 16), w = ceil(width / 16), values 0..K-1.
         width, height: of the image, in pixels, 1..16384.
+        difficulty: float[h, w] >= 0, what losing each token costs in spite of concealment, in any
+            unit; None if that is not known.
     """
 
     name: str
     index_map: NDArray[np.int64]
     width: int
     height: int
+    difficulty: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,8 @@ class PacketRecord:
         arrival_s: of the first copy, None if erased.
         late: True if that was after the frame's playout deadline.
         copies: how many copies arrived (0 if erased, 2 if duplicated).
+        kind: "media", "parity" or "retransmission".
+        last_frame: it serves the frames from ``frame`` to this one.
     """
 
     sequence: int
@@ -51,6 +58,21 @@ class PacketRecord:
     arrival_s: float | None
     late: bool
     copies: int
+    kind: str
+    last_frame: int
+
+
+@dataclass(frozen=True)
+class FrameBytes:
+    """Bytes by frame; their sums are the ledger's.
+
+    Attributes:
+        payload: float64[frames], media without headers.
+        wire: float64[frames], everything in either direction.
+    """
+
+    payload: NDArray[np.float64]
+    wire: NDArray[np.float64]
 
 
 @dataclass
@@ -68,3 +90,21 @@ class StreamRecord:
     frames: list[FrameReady]
     counters: dict[str, int]
     ledger: Ledger
+
+
+def frame_bytes(packets: Iterable[PacketRecord], frames: int, feedback: int = 0) -> FrameBytes:
+    """How many bytes each frame took; what serves several is split evenly among them.
+
+    Args:
+        packets: of the whole stream.
+        frames: how many it has.
+        feedback: bytes of the way back, split evenly among all frames.
+    """
+    payload, wire = np.zeros(frames), np.full(frames, feedback / max(frames, 1))
+    for packet in packets:
+        serves = slice(packet.frame, packet.last_frame + 1)
+        share = packet.last_frame + 1 - packet.frame
+        wire[serves] += packet.size_bytes / share
+        if packet.kind == "media":
+            payload[serves] += (packet.size_bytes - HEADER_BYTES) / share
+    return FrameBytes(payload, wire)

@@ -7,7 +7,7 @@ could change places; exact fractions keep virtual time equal to the protocol's f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import partial
 
@@ -20,8 +20,10 @@ from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
 
-_Process = Generator[simpy.Event, None, None]
-_JUST_AFTER = Fraction(1, 1 << 1100)  # later than a time, earlier than any later float
+_TICK = Fraction(1, 1 << 1100)  # later than a time, earlier than any later float
+_HEAR, _SEND, _ARRIVE, _RING = (n * _TICK for n in range(4))
+"""The order within one instant: feedback reaches the sender, packets leave, packets arrive, the
+receiver's timers ring (so what arrives right then is in time)."""
 
 
 def run_virtual(
@@ -32,6 +34,7 @@ def run_virtual(
     coders: CoderFor,
     on_frame: Callable[[FrameReady], object] | None = None,
     progress: Callable[[int, int], object] | None = None,
+    feedback: Channel | None = None,
 ) -> StreamRecord:
     """Stream frames through a channel.
 
@@ -43,6 +46,7 @@ def run_virtual(
         coders: (entropy mode id, K) -> slice coder, e.g. `codec.entropy.CoderBook`.
         on_frame: called with each frame at its playout deadline, in order.
         progress: called with (frames out, frames in all) after each frame.
+        feedback: carries what the receiver sends back; see `SendingEnd`.
 
     Raises:
         StreamConfigError: a frame does not fit the settings; raised before anything is sent.
@@ -51,7 +55,7 @@ def run_virtual(
         LedgerError: the account does not close: a bug.
     """
     frames = tuple(frames)
-    stream = VirtualStream(frames, config, channel, key, coders)
+    stream = VirtualStream(frames, config, channel, key, coders, feedback)
     ready: list[FrameReady] = []
     while (frame := stream.next_frame()) is not None:
         ready.append(frame)
@@ -72,14 +76,15 @@ class VirtualStream:
         channel: Channel,
         key: StreamKey,
         coders: CoderFor,
+        feedback: Channel | None = None,
     ) -> None:
         """See `run_virtual` for the arguments and the errors."""
         self._ready: deque[FrameReady] = deque()
-        self._sending = SendingEnd(frames, config, channel, key, coders)
+        self._sending = SendingEnd(frames, config, channel, key, coders, feedback=feedback)
         self._receiving = ReceivingEnd(self._sending.start, key, coders, self._ready.append)
         self._world = simpy.Environment(initial_time=Fraction(0))  # type: ignore[arg-type]
-        self._world.process(_send(self._world, self._sending, self._receiving))
-        self._world.process(_play(self._world, self._receiving))
+        self._alarms: dict[Fraction, float] = {}  # by moment, the alarm that counts
+        self._set_alarms()
 
     @property
     def packets(self) -> list[PacketRecord]:
@@ -107,27 +112,49 @@ class VirtualStream:
             LedgerError: the account does not close: a bug.
         """
         counters, ledger = self._receiving.counters, self._sending.ledger
-        ledger.check(counters)
+        ledger.check(counters, self._sending.heard)
         return StreamRecord(self.packets, frames, counters, ledger)
 
+    def _set_alarms(self) -> None:
+        """Wake either end when it next wants to be; earlier alarms find nothing to do."""
+        for end, moment, act in (
+            (self._sending, _SEND, self._send),
+            (self._receiving, _RING, self._ring),
+        ):
+            when = end.next_time()
+            if when is not None and self._alarms.get(moment) != when:
+                self._alarms[moment] = when
+                self._at(when, moment, partial(act, when))
 
-def _send(world: simpy.Environment, sending: SendingEnd, receiving: ReceivingEnd) -> _Process:
-    while (now := sending.next_time()) is not None:
-        yield _until(world, Fraction(now))
-        for arrival_s, data in sending.advance(now):
-            arrival = _until(world, Fraction(arrival_s))
-            arrival.callbacks.append(partial(_arrive, receiving, arrival_s, data))
+    def _send(self, now: float) -> None:
+        if self._alarms.get(_SEND) != now:
+            return
+        del self._alarms[_SEND]
+        for arrival_s, data in self._sending.advance(now):
+            self._at(arrival_s, _ARRIVE, partial(self._arrive, arrival_s, data))
+        self._set_alarms()
 
+    def _arrive(self, now: float, data: bytes) -> None:
+        self._receiving.datagram(now, data)
+        self._carry_back()
 
-def _arrive(receiving: ReceivingEnd, arrival_s: float, data: bytes, _: simpy.Event) -> None:
-    receiving.datagram(arrival_s, data)
+    def _ring(self, now: float) -> None:
+        if self._alarms.get(_RING) != now:
+            return
+        del self._alarms[_RING]
+        self._receiving.deadline(now)
+        self._carry_back()
 
+    def _carry_back(self) -> None:
+        for sent_s, data in self._receiving.replies():
+            for arrival_s, copy in self._sending.reply(sent_s, data):
+                self._at(arrival_s, _HEAR, partial(self._hear, arrival_s, copy))
+        self._set_alarms()
 
-def _play(world: simpy.Environment, receiving: ReceivingEnd) -> _Process:
-    while (due_s := receiving.next_time()) is not None:
-        yield _until(world, Fraction(due_s) + _JUST_AFTER)  # what arrives right then is in time
-        receiving.deadline(due_s)
+    def _hear(self, now: float, data: bytes) -> None:
+        self._sending.hear(now, data)
+        self._set_alarms()
 
-
-def _until(world: simpy.Environment, time: Fraction) -> simpy.Event:
-    return world.timeout(time - world.now)
+    def _at(self, when: float, moment: Fraction, act: Callable[[], None]) -> None:
+        event = self._world.timeout(Fraction(when) + moment - self._world.now)
+        event.callbacks.append(lambda _: act())

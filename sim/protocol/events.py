@@ -35,7 +35,10 @@ class FrameReady:
         codebook_size: K.
         complete: True if every token arrived.
         first_arrival_s: when its first usable packet arrived; None if none did.
-        due_s: its playout deadline. Both in seconds of media time.
+        due_s: its playout deadline.
+        last_arrival_s: when the last packet arrived that brought or restored one of its slices;
+            None if none did. All three in seconds of media time.
+        recovered: how many of its slices parity restored.
     """
 
     frame: int
@@ -47,6 +50,8 @@ class FrameReady:
     complete: bool
     first_arrival_s: float | None
     due_s: float
+    last_arrival_s: float | None = None
+    recovered: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,13 @@ class PacketSent:
     """A packet has been handed out for sending.
 
     Attributes:
-        sequence: 0..2**16-1, as on the wire.
-        frame, slice: what it carries.
+        sequence: 0..2**16-1, as on the wire; of a parity packet, its group's first.
+        frame, slice: what it carries; of a parity packet, the first frame that it protects and
+            its number in its block.
         size_bytes: of the datagram, header included.
         sent_s: in seconds of media time.
+        kind: "media", "parity" or "retransmission".
+        last_frame: it serves the frames from ``frame`` to this one.
     """
 
     sequence: int
@@ -80,3 +88,5 @@ class PacketSent:
     slice: int
     size_bytes: int
     sent_s: float
+    kind: str = "media"
+    last_frame: int = 0

@@ -76,11 +76,25 @@ class StreamStart:
         return tuple(known[size] for size in self.sizes)
 
     @cached_property
+    def packs(self) -> tuple[range, ...]:
+        """The frames of every pack: what leaves together, one frame unless they share packets."""
+        frames, size = len(self.sizes), self.config.packing
+        return tuple(range(at, min(at + size, frames)) for at in range(0, frames, size))
+
+    @cached_property
+    def pack_layouts(self) -> tuple[Layout, ...]:
+        """The layout that the packets of every pack name: of its frame with the most slices."""
+        return tuple(
+            max((self.layouts[frame] for frame in pack), key=lambda layout: layout.slice_count)
+            for pack in self.packs
+        )
+
+    @cached_property
     def first_sequences(self) -> tuple[int, ...]:
-        """The sequence number of every frame's slice 0, counted on past 2**16; then one more,
+        """The sequence number of every pack's first packet, counted on past 2**16; then one more,
         which the stream's end would have."""
         numbers = [self.config.first_sequence]
-        for layout in self.layouts:
+        for layout in self.pack_layouts:
             numbers.append(numbers[-1] + layout.slice_count)
         return tuple(numbers)
 

@@ -22,14 +22,20 @@ class Ledger:
     """Counts of one run.
 
     Attributes:
-        sent: packets handed to the channel.
+        sent: packets handed to the channel: media, parity and retransmissions.
         erased: of these, never arrived.
         delivered: of these, arrived at least once.
         duplicated: copies that arrived beyond the first.
         corrupted: copies that arrived with changed bytes.
         late: packets whose first copy arrived after the playout deadline.
-        payload_bytes: sent, without headers.
-        wire_bytes: sent, with everything the protocol adds.
+        parity, retransmitted: of those sent, by kind.
+        payload_bytes: of media sent for the first time, without headers.
+        parity_bytes, retransmitted_bytes: of those packets, headers included.
+        feedback: control packets handed to the way back.
+        feedback_lost: of these, never arrived.
+        feedback_copies: copies of these that arrived beyond the first.
+        feedback_bytes: of these, headers included.
+        wire_bytes: of everything sent in either direction, with everything the protocol adds.
         control_bytes: of the handshake; outside the loss model, in no rate.
         pixels: of all frames.
     """
@@ -40,7 +46,15 @@ class Ledger:
     duplicated: int = 0
     corrupted: int = 0
     late: int = 0
+    parity: int = 0
+    retransmitted: int = 0
     payload_bytes: int = 0
+    parity_bytes: int = 0
+    retransmitted_bytes: int = 0
+    feedback: int = 0
+    feedback_lost: int = 0
+    feedback_copies: int = 0
+    feedback_bytes: int = 0
     wire_bytes: int = 0
     control_bytes: int = 0
     pixels: int = 0
@@ -57,15 +71,20 @@ class Ledger:
 
     @property
     def loss_rate(self) -> float:
-        """Erased packets per packet sent; NaN if none was."""
+        """Erased packets per packet sent, of all kinds; NaN if none was."""
         return self.erased / self.sent if self.sent else float("nan")
 
-    def check(self, counters: Mapping[str, int]) -> None:
+    def check(self, counters: Mapping[str, int], heard: int = 0) -> None:
         """Close the account against the receiver's ``counters``.
+
+        Args:
+            counters: the receiver's.
+            heard: control packets, copies included, that the sender has taken note of.
 
         Raises:
             LedgerError: sent is not erased + delivered, or the receiver has not seen every copy
-                that was delivered, or not made up its mind about each.
+                that was delivered, or not made up its mind about each; or the same on the way
+                back.
         """
         received, accepted = counters["received"], counters["accepted"]
         rejected = sum(counters[reason] for reason in REJECTIONS)
@@ -79,3 +98,8 @@ class Ledger:
             )
         if received != accepted + rejected:
             raise LedgerError(f"{received} received, {accepted} accepted + {rejected} rejected")
+        if self.feedback + self.feedback_copies != self.feedback_lost + heard:
+            raise LedgerError(
+                f"{self.feedback} feedback + {self.feedback_copies} copies, "
+                f"{self.feedback_lost} lost + {heard} heard"
+            )

@@ -1,5 +1,8 @@
 """The datagram: a 12-byte header that explains itself, then one slice's payload.
 
+Kinds: media (0) as below; pack (3), whose payload holds the slice of that number of several
+frames (`packing`); parity (1, `parity`); control (2, `feedback`), on the way back.
+
 Big-endian bit fields::
 
      0                   1                   2                   3
@@ -35,15 +38,18 @@ from codec.entropy import ENTROPY_MODES
 from sim.protocol.interleaver import INTERLEAVERS, MAX_SLICES, slice_positions
 
 VERSION = 0
-MEDIA, PARITY, CONTROL = 0, 1, 2
+MEDIA, PARITY, CONTROL, PACK = 0, 1, 2, 3
 HEADER_BYTES = 12
 MAX_DATAGRAM_BYTES = 65_507  # the largest UDP payload over IPv4
 MAX_SIDE = 1 << 14  # pixels
 STRIDE = 16  # pixels a token stands for, in each direction
 CODEBOOK_SIZES = tuple(1 << bits for bits in range(1, 16))
 
-_FIELDS = struct.Struct(">BHBBI")
-_FIELDS_BYTES = _FIELDS.size
+CHECKSUM_BYTES = 3
+FIELDS = struct.Struct(">BHBBI")
+"""Everything in the header before the checksum."""
+
+_FIELDS_BYTES = FIELDS.size
 _CHECKSUM_MASK = 0xFFFFFF
 
 
@@ -52,7 +58,7 @@ class MalformedPacket(ValueError):
 
     ``field`` names what is wrong, ``value`` is what was found. From `parse`, in the order in
     which it looks: truncated, oversized, version, checksum, kind, entropy, codebook,
-    slice_count, slice.
+    slice_count, slice; from other packets' parsers also block, feedback.
     """
 
     def __init__(self, field: str, value: object) -> None:
@@ -160,7 +166,7 @@ class Packet:
         slice: 0..slice_count-1.
         layout: what it shares with the frame's other packets.
         payload: the slice's tokens, entropy coded.
-        kind: `MEDIA`, `PARITY` or `CONTROL`.
+        kind: `MEDIA` or `PACK`.
     """
 
     sequence: int
@@ -181,17 +187,51 @@ def pack(packet: Packet, key: int) -> bytes:
         MalformedPacket: the slice is not below the slice count.
         struct.error: the sequence number has more than 16 bits.
     """
+    return seal(header(packet), packet.payload, key)
+
+
+def header(packet: Packet) -> bytes:
+    """A packet's header but for the checksum; it does not depend on the payload."""
     log2_codebook, last_slice, word = packet.layout._bits
     if not 0 <= packet.slice <= last_slice:
         raise MalformedPacket("slice", packet.slice)
-    first = VERSION << 6 | packet.kind << 4 | log2_codebook
-    head = _FIELDS.pack(first, packet.sequence, packet.slice, last_slice, word)
-    checksum = crc32(packet.payload, crc32(head, key)) & _CHECKSUM_MASK
-    return head + checksum.to_bytes(3, "big") + packet.payload
+    first = first_byte(packet.kind) | log2_codebook
+    return FIELDS.pack(first, packet.sequence, packet.slice, last_slice, word)
+
+
+def first_byte(kind: int) -> int:
+    """Version and kind, in the upper half of a datagram's first byte."""
+    return VERSION << 6 | kind << 4
+
+
+def seal(head: bytes, payload: bytes, key: int) -> bytes:
+    """A datagram: head, checksum, payload."""
+    checksum = crc32(payload, crc32(head, key)) & _CHECKSUM_MASK
+    return head + checksum.to_bytes(CHECKSUM_BYTES, "big") + payload
+
+
+def unseal(data: bytes, key: int, head_bytes: int, max_bytes: int = MAX_DATAGRAM_BYTES) -> bytes:
+    """The payload of a datagram of this version whose checksum is right.
+
+    Raises:
+        MalformedPacket: truncated, oversized, version or checksum.
+    """
+    start = head_bytes + CHECKSUM_BYTES
+    if len(data) < start:
+        raise MalformedPacket("truncated", len(data))
+    if len(data) > max_bytes:
+        raise MalformedPacket("oversized", len(data))
+    if data[0] >> 6 != VERSION:
+        raise MalformedPacket("version", data[0] >> 6)
+    payload = data[start:]
+    checksum = int.from_bytes(data[head_bytes:start], "big")
+    if crc32(payload, crc32(data[:head_bytes], key)) & _CHECKSUM_MASK != checksum:
+        raise MalformedPacket("checksum", f"{checksum:06x}")
+    return payload
 
 
 def parse(data: bytes, key: int, max_bytes: int = MAX_DATAGRAM_BYTES) -> Packet:
-    """The packet in a datagram: ``parse(pack(p, key), key) == p``.
+    """The media or pack packet in a datagram: ``parse(pack(p, key), key) == p``.
 
     Args:
         data: any bytes whatever.
@@ -201,19 +241,10 @@ def parse(data: bytes, key: int, max_bytes: int = MAX_DATAGRAM_BYTES) -> Packet:
     Raises:
         MalformedPacket: and nothing else. See there for the fields.
     """
-    if len(data) < HEADER_BYTES:
-        raise MalformedPacket("truncated", len(data))
-    if len(data) > max_bytes:
-        raise MalformedPacket("oversized", len(data))
-    first, sequence, slice_, last_slice, word = _FIELDS.unpack_from(data)
-    if first >> 6 != VERSION:
-        raise MalformedPacket("version", first >> 6)
-    payload = data[HEADER_BYTES:]
-    checksum = int.from_bytes(data[_FIELDS_BYTES:HEADER_BYTES], "big")
-    if crc32(payload, crc32(data[:_FIELDS_BYTES], key)) & _CHECKSUM_MASK != checksum:
-        raise MalformedPacket("checksum", f"{checksum:06x}")
+    payload = unseal(data, key, _FIELDS_BYTES, max_bytes)
+    first, sequence, slice_, last_slice, word = FIELDS.unpack_from(data)
     kind = first >> 4 & 3
-    if kind > CONTROL:
+    if kind in (PARITY, CONTROL):
         raise MalformedPacket("kind", kind)
     layout = _layout(first & 15, last_slice, word)
     if slice_ > last_slice:

@@ -38,15 +38,15 @@ class FrameAssembly:
         """Whether every slice is there."""
         return all(self._held)
 
-    def add(self, packet: Packet) -> None:
-        """Decode a packet of this frame into its cells.
+    def put(self, slice_: int, payload: bytes) -> None:
+        """Decode a slice of this frame into its cells.
 
         Raises:
             CorruptPayload: the payload does not decode; nothing has changed.
         """
-        positions = self.layout.positions[packet.slice]
-        self._indices[positions] = self._coder.decode(packet.payload, positions, self.layout.grid)
-        self._held[packet.slice] = 1
+        positions = self.layout.positions[slice_]
+        self._indices[positions] = self._coder.decode(payload, positions, self.layout.grid)
+        self._held[slice_] = 1
 
     def grid(self) -> ReceivedGrid:
         """The tokens so far; a copy."""
@@ -111,7 +111,7 @@ class Packetizer:
         for packet in packets:
             if not assembly.holds(packet.slice):
                 try:
-                    assembly.add(packet)
+                    assembly.put(packet.slice, packet.payload)
                 except CorruptPayload:
                     continue
         return assembly.grid()

@@ -3,7 +3,7 @@
 Whatever arrives is put to these questions, in this order; the first "no" rejects it:
 
 1. Is it a packet of this stream? (`packet.parse`: malformed_*, foreign_or_corrupt)
-2. Is it of a kind known here? (unsupported_kind)
+2. Is it of a kind that this stream has? (unsupported_kind)
 3. Does its sequence number belong to a frame captured by now? Unwrapped next to the packet that
    is being sent at this time: 2**15 numbers either way. (out_of_window)
 4. Does it say of the frame what the handshake said? (inconsistent)
@@ -11,31 +11,46 @@ Whatever arrives is put to these questions, in this order; the first "no" reject
 6. Is the slice missing? (duplicate)
 7. Does the payload decode? (corrupt_payload)
 
+A packet for several frames is used if it passes the last three for any of them. Parity is asked
+the first four, whether any frame that it protects is still to come (late), and whether it fits
+what its group is known to be (duplicate, inconsistent). What parity restores must carry its own
+right checksum and then passes the same questions.
+
 Nothing a datagram says changes state before the last question, so hostile ones can at worst be
 counted. Memory is bounded by the frames between capture and deadline.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from codec.entropy import CoderFor, CorruptPayload
 from sim.protocol.config import StreamKey
 from sim.protocol.events import FrameReady, PacketRejected
+from sim.protocol.feedback import pack_requests
 from sim.protocol.handshake import StreamStart
-from sim.protocol.packet import MEDIA, MalformedPacket, parse
+from sim.protocol.packet import FIELDS, MEDIA, PACK, PARITY, MalformedPacket, Packet, header, parse
 from sim.protocol.packetizer import FrameAssembly
-from sim.protocol.sequence import unwrap
+from sim.protocol.packing import split_parts
+from sim.protocol.parity import parse_parity
+from sim.protocol.plan import Group, walk
+from sim.protocol.repair import ParityMismatch, Repair, Restored
+from sim.protocol.requests import Requests
+from sim.protocol.sequence import SEQUENCES, unwrap
 
 REJECTIONS = (
     "malformed_truncated",
     "malformed_oversized",
     "malformed_version",
-    "malformed_kind",
     "malformed_entropy",
     "malformed_codebook",
     "malformed_slice_count",
     "malformed_slice",
+    "malformed_block",
     "foreign_or_corrupt",
     "unsupported_kind",
     "out_of_window",
@@ -46,6 +61,7 @@ REJECTIONS = (
 )
 """Why a datagram is not used."""
 
+_NAMES = {"checksum": "foreign_or_corrupt", "kind": "unsupported_kind"}
 _KEPT_REJECTIONS = 1024  # events not yet taken; beyond that they are only counted
 
 
@@ -55,11 +71,22 @@ class _Rejected(Exception):
         self.detail = detail
 
 
+@dataclass(slots=True)
+class _Arriving:
+    """A frame of which something has come."""
+
+    assembly: FrameAssembly
+    first_s: float
+    last_s: float
+    recovered: int = 0
+
+
 class Receiver:
     """Sorts out datagrams and reports every frame of the stream once, in order.
 
     ``counters``: "received" = "accepted" + all of `REJECTIONS`; "reordered" counts accepted
-    packets that came after one with a higher sequence number.
+    packets that came after one with a higher sequence number, "recovered" packets that parity
+    restored in time, "requested" packets that were asked for again, each time.
     """
 
     def __init__(self, start: StreamStart, key: StreamKey, coders: CoderFor) -> None:
@@ -70,21 +97,34 @@ class Receiver:
             LookupError: there is no coder for the stream's entropy mode and codebook.
         """
         start.check_key(key)
-        self._config = start.config
+        config = start.config
+        self._config = config
         self._key = key
         self._seed = key.seed
         self._coders = coders
+        self._kind = MEDIA if config.packing == 1 else PACK
+        self._packs = start.packs
         self._firsts = start.first_sequences
+        self._pack_layouts = start.pack_layouts
         self._layouts = start.layouts
-        self._captures_s = start.captures_s
+        self._starts_s = tuple(start.captures_s[frames[-1]] for frames in start.packs)
         self._dues_s = start.dues_s
-        self._frame_of = {first: f for f, first in enumerate(self._firsts[:-1])}
-        self._frames: dict[int, tuple[FrameAssembly, float]] = {}  # with their first arrival
+        self._pack_of = {first: number for number, first in enumerate(self._firsts[:-1])}
+        self._frames: dict[int, _Arriving] = {}
         self._next_frame = 0  # to be released
+        self._latest_s = -math.inf
         self._highest = -1  # sequence accepted, unwrapped
         self._events: deque[FrameReady | PacketRejected] = deque()
         self._rejections_kept = 0
-        self.counters = dict.fromkeys(("received", "accepted", "reordered", *REJECTIONS), 0)
+        self._repair = Repair(config.fec) if config.fec is not None else None
+        self._requests = None
+        if config.arq is not None:
+            self._requests = Requests(config, self._repair.wanted if self._repair else None)
+        self._plan = walk(start) if config.fec is not None or config.arq is not None else iter(())
+        self._next_pack = next(self._plan, None)
+        self._feedback: list[bytes] = []
+        names = ("received", "accepted", "reordered", "recovered", "requested", *REJECTIONS)
+        self.counters = dict.fromkeys(names, 0)
         for layout in dict.fromkeys(self._layouts):
             FrameAssembly(layout, coders)
 
@@ -97,28 +137,47 @@ class Receiver:
                 `handle_timer`.
         """
         self.counters["received"] += 1
+        self._latest_s = now
+        self._look_ahead(now)
         try:
             self._accept(data, now)
         except _Rejected as rejected:
             self._reject(rejected.reason, now, rejected.detail)
         except MalformedPacket as error:
-            checksum = error.field == "checksum"
-            reason = "foreign_or_corrupt" if checksum else f"malformed_{error.field}"
+            reason = _NAMES.get(error.field, f"malformed_{error.field}")
             self._reject(reason, now, str(error))
         else:
             self.counters["accepted"] += 1
 
+    def feedback_to_send(self) -> list[bytes]:
+        """Control datagrams for the sender, made since this was last called."""
+        feedback, self._feedback = self._feedback, []
+        return feedback
+
     def next_timer(self) -> float | None:
-        """The next frame's playout deadline in seconds; None after the last frame."""
+        """When to call `handle_timer`, in seconds; None after the last frame.
+
+        An arrival may move it, either way.
+        """
         if self._next_frame == len(self._layouts):
             return None
-        return self._dues_s[self._next_frame]
+        due_s = self._dues_s[self._next_frame]
+        if self._requests is None:
+            return due_s
+        return min(due_s, max(self._latest_s, self._requests.next_time()))
 
     def handle_timer(self, now: float) -> None:
-        """Release the frames that are due at ``now`` or before."""
-        while (due_s := self.next_timer()) is not None and due_s <= now:
-            self._release(self._next_frame, due_s)
+        """Ask for what is missing, and release the frames that are due at ``now`` or before."""
+        self._latest_s = now
+        self._look_ahead(now)
+        if self._requests is not None:
+            missing = self._requests.due(now)
+            self.counters["requested"] += len(missing)
+            self._feedback += pack_requests(missing, self._seed)
+        while self._next_frame < len(self._layouts) and self._dues_s[self._next_frame] <= now:
+            self._release(self._next_frame, self._dues_s[self._next_frame])
             self._next_frame += 1
+        self._look_ahead(now)
 
     def next_event(self) -> FrameReady | PacketRejected | None:
         """The oldest event not yet taken."""
@@ -128,39 +187,137 @@ class Receiver:
         self._rejections_kept -= isinstance(event, PacketRejected)
         return event
 
+    def _look_ahead(self, now: float) -> None:
+        """Take note of the packs that are being sent, and of the next if no other is awaited."""
+        while (pack := self._next_pack) is not None and (
+            pack.start_s <= now or (self._requests is not None and self._requests.idle)
+        ):
+            if self._repair is not None:
+                for step in pack.steps:
+                    if isinstance(step, Group):
+                        self._repair.open(step)
+            if self._requests is not None:
+                self._requests.expect(pack)
+            self._next_pack = next(self._plan, None)
+
     def _accept(self, data: bytes, now: float) -> None:
+        if self._repair is not None and data and data[0] >> 4 & 3 == PARITY:
+            self._accept_parity(self._repair, data, now)
+            return
         packet = parse(data, self._seed, self._config.mtu)
-        if packet.kind != MEDIA:
+        if packet.kind != self._kind:
             raise _Rejected("unsupported_kind", f"kind {packet.kind}")
         sequence = unwrap(packet.sequence, self._sequence_sent_at(now))
-        first = sequence - packet.slice
-        frame = self._frame_of.get(first)
-        if frame is None or self._captures_s[frame] > now:
+        pack = self._pack_of.get(sequence - packet.slice)
+        if pack is None or self._starts_s[pack] > now:
             raise _Rejected("out_of_window", f"sequence {sequence} slice {packet.slice}")
-        layout = self._layouts[frame]
+        layout = self._pack_layouts[pack]
         if packet.layout is not layout and packet.layout != layout:
-            raise _Rejected("inconsistent", f"frame {frame} was announced otherwise")
-        if frame < self._next_frame or self._dues_s[frame] < now:
-            raise _Rejected("late", f"frame {frame} slice {packet.slice}")
-        known = self._frames.get(frame)
-        assembly = known[0] if known else FrameAssembly(layout, self._coders)
-        if assembly.holds(packet.slice):
-            raise _Rejected("duplicate", f"frame {frame} slice {packet.slice}")
+            raise _Rejected("inconsistent", f"pack {pack} was announced otherwise")
         try:
-            assembly.add(packet)
-        except CorruptPayload as error:
-            raise _Rejected("corrupt_payload", str(error)) from None
-        if known is None:
-            self._frames[frame] = assembly, now
+            self._deliver(pack, packet, now, restored=False)
+        except _Rejected as rejected:
+            if rejected.reason != "corrupt_payload":
+                self._note(sequence, data, now)
+            raise
+        self._note(sequence, data, now)
         if sequence < self._highest:
             self.counters["reordered"] += 1
         else:
             self._highest = sequence
 
+    def _note(self, sequence: int, data: bytes, now: float) -> None:
+        """A genuine media packet, even if it comes too late for its own frame."""
+        if self._requests is not None:
+            self._requests.arrived(sequence, now)
+        if self._repair is not None:
+            self._restore(self._repair.media(sequence, data[FIELDS.size :]), now)
+
+    def _accept_parity(self, repair: Repair, data: bytes, now: float) -> None:
+        packet = parse_parity(data, self._seed, self._config.mtu)
+        first = unwrap(packet.sequence, self._sequence_sent_at(now))
+        group = repair.group(first)
+        if group is None:
+            passed = (
+                self._firsts[0] <= first < self._firsts[self._next_frame // self._config.packing]
+            )
+            reason = "late" if passed else "out_of_window"
+            raise _Rejected(reason, f"parity of group {first}")
+        if self._dues_s[group.last_frame] < now:
+            raise _Rejected("late", f"parity of group {first}")
+        try:
+            restored = repair.parity(first, packet)
+        except ParityMismatch as error:
+            raise _Rejected("inconsistent", str(error)) from None
+        if restored is None:
+            raise _Rejected("duplicate", f"parity {packet.number} of group {first}")
+        self._restore(restored, now)
+
+    def _restore(self, restored: Sequence[Restored], now: float) -> None:
+        """Use what parity says was in lost packets, if their checksums agree."""
+        for sequence, sealed in restored:
+            pack = bisect_right(self._firsts, sequence) - 1
+            number = sequence - self._firsts[pack]
+            bare = Packet(sequence % SEQUENCES, number, self._pack_layouts[pack], b"", self._kind)
+            try:
+                packet = parse(header(bare) + sealed, self._seed, self._config.mtu)
+                self._deliver(pack, packet, now, restored=True)
+            except (MalformedPacket, _Rejected):
+                continue  # forged parity, or too late
+            self.counters["recovered"] += 1
+            if self._requests is not None:
+                self._requests.settled(sequence)
+            if self._repair is not None:
+                self._repair.media(sequence, sealed)
+
+    def _deliver(self, pack: int, packet: Packet, now: float, *, restored: bool) -> None:
+        """Put a packet's slices into their frames.
+
+        Raises:
+            _Rejected: none of them can be used.
+        """
+        frames = [
+            frame for frame in self._packs[pack] if self._layouts[frame].slice_count > packet.slice
+        ]
+        try:
+            parts = [packet.payload]
+            if self._kind == PACK:
+                parts = split_parts(packet.payload, len(frames))
+        except CorruptPayload as error:
+            raise _Rejected("corrupt_payload", str(error)) from None
+        rejected, used = None, False
+        for frame, part in zip(frames, parts, strict=True):
+            try:
+                self._put(frame, packet.slice, part, now, restored)
+                used = True
+            except _Rejected as reason:
+                rejected = reason
+        if not used and rejected is not None:
+            raise rejected
+
+    def _put(self, frame: int, slice_: int, part: bytes, now: float, restored: bool) -> None:
+        if frame < self._next_frame or self._dues_s[frame] < now:
+            raise _Rejected("late", f"frame {frame} slice {slice_}")
+        arriving = self._frames.get(frame)
+        assembly = (
+            arriving.assembly if arriving else FrameAssembly(self._layouts[frame], self._coders)
+        )
+        if assembly.holds(slice_):
+            raise _Rejected("duplicate", f"frame {frame} slice {slice_}")
+        try:
+            assembly.put(slice_, part)
+        except CorruptPayload as error:
+            raise _Rejected("corrupt_payload", str(error)) from None
+        if arriving is None:
+            arriving = self._frames[frame] = _Arriving(assembly, now, now)
+        arriving.last_s = now
+        arriving.recovered += restored
+
     def _sequence_sent_at(self, now: float) -> int:
         """About the sequence number that is being sent at this time, unwrapped."""
-        latest = min(max(int(now * self._config.fps), 0), len(self._firsts) - 1)
-        return self._firsts[latest]
+        size = self._config.packing
+        latest = (int(now * self._config.fps) - size + 1) // size
+        return self._firsts[min(max(latest, 0), len(self._firsts) - 1)]
 
     def _reject(self, reason: str, now: float, detail: str) -> None:
         self.counters[reason] += 1
@@ -170,8 +327,9 @@ class Receiver:
 
     def _release(self, frame: int, due_s: float) -> None:
         layout = self._layouts[frame]
-        assembly, first_arrival_s = self._frames.pop(frame, (None, None))
-        grid = (assembly or FrameAssembly(layout, self._coders)).grid()
+        arriving = self._frames.pop(frame, None)
+        assembly = arriving.assembly if arriving else FrameAssembly(layout, self._coders)
+        grid = assembly.grid()
         self._events.append(
             FrameReady(
                 frame=frame,
@@ -181,7 +339,15 @@ class Receiver:
                 height=layout.height,
                 codebook_size=layout.codebook_size,
                 complete=bool(grid.received.all()),
-                first_arrival_s=first_arrival_s,
+                first_arrival_s=arriving.first_s if arriving else None,
                 due_s=due_s,
+                last_arrival_s=arriving.last_s if arriving else None,
+                recovered=arriving.recovered if arriving else 0,
             )
         )
+        if self._repair is not None:
+            self._repair.close(frame)
+        pack = frame // self._config.packing
+        if self._requests is not None and frame == self._packs[pack][-1]:
+            for sequence in range(self._firsts[pack], self._firsts[pack + 1]):
+                self._requests.settled(sequence)

@@ -2,69 +2,249 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec.entropy import CoderFor
-from sim.protocol.config import StreamConfig, StreamKey
+from sim.protocol.blocks import Protected, parity_packets
 from sim.protocol.events import PacketSent
-from sim.protocol.packet import pack
+from sim.protocol.fec import erasure_code
+from sim.protocol.feedback import parse_requests
+from sim.protocol.handshake import StreamStart
+from sim.protocol.packet import FIELDS, PACK, MalformedPacket, Packet, pack
 from sim.protocol.packetizer import Packetizer
+from sim.protocol.packing import join_parts
+from sim.protocol.parity import pack_parity
+from sim.protocol.plan import Group, Pack, walk
+from sim.protocol.sequence import SEQUENCES, unwrap
+
+Difficulty = NDArray[np.floating]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A media packet that may be asked for."""
+
+    sent: PacketSent
+    data: bytes
+    weight: float
+    due_s: float
+    pack: int
+    retries: int
 
 
 class Sender:
     """Packetizes frames and spreads each one's packets evenly over its frame interval.
 
-    Slice i of n leaves ``i / n`` frame intervals after the frame was submitted. Drive it so::
+    Packet i of n leaves ``i / n`` frame intervals after the frame was submitted; see `plan` for
+    frames that share packets and for parity. Drive it so::
 
         sender.submit(index_map, width, height, now)       # whenever a frame is captured
         while (timer := sender.next_timer()) is not None:  # wait until then, and
             for datagram in sender.datagrams_to_send(timer): ...
+
+    What the receiver asks for again leaves at once. Memory is bounded by what is waiting, and for
+    retransmission by what was sent and is not due yet.
+
+    ``counters``: "feedback" = "feedback_used" + "feedback_ignored" control datagrams;
+    "refused" packets that were asked for again but are past deadline, retries or budget.
     """
 
-    def __init__(self, config: StreamConfig, key: StreamKey, coders: CoderFor) -> None:
+    def __init__(self, start: StreamStart, coders: CoderFor) -> None:
         """Raises LookupError if there is no coder for the configured entropy mode and codebook."""
+        config = start.config
+        self._config = config
         self._packetizer = Packetizer(config, coders)
-        self._interval_s = 1 / config.fps
-        self._key = key.seed
-        self._sequence = config.first_sequence  # of the next packet, not wrapped
+        self._key = start.key.seed
+        self._code = erasure_code(config.fec.code) if config.fec is not None else None
+        self._layouts = start.layouts
+        self._plan = walk(start)
+        self._pack = next(self._plan, None)  # the next to be complete
         self._frame = 0
+        self._slices: list[tuple[list[Packet], list[float]]] = []  # of the pack's frames so far
+        self._group: list[Protected] = []  # of the open parity group
         self._waiting: deque[tuple[PacketSent, bytes]] = deque()
+        self._again: deque[tuple[PacketSent, bytes]] = deque()
+        self._kept: dict[int, _Kept] = {}  # by sequence number, unwrapped
+        self._budgets: dict[int, int] = {}  # retransmissions left, by pack
         self._events: deque[PacketSent] = deque()
+        self.counters = dict.fromkeys(
+            ("feedback", "feedback_used", "feedback_ignored", "refused"), 0
+        )
 
-    def submit(self, index_map: NDArray[np.int64], width: int, height: int, now: float) -> None:
+    def submit(
+        self,
+        index_map: NDArray[np.int64],
+        width: int,
+        height: int,
+        now: float,
+        difficulty: Difficulty | None = None,
+    ) -> None:
         """Take the next frame.
 
         Args:
             index_map, width, height: as for `Packetizer.split`, whose errors this raises.
             now: media time in seconds; never decreases.
+            difficulty: float[h, w] >= 0, how much is lost with each token in spite of concealment;
+                the difficulty of a slice is the sum over its tokens. None: a slice's bytes.
+
+        Raises:
+            ValueError: there are more frames than were announced, or of another size.
         """
-        packets = self._packetizer.split(index_map, width, height, self._sequence)
-        step_s = self._interval_s / len(packets)
-        for packet in packets:
-            data = pack(packet, self._key)
-            sent = PacketSent(
-                packet.sequence, self._frame, packet.slice, len(data), now + packet.slice * step_s
-            )
-            self._waiting.append((sent, data))
-        self._sequence += len(packets)
+        plan = self._pack
+        if plan is None:
+            raise ValueError(f"frame {self._frame} was not announced")
+        packets = self._packetizer.split(index_map, width, height, plan.first)
+        if packets[0].layout != self._layouts[self._frame]:
+            raise ValueError(f"frame {self._frame} was announced with another size")
+        if difficulty is None:
+            weights = [float(len(packet.payload)) for packet in packets]
+        else:
+            flat = difficulty.ravel()
+            weights = [float(flat[cells].sum()) for cells in packets[0].layout.positions]
+        self._slices.append((packets, weights))
         self._frame += 1
+        if self._frame == plan.frames.stop:
+            media = self._media(plan)
+            self._slices.clear()
+            self._schedule(plan, media, now)
+            self._pack = next(self._plan, None)
+
+    def receive_feedback(self, data: bytes, now: float) -> None:
+        """Take a control datagram; any bytes. What it asks for leaves at ``now``."""
+        self.counters["feedback"] += 1
+        arq = self._config.arq
+        try:
+            first, distances = parse_requests(data, self._key)
+        except MalformedPacket:
+            arq = None
+        if arq is None:
+            self.counters["feedback_ignored"] += 1
+            return
+        self.counters["feedback_used"] += 1
+        self._forget(now)
+        base = unwrap(first, next(reversed(self._kept), 0))
+        found = [(number, self._kept.get(number)) for number in (base + d for d in distances)]
+        wanted = [(n, kept) for n, kept in found if kept is not None and kept.sent.sent_s <= now]
+        self.counters["refused"] += len(found) - len(wanted)
+        if arq.order == "hardest":
+            wanted.sort(key=lambda entry: (-entry[1].weight, entry[0]))
+        for _, kept in wanted:
+            if not kept.retries or not self._budgets[kept.pack]:
+                self.counters["refused"] += 1
+                continue
+            kept.retries -= 1
+            self._budgets[kept.pack] -= 1
+            sent = replace(kept.sent, kind="retransmission", sent_s=now)
+            self._again.append((sent, kept.data))
 
     def next_timer(self) -> float | None:
         """When the next packet wants to leave, in seconds; None if none is waiting."""
-        return self._waiting[0][0].sent_s if self._waiting else None
+        times = [queue[0][0].sent_s for queue in (self._again, self._waiting) if queue]
+        return min(times, default=None)
 
     def datagrams_to_send(self, now: float) -> list[bytes]:
-        """The datagrams whose time has come, in order; a `PacketSent` event for each."""
+        """The datagrams whose time has come, in order; a `PacketSent` event for each.
+
+        What was asked for goes first.
+        """
         datagrams = []
-        while self._waiting and self._waiting[0][0].sent_s <= now:
-            sent, data = self._waiting.popleft()
-            self._events.append(sent)
-            datagrams.append(data)
+        for queue in (self._again, self._waiting):
+            while queue and queue[0][0].sent_s <= now:
+                sent, data = queue.popleft()
+                self._events.append(sent)
+                datagrams.append(data)
         return datagrams
 
     def next_event(self) -> PacketSent | None:
         """The oldest event not yet taken."""
         return self._events.popleft() if self._events else None
+
+    def _media(self, plan: Pack) -> list[tuple[bytes, float]]:
+        """The pack's media datagrams, with their weights."""
+        if self._config.packing == 1:
+            [(packets, weights)] = self._slices
+            datagrams = [pack(packet, self._key) for packet in packets]
+            return list(zip(datagrams, weights, strict=True))
+        media = []
+        for number in range(plan.count):
+            frames = [frame for frame in self._slices if number < len(frame[0])]
+            packet = Packet(
+                (plan.first + number) % SEQUENCES,
+                number,
+                plan.layout,
+                join_parts([packets[number].payload for packets, _ in frames]),
+                PACK,
+            )
+            media.append((pack(packet, self._key), sum(weights[number] for _, weights in frames)))
+        return media
+
+    def _schedule(self, plan: Pack, media: list[tuple[bytes, float]], now: float) -> None:
+        """Queue a pack's packets and the parity of the groups that end with it."""
+        config = self._config
+        packets: list[tuple[PacketSent, bytes]] = []
+        for step in plan.steps:
+            if isinstance(step, Group):
+                packets += self._parity(step)
+                continue
+            number = step - plan.first
+            data, weight = media[number]
+            sent = PacketSent(
+                step % SEQUENCES,
+                plan.frames[0],
+                number,
+                len(data),
+                now,
+                "media",
+                plan.frames[-1],
+            )
+            packets.append((sent, data))
+            if config.fec is not None:
+                self._group.append(Protected(data[FIELDS.size :], weight))
+        self._forget(now)
+        for position, after_s in enumerate(plan.departures(config.fec, config.passes)):
+            sent, data = packets[position % len(packets)]
+            sent = replace(sent, sent_s=now + after_s)
+            self._waiting.append((sent, data))
+            if config.arq is not None and sent.kind == "media" and position < len(packets):
+                self._kept[plan.first + sent.slice] = _Kept(
+                    sent,
+                    data,
+                    media[sent.slice][1],
+                    config.due_s(sent.last_frame),
+                    plan.number,
+                    config.arq.retries,
+                )
+                self._budgets[plan.number] = math.ceil(config.arq.budget * plan.count)
+
+    def _parity(self, group: Group) -> list[tuple[PacketSent, bytes]]:
+        fec, code = self._config.fec, self._code
+        if fec is None or code is None:
+            raise RuntimeError("a group without parity")
+        found = []
+        for packet in parity_packets(fec, code, group, self._group):
+            data = pack_parity(packet, self._key)
+            sent = PacketSent(
+                group.first % SEQUENCES,
+                group.packs[0] * self._config.packing,
+                packet.number,
+                len(data),
+                0.0,
+                "parity",
+                group.last_frame,
+            )
+            found.append((sent, data))
+        self._group.clear()
+        return found
+
+    def _forget(self, now: float) -> None:
+        """Drop what is past its deadline."""
+        for number, kept in list(self._kept.items()):
+            if kept.due_s >= now:
+                break
+            del self._kept[number]
+            self._budgets.pop(kept.pack, None)

@@ -14,7 +14,7 @@ from sim.protocol.packet import (
     CONTROL,
     HEADER_BYTES,
     MEDIA,
-    PARITY,
+    PACK,
     Layout,
     MalformedPacket,
     Packet,
@@ -48,7 +48,7 @@ def packets(draw: st.DrawFn) -> Packet:
         draw(st.integers(0, layout.slice_count - 1)),
         layout,
         draw(st.binary(max_size=200)),
-        draw(st.sampled_from([MEDIA, PARITY, CONTROL])),
+        draw(st.sampled_from([MEDIA, PACK])),
     )
 
 
@@ -109,7 +109,8 @@ def reseal(data: bytes, **changes: int) -> bytes:
     ("changes", "field"),
     [
         ({"b0": 0x4A}, "version"),
-        ({"b0": 0x3A}, "kind"),
+        ({"b0": 0x1A}, "kind"),
+        ({"b0": 0x2A}, "kind"),
         ({"b0": 0x00}, "codebook"),
         ({"b3": 32}, "slice"),
         ({"b5": 0xB0}, "entropy"),

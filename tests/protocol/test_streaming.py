@@ -47,7 +47,7 @@ def send(
     maps: list[NDArray[np.int64]] = MAPS,
 ) -> list[Sent]:
     """Every datagram of a stream with its time of sending."""
-    sender = Sender(config, KEY, BOOK)
+    sender = Sender(StreamStart(config, KEY, sizes), BOOK)
     out: list[Sent] = []
     for frame, (size, index_map) in enumerate(zip(sizes, maps, strict=True)):
         sender.submit(index_map, *size, config.capture_s(frame))
