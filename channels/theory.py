@@ -274,3 +274,33 @@ def block_failure(chain: LossChain, n: int, parity: int, depth: int = 1) -> floa
     if not 0 <= parity <= n:
         raise ValueError(f"parity must lie in [0, n] = [0, {n}], got {parity}")
     return float(losses_in_block(interleaved(chain, depth), n)[parity + 1 :].sum())
+
+
+def residual_losses(chain: LossChain, data: int, parity: int, depth: int = 1) -> Floats:
+    """P(j of a block's `data` media packets stay lost), j = 0 ... data: float64[data + 1].
+
+    A block is `data` media packets, then `parity` parity packets, sent `depth` apart. A
+    maximum-distance-separable code restores all if at most `parity` of them are lost in all, and
+    else, being systematic, leaves the media packets that arrived. Elliott's recursion (1963,
+    section 3) with media and parity losses counted apart; exact.
+
+    Its sum beyond j = 0 is below `block_failure`, which counts blocks that only lost parity.
+    """
+    if data < 1 or parity < 0:
+        raise ValueError(f"a block needs data >= 1 and parity >= 0, got {data} and {parity}")
+    spread = interleaved(chain, depth)
+    weights = np.zeros((data + 1, parity + 1, chain.loss.size))
+    weights[0, 0] = stationary(chain)
+    for packet in range(data + parity):
+        lost = weights * chain.loss
+        weights = weights - lost
+        if packet < data:
+            weights[1:] += lost[:-1]
+        else:
+            weights[:, 1:] += lost[:, :-1]
+        weights = weights @ spread.transition
+    joint = weights.sum(axis=2)
+    beyond = np.add.outer(np.arange(data + 1), np.arange(parity + 1)) > parity
+    stay = np.where(beyond, joint, 0.0).sum(axis=1)
+    stay[0] += joint[~beyond].sum()
+    return np.asarray(stay)

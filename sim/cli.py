@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from sim.channel_cli import channel_app
 from sim.codec_cli import codec_app
+from sim.compare_cli import compare
 from sim.errors import UserError
 from sim.library_cli import new, scenarios
 from sim.page_cli import page
@@ -44,6 +45,7 @@ app.command()(scenarios)
 app.command()(new)
 app.command()(report)
 app.command()(page)
+app.command()(compare)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
 

@@ -77,6 +77,8 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
             ``file:line: key.path: what is wrong``.
     """
     source = _Source(path)
+    if "strategies" in source.raw:
+        raise UserError(f"{path}: compares strategies; run it with sim compare")
     for channels in (source.raw.get("channel"), source.raw.get("sweep")):
         rebase_traces(channels, path.parent)
     given = dict(_parse_override(text) for text in overrides)

@@ -14,6 +14,7 @@ from codec.entropy import CoderBook
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.outputs import SavingSink
 from sim.protocol.config import StreamKey
+from sim.protocol.events import FrameReady
 from sim.protocol.protection import ArqConfig
 from sim.scenario import Cell
 
@@ -63,7 +64,7 @@ def stream_cell(
     frames: Sequence[MediaFrame],
     fingerprint: str,
     frequencies: Mapping[int, Any],
-    sink: SavingSink,
+    sink: Callable[[FrameReady], object],
     sink_elsewhere: Callable[[], SavingSink],
     progress: Callable[[int, int], object],
 ) -> StreamRecord:

