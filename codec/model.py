@@ -38,9 +38,9 @@ def load_tokenizer(folder: Path) -> tuple[TokenizerConfig, Encoder, Decoder, Lad
     return network, encoder, decoder, Ladder.from_tensors(_part(tensors, "ladder.")), mark
 
 
-def load_inpainter(folder: Path) -> tuple[Inpainter, str, str]:
-    """The inpainter of a model folder, in float32, the fingerprint of the ladder it was trained
-    for, and its file's own.
+def load_inpainter(folder: Path) -> tuple[Inpainter, dict[str, Any], str]:
+    """The inpainter of a model folder, in float32, its config ("codebook" is the fingerprint of the
+    ladder it was trained for) and its file's fingerprint.
 
     Raises:
         ModelError: the file is missing, unreadable or altered.
@@ -48,7 +48,7 @@ def load_inpainter(folder: Path) -> tuple[Inpainter, str, str]:
     config, weights, mark = load_weights(folder / INPAINTER_FILE)
     inpainter = Inpainter(InpainterConfig(**config["network"]))
     inpainter.load_state_dict({k: v.float() for k, v in weights.items()})
-    return inpainter, config["codebook"], mark
+    return inpainter, config, mark
 
 
 class Model:
@@ -89,11 +89,11 @@ class Model:
         """
         folder = PRETRAINED if path is None else path
         _, encoder, decoder, ladder, mark = load_tokenizer(folder)
-        inpainter, codebook, second = load_inpainter(folder)
-        if codebook != ladder.fingerprint():
+        inpainter, config, second = load_inpainter(folder)
+        if config["codebook"] != ladder.fingerprint():
             raise ModelError(
                 f"{folder / INPAINTER_FILE}: fingerprint mismatch: trained for codebook "
-                f"{codebook}, the tokenizer beside it has {ladder.fingerprint()}; "
+                f"{config['codebook']}, the tokenizer beside it has {ladder.fingerprint()}; "
                 "use files of the same model"
             )
         both = hashlib.sha256((mark + second).encode()).hexdigest()[:16]

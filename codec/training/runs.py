@@ -108,8 +108,8 @@ def train_decoder(
     held_out = _cache(source, images, encoder, words, cache, held_out=True)
     repair = None
     if (source / INPAINTER_FILE).exists():
-        inpainter, codebook, _ = load_inpainter(source)
-        if codebook != ladder.fingerprint():
+        inpainter, about, _ = load_inpainter(source)
+        if about["codebook"] != ladder.fingerprint():
             raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
         repair = Repair(inpainter, ladder, masks)
     task = DecoderTask(decoder, ladder, seen, held_out, config or DecoderTraining(), repair)
