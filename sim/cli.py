@@ -13,6 +13,7 @@ from sim.codec_cli import codec_app
 from sim.compare_cli import compare
 from sim.errors import UserError
 from sim.library_cli import new, scenarios
+from sim.live_cli import add_live_commands
 from sim.page_cli import page
 from sim.report_cli import report
 from sim.train_cli import train_app
@@ -46,6 +47,7 @@ app.command()(new)
 app.command()(report)
 app.command()(page)
 app.command()(compare)
+add_live_commands(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
 

@@ -70,6 +70,15 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenStream:
+    """A stream that ran elsewhere: its pictures, what became of them, and how it went."""
+
+    pictures: Sequence[LoadedImage]
+    record: StreamRecord
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Clean:
     """One image at one codebook size, before any loss."""
 
@@ -83,6 +92,7 @@ def run_experiment(
     out: Path | None = None,
     save_images: bool = False,
     steps: Steps = lambda done, total, doing: None,
+    given: GivenStream | None = None,
 ) -> Outcome:
     """Run a scenario and write its run folder, figures included.
 
@@ -91,13 +101,14 @@ def run_experiment(
         out: the run folder; None: results/<scenario>/<run id> in the working directory.
         save_images: also write every output at original size.
         steps: told about progress.
+        given: measure this stream instead of running one.
 
     Raises:
         UserError: images or weights that cannot be used, an output folder that cannot be written,
             a stream that does not fit its settings or whose processes failed. Nothing is left.
     """
     scenario = loaded.scenario
-    images = load_images(scenario.images, loaded.images_base)
+    images = given.pictures if given else load_images(scenario.images, loaded.images_base)
     try:
         model = load_model(loaded.model)
     except ModelError as error:
@@ -109,7 +120,7 @@ def run_experiment(
     target = out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
     with new_run_folder(target) as folder:
         try:
-            summary = _Run(loaded, images, model, folder, save_images, steps).run()
+            summary = _Run(loaded, images, model, folder, save_images, steps, given).run()
         except StreamConfigError as error:
             raise UserError(f"{scenario.name}: stream.{error}") from None
         except PeerError as error:
@@ -128,7 +139,9 @@ class _Run:
         folder: Path,
         save_images: bool,
         steps: Steps,
+        given: GivenStream | None = None,
     ) -> None:
+        self.given = given
         self.loaded, self.scenario = loaded, loaded.scenario
         self.images, self.model = images, model
         self.folder, self.save_images = folder, save_images
@@ -185,6 +198,11 @@ class _Run:
         def progress(out: int, total: int) -> None:
             self._step(doing, before + out - self._done)
 
+        if self.given is not None:
+            sink = SavingSink(Restorer(self.model, names), folder)
+            for ready in self.given.record.frames:
+                sink(ready)
+            return self.given.record
         record = stream_cell(
             cell,
             [known.frame for known in clean],
@@ -260,6 +278,8 @@ class _Run:
         write_json(self.folder / SUMMARY, summary)
         what_ran = manifest(self.scenario, about, self.model.fingerprint)
         what_ran["pictured_cell"] = self.pictured.index
+        if self.given is not None:
+            what_ran["live"] = self.given.about
         write_json(self.folder / MANIFEST, what_ran)
         self._step("drawing", 0)
         draw_figures(self.folder)

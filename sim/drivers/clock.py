@@ -36,45 +36,56 @@ class WallClock:
         time.sleep(seconds)
 
 
+class SteadyClock:
+    """A clock without its jumps: time that passed between two looks counts only if it is credible.
+
+    ``jumps``: how often it was not (the clock was set, the machine slept or was moved, or the
+    process stood still).
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = clock.now()
+        self._time = 0.0
+        self.jumps = 0
+
+    def now(self) -> float:
+        """Seconds since it was made; never decreases. Look at least every `LEAP_S` / 2."""
+        now = self._clock.now()
+        step = now - self._last
+        self._last = now
+        if 0 <= step <= LEAP_S:
+            self._time += step
+        else:
+            self.jumps += 1
+        return self._time
+
+
 class Pacer:
     """Tells when a media time has come: the stream's zero plus ``pace`` wall seconds a second.
 
-    A clock that jumps (a laptop that slept, a virtual machine that moved) shifts the stream's
-    zero with it, so packets neither burst nor hang; ``jumps`` counts that. ``stalls`` counts how
-    often the stream fell more than `SLACK_S` behind and went on from there, ``stalled_s`` for how
-    long in all.
+    When the clock jumps the stream neither bursts nor hangs. ``stalls`` counts how often it fell
+    more than `SLACK_S` behind and went on from there, ``stalled_s`` for how long in all.
     """
 
-    def __init__(self, clock: Clock, pace: float) -> None:
+    def __init__(self, clock: SteadyClock, pace: float) -> None:
         if not 0 <= pace < math.inf:
             raise ValueError(f"pace must be a finite number >= 0, got {pace!r}")
         self._clock = clock
+        self._zero = clock.now()
         self.pace = pace
-        self._zero = self._last = clock.now()
-        self.jumps = 0
         self.stalls = 0
         self.stalled_s = 0.0
 
     def start(self, media_s: float) -> None:
         """It is now media time ``media_s``."""
-        self._last = self._clock.now()
-        self._zero = self._last - self.pace * media_s
-
-    def look(self) -> float:
-        """What time it is; to be called at least every `LEAP_S` / 2, so that jumps are seen."""
-        now = self._clock.now()
-        step = now - self._last
-        self._last = now
-        if step < 0 or step > LEAP_S:
-            self.jumps += 1
-            self._zero += step
-        return now
+        self._zero = self._clock.now() - self.pace * media_s
 
     def wait_s(self, media_s: float) -> float:
         """Seconds until ``media_s`` has come; 0 if it has."""
         if not self.pace:
             return 0.0
-        left = self._zero + self.pace * media_s - self.look()
+        left = self._zero + self.pace * media_s - self._clock.now()
         if left < -SLACK_S:
             self.stalls += 1
             self.stalled_s -= left

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sim.drivers.clock import Clock
+from sim.drivers.clock import Clock, SteadyClock
 from sim.drivers.links import Peer, ReceiverLink
 from sim.drivers.wire import (
     DATAGRAM,
@@ -138,7 +138,8 @@ class LiveReceiver:
             whole: a gap or a refusal is an error instead of a count.
             silence_s: a sender silent for longer is gone.
         """
-        self._link, self._open_stream, self._clock = link, open_stream, clock
+        self._link, self._open_stream = link, open_stream
+        self._clock = SteadyClock(clock)
         self._on_idle, self._whole, self._silence_s = on_idle, whole, silence_s
         self._session: _Session | None = None
         self._finished: dict[int, bytes] = {}  # the last session's answer, for who asks again

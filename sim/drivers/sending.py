@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sim.drivers.clock import Clock, Pacer
+from sim.drivers.clock import Clock, Pacer, SteadyClock
 from sim.drivers.ends import SendingEnd
 from sim.drivers.links import SenderLink
 from sim.drivers.timeline import Timeline
@@ -47,7 +47,6 @@ SENDER_ANOMALIES = (
     "foreign_session",
     "receiver_restarted",
     "unacknowledged_batches",
-    "reconnected",
     "clock_jumps",
     "stalls",
 )
@@ -93,9 +92,9 @@ class LiveSender:
             notes: what else to write down with the stream since last asked, for the record.
             on_idle: called several times a second while waiting; may raise to give up.
         """
-        self._sending, self._link, self._clock = sending, link, clock
+        self._sending, self._link, self._clock = sending, link, SteadyClock(clock)
         self._timeline = Timeline(sending)
-        self._pacer = Pacer(clock, pace)
+        self._pacer = Pacer(self._clock, pace)
         self._about = dict(about or {})
         self._notes, self._on_idle = notes, on_idle
         self._session = secrets.randbits(64)
@@ -105,7 +104,7 @@ class LiveSender:
         self._answer: Ack | None = None  # to the last batch, when it is owed
         self._batch: list[Item] = []
         self._batch_bytes = 0
-        self._heard_s = self._asked_s = clock.now()
+        self._heard_s = self._asked_s = 0.0
         self._stopping = False
         self._done: dict[str, Any] | None = None
         self._flags = SYNC if self._timeline.interactive else 0
@@ -200,13 +199,13 @@ class LiveSender:
     def _look_around(self, timeout_s: float) -> bool:
         """Wait for the receiver at most so long; ask if it has been silent. Whether it spoke."""
         self._on_idle()
-        now = self._pacer.look()
+        now = self._clock.now()
         if now - max(self._heard_s, self._asked_s) > ASK_S:
             self._asked_s = now
             self._link.send(pack(Probe(self._session, self._number)))
         if self._stopping and self.unanswered and now - self._heard_s > PATIENCE_S:
             raise Stopped("the receiver is gone")
-        self.anomalies["clock_jumps"] = self._pacer.jumps
+        self.anomalies["clock_jumps"] = self._clock.jumps
         self.anomalies["stalls"] = self._pacer.stalls
         return self._take(timeout_s)
 
@@ -259,7 +258,7 @@ class LiveSender:
             self._on_idle()
             if self._stopping:
                 raise Stopped("no receiver came")
-            now = self._pacer.look()
+            now = self._clock.now()
             if now - asked_s >= ASK_S:
                 asked_s = now
                 self._link.send(pack(Hello(self._session, part, len(parts), parts[part])))
@@ -280,7 +279,7 @@ class LiveSender:
         asked_s = -ASK_S
         self.state = "ending"
         while self._done is None:
-            now = self._pacer.look()
+            now = self._clock.now()
             if now - asked_s >= ASK_S:
                 asked_s = now
                 self._link.send(pack(End(self._session, self._number, account)))
