@@ -50,6 +50,14 @@ class EmaCodebook(nn.Module):
         self.register_buffer("idle_steps", torch.zeros(size, dtype=torch.int64))
 
     @torch.no_grad()
+    def start_from(self, codewords: Tensor, usage: Tensor, batch: int) -> None:
+        """Go on from unit codewords float[K,D] used float[K] times, as if batches of `batch`
+        latents had been averaged with that usage."""
+        self.codewords.copy_(codewords)
+        expected = (usage + 1e-3) / (usage + 1e-3).sum() * batch
+        self.ema_sum.copy_(codewords * expected[:, None])
+
+    @torch.no_grad()
     def restart(self, latents: Tensor, which: Tensor, generator: torch.Generator) -> None:
         """Move the codewords `which` (int64[n]) onto random rows of latents (float[N,D])."""
         if len(which) == 0:

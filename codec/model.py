@@ -38,6 +38,19 @@ def load_tokenizer(folder: Path) -> tuple[TokenizerConfig, Encoder, Decoder, Lad
     return network, encoder, decoder, Ladder.from_tensors(_part(tensors, "ladder.")), mark
 
 
+def load_inpainter(folder: Path) -> tuple[Inpainter, dict[str, Any], str]:
+    """The inpainter of a model folder, in float32, its config ("codebook" is the fingerprint of the
+    ladder it was trained for) and its file's fingerprint.
+
+    Raises:
+        ModelError: the file is missing, unreadable or altered.
+    """
+    config, weights, mark = load_weights(folder / INPAINTER_FILE)
+    inpainter = Inpainter(InpainterConfig(**config["network"]))
+    inpainter.load_state_dict({k: v.float() for k, v in weights.items()})
+    return inpainter, config, mark
+
+
 class Model:
     """Tokenizer, codebook ladder and inpainter, ready for inference.
 
@@ -76,15 +89,13 @@ class Model:
         """
         folder = PRETRAINED if path is None else path
         _, encoder, decoder, ladder, mark = load_tokenizer(folder)
-        config, weights, second = load_weights(folder / INPAINTER_FILE)
+        inpainter, config, second = load_inpainter(folder)
         if config["codebook"] != ladder.fingerprint():
             raise ModelError(
                 f"{folder / INPAINTER_FILE}: fingerprint mismatch: trained for codebook "
                 f"{config['codebook']}, the tokenizer beside it has {ladder.fingerprint()}; "
                 "use files of the same model"
             )
-        inpainter = Inpainter(InpainterConfig(**config["network"]))
-        inpainter.load_state_dict({k: v.float() for k, v in weights.items()})
         both = hashlib.sha256((mark + second).encode()).hexdigest()[:16]
         sharpness = {int(k): Sharpness(**v) for k, v in config.get("sharpness", {}).items()}
         return cls(encoder, decoder, ladder, inpainter, both, sharpness)

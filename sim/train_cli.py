@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sim.errors import UserError
+
+if TYPE_CHECKING:
+    from codec.training.loop import LoopConfig
+    from codec.training.runs import CacheConfig
 
 train_app = typer.Typer(
     no_args_is_help=True, help="Train the codec's networks from a folder of photos."
@@ -19,6 +24,7 @@ Out = Annotated[Path, typer.Option(help="Run folder; an existing run there is re
 ModelFolder = Annotated[
     Path | None, typer.Option(help="Folder with the tokenizer's weights. Default: the shipped one.")
 ]
+Start = Annotated[Path | None, typer.Option(help="Folder with weights that a new run starts from.")]
 Steps = Annotated[int, typer.Option(min=1, help="Steps in all, those already done included.")]
 Decay = Annotated[int, typer.Option(min=1, help="Last steps, in which the rate falls to zero.")]
 Crops = Annotated[int, typer.Option(min=1, help="Index maps cached for the runs that follow.")]
@@ -39,19 +45,35 @@ def _prepare(images: Path, out: Path, threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _report(out: Path, weights: str, held_out: dict[str, float], as_json: bool) -> None:
+def _train(
+    run: Callable[[LoopConfig, CacheConfig], dict[str, float]],
+    weights: Path,
+    numbers: tuple[int, int, int],
+    as_json: bool,
+) -> None:
+    """Run one training with (steps, decay steps, crops) and tell what came out."""
+    from codec.training.loop import LoopConfig
+    from codec.training.runs import CacheConfig
+
+    steps, decay_steps, crops = numbers
+    try:
+        held_out = run(LoopConfig(steps, decay_steps), CacheConfig(crops=crops))
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error
     if as_json:
-        typer.echo(json.dumps({"run": str(out), "weights": weights, "held_out": held_out}))
+        summary = {"run": str(weights.parent), "weights": weights.name, "held_out": held_out}
+        typer.echo(json.dumps(summary))
         return
     for name, value in held_out.items():
         typer.echo(f"{name:>20} {value:.4f}")
-    typer.echo(f"weights: {out / weights}")
+    typer.echo(f"weights: {weights}")
 
 
 @train_app.command()
 def tokenizer(
     images: Images,
     out: Out = Path("training-runs/tokenizer"),
+    start: Start = None,
     steps: Steps = 20_000,
     decay_steps: Decay = 4_000,
     crops: Crops = 12_000,
@@ -61,15 +83,12 @@ def tokenizer(
     """Encoder, codebook and decoder from photographs, then the ladder of smaller codebooks."""
     _prepare(images, out, threads)
     from codec.model import TOKENIZER_FILE
-    from codec.training.loop import LoopConfig
-    from codec.training.runs import CacheConfig, train_tokenizer
+    from codec.training.runs import train_tokenizer
 
-    try:
-        loop = LoopConfig(steps, decay_steps)
-        result = train_tokenizer(images, out, loop, cache=CacheConfig(crops=crops))
-    except (ValueError, RuntimeError) as error:
-        raise UserError(str(error)) from error
-    _report(out, TOKENIZER_FILE, result, as_json)
+    def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
+        return train_tokenizer(images, out, loop, start=start, cache=cache)
+
+    _train(run, out / TOKENIZER_FILE, (steps, decay_steps, crops), as_json)
 
 
 @train_app.command()
@@ -83,18 +102,19 @@ def decoder(
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """One decoder for every codebook level, sharpened by a discriminator; tokens stay valid."""
+    """One decoder for every codebook level, sharpened by a discriminator; tokens stay valid.
+
+    If the model folder holds an inpainter too, half of the crops have lost tokens that it filled.
+    """
     _prepare(images, out, threads)
     from codec.model import TOKENIZER_FILE
-    from codec.training.loop import LoopConfig
-    from codec.training.runs import CacheConfig, train_decoder
+    from codec.training.runs import train_decoder
+    from sim.packet_masks import packet_mask
 
-    try:
-        loop = LoopConfig(steps, decay_steps)
-        result = train_decoder(images, out, loop, model, cache=CacheConfig(crops=crops))
-    except (ValueError, RuntimeError) as error:
-        raise UserError(str(error)) from error
-    _report(out, TOKENIZER_FILE, result, as_json)
+    def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
+        return train_decoder(images, out, loop, packet_mask, model, cache=cache)
+
+    _train(run, out / TOKENIZER_FILE, (steps, decay_steps, crops), as_json)
 
 
 @train_app.command()
@@ -102,6 +122,7 @@ def inpainter(
     images: Images,
     out: Out = Path("training-runs/inpainter"),
     model: ModelFolder = None,
+    start: Start = None,
     steps: Steps = 20_000,
     decay_steps: Decay = 4_000,
     crops: Crops = 12_000,
@@ -111,18 +132,13 @@ def inpainter(
     """The masked transformer that fills lost tokens, for every level, on real loss patterns."""
     _prepare(images, out, threads)
     from codec.model import INPAINTER_FILE
-    from codec.training.loop import LoopConfig
-    from codec.training.runs import CacheConfig, train_inpainter
+    from codec.training.runs import train_inpainter
     from sim.packet_masks import packet_mask
 
-    loop = LoopConfig(steps, decay_steps)
-    try:
-        result = train_inpainter(
-            images, out, loop, packet_mask, model, cache=CacheConfig(crops=crops)
-        )
-    except (ValueError, RuntimeError) as error:
-        raise UserError(str(error)) from error
-    _report(out, INPAINTER_FILE, result, as_json)
+    def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
+        return train_inpainter(images, out, loop, packet_mask, model, start=start, cache=cache)
+
+    _train(run, out / INPAINTER_FILE, (steps, decay_steps, crops), as_json)
 
 
 @train_app.command()

@@ -1,7 +1,9 @@
 """Fine-tuning the decoder, one set of weights for every codebook level, with an adversarial loss.
 
 Encoder and codebook stay as they are, so index maps, the ladder and the inpainter stay valid. Each
-image of a batch is decoded from a random level of the ladder.
+image of a batch is decoded from a random level of the ladder. With an inpainter, half of them have
+lost tokens first: filled with expected codewords, which lie between those of the codebook, so that
+the decoder learns to draw what is uncertain.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from codec.codebook import Ladder
+from codec.inpainting import Inpainter
 from codec.tokenizer import STRIDE, Decoder
 from codec.training.loop import fast_autocast, image_sheet
 from codec.training.losses import (
@@ -25,7 +28,7 @@ from codec.training.losses import (
     reconstruction_loss,
 )
 from codec.training.optimise import Optimised
-from codec.training.tokens import TokenCache
+from codec.training.tokens import MaskSource, TokenCache
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,36 @@ class DecoderTraining:
     seed: int = 2
 
 
+class Repair:
+    """Index maps with losses, filled as a receiver fills them."""
+
+    def __init__(
+        self, inpainter: Inpainter, ladder: Ladder, masks: MaskSource, temperature: float = 2.0
+    ) -> None:
+        self.inpainter, self.ladder, self.masks = inpainter.eval(), ladder, masks
+        self.temperature = temperature
+
+    @torch.no_grad()
+    def lose(self, indices: Tensor, level: int, rng: np.random.Generator) -> Tensor:
+        """Indices int64[h,w] of a level -> codewords float[h,w,D] after a random loss."""
+        shape = (indices.shape[0], indices.shape[1])
+        return self.fill(indices, torch.from_numpy(self.masks(rng, shape)), level)
+
+    @torch.no_grad()
+    def fill(self, indices: Tensor, known: Tensor, level: int) -> Tensor:
+        """Indices int64[h,w], known bool[h,w] -> codewords float[h,w,D], expected where unknown."""
+        codewords = self.ladder.codewords(level)
+        words = codewords[indices]
+        if known.all():
+            return words
+        with fast_autocast():
+            log2_size = torch.tensor([level.bit_length() - 1])
+            hidden = self.inpainter.hidden(words[None], known[None], log2_size)[0][~known]
+            logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level)).float()
+        words[~known] = torch.softmax(logits / self.temperature, dim=1) @ codewords
+        return words
+
+
 class DecoderTask:
     """See the module docstring; implements `codec.training.loop.Task`."""
 
@@ -54,10 +87,11 @@ class DecoderTask:
         tokens: TokenCache,
         held_out: TokenCache,
         config: DecoderTraining,
+        repair: Repair | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.ladder, self.tokens, self.held_out = config, ladder, tokens, held_out
-        self.decoder = decoder
+        self.decoder, self.repair = decoder, repair
         self.discriminator = PatchDiscriminator(config.discriminator_width)
         for network in (self.decoder, self.discriminator):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -68,9 +102,8 @@ class DecoderTask:
         )
         self.perceptual = PerceptualDistance()
 
-    def _words(self, base: np.ndarray[Any, Any], level: int) -> Tensor:
-        indices = self.ladder.shrink(torch.from_numpy(base.astype(np.int64)), level)
-        return self.ladder.codewords(level)[indices].permute(2, 0, 1)
+    def _indices(self, base: np.ndarray[Any, Any], level: int) -> Tensor:
+        return self.ladder.shrink(torch.from_numpy(base.astype(np.int64)), level)
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Codewords float[B,D,s,s] and their pixels float[B,3,16s,16s]."""
@@ -80,8 +113,12 @@ class DecoderTask:
         for number in rng.integers(len(self.tokens.indices), size=self.config.batch):
             top, left = rng.integers(self.tokens.indices.shape[1] - side + 1, size=2)
             level = int(rng.choice(self.ladder.levels))
-            base = self.tokens.indices[number, top : top + side, left : left + side]
-            words.append(self._words(base, level))
+            indices = self._indices(self.tokens.indices[number], level)
+            if self.repair is not None and rng.random() < 0.5:
+                drawn = self.repair.lose(indices, level, rng)
+            else:
+                drawn = self.ladder.codewords(level)[indices]
+            words.append(drawn[top : top + side, left : left + side].permute(2, 0, 1))
             rows = slice(top * STRIDE, (top + side) * STRIDE)
             columns = slice(left * STRIDE, (left + side) * STRIDE)
             pixels.append(self.tokens.pixels(int(number))[0, :, rows, columns])
@@ -116,19 +153,30 @@ class DecoderTask:
         return values
 
     @torch.no_grad()
-    def _decode(self, count: int, level: int) -> tuple[Tensor, Tensor]:
-        words = torch.stack([self._words(base, level) for base in self.held_out.indices[:count]])
+    def _decode(self, count: int, level: int, lost: float = 0.0) -> tuple[Tensor, Tensor]:
+        indices = [self._indices(base, level) for base in self.held_out.indices[:count]]
+        words = [self.ladder.codewords(level)[grid] for grid in indices]
+        if self.repair is not None and lost > 0:
+            rng = np.random.default_rng(0)
+            known = [torch.from_numpy(rng.random(grid.shape) >= lost) for grid in indices]
+            pairs = zip(indices, known, strict=True)
+            words = [self.repair.fill(grid, mask, level) for grid, mask in pairs]
         images = torch.cat([self.held_out.pixels(number) for number in range(len(words))])
         with self.optimised.averaged(), fast_autocast():
-            return self.decoder(words).float().clamp(-1, 1), images
+            decoded = self.decoder(torch.stack(words).permute(0, 3, 1, 2))
+            return decoded.float().clamp(-1, 1), images
 
     def evaluate(self) -> dict[str, float]:
+        """PSNR and feature distance without loss, and with 20% of the tokens lost and filled."""
         values = {}
         for level in self.ladder.levels[::2]:
-            decoded, images = self._decode(16, level)
-            error = (decoded - images).square().mean((1, 2, 3))
-            values[f"psnr_db_{level}"] = float((10 * torch.log10(4 / error)).mean())
-            values[f"perceptual_{level}"] = float(self.perceptual(decoded, images))
+            for lost, mark in ((0.0, ""), (0.2, "_repaired")):
+                if lost > 0 and self.repair is None:
+                    continue
+                decoded, images = self._decode(16, level, lost)
+                error = (decoded - images).square().mean((1, 2, 3))
+                values[f"psnr_db_{level}{mark}"] = float((10 * torch.log10(4 / error)).mean())
+                values[f"perceptual_{level}{mark}"] = float(self.perceptual(decoded, images))
         return values
 
     def sample_sheet(self) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,23 +17,24 @@ from codec.inpainting import Inpainter, InpainterConfig
 from codec.tokenizer import Decoder
 from codec.training.loop import fast_autocast, image_sheet
 from codec.training.optimise import Optimised
-from codec.training.tokens import TokenCache
-
-# (rng, grid shape) -> received bool[h,w]
-MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
+from codec.training.tokens import MaskSource, TokenCache
 
 
 @dataclass(frozen=True)
 class InpainterTraining:
     """Hyper-parameters of the run. Half of the masks come from the mask source (packets lost on a
-    channel), half hide each token alone with a rate that widens from 0.3 to 0.9 in
-    `widening_steps`."""
+    channel), half hide each token alone with a rate that widens from 0.3 to `widest` in
+    `widening_steps`. What is decoded is the expected codeword at a `temperature`: its squared error
+    counts `vector_weight` nats."""
 
     network: InpainterConfig
     batch: int = 16
     rate: float = 1e-3
     weight_decay: float = 0.02
+    widest: float = 0.5
     widening_steps: int = 500
+    vector_weight: float = 1.0
+    temperature: float = 2.0
     ema_decay: float = 0.998
     seed: int = 3
 
@@ -62,24 +62,37 @@ class InpainterTask:
             ema_decay=config.ema_decay,
         )
 
+    def start_from(self, inpainter: Inpainter) -> None:
+        """Go on from a trained network of the same shape."""
+        self.inpainter.load_state_dict(inpainter.state_dict())
+        self.optimised.restart_average()
+
     def _mask(self, rng: np.random.Generator, step: int) -> NDArray[np.bool_]:
         shape = self.tokens.indices.shape[1:]
         if rng.random() < 0.5:
             mask = self.masks(rng, (shape[0], shape[1]))
         else:
-            widest = 0.3 + 0.6 * min(1.0, step / self.config.widening_steps)
+            share = min(1.0, step / self.config.widening_steps)
+            widest = 0.3 + (self.config.widest - 0.3) * share
             mask = rng.random(shape) >= rng.uniform(0.02, widest)
         if mask.all():
             mask[rng.integers(shape[0]), rng.integers(shape[1])] = False
         return mask
 
     def _predict(self, base: Tensor, known: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """Logits float[N,K] and the truth int64[N] of the hidden tokens of base indices [B,h,w]."""
+        """Logits float[N,K] and the truth int64[N] of the hidden tokens of base indices
+        int64[B,h,w]."""
         indices, codewords = self.ladder.shrink(base, level), self.ladder.codewords(level)
         log2_size = torch.full((len(base),), level.bit_length() - 1)
         hidden = self.inpainter.hidden(codewords[indices], known, log2_size)[~known]
         logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level))
         return logits, indices[~known]
+
+    def _vector_error(self, logits: Tensor, truth: Tensor, level: int) -> Tensor:
+        """Squared distance float[N] of the expected codewords to the true ones."""
+        codewords = self.ladder.codewords(level)
+        expected = torch.softmax(logits / self.config.temperature, dim=1) @ codewords
+        return (expected - codewords[truth]).square().sum(1)
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         rng = np.random.default_rng([self.config.seed, step])
@@ -87,14 +100,22 @@ class InpainterTask:
         base = torch.from_numpy(self.tokens.indices[numbers].astype(np.int64))
         masks = np.stack([self._mask(rng, step) for _ in numbers])
         level = int(rng.choice(self.ladder.levels))
+        known = torch.from_numpy(masks)
         with fast_autocast():
-            logits, truth = self._predict(base, torch.from_numpy(masks), level)
-        nats = F.cross_entropy(logits.float(), truth)
-        # Levels differ in entropy: a nat is worth the same share of log K at each of them.
-        loss = nats / np.log(level)
+            logits, truth = self._predict(base, known, level)
+        logits = logits.float()
+        error = self._vector_error(logits, truth, level)
+        nats = F.cross_entropy(logits, truth, reduction="none")
+        nats = nats + self.config.vector_weight * error
+        # Each map counts by the root of its losses, or those with little left to see would drown
+        # the others. Levels differ in entropy: a nat is worth the same share of log K at each.
+        lost = (~known).flatten(1).sum(1)
+        weight = torch.repeat_interleave(lost.float().rsqrt(), lost)
+        loss = (weight * nats).sum() / weight.sum() / np.log(level)
         norm = self.optimised.step(loss, step, rate)
         right = float((logits.argmax(1) == truth).float().mean())
-        return {"loss": loss.item(), "accuracy": right, "gradient": norm}
+        values = {"loss": loss.item(), "accuracy": right, "vector": error.mean().item()}
+        return values | {"gradient": norm}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -108,6 +129,8 @@ class InpainterTask:
                 bits = F.cross_entropy(logits.float(), truth) / np.log(2)
                 values[f"bits_{level}"] = float(bits)
                 values[f"accuracy_{level}"] = float((logits.argmax(1) == truth).float().mean())
+                error = self._vector_error(logits.float(), truth, level)
+                values[f"vector_{level}"] = float(error.mean())
         return values
 
     @torch.no_grad()

@@ -73,15 +73,18 @@ def learning_rate_factor(step: int, config: LoopConfig) -> float:
 def fast_dtype() -> torch.dtype:
     """bfloat16 where this CPU multiplies it faster than float32, else float32 (measured, ~0.1 s).
 
-    CPUs without AVX512-BF16 or AMX emulate bfloat16 several hundred times slower.
+    CPUs without AVX512-BF16 or AMX emulate bfloat16 several hundred times slower; the best of
+    several tries, so that a busy machine cannot make it look the faster one.
     """
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
-        a = torch.ones(192, 192, dtype=dtype)
-        a @ a
-        start = time.perf_counter()
-        a @ a
-        seconds[dtype] = time.perf_counter() - start
+        a = torch.ones(128, 128, dtype=dtype)
+        tries = []
+        for _ in range(5):
+            start = time.perf_counter()
+            a @ a
+            tries.append(time.perf_counter() - start)
+        seconds[dtype] = min(tries)
     return min(seconds, key=lambda dtype: seconds[dtype])
 
 

@@ -48,6 +48,10 @@ class Optimised:
         self.ema.update(self.networks, step)
         return float(norm)
 
+    def restart_average(self) -> None:
+        """Begin the moving average anew at the networks' present weights."""
+        self.ema = Ema(self.networks, self.ema.decay)
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within the block the networks hold the averaged weights."""

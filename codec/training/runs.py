@@ -20,14 +20,20 @@ import torch
 from codec.checkpoint import fingerprint, save_weights
 from codec.codebook import Ladder
 from codec.inpainting import InpainterConfig
-from codec.model import INPAINTER_FILE, PRETRAINED, TOKENIZER_FILE, load_tokenizer
+from codec.model import (
+    INPAINTER_FILE,
+    PRETRAINED,
+    TOKENIZER_FILE,
+    load_inpainter,
+    load_tokenizer,
+)
 from codec.tokenizer import Decoder, Encoder, TokenizerConfig
 from codec.training.data import PhotoFolder
-from codec.training.decoder import DecoderTask, DecoderTraining
-from codec.training.inpainter import InpainterTask, InpainterTraining, MaskSource
+from codec.training.decoder import DecoderTask, DecoderTraining, Repair
+from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.loop import LoopConfig, train
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
-from codec.training.tokens import TokenCache, cache_tokens
+from codec.training.tokens import MaskSource, TokenCache, cache_tokens
 
 
 @dataclass(frozen=True)
@@ -48,13 +54,23 @@ def train_tokenizer(
     loop: LoopConfig,
     config: TokenizerTraining | None = None,
     *,
+    start: Path | None = None,
     cache: CacheConfig = DEFAULT_CACHE,
 ) -> dict[str, float]:
     """Train (or resume) in `folder` and write its `tokenizer.safetensors`.
 
-    The ladder is built from how often each codeword is used on the cached crops.
+    A new run starts from random weights, or from the tokenizer in `start`. The ladder is built
+    from how often each codeword is used on the cached crops.
     """
-    task = TokenizerTask(images, config or TokenizerTraining(TokenizerConfig()))
+    config = config or TokenizerTraining(TokenizerConfig())
+    if start is None:
+        task = TokenizerTask(images, config)
+    else:
+        network, encoder, decoder, ladder, _ = load_tokenizer(start)
+        size = ladder.levels[-1]
+        config = replace(config, network=network, codebook_size=size, continuous_steps=-1)
+        task = TokenizerTask(images, config)
+        task.start_from(encoder, decoder, ladder)
     result = train(task, folder, loop)
     with task.optimised.averaged():
         encoder, decoder = Encoder(task.config.network), Decoder(task.config.network)
@@ -74,19 +90,29 @@ def train_decoder(
     images: Path,
     folder: Path,
     loop: LoopConfig,
+    masks: MaskSource,
     model: Path | None = None,
     config: DecoderTraining | None = None,
     *,
     cache: CacheConfig = DEFAULT_CACHE,
 ) -> dict[str, float]:
     """Fine-tune the decoder of the tokenizer in `model` (default: the shipped one) for every level;
-    write a `tokenizer.safetensors` with the same encoder, codebook and ladder into `folder`."""
+    write a `tokenizer.safetensors` with the same encoder, codebook and ladder into `folder`.
+
+    If `model` holds an inpainter, half of the crops have lost what `masks` hides, filled by it.
+    """
     source = model or PRETRAINED
     network, encoder, decoder, ladder, _ = load_tokenizer(source)
     words = ladder.codewords(ladder.levels[-1])
     seen = _cache(source, images, encoder, words, cache)
     held_out = _cache(source, images, encoder, words, cache, held_out=True)
-    task = DecoderTask(decoder, ladder, seen, held_out, config or DecoderTraining())
+    repair = None
+    if (source / INPAINTER_FILE).exists():
+        inpainter, about, _ = load_inpainter(source)
+        if about["codebook"] != ladder.fingerprint():
+            raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
+        repair = Repair(inpainter, ladder, masks)
+    task = DecoderTask(decoder, ladder, seen, held_out, config or DecoderTraining(), repair)
     result = train(task, folder, loop)
     with task.optimised.averaged():
         _save_tokenizer(folder, network, encoder, decoder, ladder)
@@ -101,23 +127,28 @@ def train_inpainter(
     model: Path | None = None,
     config: InpainterTraining | None = None,
     *,
+    start: Path | None = None,
     cache: CacheConfig = DEFAULT_CACHE,
 ) -> dict[str, float]:
     """Train (or resume) a transformer for the tokenizer in `model` (default: the shipped one) and
-    write `inpainter.safetensors` into `folder`."""
+    write `inpainter.safetensors` into `folder`. A new run starts from random weights, or from the
+    inpainter in `start`, which may belong to another tokenizer."""
     source = model or PRETRAINED
     _, encoder, decoder, ladder, _ = load_tokenizer(source)
     words = ladder.codewords(ladder.levels[-1])
     seen = _cache(source, images, encoder, words, cache)
     held_out = _cache(source, images, encoder, words, cache, held_out=True)
     chosen = config or InpainterTraining(InpainterConfig())
-    if chosen.network.latent_dim != words.shape[1]:
-        chosen = replace(chosen, network=replace(chosen.network, latent_dim=words.shape[1]))
-    task = InpainterTask(decoder, ladder, seen, held_out, masks, chosen)
+    trained = None if start is None else load_inpainter(start)[0]
+    network = chosen.network if trained is None else trained.config
+    network = replace(network, latent_dim=words.shape[1])
+    task = InpainterTask(decoder, ladder, seen, held_out, masks, replace(chosen, network=network))
+    if trained is not None:
+        task.start_from(trained)
     result = train(task, folder, loop)
     with task.optimised.averaged():
         weights = {k: v.half() for k, v in task.inpainter.state_dict().items()}
-        about: dict[str, Any] = {"network": asdict(chosen.network)}
+        about: dict[str, Any] = {"network": asdict(network)}
         about["codebook"] = ladder.fingerprint()
         save_weights(folder / INPAINTER_FILE, about, weights)
     return result

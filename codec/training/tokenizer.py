@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from codec.codebook import EmaCodebook, nearest
-from codec.tokenizer import Decoder, Encoder, TokenizerConfig
+from codec.codebook import EmaCodebook, Ladder, nearest
+from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 from codec.training.data import PhotoFolder, random_crops
 from codec.training.loop import fast_autocast, image_sheet
 from codec.training.losses import PerceptualDistance, reconstruction_loss
@@ -25,7 +25,8 @@ from codec.training.optimise import Optimised
 
 @dataclass(frozen=True)
 class TokenizerTraining:
-    """Hyper-parameters of the run."""
+    """Hyper-parameters of the run. A negative `continuous_steps` quantises from the first step, by
+    the codebook the run starts from."""
 
     network: TokenizerConfig
     codebook_size: int = 2048
@@ -64,6 +65,15 @@ class TokenizerTask:
             ema_decay=config.ema_decay,
         )
         self.perceptual = PerceptualDistance()
+
+    def start_from(self, encoder: Encoder, decoder: Decoder, ladder: Ladder) -> None:
+        """Go on from trained networks of the same shape and the base codebook of their ladder."""
+        self.encoder.load_state_dict(encoder.state_dict())
+        self.decoder.load_state_dict(decoder.state_dict())
+        self.optimised.restart_average()
+        size = ladder.levels[-1]
+        tokens = self.config.batch * (self.config.crop // STRIDE) ** 2
+        self.codebook.start_from(ladder.codewords(size), ladder.usage(size), tokens)
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         config = self.config

@@ -7,6 +7,7 @@ again when needed.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from torch import Tensor
 from codec.codebook import nearest
 from codec.tokenizer import STRIDE, Encoder
 from codec.training.data import PhotoFolder, random_crops
+
+# (rng, grid shape) -> received bool[h,w]
+MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from codec.inpainting import InpainterConfig
 from codec.model import Model
 from codec.tokenizer import TokenizerConfig
 from codec.training.data import PhotoFolder, random_crops
-from codec.training.decoder import DecoderTraining
+from codec.training.decoder import DecoderTraining, Repair
 from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.loop import CHECKPOINT, LoopConfig, learning_rate_factor, load_checkpoint
 from codec.training.runs import CacheConfig, train_decoder, train_inpainter, train_tokenizer
@@ -67,7 +67,7 @@ def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConf
         train_tokenizer(photos, folder, loop, TOKENIZER, cache=CACHE)
     elif name == "decoder":
         config = DecoderTraining(batch=2, crop=32, adversarial_from=2, discriminator_width=4)
-        train_decoder(photos, folder, loop, model, config, cache=CACHE)
+        train_decoder(photos, folder, loop, scattered_loss, model, config, cache=CACHE)
     else:
         tiny = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=2)
         train_inpainter(photos, folder, loop, scattered_loss, model, tiny, cache=CACHE)
@@ -139,6 +139,48 @@ def test_trained_weights_make_a_model(photos: Path, model: Path, tmp_path: Path)
     )
     assert tuned.fingerprint != first.fingerprint
     assert load_weights(tmp_path / "tokenizer.safetensors")[0]["network"]["latent_dim"] == 4
+
+
+def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_path: Path) -> None:
+    """With a learning rate of next to nothing, tokenizer and inpainter stay what they were."""
+    still = LoopConfig(steps=1, decay_steps=1, warmup_steps=10**9)
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    train_all(photos, model, first, "inpainter", LoopConfig(3, 1, 1))
+    tiny = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=2)
+    train_inpainter(photos, second, still, scattered_loss, model, tiny, start=first, cache=CACHE)
+    train_tokenizer(photos, third, still, TOKENIZER, start=model, cache=CACHE)
+    for old, new, name in ((first, second, "inpainter"), (model, third, "tokenizer")):
+        before = load_weights(old / f"{name}.safetensors")[1]
+        after = load_weights(new / f"{name}.safetensors")[1]
+        for key in before:
+            if not key.startswith("ladder"):
+                assert torch.allclose(before[key].float(), after[key].float(), atol=1e-3), key
+
+
+def test_the_decoder_learns_from_repaired_losses(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an inpainter beside the tokenizer, lost tokens enter as vectors between codewords."""
+    loop = LoopConfig(steps=2, decay_steps=1, warmup_steps=1)
+    folder = tmp_path / "model"
+    train_all(photos, model, folder, "inpainter", loop)
+    (folder / "tokenizer.safetensors").write_bytes((model / "tokenizer.safetensors").read_bytes())
+    (folder / CHECKPOINT).unlink()
+    filled: list[torch.Tensor] = []
+    original = Repair.fill
+
+    def fill(self: Repair, indices: torch.Tensor, known: torch.Tensor, level: int) -> torch.Tensor:
+        words = original(self, indices, known, level)
+        exact = self.ladder.codewords(level)[indices]
+        assert torch.equal(words[known], exact[known])
+        filled.append((words - exact)[~known])
+        return words
+
+    monkeypatch.setattr(Repair, "fill", fill)
+    train_all(photos, folder, tmp_path / "decoder", "decoder", loop)
+    assert filled and all((difference.abs().sum(1) > 0).all() for difference in filled)
+    log = (tmp_path / "decoder" / "log.jsonl").read_text()
+    assert "psnr_db_8_repaired" in log
 
 
 def test_inpainter_of_another_codebook_is_refused(
