@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import constriction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from codec.context import ContextTables
 
 ENTROPY_MODES = ("fixed", "static", "context")
 """By their number in the packet header."""
@@ -104,7 +107,7 @@ class FixedCoder:
         self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
     ) -> bytes:
         """See `SliceCoder.encode`."""
-        _check_range(indices, self.codebook_size)
+        check_range(indices, self.codebook_size)
         return np.packbits(self._rows.take(indices, axis=0)).tobytes()
 
     def decode(
@@ -160,8 +163,10 @@ class StaticCoder:
         self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
     ) -> bytes:
         """See `SliceCoder.encode`."""
-        _check_range(indices, self.codebook_size)
-        data = self._range_encode(indices.astype(np.int32))
+        check_range(indices, self.codebook_size)
+        encoder = constriction.stream.queue.RangeEncoder()
+        encoder.encode(indices.astype(np.int32), self._model)
+        data = shortest_code(encoder)
         if len(data) < fixed_bytes(len(indices), self.codebook_size):
             return data
         return self._fixed.encode(indices, positions, grid)
@@ -171,46 +176,56 @@ class StaticCoder:
     ) -> NDArray[np.int64]:
         """See `SliceCoder.decode`."""
         n = len(positions)
-        limit = fixed_bytes(n, self.codebook_size)
-        if len(data) > limit:
-            raise CorruptPayload(f"{len(data)} bytes where {limit} suffice")
-        if len(data) == limit:
+        if len(data) >= fixed_bytes(n, self.codebook_size):
             return self._fixed.decode(data, positions, grid)
-        if data.endswith(b"\0"):
-            raise CorruptPayload("a zero byte at the end is never written")
-        words = np.frombuffer(data + bytes(-len(data) % _WORD_BYTES), ">u4").astype(np.uint32)
-        decoder = constriction.stream.queue.RangeDecoder(words)
+        decoder = constriction.stream.queue.RangeDecoder(words_of(data))
         try:
             indices = decoder.decode(self._model, n)
         except AssertionError as error:  # how constriction reports an impossible code word
             raise CorruptPayload(str(error)) from None
         return np.asarray(indices, np.int64)
 
-    def _range_encode(self, indices: NDArray[np.int32]) -> bytes:
-        """The shortest byte string in the coder's final interval, without trailing zeros."""
-        encoder = constriction.stream.queue.RangeEncoder()
-        encoder.encode(indices, self._model)
-        words, (lower, size) = encoder.pos()
-        written = encoder.get_compressed().astype(">u4").tobytes()
-        # The code is a fraction with `places` bits. constriction wrote the upper end of some
-        # interval; its own lower end differs by less than 2**64.
-        places = words * 8 * _WORD_BYTES + _STATE_BITS
-        point = int.from_bytes(written, "big") << (places - 8 * len(written))
-        lowest = point - (point - lower) % (1 << _STATE_BITS)
-        # The highest bit in which lowest - 1 and the highest differ: below it, all may be zero.
-        differ = (lowest - 1) ^ (lowest + size - 1)
-        free = (differ.bit_length() - 1) // 8 * 8 if lowest else places
-        code = -(-lowest >> free) << free  # lowest, rounded up
-        return bytes(code.to_bytes(places // 8, "big").rstrip(b"\0"))
+
+def shortest_code(encoder: Any) -> bytes:
+    """The shortest byte string in a constriction RangeEncoder's final interval, without trailing
+    zeros."""
+    words, (lower, size) = encoder.pos()
+    written = encoder.get_compressed().astype(">u4").tobytes()
+    # The code is a fraction with `places` bits. constriction wrote the upper end of some interval;
+    # its own lower end differs by less than 2**64.
+    places = words * 8 * _WORD_BYTES + _STATE_BITS
+    point = int.from_bytes(written, "big") << (places - 8 * len(written))
+    lowest = point - (point - lower) % (1 << _STATE_BITS)
+    # The highest bit in which lowest - 1 and the highest differ: below it, all may be zero.
+    differ = (lowest - 1) ^ (lowest + size - 1)
+    free = (differ.bit_length() - 1) // 8 * 8 if lowest else places
+    code = -(-lowest >> free) << free  # lowest, rounded up
+    return bytes(code.to_bytes(places // 8, "big").rstrip(b"\0"))
+
+
+def words_of(data: bytes) -> NDArray[np.uint32]:
+    """What a constriction RangeDecoder reads, from what `shortest_code` wrote.
+
+    Raises:
+        CorruptPayload: it never writes this.
+    """
+    if data.endswith(b"\0"):
+        raise CorruptPayload("a zero byte at the end is never written")
+    return np.frombuffer(data + bytes(-len(data) % _WORD_BYTES), ">u4").astype(np.uint32)
 
 
 class CoderBook:
     """The coders of one model: ``book(mode, codebook_size)``. Can be pickled."""
 
-    def __init__(self, frequencies: Mapping[int, ArrayLike]) -> None:
-        """``frequencies``: by codebook size, the table of its `StaticCoder`; {} for none."""
+    def __init__(
+        self, frequencies: Mapping[int, ArrayLike], context: ContextTables | None = None
+    ) -> None:
+        """``frequencies``: by codebook size, the table of its `StaticCoder`; {} for none.
+        ``context``: the model's tables for its `ContextCoder`s; None for none."""
         self._static = {size: StaticCoder(table) for size, table in frequencies.items()}
         self._fixed: dict[int, FixedCoder] = {}
+        self._tables = context
+        self._context: dict[int, SliceCoder] = {}
 
     def __call__(self, mode: int, codebook_size: int) -> SliceCoder:
         """The coder; raises LookupError where this model has none."""
@@ -218,6 +233,12 @@ class CoderBook:
             return self._fixed.setdefault(codebook_size, FixedCoder(codebook_size))
         if ENTROPY_MODES[mode] == "static" and codebook_size in self._static:
             return self._static[codebook_size]
+        if ENTROPY_MODES[mode] == "context" and self._tables is not None:
+            from codec.context import ContextCoder
+
+            if codebook_size not in self._context:
+                self._context[codebook_size] = ContextCoder(self._tables, codebook_size)
+            return self._context[codebook_size]
         raise LookupError(f"no {ENTROPY_MODES[mode]} coder for a codebook of {codebook_size}")
 
 
@@ -228,6 +249,7 @@ def _bits_per_token(codebook_size: int) -> int:
     return bits
 
 
-def _check_range(indices: NDArray[np.int64], codebook_size: int) -> None:
+def check_range(indices: NDArray[np.int64], codebook_size: int) -> None:
+    """Raise ValueError unless every token is in 0..K-1."""
     if len(indices) and indices.view(np.uint64).max() >= codebook_size:  # negative: huge
         raise ValueError(f"tokens must be in 0..{codebook_size - 1}")

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from codec.checkpoint import ModelError, load_weights
 from codec.codebook import Ladder, nearest
+from codec.context import ContextTables
 from codec.decoding import ONE_PASS, Decoding, Filled, Sharpness, fill
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
@@ -22,6 +23,7 @@ from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 PRETRAINED = Path(__file__).parent / "pretrained"
 TOKENIZER_FILE = "tokenizer.safetensors"
 INPAINTER_FILE = "inpainter.safetensors"
+CONTEXT_FILE = "context.safetensors"
 
 
 def load_tokenizer(folder: Path) -> tuple[TokenizerConfig, Encoder, Decoder, Ladder, str]:
@@ -52,9 +54,11 @@ def load_inpainter(folder: Path) -> tuple[Inpainter, dict[str, Any], str]:
 
 
 class Model:
-    """Tokenizer, codebook ladder and inpainter, ready for inference.
+    """Tokenizer, codebook ladder, inpainter and context coder, ready for inference.
 
     Attributes:
+        inpainter: None where it was not trained yet; `inpaint` then raises ModelError.
+        context: integer tables of the context coder, or None likewise.
         fingerprint: 16 hexadecimal digits that identify the weights and the integer tables; sender
             and receiver must have the same.
         levels: codebook sizes in ascending order.
@@ -63,42 +67,51 @@ class Model:
 
     def __init__(
         self,
-        encoder: Encoder,
-        decoder: Decoder,
+        encoder: nn.Module,
+        decoder: nn.Module,
         ladder: Ladder,
-        inpainter: Inpainter,
+        inpainter: Inpainter | None,
         mark: str,
         sharpness: Mapping[int, Sharpness] | None = None,
+        context: ContextTables | None = None,
     ) -> None:
         self.encoder, self.decoder = encoder.eval(), decoder.eval()
         for network in (self.encoder, self.decoder):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ladder = ladder
-        self.inpainter = inpainter.eval()
+        self.inpainter = None if inpainter is None else inpainter.eval()
+        self.context = context
         self.fingerprint = mark
         self.levels = ladder.levels
         self.sharpness = {level: Sharpness() for level in self.levels} | dict(sharpness or {})
 
     @classmethod
     def load(cls, path: Path | None = None) -> Model:
-        """Load `tokenizer.safetensors` and `inpainter.safetensors` from a folder; by default the
-        weights that ship.
+        """Load `tokenizer.safetensors` from a folder, and what is there of
+        `inpainter.safetensors` and `context.safetensors`; by default the weights that ship.
 
         Raises:
-            ModelError: a file is missing, unreadable, altered, or the two do not belong together.
+            ModelError: a file is missing, unreadable, altered, or they do not belong together.
         """
         folder = PRETRAINED if path is None else path
         _, encoder, decoder, ladder, mark = load_tokenizer(folder)
-        inpainter, config, second = load_inpainter(folder)
-        if config["codebook"] != ladder.fingerprint():
-            raise ModelError(
-                f"{folder / INPAINTER_FILE}: fingerprint mismatch: trained for codebook "
-                f"{config['codebook']}, the tokenizer beside it has {ladder.fingerprint()}; "
-                "use files of the same model"
-            )
-        both = hashlib.sha256((mark + second).encode()).hexdigest()[:16]
-        sharpness = {int(k): Sharpness(**v) for k, v in config.get("sharpness", {}).items()}
-        return cls(encoder, decoder, ladder, inpainter, both, sharpness)
+        marks, inpainter, context = mark, None, None
+        sharpness: dict[int, Sharpness] = {}
+        if (folder / INPAINTER_FILE).exists():
+            inpainter, config, mark = load_inpainter(folder)
+            _check_codebook(folder / INPAINTER_FILE, config, ladder)
+            sharpness = {int(k): Sharpness(**v) for k, v in config.get("sharpness", {}).items()}
+            marks += mark
+        if (folder / CONTEXT_FILE).exists():
+            config, tables, mark = load_weights(folder / CONTEXT_FILE)
+            _check_codebook(folder / CONTEXT_FILE, config, ladder)
+            try:
+                context = ContextTables({name: table.numpy() for name, table in tables.items()})
+            except ValueError as error:
+                raise ModelError(f"{folder / CONTEXT_FILE}: {error}") from None
+            marks += mark
+        mark = hashlib.sha256(marks.encode()).hexdigest()[:16]
+        return cls(encoder, decoder, ladder, inpainter, mark, sharpness, context)
 
     @classmethod
     def random(cls, seed: int = 0) -> Model:
@@ -112,7 +125,8 @@ class Model:
             words = F.normalize(torch.randn(2048, config.latent_dim), dim=1)
             ladder = Ladder.pairs(words)
             inpainter = Inpainter(InpainterConfig(width=32, depth=2, heads=2))
-        return cls(encoder, decoder, ladder, inpainter, f"{seed:016x}")
+            context = ContextTables.random(ladder.levels, seed)
+        return cls(encoder, decoder, ladder, inpainter, f"{seed:016x}", context=context)
 
     @torch.inference_mode()
     def encode(self, image: NDArray[np.uint8], codebook_size: int) -> NDArray[np.int64]:
@@ -155,7 +169,13 @@ class Model:
     def logits(
         self, indices: NDArray[np.int64], known: NDArray[np.bool_], codebook_size: int
     ) -> NDArray[np.float32]:
-        """Scores float32[n,K] of every codeword at the n unknown positions, in raster order."""
+        """Scores float32[n,K] of every codeword at the n unknown positions, in raster order.
+
+        Raises:
+            ModelError: this model has no inpainter.
+        """
+        if self.inpainter is None:
+            raise ModelError(f"this model has no {INPAINTER_FILE}: train one, sim train inpainter")
         codewords = self.ladder.codewords(codebook_size)
         mask = torch.from_numpy(known)
         words = codewords[torch.from_numpy(np.where(known, indices, 0))]
@@ -180,6 +200,15 @@ class Model:
             known,
             decoding,
             self.sharpness[codebook_size],
+        )
+
+
+def _check_codebook(path: Path, config: dict[str, Any], ladder: Ladder) -> None:
+    """Raise ModelError unless a file was trained for this codebook."""
+    if config.get("codebook") != ladder.fingerprint():
+        raise ModelError(
+            f"{path}: fingerprint mismatch: trained for codebook {config.get('codebook')}, the "
+            f"tokenizer beside it has {ladder.fingerprint()}; use files of the same model"
         )
 
 

@@ -24,7 +24,7 @@ from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord
 from sim.errors import UserError
 from sim.images import LoadedImage, load_images
 from sim.manifest import manifest, run_id
-from sim.media import Restorer, encode_images, load_model
+from sim.media import Restorer, check_model, encode_images, load_model
 from sim.metrics import METRICS, Quality, quality, token_accuracy
 from sim.outputs import SavedOutput, SavingSink, read_output, saving_sink
 from sim.protocol.config import StreamConfigError
@@ -114,9 +114,7 @@ def run_experiment(
     except ModelError as error:
         raise UserError(str(error)) from None
     for _, point in loaded.points:
-        if point.codec.codebook not in model.levels:
-            levels = ", ".join(map(str, model.levels))
-            raise UserError(f"codec.codebook: {point.codec.codebook}: this model has {levels}")
+        check_model(model, point)
     target = out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
     with new_run_folder(target) as folder:
         try:
@@ -211,6 +209,7 @@ class _Run:
             SavingSink(Restorer(self.model, names, decoding), folder),
             partial(saving_sink, self.loaded.model, tuple(names), decoding, folder),
             progress,
+            self.model.context,
         )
         progress(len(clean), len(clean))
         return record

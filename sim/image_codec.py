@@ -47,7 +47,8 @@ class ImageCodec:
 
     def coders(self, codebook_size: int) -> CoderFor:
         """The model's coders for one level."""
-        return CoderBook({codebook_size: self.model.frequencies(codebook_size)})
+        table = self.model.frequencies(codebook_size)
+        return CoderBook({codebook_size: table}, self.model.context)
 
     def encode(
         self, image: NDArray[np.uint8], codebook_size: int, entropy: str, slices: int = 1
@@ -95,6 +96,8 @@ class ImageCodec:
         )
         grid = packetizer.join(contents.packets)
         used = sum(bool(grid.received.flat[places[0]]) for places in layout.positions)
+        if concealer == "inpaint" and self.model.inpainter is None:
+            concealer = "neighbour_average"  # what the untrained transformer starts as
         pixels = (layout.height, layout.width)
         restored = restore(concealer, self.model, grid.indices, grid.received, size, pixels)
         return DecodedImage(restored.image, layout.slice_count, layout.slice_count - used)

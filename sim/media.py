@@ -17,6 +17,7 @@ from sim.drivers.record import MediaFrame
 from sim.errors import UserError
 from sim.images import LoadedImage
 from sim.protocol.events import FrameReady
+from sim.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,22 @@ def load_model(name: str | None) -> Model:
     if name == "random":
         return Model.random()
     return Model.load(None if name is None else Path(name))
+
+
+def check_model(model: Model, scenario: Scenario) -> None:
+    """Raise UserError unless the model has all that a scenario needs of it."""
+    size, entropy = scenario.codec.codebook, scenario.codec.entropy
+    if size not in model.levels:
+        levels = ", ".join(map(str, model.levels))
+        raise UserError(f"codec.codebook: {size}: this model has {levels}")
+    if entropy == "context" and model.context is None:
+        raise UserError(
+            "codec.entropy: context: this model has no context coder; train one, sim train context"
+        )
+    if "inpaint" in scenario.concealers and model.inpainter is None:
+        raise UserError(
+            "concealers: inpaint: this model has no inpainter; train one, sim train inpainter"
+        )
 
 
 class Restorer:

@@ -28,7 +28,7 @@ from codec.decoding import MAX_STEPS, Decoding, Order, Words
 from sim.protocol.config import StreamConfig, StreamConfigError
 from sim.protocol.protection import ArqConfig, FecConfig
 
-Entropy = Literal["fixed", "static"]
+Entropy = Literal["fixed", "static", "context"]
 Interleaver = Literal["raster", "checkerboard", "low_discrepancy", "random"]
 FecCode = Literal["reed_solomon", "xor", "raptorq"]
 ArqOrder = Literal["first", "hardest"]

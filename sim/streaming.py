@@ -10,6 +10,7 @@ import numpy as np
 
 from channels import Channel, Delivery, UniformErasure, build, read_channel
 from channels.base import ConstantDelay
+from codec.context import ContextTables
 from codec.entropy import CoderBook
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.outputs import SavingSink
@@ -67,6 +68,7 @@ def stream_cell(
     sink: Callable[[FrameReady], object],
     sink_elsewhere: Callable[[], SavingSink],
     progress: Callable[[int, int], object],
+    context: ContextTables | None = None,
 ) -> StreamRecord:
     """Stream a cell's frames by the driver that its scenario names.
 
@@ -78,6 +80,7 @@ def stream_cell(
         sink: takes the frames, when the receiver is in this process.
         sink_elsewhere: makes the sink, when the receiver is in another.
         progress: called with (frames out, frames in all).
+        context: integer tables of the context coder, if the model has them.
 
     Raises:
         StreamConfigError: a frame does not fit the settings.
@@ -94,7 +97,7 @@ def stream_cell(
     if scenario.transport == "virtual":
         from sim.drivers.virtual import run_virtual
 
-        book = CoderBook(frequencies)
+        book = CoderBook(frequencies, context)
         back = feedback() if feedback is not None else None
         return run_virtual(frames, config, channel(), key, book, sink, progress, back)
 
@@ -105,7 +108,7 @@ def stream_cell(
         config,
         channel,
         key,
-        partial(CoderBook, frequencies),
+        partial(CoderBook, frequencies, context),
         sink_elsewhere,
         progress,
         pace=scenario.pace,

@@ -142,6 +142,29 @@ def inpainter(
 
 
 @train_app.command()
+def context(
+    images: Images,
+    out: Out = Path("training-runs/context"),
+    model: ModelFolder = None,
+    steps: Steps = 1_500,
+    decay_steps: Decay = 500,
+    crops: Crops = 12_000,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The small network of the context entropy coder, for every level and way of slicing."""
+    _prepare(images, out, threads)
+    from codec.model import CONTEXT_FILE
+    from codec.training.runs import train_context
+    from sim.slice_orders import random_slices
+
+    def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
+        return train_context(images, out, loop, random_slices, model, cache=cache)
+
+    _train(run, out / CONTEXT_FILE, (steps, decay_steps, crops), as_json)
+
+
+@train_app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A training run's folder.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Where to write it.")],

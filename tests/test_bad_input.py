@@ -54,7 +54,10 @@ def refused(cli: Cli, *arguments: object) -> str:
         ("seed: 1\nstream:\n  slice: 8\n", "test.yaml:3: stream.slice: unknown key; did you mean"),
         ("codec: {codebok: 8}\n", "test.yaml:1: codec.codebok: unknown key; did you mean codebook"),
         ("codec:\n  codebook: 1000\n", "test.yaml:2: codec.codebook: must be one of 8, 16, 32"),
-        ("codec: {entropy: huffman}\n", "codec.entropy: must be one of fixed, static; got"),
+        (
+            "codec: {entropy: huffman}\n",
+            "codec.entropy: must be one of fixed, static, context; got",
+        ),
         ("stream: {interleaver: none}\n", "must be one of raster, checkerboard, low_discrepancy"),
         (
             "concealers: [none, magic]\n",

@@ -132,7 +132,7 @@ def test_only_the_first_frame_fits() -> None:
         pack_file(late, KEY)
 
 
-@pytest.mark.parametrize("entropy", ["fixed", "static"])
+@pytest.mark.parametrize("entropy", ["fixed", "static", "context"])
 @pytest.mark.parametrize("slices", [1, 6])
 def test_files_decode_to_what_the_model_makes(
     random_model: Model, photo: Path, entropy: str, slices: int

@@ -51,7 +51,7 @@ def test_sim_commands_run(cli: Cli, small_model: object, monkeypatch: pytest.Mon
     Path("my-photos").mkdir()
     Image.radial_gradient("L").resize((48, 32)).save("my-photos/photo.png")
     trained = []
-    for name in ("train_tokenizer", "train_inpainter"):
+    for name in ("train_tokenizer", "train_inpainter", "train_context"):
 
         def train(*arguments: object, name: str = name, **options: object) -> dict[str, float]:
             trained.append(name)
@@ -66,7 +66,7 @@ def test_sim_commands_run(cli: Cli, small_model: object, monkeypatch: pytest.Mon
             words += ["--set", "sweep={channel.loss: [0, 0.2]}"]
         result = cli(*words, *(small if words[0] == "run" else []))
         assert result.exit_code == 0, f"{command}: {result.output}"
-    assert trained == ["train_tokenizer", "train_inpainter"]
+    assert trained == ["train_tokenizer", "train_inpainter", "train_context"]
     assert Path("my-run/images/inpaint/photo.png").is_file()
 
 

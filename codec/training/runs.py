@@ -1,8 +1,9 @@
-"""The three training runs from photographs to weights files.
+"""The training runs from photographs to weights files.
 
 tokenizer   photos -> encoder, codebook, decoder; then the ladder from the codewords' usage
 decoder     the same tokenizer with a decoder fine-tuned for every level
 inpainter   the masked transformer for that tokenizer's index maps
+context     the context coder's network for that tokenizer's index maps, in whole numbers
 
 Each run is a folder (`codec.training.loop`) that ends with a weights file in it. Index maps are
 cached beside the weights they were made with, for the runs that follow.
@@ -21,6 +22,7 @@ from codec.checkpoint import fingerprint, save_weights
 from codec.codebook import Ladder
 from codec.inpainting import InpainterConfig
 from codec.model import (
+    CONTEXT_FILE,
     INPAINTER_FILE,
     PRETRAINED,
     TOKENIZER_FILE,
@@ -28,6 +30,7 @@ from codec.model import (
     load_tokenizer,
 )
 from codec.tokenizer import Decoder, Encoder, TokenizerConfig
+from codec.training.context import ContextConfig, ContextTask, ContextTraining, SliceSource
 from codec.training.data import PhotoFolder
 from codec.training.decoder import DecoderTask, DecoderTraining, Repair
 from codec.training.inpainter import InpainterTask, InpainterTraining
@@ -151,6 +154,35 @@ def train_inpainter(
         about: dict[str, Any] = {"network": asdict(network)}
         about["codebook"] = ladder.fingerprint()
         save_weights(folder / INPAINTER_FILE, about, weights)
+    return result
+
+
+def train_context(
+    images: Path,
+    folder: Path,
+    loop: LoopConfig,
+    slices: SliceSource,
+    model: Path | None = None,
+    config: ContextTraining | None = None,
+    *,
+    cache: CacheConfig = DEFAULT_CACHE,
+) -> dict[str, float]:
+    """Train (or resume) a context coder for the tokenizer in `model` (default: the shipped one) and
+    write `context.safetensors`, all of it integers, into `folder`."""
+    source = model or PRETRAINED
+    _, encoder, _, ladder, _ = load_tokenizer(source)
+    words = ladder.codewords(ladder.levels[-1])
+    seen = _cache(source, images, encoder, words, cache)
+    held_out = _cache(source, images, encoder, words, cache, held_out=True)
+    chosen = config or ContextTraining(ContextConfig())
+    task = ContextTask(ladder, seen, held_out, slices, chosen)
+    result = train(task, folder, loop)
+    with task.optimised.averaged():
+        arrays = task.network.tables().arrays
+        about: dict[str, Any] = {"network": asdict(chosen.network)}
+        about["codebook"] = ladder.fingerprint()
+        tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+        save_weights(folder / CONTEXT_FILE, about, tensors)
     return result
 
 

@@ -113,6 +113,10 @@ class RateSearch:
             self._coded[setting] = self.baseline.encode(self._pixels, setting)
         return self._coded[setting]
 
+    def size(self, setting: int, counted: Counted) -> int:
+        """Bytes at a setting."""
+        return self.coded(setting).size(counted)
+
     def at_most(self, budget: int, counted: Counted = "file") -> int | None:
         """A setting whose size is at most `budget` bytes, the highest if sizes grow with the
         setting; None if even setting 0 takes more.
@@ -121,21 +125,21 @@ class RateSearch:
         guesses between the last two, file sizes growing about exponentially with the setting, and
         halves what a guess has not.
         """
-        if self.coded(0).size(counted) > budget:
+        if self.size(0, counted) > budget:
             return None
         low, high = 0, 1
-        while high < self.baseline.settings and self.coded(high).size(counted) <= budget:
+        while high < self.baseline.settings and self.size(high, counted) <= budget:
             low, high = high, 2 * high
         high = min(high, self.baseline.settings)
         halve = high == self.baseline.settings  # its size is not known: maybe there is none
         while high - low > 1:
             middle = (low + high) // 2
             if not halve:
-                sizes = [math.log(max(1, self.coded(at).size(counted))) for at in (low, high)]
+                sizes = [math.log(max(1, self.size(at, counted))) for at in (low, high)]
                 share = (math.log(max(1, budget)) - sizes[0]) / max(1e-9, sizes[1] - sizes[0])
                 middle = min(max(low + math.floor(share * (high - low)), low + 1), high - 1)
             width = high - low
-            if self.coded(middle).size(counted) <= budget:
+            if self.size(middle, counted) <= budget:
                 low = middle
             else:
                 high = middle

