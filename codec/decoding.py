@@ -60,21 +60,24 @@ ONE_PASS = Decoding()
 
 
 @dataclass(frozen=True)
-class Sharpness:
-    """Temperatures that logits are divided by before the softmax, each above 0.
+class Calibration:
+    """What was fitted for one codebook level on photos that were never trained on.
 
     Attributes:
-        probability: that of the probabilities told to users, fitted so that they are as often
-            right as they say (Guo et al., ICML 2017, section 4.2).
-        words: that of the mean in "soft" decoding, fitted so that images come out nearest to the
-            originals. It is higher: a decoder punishes wrong detail more than missing detail.
+        probability: temperature (> 0) that logits are divided by for the probabilities told to
+            users, so that they are right as often as they say (Guo et al., ICML 2017, sec. 4.2).
+        words: temperature (> 0) of the mean in "soft" decoding, so that images come out nearest
+            to the originals. Usually higher: wrong detail costs more than missing detail.
+        pixels: root mean squared pixel error (8-bit levels, against the decode without loss) of a
+            filled token per unit of its spread; NaN if not fitted.
     """
 
     probability: float = 1.0
     words: float = 1.0
+    pixels: float = float("nan")
 
 
-UNFITTED = Sharpness()
+UNFITTED = Calibration()
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Filled:
         probability: float32[h,w], what the model gave that token when it was chosen; 1 where known.
         words: float32[h,w,D], what is decoded; the codewords of the indices where known.
         spread: float32[h,w], root mean squared distance of a codeword drawn from the probabilities
-            from their mean: how far the truth may lie from the guess. 0 where known.
+            told from their mean: how far the truth may lie from a guess. 0 where known.
     """
 
     indices: Indices
@@ -101,7 +104,7 @@ def fill(
     indices: Indices,
     known: Mask,
     decoding: Decoding = ONE_PASS,
-    sharpness: Sharpness = UNFITTED,
+    calibration: Calibration = UNFITTED,
 ) -> Filled:
     """Fill the unknown positions.
 
@@ -115,7 +118,7 @@ def fill(
         indices: int64[h,w]; ignored where unknown.
         known: bool[h,w].
         decoding: the schedule.
-        sharpness: temperatures.
+        calibration: temperatures.
     """
     filled, known = np.where(known, indices, 0), known.copy()
     probability, spread = np.ones(indices.shape, np.float32), np.zeros(indices.shape, np.float32)
@@ -128,17 +131,20 @@ def fill(
             break
         logits = tokens_to_logits(filled, known)
         best = logits.argmax(1)
-        surest = _softmax(logits, sharpness.probability)[np.arange(len(best)), best]
+        chance = softmax(logits, calibration.probability)
+        surest = chance[np.arange(len(best)), best]
         left = round(lost * float(np.cos(np.pi / 2 * step / decoding.steps)))
         first = -surest if rank is None else rank[rows, columns]
         take = np.argsort(first, kind="stable")[: len(rows) - left]
         where = rows[take], columns[take]
         filled[where], probability[where] = best[take], surest[take]
-        chance = _softmax(logits[take], sharpness.words)
-        mean = chance @ codewords
-        square = chance @ (codewords**2).sum(1) - (mean**2).sum(1)
-        spread[where] = np.sqrt(square.clip(min=0))
-        words[where] = mean if decoding.words == "soft" else codewords[best[take]]
+        spread[where] = _spread(chance[take], codewords)
+        if decoding.words == "argmax":
+            words[where] = codewords[best[take]]
+        elif calibration.words == calibration.probability:
+            words[where] = chance[take] @ codewords
+        else:
+            words[where] = softmax(logits[take], calibration.words) @ codewords
         known[where] = True
     return Filled(filled, probability, words, spread)
 
@@ -173,7 +179,7 @@ def _reversed_digits(side: int, base: int) -> tuple[NDArray[np.int64], int]:
     return turned, cells
 
 
-def _softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """Probabilities float32[n,K] of logits float32[n,K] divided by a temperature."""
     chance: NDArray[np.float32] = logits - logits.max(1, keepdims=True)
     if temperature != 1:
@@ -181,3 +187,10 @@ def _softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.floa
     np.exp(chance, out=chance)
     chance /= chance.sum(1, keepdims=True)
     return chance
+
+
+def _spread(chance: NDArray[np.float32], codewords: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Standard deviation in codeword space: float32[n,K], float32[K,D] -> float32[n]."""
+    square = chance @ (codewords**2).sum(1) - ((chance @ codewords) ** 2).sum(1)
+    spread: NDArray[np.float32] = np.sqrt(square.clip(min=0))
+    return spread

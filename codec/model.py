@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from codec.checkpoint import ModelError, load_weights
 from codec.codebook import Ladder, nearest
 from codec.context import ContextTables
-from codec.decoding import ONE_PASS, Decoding, Filled, Sharpness, fill
+from codec.decoding import ONE_PASS, Calibration, Decoding, Filled, fill
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 
@@ -62,7 +62,7 @@ class Model:
         fingerprint: 16 hexadecimal digits that identify the weights and the integer tables; sender
             and receiver must have the same.
         levels: codebook sizes in ascending order.
-        sharpness: temperatures of the inpainter by level, as `codec.calibration` fitted them.
+        calibration: by level, what `codec.calibration` fitted for the inpainter.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Model:
         ladder: Ladder,
         inpainter: Inpainter | None,
         mark: str,
-        sharpness: Mapping[int, Sharpness] | None = None,
+        calibration: Mapping[int, Calibration] | None = None,
         context: ContextTables | None = None,
     ) -> None:
         self.encoder, self.decoder = encoder.eval(), decoder.eval()
@@ -83,7 +83,7 @@ class Model:
         self.context = context
         self.fingerprint = mark
         self.levels = ladder.levels
-        self.sharpness = {level: Sharpness() for level in self.levels} | dict(sharpness or {})
+        self.calibration = {level: Calibration() for level in self.levels} | dict(calibration or {})
 
     @classmethod
     def load(cls, path: Path | None = None) -> Model:
@@ -96,11 +96,13 @@ class Model:
         folder = PRETRAINED if path is None else path
         _, encoder, decoder, ladder, mark = load_tokenizer(folder)
         marks, inpainter, context = mark, None, None
-        sharpness: dict[int, Sharpness] = {}
+        calibration: dict[int, Calibration] = {}
         if (folder / INPAINTER_FILE).exists():
             inpainter, config, mark = load_inpainter(folder)
             _check_codebook(folder / INPAINTER_FILE, config, ladder)
-            sharpness = {int(k): Sharpness(**v) for k, v in config.get("sharpness", {}).items()}
+            calibration = {
+                int(k): Calibration(**v) for k, v in config.get("calibration", {}).items()
+            }
             marks += mark
         if (folder / CONTEXT_FILE).exists():
             config, tables, mark = load_weights(folder / CONTEXT_FILE)
@@ -111,7 +113,7 @@ class Model:
                 raise ModelError(f"{folder / CONTEXT_FILE}: {error}") from None
             marks += mark
         mark = hashlib.sha256(marks.encode()).hexdigest()[:16]
-        return cls(encoder, decoder, ladder, inpainter, mark, sharpness, context)
+        return cls(encoder, decoder, ladder, inpainter, mark, calibration, context)
 
     @classmethod
     def random(cls, seed: int = 0) -> Model:
@@ -199,7 +201,7 @@ class Model:
             indices,
             known,
             decoding,
-            self.sharpness[codebook_size],
+            self.calibration[codebook_size],
         )
 
 

@@ -16,6 +16,7 @@ from sim.library_cli import new, scenarios
 from sim.live_cli import add_live_commands
 from sim.page_cli import page
 from sim.report_cli import report
+from sim.study_cli import paper_check, study_app
 from sim.train_cli import train_app
 
 
@@ -41,7 +42,9 @@ app = typer.Typer(
 )
 app.add_typer(channel_app, name="channel")
 app.add_typer(codec_app, name="codec")
+app.add_typer(study_app, name="study")
 app.add_typer(train_app, name="train")
+app.command("paper-check")(paper_check)
 app.command()(scenarios)
 app.command()(new)
 app.command()(report)

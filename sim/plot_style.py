@@ -18,6 +18,9 @@ _STYLES = {
     "most_frequent": ("#E69F00", "v"),
     "nearest": ("#56B4E9", "^"),
     "neighbour_average": ("#009E73", "D"),
+    "median": ("#CC79A7", "P"),
+    "telea": ("#D55E00", "X"),
+    "biharmonic": ("#8C510A", "*"),
     "inpaint": ("#0072B2", "o"),
 }
 _MORE = (("#CC79A7", "P"), ("#D55E00", "X"), ("#E69F00", "<"), ("#999999", ">"))

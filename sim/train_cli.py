@@ -165,6 +165,37 @@ def context(
 
 
 @train_app.command()
+def calibrate(
+    images: Images,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path(
+        "training-runs/calibration"
+    ),
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of weights. Default: those that ship.")
+    ] = None,
+    photos: Annotated[int, typer.Option(min=4, help="Held-out photos at most.")] = 96,
+    as_json: AsJson = False,
+) -> None:
+    """The inpainter's temperatures from held-out photos, and how honest it is on other ones."""
+    _prepare(images, out, 0)
+    from codec.model import INPAINTER_FILE
+    from sim.calibration_run import calibrate as run_calibration
+    from sim.console import progress_bar
+
+    with progress_bar("calibrate") as steps:
+        about = run_calibration(images, model, out, photos, steps)
+    if as_json:
+        typer.echo(json.dumps(about))
+        return
+    for level in about["levels"]:
+        typer.echo(
+            f"K={level['codebook']:<5} temperature {level['probability']:.2f} of probabilities, "
+            f"{level['words']:.1f} of words; ECE {level['ece_before']:.3f} -> {level['ece']:.3f}"
+        )
+    typer.echo(f"weights: {out / INPAINTER_FILE}")
+
+
+@train_app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A training run's folder.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Where to write it.")],

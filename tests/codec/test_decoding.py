@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from codec.decoding import Decoding, Order, Sharpness, fill, halton_rank
+from codec.decoding import Calibration, Decoding, Order, fill, halton_rank
 
 WORDS = np.eye(10, dtype=np.float32)
 
@@ -83,8 +83,8 @@ def test_soft_words_are_means_and_spread_is_their_deviation() -> None:
     """Against sums over all codewords, written out, at two temperatures."""
     oracle, nothing = random_oracle((2, 3), 3), np.zeros((2, 3), bool)
     codewords = np.random.default_rng(4).normal(size=(10, 5)).astype(np.float32)
-    sharpness = Sharpness(probability=1.5, words=3.0)
-    soft = fill(oracle, codewords, np.zeros((2, 3), int), nothing, sharpness=sharpness)
+    calibration = Calibration(probability=1.5, words=3.0)
+    soft = fill(oracle, codewords, np.zeros((2, 3), int), nothing, calibration=calibration)
     hard = fill(oracle, codewords, np.zeros((2, 3), int), nothing, Decoding(words="argmax"))
     for y, x in np.ndindex(2, 3):
         told = np.exp(oracle.scores[y, x] / 1.5)
@@ -92,7 +92,8 @@ def test_soft_words_are_means_and_spread_is_their_deviation() -> None:
         chance = np.exp(oracle.scores[y, x] / 3)
         chance /= chance.sum()
         mean = sum(c * w for c, w in zip(chance, codewords, strict=True))
-        far = sum(c * ((w - mean) ** 2).sum() for c, w in zip(chance, codewords, strict=True))
+        centre = told @ codewords
+        far = sum(c * ((w - centre) ** 2).sum() for c, w in zip(told, codewords, strict=True))
         np.testing.assert_allclose(soft.words[y, x], mean, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(soft.spread[y, x], np.sqrt(far), rtol=1e-4)
         np.testing.assert_allclose(soft.probability[y, x], told.max(), rtol=1e-5)

@@ -1,0 +1,354 @@
+"""Studies of the repair itself: which schedule, against which rivals, after which interleaver.
+
+    schedules      order x passes x words, after 20% and 50% of single tokens and bursts of packets
+    rivals         every concealer, after 5% to 50% of single tokens and in bursts of packets
+    interleavers   slices x order of the tokens, after 5% to 50% of the packets, alone and in
+                   bursts; and what each costs in coded bits
+
+Each works on index maps directly, without packets or time, so it is quick; `sim run` streams.
+Means and 95% intervals are over images (percentile bootstrap), losses being paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.concealment import CONCEALERS, conceal, restore
+from codec.decoding import Decoding, Order, Words
+from codec.entropy import ENTROPY_MODES
+from codec.model import Model
+from codec.pixel_repair import RepairMissing, check_installed
+from sim.image_codec import ImageCodec
+from sim.images import LoadedImage
+from sim.loss_conditions import KINDS, Condition, received
+from sim.metrics import psnr_db, quality, token_accuracy
+from sim.protocol.interleaver import INTERLEAVERS, slice_positions
+from sim.results import SUMMARY, write_json, write_table
+from sim.scenario import CLEAN
+from sim.study import Job, Rows, Steps, run_jobs, study_manifest
+from sim.summary import estimate
+
+TABLE, BITS = "table.csv", "bits.csv"
+LOSSES = (0.05, 0.1, 0.2, 0.3, 0.5)
+SCHEDULE_CONDITIONS = (Condition("tokens", 0.2), Condition("tokens", 0.5), Condition("bursts", 0.2))
+SLICES = (4, 8, 16, 32, 64)
+ORDERS: tuple[Order, ...] = ("confidence", "halton")
+WORDS: tuple[Words, ...] = ("soft", "argmax")
+RESAMPLES = 2000
+
+Quiet: Steps = lambda done, total, doing: None  # noqa: E731
+
+
+def grid_of(image: LoadedImage) -> tuple[int, int]:
+    """(h, w) of an image's index map."""
+    return -(-image.height // 16), -(-image.width // 16)
+
+
+def study_schedules(
+    model: Model,
+    images: Sequence[LoadedImage],
+    levels: Sequence[int],
+    passes: Sequence[int],
+    out: Path,
+    now: Callable[[], float],
+    steps: Steps = Quiet,
+) -> dict[str, Any]:
+    """The ablation of decoding schedules; `now` tells seconds, for the column of that name."""
+    about = study_manifest("schedules", model, images, {"levels": [*levels], "passes": [*passes]})
+    schedules: list[tuple[Order, int]] = [("confidence", 1)]
+    schedules += [(order, n) for order in ORDERS for n in passes if n > 1]
+    masks = _masks(SCHEDULE_CONDITIONS, images)
+    jobs = [
+        Job(
+            f"{image.name} K={level} {condition.name}",
+            partial(_schedule_rows, model, image, level, condition, there[n], schedules, now),
+        )
+        for level in levels
+        for n, image in enumerate(images)
+        for condition, there in masks.items()
+    ]
+    rows = run_jobs(out, about, jobs, steps)
+    keys = ("codebook", "condition", "order", "passes", "words")
+    metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy", "seconds")
+    return _finish(out, about, rows, keys, metrics)
+
+
+def _schedule_rows(
+    model: Model,
+    image: LoadedImage,
+    level: int,
+    condition: Condition,
+    there: NDArray[np.bool_],
+    schedules: Sequence[tuple[Order, int]],
+    now: Callable[[], float],
+) -> Rows:
+    indices = model.encode(image.pixels, level)
+    size = (image.height, image.width)
+    about = {"image": image.name, "codebook": level, "condition": condition.name}
+    clean = asdict(quality(image.pixels, model.decode(indices, level, *size)))
+    rows: Rows = [{**about, "order": CLEAN, "passes": 0, "words": CLEAN, **clean, **_unrepaired()}]
+    for order, passes in schedules:
+        for kind in WORDS:
+            began = now()
+            filled = model.inpaint(indices, there, level, Decoding(order, passes, kind))
+            seconds = now() - began
+            done = model.decode_words(filled.words, *size)
+            rows.append(
+                {
+                    **about,
+                    "order": "any" if passes == 1 else order,
+                    "passes": passes,
+                    "words": kind,
+                    **asdict(quality(image.pixels, done)),
+                    "token_accuracy": token_accuracy(indices, filled.indices, there),
+                    "seconds": seconds,
+                }
+            )
+    return rows
+
+
+def _unrepaired() -> dict[str, float]:
+    return {"token_accuracy": float("nan"), "seconds": float("nan")}
+
+
+def study_rivals(
+    model: Model,
+    images: Sequence[LoadedImage],
+    levels: Sequence[int],
+    out: Path,
+    steps: Steps = Quiet,
+) -> dict[str, Any]:
+    """Every concealer whose library is installed."""
+    names = installed_concealers()
+    about = study_manifest(
+        "rivals", model, images, {"levels": [*levels], "concealers": list(names)}
+    )
+    conditions = [Condition(kind, loss) for kind in ("tokens", "bursts") for loss in LOSSES]
+    masks = _masks(conditions, images)
+    jobs = [
+        Job(
+            f"{image.name} K={level} {condition.name}",
+            partial(_rival_rows, model, image, level, condition, there[n], names),
+        )
+        for level in levels
+        for n, image in enumerate(images)
+        for condition, there in masks.items()
+    ]
+    rows = run_jobs(out, about, jobs, steps)
+    keys = ("codebook", "kind", "loss", "concealer")
+    metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy")
+    return _finish(out, about, rows, keys, metrics)
+
+
+def installed_concealers() -> tuple[str, ...]:
+    """Those that run here."""
+    found = []
+    for name in CONCEALERS:
+        try:
+            check_installed(name)
+        except RepairMissing:
+            continue
+        found.append(name)
+    return tuple(found)
+
+
+def _rival_rows(
+    model: Model,
+    image: LoadedImage,
+    level: int,
+    condition: Condition,
+    there: NDArray[np.bool_],
+    names: Sequence[str],
+) -> Rows:
+    indices = model.encode(image.pixels, level)
+    size = (image.height, image.width)
+    about = {
+        "image": image.name,
+        "codebook": level,
+        "kind": condition.kind,
+        "loss": condition.loss,
+    }
+    clean = asdict(quality(image.pixels, model.decode(indices, level, *size)))
+    rows: Rows = [{**about, "concealer": CLEAN, **clean, "token_accuracy": float("nan")}]
+    for name in names:
+        done = restore(name, model, indices, there, level, size)
+        rows.append(
+            {
+                **about,
+                "concealer": name,
+                **asdict(quality(image.pixels, done.image)),
+                "token_accuracy": token_accuracy(indices, done.concealed.indices, there),
+            }
+        )
+    return rows
+
+
+def study_interleavers(
+    model: Model,
+    images: Sequence[LoadedImage],
+    level: int,
+    out: Path,
+    steps: Steps = Quiet,
+) -> dict[str, Any]:
+    """Which order of the tokens makes repair easiest, and at what cost in coded bits."""
+    about = study_manifest("interleavers", model, images, {"level": level})
+    entropy = _entropy_modes(model, level)
+    jobs = []
+    for n, image in enumerate(images):
+        tokens: list[NDArray[np.int64]] = []  # encoded when a job first needs them
+        for slices in SLICES:
+            for order in INTERLEAVERS:
+                conditions = [
+                    Condition(kind, loss, slices, order) for kind in KINDS[1:] for loss in LOSSES
+                ]
+                work = partial(
+                    _interleaver_rows, model, image, n, images, level, conditions, tokens
+                )
+                jobs.append(Job(f"{image.name} {slices} slices {order}", work))
+        work = partial(_bit_rows, model, image, level, entropy, tokens)
+        jobs.append(Job(f"{image.name} bits {' '.join(entropy)}", work))
+    rows = run_jobs(out, about, jobs, steps)
+    bits = [row for row in rows if "entropy" in row]
+    write_table(out / BITS, bits)
+    summary = {
+        "bits": _means(bits, ("entropy", "slices", "interleaver"), ("bits_per_token",)),
+    }
+    keys = ("kind", "loss", "slices", "interleaver")
+    rows = [row for row in rows if "entropy" not in row]
+    metrics = ("psnr_drop_db", "psnr_db", "token_accuracy", "lost")
+    return _finish(out, about, rows, keys, metrics, summary)
+
+
+def _entropy_modes(model: Model, level: int) -> tuple[str, ...]:
+    """Those that this model has coders for."""
+    coders, found = ImageCodec(model).coders(level), []
+    for mode, name in enumerate(ENTROPY_MODES):
+        try:
+            coders(mode, level)
+        except LookupError:
+            continue
+        found.append(name)
+    return tuple(found)
+
+
+def _tokens(
+    model: Model, image: LoadedImage, level: int, kept: list[NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    if not kept:
+        kept.append(model.encode(image.pixels, level))
+    return kept[0]
+
+
+def _interleaver_rows(
+    model: Model,
+    image: LoadedImage,
+    number: int,
+    images: Sequence[LoadedImage],
+    level: int,
+    conditions: Sequence[Condition],
+    kept: list[NDArray[np.int64]],
+) -> Rows:
+    indices = _tokens(model, image, level, kept)
+    size = (image.height, image.width)
+    clean = psnr_db(image.pixels, model.decode(indices, level, *size))
+    rows: Rows = []
+    for condition in conditions:
+        there = received(condition, [grid_of(one) for one in images], 1)[number]
+        concealed = conceal("inpaint", model, indices, there, level)
+        psnr = clean
+        if not there.all():
+            psnr = psnr_db(image.pixels, model.decode_words(concealed.words, *size))
+        rows.append(
+            {
+                "image": image.name,
+                "kind": condition.kind,
+                "loss": condition.loss,
+                "slices": condition.slices,
+                "interleaver": condition.interleaver,
+                "lost": float(1 - there.mean()),
+                "token_accuracy": token_accuracy(indices, concealed.indices, there),
+                "psnr_db": psnr,
+                "psnr_drop_db": clean - psnr,
+            }
+        )
+    return rows
+
+
+def _bit_rows(
+    model: Model,
+    image: LoadedImage,
+    level: int,
+    entropy: Sequence[str],
+    kept: list[NDArray[np.int64]],
+) -> Rows:
+    """Payload bits per token; headers are the same for every interleaver."""
+    indices = _tokens(model, image, level, kept)
+    coders, flat, grid = ImageCodec(model).coders(level), indices.ravel(), indices.shape
+    rows: Rows = []
+    for name in entropy:
+        coder = coders(ENTROPY_MODES.index(name), level)
+        for slices in SLICES:
+            for order in INTERLEAVERS:
+                cut = slice_positions((grid[0], grid[1]), min(slices, flat.size), order)
+                coded = [coder.encode(flat[places], places, (grid[0], grid[1])) for places in cut]
+                rows.append(
+                    {
+                        "image": image.name,
+                        "entropy": name,
+                        "slices": slices,
+                        "interleaver": order,
+                        "bits_per_token": 8 * sum(map(len, coded)) / flat.size,
+                    }
+                )
+    return rows
+
+
+def _masks(
+    conditions: Sequence[Condition], images: Sequence[LoadedImage]
+) -> dict[Condition, list[NDArray[np.bool_]]]:
+    grids = [grid_of(image) for image in images]
+    return {condition: received(condition, grids, 1) for condition in conditions}
+
+
+def _finish(
+    out: Path,
+    about: dict[str, Any],
+    rows: Rows,
+    keys: Sequence[str],
+    metrics: Sequence[str],
+    more: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the table, the summary and the figures; returns the summary."""
+    summary = {
+        "study": about["kind"],
+        "images": len(about["images"]),
+        "points": _means(rows, keys, metrics),
+        **(more or {}),
+    }
+    write_table(out / TABLE, rows)
+    write_json(out / SUMMARY, summary)
+    from sim.study_plots import draw_study
+
+    draw_study(out)
+    return summary
+
+
+def _means(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """One entry per setting of the keys: {key: value, metric: {"mean", "low", "high", "n"}}."""
+    groups: dict[tuple[Any, ...], Rows] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    found = []
+    for values, group in groups.items():
+        picks = np.random.default_rng(0).integers(len(group), size=(RESAMPLES, len(group)))
+        columns = {m: np.array([row[m] for row in group], np.float64) for m in metrics}
+        estimates = {m: estimate(column, picks) for m, column in columns.items()}
+        found.append({**dict(zip(keys, values, strict=True)), **estimates})
+    return found

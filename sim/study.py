@@ -1,0 +1,147 @@
+"""Studies: many small measurements that can stop at any time, go on, and be shared by processes.
+
+A measurement is a job: a key and a function that returns rows. Each job's rows are written to
+`jobs/<key>.json` in one step, and a job whose file is there is not done again. So an interrupted
+study resumes, and several processes given the same folder share the work: jobs are deterministic,
+and one that two of them do by chance comes out the same. Whoever finishes the last writes the
+table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.checkpoint import ModelError
+from codec.model import Model
+from sim import __version__
+from sim.errors import UserError
+from sim.images import LoadedImage, load_images
+from sim.manifest import revision
+from sim.media import load_model
+from sim.results import MANIFEST, read_json, write_json
+
+JOBS = "jobs"
+
+Rows = list[dict[str, Any]]
+Steps = Callable[[int, int, str], object]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement.
+
+    Attributes:
+        name: says what, unique in the study; shown while it runs.
+        rows: makes its rows; a pure function of the study's settings.
+    """
+
+    name: str
+    rows: Callable[[], Rows]
+
+    @property
+    def file(self) -> str:
+        """Its file's name."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:20] + ".json"
+
+
+def load(
+    images: str, model: str | None, limit: int, side: int, levels: Sequence[int]
+) -> tuple[Model, list[LoadedImage]]:
+    """The model and the first `limit` (0: all) images of a file, folder, glob or "samples", cut
+    to at most `side` pixels each way around their middle (0: whole).
+
+    Raises:
+        UserError: either cannot be used, or the model lacks a level.
+    """
+    photos = load_images([images], Path.cwd())[: limit or None]
+    if side:
+        photos = [replace(photo, pixels=_middle(photo.pixels, side)) for photo in photos]
+    try:
+        loaded = load_model(model)
+    except ModelError as error:
+        raise UserError(str(error)) from None
+    for level in levels:
+        if level not in loaded.levels:
+            known = ", ".join(map(str, loaded.levels))
+            raise UserError(f"codebook {level}: this model has {known}")
+    return loaded, photos
+
+
+def _middle(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    top, left = (max(0, (length - side) // 2) for length in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+
+
+def study_manifest(
+    kind: str, model: Model, images: Sequence[LoadedImage], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """What a study measures; two studies with equal ones have equal tables."""
+    return {
+        "kind": kind,
+        "settings": settings,
+        "images": [
+            {
+                "name": image.name,
+                "width": image.width,
+                "height": image.height,
+                "sha256": hashlib.sha256(image.pixels.tobytes()).hexdigest()[:16],
+            }
+            for image in images
+        ],
+        "weights_fingerprint": model.fingerprint,
+        "version": __version__,
+    }
+
+
+def run_jobs(
+    folder: Path,
+    manifest: dict[str, Any],
+    jobs: Sequence[Job],
+    steps: Steps = lambda done, total, doing: None,
+) -> Rows:
+    """Do what is not done yet; returns the rows of all jobs in order.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be written.
+    """
+    place = folder / JOBS
+    try:
+        if (folder / MANIFEST).is_file():
+            found = read_json(folder / MANIFEST)
+            found.pop("revision", None)
+            if found != json.loads(json.dumps(manifest)):
+                raise UserError(
+                    f"{folder}: holds a study of other images, weights or settings; "
+                    "choose another folder"
+                )
+        elif folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{folder}: is not empty and holds no study; choose another folder")
+        place.mkdir(parents=True, exist_ok=True)
+        write_json(folder / MANIFEST, {**manifest, "revision": revision()})
+        # Processes that start at different jobs seldom meet; the process number parts them.
+        start = os.getpid() * 7919 % max(1, len(jobs))
+        order = [*range(start, len(jobs)), *range(start)]
+        for number in order:
+            job = jobs[number]
+            done = len(list(place.glob("*.json")))
+            steps(min(done, len(jobs)), len(jobs), job.name)
+            if not (place / job.file).is_file():
+                _write(place / job.file, {"name": job.name, "rows": job.rows()})
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write here ({error.strerror})") from None
+    return [row for job in jobs for row in read_json(place / job.file)["rows"]]
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content))  # NaN stays NaN: Python reads it back
+    os.replace(partial, path)

@@ -1,0 +1,299 @@
+"""The figures of studies and of the paper check, drawn from their saved summaries alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+
+from sim.plot_style import SETTINGS, look
+from sim.results import FIGURES, MANIFEST, SUMMARY, read_json
+from sim.scenario import CLEAN
+
+_ORDERS = {
+    "any": ("#0072B2", "o"),
+    "confidence": ("#0072B2", "o"),
+    "halton": ("#D55E00", "s"),
+    "raster": ("#999999", "s"),
+    "checkerboard": ("#E69F00", "D"),
+    "low_discrepancy": ("#0072B2", "o"),
+    "random": ("#009E73", "^"),
+}
+_VERDICTS = {"holds": "#009E73", "undecided": "#E69F00", "does not hold": "#D55E00"}
+_LABELS = {
+    "psnr_db": "PSNR (dB)",
+    "psnr_drop_db": "PSNR lost (dB)",
+    "ms_ssim": "MS-SSIM",
+    "ssimulacra2": "SSIMULACRA2",
+    "token_accuracy": "tokens right",
+    "vgg_hed": "VGG-HED distance",
+}
+
+
+def draw_study(folder: Path) -> list[Path]:
+    """Draw a study's figures into its `figures/`; returns the files."""
+    about, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
+    with matplotlib.rc_context(SETTINGS):
+        if about["kind"] == "schedules":
+            figures = _schedules(summary)
+        elif about["kind"] == "rivals":
+            figures = _rivals(summary)
+        else:
+            figures = _interleavers(summary)
+        return [_save(figure, folder, name, about) for name, figure in figures.items()]
+
+
+def draw_check(folder: Path) -> Path:
+    """Draw the paper check's figure."""
+    about, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
+    with matplotlib.rc_context(SETTINGS):
+        return _save(_check(summary), folder, "paper-check", about)
+
+
+def _save(figure: Figure, folder: Path, name: str, about: Mapping[str, Any]) -> Path:
+    seed = about["settings"].get("seed", 1)
+    text = (
+        f"{about['kind']} · seed {seed} · lossy-stream-sim {about['version']} · "
+        f"weights {about['weights_fingerprint']}"
+    )
+    figure.text(0.995, 0.004, text, ha="right", va="bottom", size=6, color="#555555")
+    (folder / FIGURES).mkdir(exist_ok=True)
+    path = folder / FIGURES / f"{name}.png"
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    return path
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    foot = 0.16 / size[1]
+    return Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
+
+
+def _values(points: Sequence[Mapping[str, Any]], metric: str, part: str) -> NDArray[np.float64]:
+    found = [point[metric][part] for point in points]
+    return np.array([np.nan if value is None else value for value in found], np.float64)
+
+
+def _line(
+    axes: Axes, x: Sequence[float], points: Sequence[Mapping[str, Any]], metric: str, **style: Any
+) -> None:
+    band = style.pop("band", True)
+    axes.plot(x, _values(points, metric, "mean"), markersize=4, **style)
+    if band:
+        low, high = _values(points, metric, "low"), _values(points, metric, "high")
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
+
+
+def _unique(points: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
+    return list(dict.fromkeys(point[key] for point in points))
+
+
+# Schedules
+
+
+def _schedules(summary: Mapping[str, Any]) -> dict[str, Figure]:
+    points = summary["points"]
+    return {
+        f"schedules-{level}": _schedule_figure(
+            [point for point in points if point["codebook"] == level], level, summary["images"]
+        )
+        for level in _unique(points, "codebook")
+    }
+
+
+def _schedule_figure(points: list[Mapping[str, Any]], level: int, images: int) -> Figure:
+    metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy", "seconds")
+    conditions = _unique(points, "condition")
+    figure = _figure((2.6 * len(metrics), 0.8 + 2.1 * len(conditions)))
+    grid = figure.subplots(len(conditions), len(metrics), sharex=True, squeeze=False)
+    for line, condition in zip(grid, conditions, strict=True):
+        here = [point for point in points if point["condition"] == condition]
+        for axes, metric in zip(line, metrics, strict=True):
+            for order in ("confidence", "halton"):
+                for words, style in (("soft", "-"), ("argmax", ":")):
+                    chosen = [p for p in here if p["order"] in ("any", order)]
+                    chosen = [p for p in chosen if p["words"] == words]
+                    colour, marker = _ORDERS[order]
+                    _line(
+                        axes,
+                        [p["passes"] for p in chosen],
+                        chosen,
+                        metric,
+                        color=colour,
+                        marker=marker,
+                        linestyle=style,
+                        label=f"{order}, {words} words",
+                        band=False,
+                    )
+            clean = next(p for p in here if p["order"] == CLEAN)[metric]["mean"]
+            if clean is not None:
+                axes.axhline(clean, color="black", linestyle="--", linewidth=1, label="no loss")
+            axes.set_xscale("log", base=2)
+            ticks = sorted({p["passes"] for p in here if p["passes"]})
+            axes.set_xticks(ticks, [str(t) for t in ticks])
+            axes.minorticks_off()
+            if line is grid[0]:
+                axes.set_title(_LABELS.get(metric, metric), size=9)
+        line[0].set_ylabel(f"{condition} lost")
+    for axes in grid[-1]:
+        axes.set_xlabel("passes")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
+    figure.suptitle(f"K = {level}; means of {_count(images)}", size=9)
+    return figure
+
+
+def _count(images: int) -> str:
+    return f"{images} image" + "s" * (images != 1)
+
+
+# Rivals
+
+
+def _rivals(summary: Mapping[str, Any]) -> dict[str, Figure]:
+    points = summary["points"]
+    return {
+        f"rivals-{level}": _rival_figure(
+            [point for point in points if point["codebook"] == level], level, summary["images"]
+        )
+        for level in _unique(points, "codebook")
+    }
+
+
+def _rival_figure(points: list[Mapping[str, Any]], level: int, images: int) -> Figure:
+    """What each repair is short of the decode without loss."""
+    metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy")
+    kinds = _unique(points, "kind")
+    figure = _figure((2.9 * len(metrics), 0.9 + 2.3 * len(kinds)))
+    grid = figure.subplots(len(kinds), len(metrics), sharex=True, sharey="col", squeeze=False)
+    for line, kind in zip(grid, kinds, strict=True):
+        here = [point for point in points if point["kind"] == kind]
+        for axes, metric in zip(line, metrics, strict=True):
+            for name in _unique(here, "concealer"):
+                chosen = [p for p in here if p["concealer"] == name]
+                x = [p["loss"] for p in chosen]
+                if name == CLEAN:
+                    style = {"color": "black", "linestyle": "--", "linewidth": 1}
+                    _line(axes, x, chosen, metric, label="no loss", band=False, **style)
+                    continue
+                colour, marker = look(name)
+                width = 2.2 if name == "inpaint" else 1
+                style = {"color": colour, "marker": marker, "linewidth": width}
+                _line(axes, x, chosen, metric, label=name.replace("_", " "), band=False, **style)
+            if line is grid[0]:
+                axes.set_title(_LABELS[metric], size=9)
+        line[0].set_ylabel(f"{kind} lost")
+    for axes in grid[-1]:
+        axes.set_xlabel("loss rate")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
+    figure.suptitle(f"K = {level}; means of {_count(images)}", size=9)
+    return figure
+
+
+# Interleavers
+
+
+def _interleavers(summary: Mapping[str, Any]) -> dict[str, Figure]:
+    figures = {
+        name: _interleaver_figure(summary, metric)
+        for name, metric in (("quality", "psnr_drop_db"), ("accuracy", "token_accuracy"))
+    }
+    return {**figures, "bits": _bits_figure(summary)}
+
+
+def _interleaver_figure(summary: Mapping[str, Any], metric: str) -> Figure:
+    points = summary["points"]
+    kinds, slices = _unique(points, "kind"), _unique(points, "slices")
+    figure = _figure((2.4 * len(slices), 0.9 + 2.2 * len(kinds)))
+    grid = figure.subplots(len(kinds), len(slices), sharex=True, sharey="row", squeeze=False)
+    for line, kind in zip(grid, kinds, strict=True):
+        for axes, count in zip(line, slices, strict=True):
+            here = [p for p in points if p["kind"] == kind and p["slices"] == count]
+            for order in _unique(here, "interleaver"):
+                chosen = [p for p in here if p["interleaver"] == order]
+                colour, marker = _ORDERS[order]
+                label, x = order.replace("_", " "), [p["loss"] for p in chosen]
+                style = {"color": colour, "marker": marker, "label": label, "linewidth": 1.2}
+                _line(axes, x, chosen, metric, band=False, **style)
+            if line is grid[0]:
+                axes.set_title(f"{count} slices", size=9)
+        line[0].set_ylabel(f"{_LABELS[metric]},\n{kind} lost")
+    for axes in grid[-1]:
+        axes.set_xlabel("loss rate of packets")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+    figure.suptitle(f"Repaired by the transformer; means of {_count(summary['images'])}", size=9)
+    return figure
+
+
+def _bits_figure(summary: Mapping[str, Any]) -> Figure:
+    points = summary["bits"]
+    modes = _unique(points, "entropy")
+    figure = _figure((3.2 * len(modes), 3.2))
+    line = figure.subplots(1, len(modes), sharey=True, squeeze=False)[0]
+    for axes, mode in zip(line, modes, strict=True):
+        for order in _unique(points, "interleaver"):
+            chosen = [p for p in points if p["entropy"] == mode and p["interleaver"] == order]
+            colour, marker = _ORDERS[order]
+            x = [p["slices"] for p in chosen]
+            style = {"color": colour, "marker": marker, "label": order.replace("_", " ")}
+            _line(axes, x, chosen, "bits_per_token", band=False, **style)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(x, [str(v) for v in x])
+        axes.set_title(f"{mode} coder", size=9)
+        axes.set_xlabel("slices per image")
+    line[0].set_ylabel("payload bits per token")
+    handles, labels = line[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+# Paper check
+
+
+def _check(summary: Mapping[str, Any]) -> Figure:
+    """A row of axes per level: PSNR lost, and more distance; a line per condition and repair."""
+    levels, limits = summary["levels"], summary["limits"]
+    measures = ["psnr", *summary["distances"]]
+    entries = [(c, r) for c, repairs in levels[0]["conditions"].items() for r in repairs]
+    figure = _figure((3.3 * len(measures) + 1.4, 0.7 + (0.7 + 0.26 * len(entries)) * len(levels)))
+    grid = figure.subplots(len(levels), len(measures), sharey=True, squeeze=False)
+    for line, level in zip(grid, levels, strict=True):
+        for axes, measure in zip(line, measures, strict=True):
+            limit = limits["less_psnr_db" if measure == "psnr" else "more_distance"]
+            scale = 1 if measure == "psnr" else 100
+            axes.axvline(scale * limit, color="black", linestyle="--", linewidth=1)
+            for row, (condition, repair) in enumerate(entries):
+                found = level["conditions"][condition][repair]
+                part = found["less_psnr_db"] if measure == "psnr" else None
+                part = part or found["more_distance"][measure]
+                key = "psnr_db" if measure == "psnr" else measure
+                colour = _VERDICTS[found["verdicts"][key]] if "verdicts" in found else "#888888"
+                ends = [scale * (np.nan if part[k] is None else part[k]) for k in ("low", "high")]
+                axes.plot(ends, [row, row], color=colour, linewidth=2.5)
+                axes.plot(scale * part["mean"], row, "o", color=colour, markersize=5)
+            axes.set_ylim(len(entries) - 0.5, -0.5)
+            axes.set_xlim(left=0)
+            label = "PSNR lost (dB)" if measure == "psnr" else f"more {measure} (%)"
+            axes.set_xlabel(label.replace("vgg_hed", "VGG-HED distance"))
+        names = [f"{c}, {r.replace('_', ' ')}" for c, r in entries]
+        line[0].set_yticks(range(len(entries)), names)
+        line[0].set_title(
+            f"K = {level['codebook']}, {_count(level['images'])}: {level['verdict']}",
+            size=9,
+            loc="left",
+        )
+    figure.suptitle(
+        "20% lost, restored with minimal perceptual loss?  green: holds, orange: undecided, "
+        "red: does not hold, grey: beside the claim; dashed: the limit",
+        size=8,
+    )
+    return figure

@@ -1,0 +1,144 @@
+"""Laws of the studies and of the paper check, with the tiny untrained model and small pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sim.loss_conditions import Condition, received
+from sim.paper_check import LESS_PSNR_DB, MORE_DISTANCE, RIVALS, summarize_check
+from sim.study import Job, run_jobs
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(2):
+        small = np.random.default_rng(number).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((96, 80)).save(folder / f"{number}.png")
+    return folder
+
+
+def test_conditions_lose_what_they_say_and_interleavers_are_paired() -> None:
+    """Over a long stream the rates agree; the same packets are lost in every order, so the same
+    number of tokens."""
+    grids = [(24, 36)] * 300
+    for kind, spread in (("tokens", 0.003), ("packets", 0.02), ("bursts", 0.05)):
+        found = received(Condition(kind, 0.2), grids, seed=1)  # type: ignore[arg-type]
+        assert abs(np.mean([1 - there.mean() for there in found]) - 0.2) < spread
+    orders = ("raster", "checkerboard", "low_discrepancy", "random")
+    masks = [received(Condition("bursts", 0.3, 16, order), [(8, 8)] * 5, 1) for order in orders]
+    counts = [[int(there.sum()) for there in found] for found in masks]
+    assert counts == [counts[0]] * 4
+    assert not np.array_equal(masks[0][0], masks[2][0]) or masks[0][0].all()
+    again = received(Condition("bursts", 0.3, 16, orders[0]), [(8, 8)] * 5, 1)
+    assert all(np.array_equal(a, b) for a, b in zip(masks[0], again, strict=True))
+
+
+def test_jobs_are_done_once_and_the_order_of_rows_is_fixed(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    def job(name: str, fails: bool = False) -> Job:
+        def rows() -> list[dict[str, Any]]:
+            if fails:
+                raise KeyboardInterrupt
+            done.append(name)
+            return [{"name": name, "nan": float("nan")}]
+
+        return Job(name, rows)
+
+    about = {"kind": "test", "settings": {}}
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(tmp_path / "s", about, [job(n, fails=True) for n in "abc"])
+    (tmp_path / "s" / "jobs" / job("b").file).write_text('{"name": "b", "rows": [{"name": "b"}]}')
+    rows = run_jobs(tmp_path / "s", about, [job(n) for n in "abc"])
+    assert sorted(done) == ["a", "c"]
+    assert [row["name"] for row in rows] == ["a", "b", "c"]
+    assert rows[0]["nan"] != rows[0]["nan"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "table", "options"),
+    [
+        ("schedules", "table.csv", ("--levels", "64", "--passes", "1,3")),
+        ("rivals", "table.csv", ("--levels", "64")),
+        ("interleavers", "bits.csv", ("--level", "64")),
+    ],
+)
+def test_studies_run_resume_and_draw(
+    name: str, table: str, options: tuple[str, ...], cli: Cli, pictures: Path
+) -> None:
+    call = ("study", name, "--images", pictures, "--model", "random", "--limit", "1", *options)
+    first = cli(*call, "--out", "study", "--json")
+    assert first.exit_code == 0, first.output
+    text = Path("study", table).read_bytes()
+    assert list(Path("study/figures").glob("*.png"))
+    summary = json.loads(first.stdout)
+    assert summary["points"] and summary["images"] == 1
+    again = cli(*call, "--out", "study")
+    assert again.exit_code == 0, again.output
+    assert Path("study", table).read_bytes() == text
+    other = cli("study", name, "--images", pictures, "--model", "random", "--out", "study")
+    assert other.exit_code == 2
+    assert "choose another folder" in other.output
+
+
+def test_paper_check_judges_and_never_fails(cli: Cli, pictures: Path) -> None:
+    call = ("paper-check", "--images", pictures, "--model", "random", "--levels", "64")
+    result = cli(*call, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["claim"] in ("holds", "undecided", "does not hold")
+    assert Path(found["folder"], "figures", "paper-check.png").is_file()
+    with Path(found["folder"], "paper-check.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2 * (1 + 4 + len(RIVALS))
+    assert cli(*call).exit_code == 0
+    assert cli("paper-check", "--images", pictures, "--levels", "x").exit_code == 2
+
+
+def _rows(drop: float, more: float, noise: float) -> list[dict[str, Any]]:
+    """Twelve images that lose `drop` dB and gain `more` distance, give or take `noise`."""
+    rng, rows = np.random.default_rng(0), []
+    for number in range(12):
+        base: dict[str, Any] = {"image": str(number), "codebook": 64, "repeat": 0, "lost": 0.2}
+        base |= {"token_accuracy": 0.5, "ms_ssim": 0.7, "ssimulacra2": 10.0}
+        psnr, far = 20 + rng.normal(), 0.7 + 0.1 * rng.random()
+        rows.append({**base, "condition": "clean", "repair": "clean", "psnr_db": psnr})
+        rows[-1]["vgg_hed"] = far
+        for condition in ("tokens 20%", "packets 20%", "bursts 20%", "tokens 50%"):
+            for repair in ("inpaint", *(RIVALS if condition == "tokens 20%" else ())):
+                lost = {"psnr_db": psnr - drop - noise * rng.normal()}
+                lost["vgg_hed"] = far * (1 + more + noise / 10 * rng.normal())
+                rows.append({**base, "condition": condition, "repair": repair, **lost})
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("drop", "more", "noise", "verdict"),
+    [
+        (LESS_PSNR_DB - 0.1, MORE_DISTANCE - 0.02, 0.02, "holds"),
+        (LESS_PSNR_DB + 0.1, MORE_DISTANCE - 0.02, 0.02, "does not hold"),
+        (LESS_PSNR_DB - 0.1, MORE_DISTANCE + 0.02, 0.02, "does not hold"),
+        (LESS_PSNR_DB - 0.01, MORE_DISTANCE - 0.02, 0.3, "undecided"),
+    ],
+)
+def test_verdict_follows_the_limits(drop: float, more: float, noise: float, verdict: str) -> None:
+    """How images differ from one another does not blur the comparison with themselves."""
+    found = summarize_check(_rows(drop, more, noise))
+    assert found["claim"] == verdict
+    assert found["distances"] == ["vgg_hed"]
+    own = found["levels"][0]["conditions"]["packets 20%"]["inpaint"]
+    assert own["less_psnr_db"]["low"] <= own["less_psnr_db"]["mean"] <= own["less_psnr_db"]["high"]
+    assert abs(own["less_psnr_db"]["mean"] - drop) < 3 * noise
+    assert abs(own["more_distance"]["vgg_hed"]["mean"] - more) < noise
