@@ -90,6 +90,13 @@ class StreamStart:
         )
 
     @cached_property
+    def pack_starts_s(self) -> tuple[float, ...]:
+        """When every pack begins to leave, in seconds of media time: when its last frame has been
+        captured, or would have been if the stream went on."""
+        last = self.config.packing - 1
+        return tuple(self.config.capture_s(frames[0] + last) for frames in self.packs)
+
+    @cached_property
     def first_sequences(self) -> tuple[int, ...]:
         """The sequence number of every pack's first packet, counted on past 2**16; then one more,
         which the stream's end would have."""

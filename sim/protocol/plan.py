@@ -1,9 +1,11 @@
 """Which packets a stream consists of, and when they leave: the same to both ends.
 
 A pack is what leaves together: one frame, or as many as share packets. Its packets, and the
-parity of the groups that end within it, are spread evenly over its frame intervals, once for each
-pass. A parity group ends when it is full, with the stream, or with the last pack that a group of
-full frames would touch: parity never comes later because frames are small.
+parity of the groups that end within it, are spread evenly over as many frame intervals, once for
+each pass. The last pack of a stream may have fewer frames; it keeps the time of a full one.
+
+A parity group ends when it is full, with the stream, or with the last pack that a group of full
+frames would touch: parity never comes later because frames are small.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Pack:
         frames: their numbers.
         first: sequence number of its first packet, unwrapped.
         layout: of the frame with the most slices (the first such), which all its packets name.
-        start_s: when it begins to leave, in seconds of media time: its last frame's capture.
+        start_s: when it begins to leave, in seconds of media time.
         interval_s: how long it takes.
         steps: packets in sending order: a media packet's sequence number, or a group, which
             stands for all of its parity.
@@ -112,7 +114,7 @@ def walk(start: StreamStart) -> Iterator[Pack]:
             frames,
             first,
             layout,
-            config.capture_s(frames[-1]),
-            len(frames) / config.fps,
+            start.pack_starts_s[number],
+            config.packing / config.fps,
             tuple(steps),
         )

@@ -107,7 +107,7 @@ class Receiver:
         self._firsts = start.first_sequences
         self._pack_layouts = start.pack_layouts
         self._layouts = start.layouts
-        self._starts_s = tuple(start.captures_s[frames[-1]] for frames in start.packs)
+        self._starts_s = start.pack_starts_s
         self._dues_s = start.dues_s
         self._pack_of = {first: number for number, first in enumerate(self._firsts[:-1])}
         self._frames: dict[int, _Arriving] = {}

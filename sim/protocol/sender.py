@@ -111,7 +111,7 @@ class Sender:
         if self._frame == plan.frames.stop:
             media = self._media(plan)
             self._slices.clear()
-            self._schedule(plan, media, now)
+            self._schedule(plan, media, max(now, plan.start_s))
             self._pack = next(self._plan, None)
 
     def receive_feedback(self, data: bytes, now: float) -> None:
@@ -183,7 +183,7 @@ class Sender:
             media.append((pack(packet, self._key), sum(weights[number] for _, weights in frames)))
         return media
 
-    def _schedule(self, plan: Pack, media: list[tuple[bytes, float]], now: float) -> None:
+    def _schedule(self, plan: Pack, media: list[tuple[bytes, float]], start_s: float) -> None:
         """Queue a pack's packets and the parity of the groups that end with it."""
         config = self._config
         packets: list[tuple[PacketSent, bytes]] = []
@@ -198,17 +198,17 @@ class Sender:
                 plan.frames[0],
                 number,
                 len(data),
-                now,
+                start_s,
                 "media",
                 plan.frames[-1],
             )
             packets.append((sent, data))
             if config.fec is not None:
                 self._group.append(Protected(data[FIELDS.size :], weight))
-        self._forget(now)
+        self._forget(start_s)
         for position, after_s in enumerate(plan.departures(config.fec, config.passes)):
             sent, data = packets[position % len(packets)]
-            sent = replace(sent, sent_s=now + after_s)
+            sent = replace(sent, sent_s=start_s + after_s)
             self._waiting.append((sent, data))
             if config.arq is not None and sent.kind == "media" and position < len(packets):
                 self._kept[plan.first + sent.slice] = _Kept(
