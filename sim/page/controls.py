@@ -174,7 +174,7 @@ def _loss_and_burst(channel: Mapping[str, Any]) -> tuple[float, float]:
         return 0.0, 1.0
     loss, run = loss_rate(chain), mean_loss_run(chain)
     independent = loss in (0.0, 1.0) or abs(float(autocorrelation(chain, 1)[0])) < 1e-9
-    return loss, 1.0 if independent else run
+    return round(loss, 6), 1.0 if independent else round(run, 6)
 
 
 def _parts(channel: Mapping[str, Any]) -> Mapping[str, Any]:

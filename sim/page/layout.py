@@ -12,6 +12,7 @@ from nicegui import ui
 
 from codec.concealment import CONCEALERS as REPAIRS
 from sim.page.controls import CONCEALERS, Control, Value, command, controls
+from sim.page.history import fates
 from sim.page.playback import Playback, Shown
 from sim.page.stages import STAGES, viridis_stops
 from sim.page.words import alt_text, sentence
@@ -24,15 +25,15 @@ _KEYS = """
 document.addEventListener('keydown', event => {
   const at = event.target, arrows = event.key.startsWith('Arrow');
   if (event.ctrlKey || event.altKey || event.metaKey) return;
-  if (at.closest('input, select, textarea, [role=combobox], [role=listbox]')) return;
-  if (arrows ? at.closest('.q-slider') : at.closest('button, a')) return;
+  if (at.closest('select, textarea, [role=combobox], [role=listbox]')) return;
+  if (at.closest(arrows ? 'input' : 'button, a')) return;
   const name = {' ': 'pause', ArrowRight: 'step', ArrowLeft: 'back'}[event.key];
   if (!name) return;
   event.preventDefault();
   emitEvent('page-key', name);
 });
 document.addEventListener('pointerup', () => {
-  if (document.activeElement?.closest('.q-slider')) document.activeElement.blur();
+  if (document.activeElement?.type === 'range') document.activeElement.blur();
 });
 """
 
@@ -203,7 +204,7 @@ def _charts(playback: Playback) -> Callable[[], None]:
         _text("h3").set_content("Quality of every image, PSNR in dB")
         quality = _text("div", "quality")
         _text("h3").set_content(
-            "Packets of every image: "
+            "Packets of every image"
             '<i class="lost"></i>lost <i class="late"></i>too late <i class="restored"></i>restored'
         )
         packets = _text("div", "packets")
@@ -271,23 +272,36 @@ def _select(control: Control, now: Value, chosen: Callable[[Any], None]) -> ui.s
 
 
 def _slider(playback: Playback, control: Control) -> Callable[[Value], None]:
-    """A slider over a control's choices; returns what moves it to a value."""
+    """A slider over a control's choices; returns what moves it to a value.
+
+    It is the browser's own: keys, touch and screen readers know it. It is told its place only when
+    something else has moved it, so that it never jumps back under a hand that is faster than us.
+    """
     choices = list(control.choices)
 
-    def moved(_: object) -> None:
-        value = choices[int(slider.value or 0)]
+    stands = choices.index(playback.positions[control.key])
+
+    def moved(event: Any) -> None:
+        nonlocal stands
+        stands = int(event.args)
+        value = choices[stands]
         playback.change({control.key: value}, f"{control.label}: {control.text(value)}")
 
-    with _tag("div", "control"):
+    with _tag("label", "control"):
         _text("span", "label").set_content(control.label)
         reading = _text("output", "reading")
-        start = choices.index(playback.positions[control.key])
-        slider = ui.slider(min=0, max=len(choices) - 1, step=1, value=start, on_change=moved)
+        slider = _tag("input").props(f'type="range" min="0" max="{len(choices) - 1}"')
         slider.props(f'aria-label="{control.label}" data-control="{control.key}"')
+        slider.props["defaultValue"] = str(stands)
+        js_value = "(event) => emit(event.target.value)"
+        slider.on("input", moved, js_handler=js_value, throttle=0.1)
 
     def place(value: Value) -> None:
-        if value in choices:
-            slider.set_value(choices.index(value))
+        nonlocal stands
+        if value in choices and choices.index(value) != stands:
+            stands = choices.index(value)
+            slider.client.run_javascript(f"getHtmlElement({slider.id}).value = {stands}")
+        slider.props["aria-valuetext"] = control.text(value)
         reading.set_content(escape(control.text(value)))
 
     return place
@@ -312,7 +326,9 @@ def _legend(shown: Shown, stage: str) -> str:
             f'<i class="scale" style="background:linear-gradient(90deg, {stops})"></i>'
             "<span>sure</span>"
         )
+    found = fates(shown.snapshot)
     return "".join(
         f'<span><i class="{kind}">{sign}</i>{text}</span>'
         for kind, sign, text in _LEGENDS.get(stage, ())
+        if stage == "packets" or kind in found
     )
