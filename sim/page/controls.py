@@ -16,6 +16,9 @@ from sim.scenario import Scenario, with_values
 
 Value = float | int | str
 
+BLOCK = 16
+"""Packets that parity is added to, where the scenario has no block of its own."""
+
 INTERLEAVERS = {
     "raster": "row by row",
     "checkerboard": "checkerboard",
@@ -55,14 +58,20 @@ class Control:
     ordered: bool = True
 
 
-def controls(levels: Sequence[int], stands: Mapping[str, Value]) -> list[Control]:
+def controls(
+    levels: Sequence[int], stands: Mapping[str, Value], block: int = BLOCK
+) -> list[Control]:
     """Every control, with where it stands now among its choices.
 
     Args:
         levels: codebook sizes of the model.
         stands: as `values` gives.
+        block: packets that parity is added to.
     """
     hundredths: list[Value] = [percent / 100 for percent in range(0, 61)]
+
+    def parity_text(parity: int) -> str:
+        return f"{parity} for every {block}" if parity else "none"
 
     def control(
         key: str, label: str, choices: Sequence[Value], text: Callable[[Any], str]
@@ -74,6 +83,7 @@ def controls(levels: Sequence[int], stands: Mapping[str, Value]) -> list[Control
     return [
         control("loss", "packets lost", hundredths, lambda x: f"{100 * x:.3g}%"),
         control("burst", "burst length", (1.0, *_BURSTS), _burst_text),
+        control("parity", "parity packets", (0, *_PARITIES), parity_text),
         control("slices", "packets per image", (2, 4, 8, 16, 32, 64, 128, 256), str),
         Control(
             "interleaver",
@@ -88,6 +98,7 @@ def controls(levels: Sequence[int], stands: Mapping[str, Value]) -> list[Control
     ]
 
 
+_PARITIES = (1, 2, 3, 4, 6, 8, 12, 16)
 _BURSTS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0)
 _DEADLINES_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 _DELAYS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -103,7 +114,7 @@ def values(scenario: Scenario) -> dict[str, Value]:
     Returns:
         loss (share of packets), burst (mean length of a loss run in packets; 1 stands for
         independent losses), delay_s (mean random delay of a packet), slices, interleaver,
-        codebook, deadline_s.
+        codebook, deadline_s, parity (packets in a block of an erasure code).
     """
     loss, burst = _loss_and_burst(scenario.channel)
     jitter = _link(scenario.channel).get("jitter", {})
@@ -115,6 +126,7 @@ def values(scenario: Scenario) -> dict[str, Value]:
         "interleaver": scenario.stream.interleaver,
         "codebook": scenario.codec.codebook,
         "deadline_s": scenario.stream.playout_delay_s,
+        "parity": scenario.stream.fec.parity if scenario.stream.fec else 0,
     }
 
 
@@ -146,10 +158,15 @@ def changed(scenario: Scenario, moved: Mapping[str, Value]) -> Scenario:
         channel = {"loss": loss, "link": link} if link else loss
     if "delay_s" in moved:
         channel = _delayed(channel, float(moved["delay_s"]))
-    assignment: dict[str, Any] = {key: moved[name] for name, key in _KEYS.items() if name in moved}
+    more: dict[str, Any] = {}
+    if "parity" in moved:
+        fec = scenario.stream.fec
+        block = fec.model_dump() if fec else {"data": BLOCK}
+        more["stream.fec"] = {**block, "parity": moved["parity"]} if moved["parity"] else None
+    more |= {key: moved[name] for name, key in _KEYS.items() if name in moved}
     try:
         return Scenario.model_validate(
-            with_values(scenario.model_dump(), {"channel": channel, **assignment})
+            with_values(scenario.model_dump(), {"channel": channel, **more})
         )
     except ValidationError as failure:
         raise Refused(failure.errors(include_url=False)[0]["msg"]) from None
@@ -161,6 +178,10 @@ def command(base: Scenario, now: Scenario, file: str) -> str:
     before, after = base.model_dump(), now.model_dump()
     if before["channel"] != after["channel"]:
         words += ["--set", f"channel={_flow(after['channel'])}"]
+    fec = now.stream.fec
+    if base.stream.fec != fec:
+        block = fec.model_dump(exclude_defaults=True) if fec else None
+        words += ["--set", f"stream.fec={_flow(block)}"]
     for key in _KEYS.values():
         section, field = key.split(".")
         if before[section][field] != after[section][field]:

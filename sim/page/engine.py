@@ -10,12 +10,12 @@ very next frame, and two settings tried on one frame are compared under the same
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from channels import Channel
 from codec.concealment import Concealed
 from codec.entropy import CoderBook
 from sim.drivers.record import PacketRecord
@@ -26,7 +26,7 @@ from sim.metrics import psnr_db, token_accuracy
 from sim.page.photos import Coded, Photos
 from sim.protocol.events import FrameReady
 from sim.scenario import Scenario
-from sim.streaming import make_channel, stream_key
+from sim.streaming import make_channel, make_feedback, stream_key
 
 LAP = 60
 """Frames of one stream; bounds what is kept of it, and how long a changed setting may take."""
@@ -46,7 +46,10 @@ class Snapshot:
         coded: its tokens and what they decode to.
         slice_of: int64[h,w], the packet that carries each token.
         ready: what the receiver had at the deadline.
-        packets: what became of each packet of this frame, in sending order.
+        packets: what became of each packet that serves this frame, in sending order; parity and
+            retransmissions among them.
+        sent: what became of each packet sent between this frame's capture and the next's; those
+            of successive frames are the channel's packets, each once and in order.
         concealed: the filled grid.
         unrepaired, repaired: uint8[H,W,3].
     """
@@ -59,6 +62,7 @@ class Snapshot:
     slice_of: NDArray[np.int64]
     ready: FrameReady
     packets: tuple[PacketRecord, ...]
+    sent: tuple[PacketRecord, ...]
     concealed: Concealed
     unrepaired: NDArray[np.uint8]
     repaired: NDArray[np.uint8]
@@ -83,8 +87,8 @@ class Snapshot:
 
     @property
     def wire_bytes(self) -> int:
-        """Bytes of this frame's packets, headers included."""
-        return sum(packet.size_bytes for packet in self.packets)
+        """Bytes of this frame's packets, headers included; of shared packets its share."""
+        return round(sum(p.size_bytes / (p.last_frame + 1 - p.frame) for p in self.packets))
 
 
 class Engine:
@@ -99,12 +103,14 @@ class Engine:
 
         Raises:
             StreamConfigError: a photograph does not fit the settings.
+        UserError: the repair needs something that is not installed.
         """
         lap = self._lap_of(number, scenario)
         ready = lap.frame(number % LAP)
         coded = self._photos.coded(number, scenario.codec.codebook)
         names = dict.fromkeys((UNREPAIRED, concealer))
-        restored = Restorer(self._photos.model, names).restore(ready).restored
+        restorer = Restorer(self._photos.model, names, scenario.decoding.schedule())
+        restored = restorer.restore(ready).restored
         frame = coded.frame
         layout = scenario.stream_config().layout(frame.width, frame.height)
         slice_of = np.empty(layout.tokens, np.int64)
@@ -119,6 +125,7 @@ class Engine:
             slice_of=slice_of.reshape(layout.grid),
             ready=ready,
             packets=lap.packets(number % LAP),
+            sent=lap.sent(number % LAP),
             concealed=restored[concealer].concealed,
             unrepaired=restored[UNREPAIRED].image,
             repaired=restored[concealer].image,
@@ -140,10 +147,12 @@ class _Lap:
         self.last = -1
         codebook, model = scenario.codec.codebook, photos.model
         frames = [photos.frame(repeat * LAP + n, codebook) for n in range(LAP)]
-        channel: Channel = make_channel(scenario.channel, scenario.seed, repeat)
+        config, receivers = scenario.stream_config(), scenario.stream.receivers
+        channel = make_channel(scenario.channel, scenario.seed, repeat, receivers)
+        feedback = make_feedback(config.arq, scenario.seed, repeat) if config.arq else None
         key = stream_key(model.fingerprint, scenario.seed, repeat)
         book = CoderBook({codebook: model.frequencies(codebook)})
-        self._stream = VirtualStream(frames, scenario.stream_config(), channel, key, book)
+        self._stream = VirtualStream(frames, config, channel, key, book, feedback)
         self._ready: FrameReady | None = None
 
     def frame(self, number: int) -> FrameReady:
@@ -156,6 +165,17 @@ class _Lap:
         return self._ready
 
     def packets(self, number: int) -> tuple[PacketRecord, ...]:
-        """The records of one frame's packets, those sent after its deadline too."""
-        self._stream.run_until((number + 1) / self.scenario.stream.fps)
-        return tuple(packet for packet in self._stream.packets if packet.frame == number)
+        """The records of the packets that serve one frame, those sent after its deadline too."""
+        stream = self.scenario.stream
+        self._stream.run_until((number + stream.packing) / stream.fps)
+        return tuple(p for p in self._stream.packets if p.frame <= number <= p.last_frame)
+
+    def sent(self, number: int) -> tuple[PacketRecord, ...]:
+        """The records of the packets sent from one frame's capture to the next's."""
+        fps = self.scenario.stream.fps
+        self._stream.run_until((number + 1) / fps)
+        edges = [
+            bisect_left(self._stream.packets, time, key=lambda packet: packet.sent_s)
+            for time in (number / fps, (number + 1) / fps)
+        ]
+        return tuple(self._stream.packets[edges[0] : edges[1]])

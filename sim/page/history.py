@@ -20,7 +20,8 @@ KEPT = 60
 _FEW_STATES = 8  # more would take too long to sum over exactly
 
 OK, LOST, LATE, RESTORED = "ok", "lost", "late", "restored"
-"""What became of a packet, as the page shows it; restored: lost, but parity gave it back."""
+"""What became of a packet, as the page shows it; restored: lost, but what it held was given back by
+parity, by a retransmission, or by another copy."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,28 @@ class LossCount:
 def fates(snapshot: Snapshot) -> tuple[str, ...]:
     """What became of the packets of one frame, in sending order."""
     received, slice_of = snapshot.received, snapshot.slice_of
-    return tuple(
-        fate(packet, bool(received[slice_of == packet.slice].all())) for packet in snapshot.packets
-    )
+    found = []
+    for packet in snapshot.packets:
+        fate = _fate(packet)
+        if fate != OK and packet.kind == "media" and received[slice_of == packet.slice].all():
+            fate = RESTORED
+        found.append(fate)
+    return tuple(found)
 
 
-def fate(packet: PacketRecord, there: bool) -> str:
-    """One packet's fate; ``there``: its tokens were there at the deadline."""
-    if packet.fate == "delivered" and not packet.late:
-        return OK
-    if there:
-        return RESTORED
-    return LATE if packet.fate == "delivered" else LOST
+def fates_of_slices(snapshot: Snapshot) -> dict[int, str]:
+    """What became of the tokens of each slice, by its number."""
+    found: dict[int, str] = {}
+    for packet, fate in zip(snapshot.packets, fates(snapshot), strict=True):
+        if packet.kind == "media" and found.get(packet.slice, LOST) == LOST:
+            found[packet.slice] = fate
+    return found
+
+
+def _fate(packet: PacketRecord) -> str:
+    if packet.fate != "delivered":
+        return LOST
+    return LATE if packet.late else OK
 
 
 class History:
@@ -121,7 +132,7 @@ class History:
             self.count, self._ended_lost = LossCount(0, 0, 0, 0), False
         elif again:
             return  # only the repair is another
-        self.count = self._counted(snapshot.packets)
+        self.count = self._counted(snapshot.sent)
 
     def _counted(self, packets: Iterable[PacketRecord]) -> LossCount:
         seen, chain = self.count, self._chain

@@ -11,7 +11,7 @@ from typing import Any
 from nicegui import ui
 
 from codec.concealment import CONCEALERS as REPAIRS
-from sim.page.controls import CONCEALERS, Control, Value, command, controls
+from sim.page.controls import BLOCK, CONCEALERS, Control, Value, command, controls
 from sim.page.history import fates
 from sim.page.playback import Playback, Shown
 from sim.page.stages import STAGES, viridis_stops
@@ -219,9 +219,10 @@ def _charts(playback: Playback) -> Callable[[], None]:
 
 def _controls(playback: Playback, levels: tuple[int, ...]) -> Callable[[], None]:
     with _tag("section", "controls").props('aria-label="settings of the running stream"'):
+        fec = playback.base.stream.fec
         places = [
             (control.key, (_slider if control.ordered else _menu)(playback, control))
-            for control in controls(levels, playback.positions)
+            for control in controls(levels, playback.positions, fec.data if fec else BLOCK)
         ]
         repairs = {name: CONCEALERS.get(name, name) for name in REPAIRS if _offered(name, playback)}
         repair = Control("", "repair", tuple(repairs), repairs.__getitem__, ordered=False)

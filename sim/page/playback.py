@@ -1,8 +1,8 @@
 """Plays the stream: the engine in a worker thread, paced, paused, stepped, told what to change.
 
-Everything here but `_make` runs in the event loop, so nothing needs a lock; `_make` runs in the one
-worker thread and touches only the engine and the history, which nothing else touches. What it
-gives back is immutable.
+Everything here runs in the event loop and needs no lock, but `_draw` and `_enter`: they run in
+the one worker thread and touch only the engine and the history, which nothing else touches. What
+they give back is immutable.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from sim.errors import UserError
 from sim.page.charts import packet_chart, quality_chart
 from sim.page.controls import Refused, Value, changed, values
 from sim.page.engine import Engine, Snapshot
@@ -157,13 +158,17 @@ class Playback:
             scenario, concealer, change = self.scenario, self.concealer, self._change
             self._dirty, self._change = False, ""
             try:
-                self.shown = await loop.run_in_executor(
-                    self._worker, self._make, number, scenario, concealer, change
+                drawn = await loop.run_in_executor(
+                    self._worker, self._draw, number, scenario, concealer
                 )
-            except ValueError as error:  # settings that these photographs or this model refuse
+            except (UserError, ValueError) as error:  # what these photographs or this model refuse
                 self.trouble = str(error)
                 self._return_to_what_worked()
             else:
+                if number != self._wanted_now(number):  # paused meanwhile: it stays as it was
+                    self._changed(change)
+                    continue
+                self.shown = await loop.run_in_executor(self._worker, self._enter, *drawn, change)
                 self._working = scenario
                 self._advance = False
             self._tell()
@@ -184,22 +189,31 @@ class Playback:
             return number + 1
         return number if self._dirty else None
 
-    def _make(self, number: int, scenario: Scenario, concealer: str, change: str) -> Shown:
-        self._made += 1
+    def _wanted_now(self, number: int) -> int | None:
+        """As `_wanted`, of a frame that was wanted when its making began."""
+        if self.shown is not None and number == self.shown.snapshot.number:
+            return number
+        return self._wanted()
+
+    def _draw(
+        self, number: int, scenario: Scenario, concealer: str
+    ) -> tuple[Snapshot, dict[str, tuple[bytes, str]]]:
         snapshot = self._engine.frame(number, scenario, concealer)
+        return snapshot, {stage: picture(snapshot, stage) for stage in STAGES}
+
+    def _enter(
+        self, snapshot: Snapshot, pictures: dict[str, tuple[bytes, str]], change: str
+    ) -> Shown:
+        self._made += 1
         self._history.add(snapshot, change)
-        points = self._history.points
-        return Shown(
-            snapshot,
-            {stage: picture(snapshot, stage) for stage in STAGES},
-            quality_chart(points),
-            packet_chart(points),
-            tuple(numbers(snapshot, self._history.count)),
-            self._made,
-        )
+        points, count = self._history.points, self._history.count
+        quality, packets = quality_chart(points), packet_chart(points)
+        told = tuple(numbers(snapshot, count))
+        return Shown(snapshot, pictures, quality, packets, told, self._made)
 
     def _changed(self, told: str) -> None:
-        self._dirty, self._change = True, told
+        """``told``: what, for the charts; "" if nothing but the frame under way was given up."""
+        self._dirty, self._change = self._dirty or bool(told), told or self._change
         self._wake.set()
 
     def _return_to_what_worked(self) -> None:

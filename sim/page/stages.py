@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sim.page.engine import Snapshot
-from sim.page.history import LATE, LOST, RESTORED, fates
+from sim.page.history import LATE, LOST, RESTORED, fates_of_slices
 
 Pixels = NDArray[np.uint8]
 
@@ -131,9 +131,9 @@ def _filled(snapshot: Snapshot) -> Image.Image:
 
 
 def _kind_of_cells(snapshot: Snapshot) -> NDArray[np.str_]:
-    """What became of the packet of each cell: str[h,w]."""
-    by_slice = {p.slice: f for p, f in zip(snapshot.packets, fates(snapshot), strict=True)}
-    names = np.array([by_slice.get(n, LOST) for n in range(int(snapshot.slice_of.max()) + 1)])
+    """What became of the token of each cell: str[h,w]."""
+    found = fates_of_slices(snapshot)
+    names = np.array([found.get(n, LOST) for n in range(int(snapshot.slice_of.max()) + 1)])
     kinds: NDArray[np.str_] = names[snapshot.slice_of]
     return kinds
 

@@ -80,7 +80,7 @@ def _losses(snapshot: Snapshot) -> str:
     if found[LATE]:
         told.append(f"{found[LATE]} of {sent} came too late")
     if found[RESTORED]:
-        told.append(f"parity gave {found[RESTORED]} back")
+        told.append(f"{found[RESTORED]} of them were restored")
     return ", ".join(told)
 
 

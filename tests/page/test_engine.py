@@ -15,6 +15,7 @@ from sim.drivers.virtual import run_virtual
 from sim.page import engine as engine_module
 from sim.page.controls import changed
 from sim.page.engine import Engine, Snapshot
+from sim.page.history import RESTORED, fates
 from sim.page.photos import Photos
 from sim.scenario import Scenario
 from sim.streaming import make_channel, stream_key
@@ -59,7 +60,9 @@ def assert_same(snapshot: Snapshot, record: StreamRecord, number: int) -> None:
     want = record.frames[number % LAP]
     np.testing.assert_array_equal(snapshot.ready.grid.indices, want.grid.indices)
     assert replace(snapshot.ready, grid=want.grid) == want
-    assert list(snapshot.packets) == [p for p in record.packets if p.frame == number % LAP]
+    assert list(snapshot.packets) == [
+        p for p in record.packets if p.frame <= number % LAP <= p.last_frame
+    ]
 
 
 def test_frames_are_those_of_the_virtual_driver_lap_by_lap(photos: Photos) -> None:
@@ -127,6 +130,20 @@ def test_slices_and_packets_tell_the_same_story(photos: Photos) -> None:
         snapshot = engine.frame(number, given, "none")
         usable = {p.slice for p in snapshot.packets if p.fate == "delivered" and not p.late}
         np.testing.assert_array_equal(snapshot.received, np.isin(snapshot.slice_of, list(usable)))
+
+
+def test_parity_acts_and_every_packet_is_counted_once(photos: Photos) -> None:
+    engine, given = Engine(photos), changed(scenario(), {"slices": 16, "parity": 6})
+    record, counted, restored = driven(photos, given, 0), [], 0
+    for number in range(LAP):
+        snapshot = engine.frame(number, given, "none")
+        assert_same(snapshot, record, number)
+        counted += snapshot.sent
+        restored += fates(snapshot).count(RESTORED)
+    assert counted == record.packets[: len(counted)]
+    assert len(counted) >= LAP * given.stream.slices
+    assert {packet.kind for packet in counted} == {"media", "parity"}
+    assert restored > 0
 
 
 def test_memory_is_bounded_by_the_lap(photos: Photos) -> None:

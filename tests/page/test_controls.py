@@ -1,0 +1,65 @@
+"""Sliders and menus say what a scenario may say, and the command repeats it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sim.page.controls import Refused, changed, command, controls, values
+from sim.scenario import Scenario
+from sim.scenario_file import load_scenario
+
+BASE = Scenario(name="base", channel={"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5})
+
+
+def test_controls_stand_where_the_scenario_does() -> None:
+    stands = values(BASE)
+    assert stands["loss"] == 0.2 and stands["burst"] == 5
+    assert values(changed(BASE, {"burst": 1.0}))["burst"] == 1.0
+    odd = Scenario(name="odd", channel={"preset": "wifi"}, stream={"slices": 37})
+    for control in controls((256, 1024), values(odd)):
+        assert values(odd)[control.key] in control.choices
+        assert all(control.text(choice) for choice in control.choices)
+        if control.ordered:
+            assert list(control.choices) == sorted(control.choices, key=float)
+
+
+def test_every_choice_of_every_control_is_a_scenario() -> None:
+    for control in controls((8, 2048), values(BASE)):
+        for choice in control.choices:
+            assert (
+                values(changed(BASE, {control.key: choice}))[control.key] == pytest.approx(choice)
+                or (control.key, choice) == ("burst", 1.5)
+                or isinstance(choice, str)
+            )
+
+
+def test_loss_keeps_burst_and_link() -> None:
+    slow = changed(BASE, {"delay_s": 0.1})
+    assert slow.channel["loss"] == BASE.channel
+    lossy = changed(slow, {"loss": 0.4})
+    assert lossy.channel["loss"] == {"type": "gilbert_elliott", "loss": 0.4, "mean_burst": 5}
+    assert lossy.channel["link"] == slow.channel["link"]
+    assert changed(lossy, {"loss": 0.0}).channel["loss"] == {"type": "perfect"}
+    assert changed(changed(slow, {"delay_s": 0.0}), {}).channel == BASE.channel
+    wifi = Scenario(name="wifi", channel={"preset": "wifi"})
+    assert changed(wifi, {"loss": 0.3}).channel["link"]["rate_bps"] == 20e6
+
+
+def test_what_no_scenario_may_say_is_refused() -> None:
+    with pytest.raises(Refused):
+        changed(BASE, {"codebook": 1000})
+
+
+def test_the_command_repeats_what_is_set(tmp_path: Path) -> None:
+    file = tmp_path / "base.yaml"
+    file.write_text("channel: {type: gilbert_elliott, loss: 0.2, mean_burst: 5}\n")
+    moved = {"loss": 0.35, "delay_s": 0.05, "slices": 64, "interleaver": "raster", "parity": 4}
+    base = load_scenario(file).scenario
+    now = changed(base, {**moved, "codebook": 256, "deadline_s": 0.75})
+    words = shlex.split(command(base, now, str(file)))
+    assert words[:3] == ["sim", "run", str(file)]
+    assert load_scenario(file, [w for w in words[3:] if w != "--set"]).scenario == now
+    assert command(base, base, str(file)) == shlex.join(["sim", "run", str(file)])
