@@ -15,7 +15,7 @@ from sim.errors import UserError
 from sim.library_cli import new, scenarios
 from sim.live_cli import add_live_commands
 from sim.page_cli import page
-from sim.report_cli import report
+from sim.report_cli import gallery, report
 from sim.study_cli import paper_check, study_app
 from sim.train_cli import train_app
 
@@ -48,6 +48,7 @@ app.command("paper-check")(paper_check)
 app.command()(scenarios)
 app.command()(new)
 app.command()(report)
+app.command()(gallery)
 app.command()(page)
 app.command()(compare)
 add_live_commands(app)

@@ -133,10 +133,12 @@ def line_panel(axes: Axes, members: Sequence[Point], found: Curves, metric: str)
 
 def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
     if found.ticks is not None:
-        turned = max(map(len, found.ticks)) * len(found.ticks) > 36
+        labels = [words(tick).replace(" ", "\n", 1) for tick in found.ticks]
+        widest = max(len(line) for label in labels for line in label.split("\n"))
+        turned = widest * len(labels) > 48
         axes.set_xticks(
-            range(len(found.ticks)),
-            list(found.ticks),
+            range(len(labels)),
+            labels,
             rotation=20 if turned else 0,
             ha="right" if turned else "center",
             rotation_mode="anchor",

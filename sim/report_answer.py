@@ -80,7 +80,9 @@ def _sweep(run: RunTables, repair: str, metric: str) -> str:
         place = places[id(setting.point)]
         by_place.setdefault(place, []).append(setting.values[repair, metric])
     levels = {place: averaged(by_place[place]) for place in sorted(by_place)}
-    names = {place: found.ticks[int(place)] if found.ticks else f"{place:g}" for place in levels}
+    names = {
+        place: words(found.ticks[int(place)]) if found.ticks else f"{place:g}" for place in levels
+    }
     text = _over_places(levels, names, key_label(found.key), found.ticks is None, repair, metric)
     if len(found.groups) > 1:
         text += _between_groups(run, repair, metric)

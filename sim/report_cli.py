@@ -22,3 +22,14 @@ def report(
 
     target = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     typer.echo(write_report(runs, target, metric))
+
+
+def gallery(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder of the gallery.")] = Path(
+        "results/gallery"
+    ),
+) -> None:
+    """Run some of the shipped scenarios and show them on one page of small pictures."""
+    from sim.gallery import make_gallery
+
+    typer.echo(make_gallery(out, doing=lambda name: typer.echo(f"running {name}", err=True)))

@@ -105,8 +105,9 @@ def quality_blocks(points: Sequence[Point], metrics: Sequence[str], prefix: str)
                 axes.set_ylabel(metric_label(metric))
                 axes.set_ylim(*bounds)
 
-            name = f"{prefix}-{metric}-{number}"
-            panels.append(Panel(title, _svg(name, _told(members, metric, title), draw)))
+            name, told = f"{prefix}-{metric}-{number}", _told(members, metric, title)
+            room = 0.0 if found.ticks is None else 0.3  # for names of two lines
+            panels.append(Panel(title, _svg(name, told, draw, foot=0.46 + room)))
         blocks.append(Block(_repairs(points), panels))
     return blocks
 
@@ -201,12 +202,13 @@ def _svg(
     draw: Callable[[Axes], None],
     size: tuple[float, float] = _SIZE,
     left: float = 0.145,
+    foot: float = 0.46,
 ) -> str:
     """One axes as SVG for HTML."""
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=size)  # placed by hand: an automatic layout varies in bits
-        foot = 0.46 / size[1]
-        figure.subplots_adjust(left=left, right=0.975, bottom=foot, top=1 - 0.17 / size[1])
+        bottom, top = foot / size[1], 1 - 0.17 / size[1]
+        figure.subplots_adjust(left=left, right=0.975, bottom=bottom, top=top)
         draw(figure.subplots())
         text = StringIO()
         nothing: Mapping[str, None] = {"Date": None, "Creator": None, "Format": None, "Type": None}

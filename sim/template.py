@@ -21,6 +21,9 @@ _HEAD = """\
 # Every key may be left out; what is written here is what it then is. Lines after "#" are choices
 # and examples. `sim schema` prints all of this for editors, `sim scenarios` lists ready examples.
 """
+_EXAMPLES = {"data": 16, "parity": 4}
+"""What is shown for keys that a section cannot leave out."""
+
 _LEFT_OUT = ("name", "sweep", "channel", "images")
 _CHANNEL = """\
 # what the network does: a loss process, a preset, or a loss process and a link
@@ -54,7 +57,9 @@ def template(name: str) -> str:
 
 def _field(key: str, field: FieldInfo, indent: str) -> Iterator[str]:
     section = _section(field.annotation)
-    default = field.get_default(call_default_factory=True)
+    default = (
+        _EXAMPLES[key] if field.is_required() else field.get_default(call_default_factory=True)
+    )
     about = field.description or (section.__doc__ or "").strip().rstrip(".").lower()
     choices = _choices(field.annotation)
     for text in (about, f"one of: {', '.join(choices)}" if choices else ""):
