@@ -1,0 +1,273 @@
+"""The report: one file that needs nothing else, tells the truth of the tables, and can be read."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sim.report import render, write_report
+from sim.report_answer import answer
+from sim.report_data import FEWEST, difference, read_runs
+
+Cli = Callable[..., Any]
+
+SCENARIO = """\
+# Question: what do holes cost?
+#
+# Look at them.
+
+name: small
+images: [{image}, {image}]
+codec: {{codebook: 64}}
+stream: {{slices: 6, fps: 10}}
+channel: {{type: uniform, loss: 0.3}}
+transport: virtual
+concealers: [none, neighbour_average, inpaint]
+repeats: 2
+seed: 3
+"""
+SWEEP = "sweep:\n  stream.interleaver: [raster, random]\n  codec.codebook: [8, 64]\n"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iterator[list[Path]]:
+    """A run of one point, and a sweep over two keys; made once."""
+    from sim.experiment import run_experiment
+    from sim.scenario_file import load_scenario
+
+    folder = tmp_path_factory.mktemp("runs")
+    rows, columns = np.mgrid[:96, :128]
+    from PIL import Image
+
+    picture = np.stack([rows * 2, columns, rows + columns], axis=2).astype(np.uint8)
+    Image.fromarray(picture).save(folder / "photo.png")
+    patch = pytest.MonkeyPatch()
+    patch.setattr("sim.plots.draw_figures", lambda folder: [])
+    made = []
+    for name, more in (("one", ""), ("swept", SWEEP)):
+        path = folder / f"{name}.yaml"
+        text = SCENARIO.format(image="photo.png") + more + "codec: {codebook: 64, model: random}\n"
+        path.write_text(text.replace("codec: {codebook: 64}\n", "", 1))
+        made.append(run_experiment(load_scenario(path), folder / name).folder)
+    patch.undo()
+    yield made
+
+
+class Page(html.parser.HTMLParser):
+    """What a page refers to, its identifiers, and whether its tags match."""
+
+    VOID = frozenset({"meta", "link", "img", "path", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.references += [v for k, v in attrs if k in ("src", "href", "data", "action") and v]
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        if tag in ("img", "svg"):
+            self.images.append(found)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("which", [(0,), (1,), (0, 1)])
+def test_a_page_needs_nothing_else(runs: list[Path], which: tuple[int, ...]) -> None:
+    text = render([runs[number] for number in which])
+    page = Page(text)
+    assert page.open == []
+    for reference in page.references:
+        assert reference.startswith(("data:", "#")), reference
+    assert not re.search(r"https?:|@import|url\((?!#)", text), "nothing is fetched"
+    assert not {"script", "iframe", "object", "embed", "form"} & set(page.tags)
+    assert len(set(page.ids)) == len(page.ids)
+    assert {r[1:] for r in page.references if r.startswith("#")} <= set(page.ids)
+    assert {r for r in re.findall(r"url\(#([^)]+)\)", text)} <= set(page.ids)
+    for image in page.images:
+        assert image.get("alt") or image.get("aria-label") or image.get("aria-hidden"), image
+
+
+def test_what_a_page_tells(runs: list[Path]) -> None:
+    text = render([runs[0]])
+    assert "prefers-color-scheme: dark" in text and "width=device-width" in text
+    for words in ("Run it again", "sim run", "erasure", "playout deadline"):
+        assert words in text, words
+    assert text.count("data:image/webp") == 2 * 6
+    manifest = json.loads((runs[0] / "manifest.json").read_text())
+    assert manifest["weights_fingerprint"] in text
+    swept = render([runs[1]])
+    assert "Quality for bits" in swept, "codebooks cost different bits"
+    assert "Quality for bits" not in text
+
+
+@pytest.mark.parametrize("mark", ["# ", ""])
+def test_the_question_is_the_scenarios(runs: list[Path], tmp_path: Path, mark: str) -> None:
+    asking = tmp_path / "asking"
+    shutil.copytree(runs[0], asking)
+    manifest = json.loads((asking / "manifest.json").read_text())
+    text = "Question: what do holes cost?\n\nLook at them."
+    question = "\n".join(f"{mark}{line}".rstrip() for line in text.split("\n"))
+    source = {"file": "mine/holes.yaml", "question": question, "overrides": ["codec.codebook=8"]}
+    (asking / "manifest.json").write_text(json.dumps({**manifest, "source": source}))
+    (run,) = read_runs([asking])
+    assert (run.question, run.look) == ("What do holes cost?", "Look at them.")
+    assert run.command == "sim run holes.yaml --set codec.codebook=8"
+    assert "What do holes cost?" in render([asking])
+
+
+def test_the_same_runs_give_the_same_page(runs: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(runs[1], tmp_path / "swept")
+    shutil.rmtree(tmp_path / "swept" / "figures", ignore_errors=True)
+    assert render([runs[1]]) == render([tmp_path / "swept"])
+
+
+def test_the_answer_is_that_of_the_tables(runs: list[Path]) -> None:
+    (run,) = read_runs([runs[0]])
+    told = answer([run], "psnr_db")
+    point = run.points[0]
+    best = max(
+        (name for name in point["concealers"] if name != "clean"),
+        key=lambda name: point["concealers"][name]["psnr_db"]["mean"],
+    )
+    assert best.replace("_", " ") in told
+    assert f"{point['concealers'][best]['psnr_db']['mean']:.2f} dB" in told
+    assert "too few to decide" in told or "not decided" in told, "four pairs decide nothing"
+
+
+def test_differences_are_paired_and_cautious() -> None:
+    images = [(str(number), "0") for number in range(12)]
+    rng = np.random.default_rng(1)
+    base = {key: float(value) for key, value in zip(images, rng.normal(20, 3, 12), strict=True)}
+    better = {key: value + 0.3 + rng.normal(0, 0.05) for key, value in base.items()}
+    found = difference(better, base)
+    assert found.decided and found.mean == pytest.approx(0.3, abs=0.05)
+    assert found.low < found.mean < found.high < 0.5, "the spread of images is not in it"
+    few = {key: better[key] for key in images[: FEWEST - 1]}
+    assert not difference(few, base).decided
+    even = {key: value + (-1) ** int(key[0]) for key, value in base.items()}
+    assert not difference(even, base).decided
+    assert difference(base, {("elsewhere", "0"): 1.0}).pairs == 0
+
+
+def test_the_intervals_cover(runs: list[Path]) -> None:
+    """95% intervals of twelve independent pairs hold the truth in about nine of ten samples:
+    percentile bootstraps of small samples are known to be somewhat narrow."""
+    rng = np.random.default_rng(7)
+    hits = 0
+    for _ in range(200):
+        a = {(str(n), "0"): float(v) for n, v in enumerate(rng.normal(0.5, 1, 12))}
+        found = difference(a, {key: 0.0 for key in a})
+        hits += found.low <= 0.5 <= found.high
+    assert 0.84 <= hits / 200 <= 0.99
+
+
+def test_command_writes_one_file(runs: list[Path], cli: Cli) -> None:
+    result = cli("report", runs[0], runs[1], "-o", "page.html")
+    assert result.exit_code == 0, result.output
+    assert Path("page.html").read_text().startswith("<!doctype html>")
+    assert [path.name for path in Path().iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("nowhere",), "is not a run folder"),
+        (("{run}", "{run}"), "named twice"),
+        (("{run}", "--metric", "vmaf"), "not among those measured: psnr_db"),
+        (("{run}", "-o", "no/such/page.html"), "cannot be written"),
+    ],
+)
+def test_mistakes(runs: list[Path], cli: Cli, arguments: tuple[str, ...], problem: str) -> None:
+    result = cli("report", *(word.format(run=runs[0]) for word in arguments))
+    assert result.exit_code == 2 and problem in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(Path().iterdir()) == []
+
+
+def test_damaged_tables_are_told(runs: list[Path], cli: Cli, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(runs[0], broken)
+    (broken / "images.csv").write_text("a,b\n1,2\n")
+    result = cli("report", broken)
+    assert result.exit_code == 2 and "not those of a run" in result.stderr
+
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+    "--v=0",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [500, 1280])
+def test_in_a_browser(runs: list[Path], tmp_path: Path, width: int) -> None:
+    """Light and dark: no message on the console, no request, nothing wider than the screen."""
+    assert BROWSER is not None
+    page = write_report(runs, tmp_path / "page.html")
+    probe = tmp_path / "probe.html"  # the page itself has no scripts: one is added to measure it
+    script = (
+        "<script>onload=()=>{const d=document.documentElement;"
+        "const light=matchMedia('(prefers-color-scheme: dark)').matches?'dark':'light';"
+        "const broken=[...document.images].filter(i=>!i.naturalWidth).length;"
+        "d.dataset.found=[d.scrollWidth<=innerWidth,light,broken,"
+        "performance.getEntriesByType('resource').filter(e=>!e.name.startsWith('data:')).length"
+        "].join()}</script></body>"
+    )
+    probe.write_text(page.read_text().replace("</body>", script))
+    shades = {}
+    for scheme, number in (("dark", 0), ("light", 1)):
+        profile = tmp_path / f"profile-{scheme}"
+        shot = tmp_path / f"{scheme}.png"
+        usual = [BROWSER, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},900"]
+        usual.append(f"--blink-settings=preferredColorScheme={number}")
+        for more in (("--dump-dom",), (f"--screenshot={shot}",)):
+            done = subprocess.run(
+                [*usual, *more, probe.as_uri()], capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, done.stderr
+            assert "CONSOLE" not in done.stderr, done.stderr
+            if more == ("--dump-dom",):
+                found = re.search(r'data-found="([^"]+)"', done.stdout)
+                assert found and found[1] == f"true,{scheme},0,0", found
+        from PIL import Image
+
+        shades[scheme] = float(np.asarray(Image.open(shot).convert("L")).mean())
+    assert shades["dark"] < 110 < 180 < shades["light"]
