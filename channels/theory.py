@@ -279,12 +279,22 @@ def block_failure(chain: LossChain, n: int, parity: int, depth: int = 1) -> floa
 def residual_losses(chain: LossChain, data: int, parity: int, depth: int = 1) -> Floats:
     """P(j of a block's `data` media packets stay lost), j = 0 ... data: float64[data + 1].
 
-    A block is `data` media packets, then `parity` parity packets, sent `depth` apart. A
-    maximum-distance-separable code restores all if at most `parity` of them are lost in all, and
-    else, being systematic, leaves the media packets that arrived. Elliott's recursion (1963,
-    section 3) with media and parity losses counted apart; exact.
+    A maximum-distance-separable code restores all if at most `parity` packets of the block are
+    lost in all, and else, being systematic, leaves the media packets that arrived. Exact; its sum
+    beyond j = 0 is at most `block_failure`, which also counts blocks that only lost parity.
+    """
+    joint = joint_losses(chain, data, parity, depth)
+    beyond = np.add.outer(np.arange(data + 1), np.arange(parity + 1)) > parity
+    stay = np.where(beyond, joint, 0.0).sum(axis=1)
+    stay[0] += joint[~beyond].sum()
+    return np.asarray(stay)
 
-    Its sum beyond j = 0 is below `block_failure`, which counts blocks that only lost parity.
+
+def joint_losses(chain: LossChain, data: int, parity: int, depth: int = 1) -> Floats:
+    """P(a media and b parity packets of a block are lost): float64[data + 1, parity + 1].
+
+    A block is `data` media packets, then `parity` parity packets, sent `depth` apart. Elliott's
+    recursion (1963, section 3) with the two kinds counted apart.
     """
     if data < 1 or parity < 0:
         raise ValueError(f"a block needs data >= 1 and parity >= 0, got {data} and {parity}")
@@ -299,8 +309,4 @@ def residual_losses(chain: LossChain, data: int, parity: int, depth: int = 1) ->
         else:
             weights[:, 1:] += lost[:, :-1]
         weights = weights @ spread.transition
-    joint = weights.sum(axis=2)
-    beyond = np.add.outer(np.arange(data + 1), np.arange(parity + 1)) > parity
-    stay = np.where(beyond, joint, 0.0).sum(axis=1)
-    stay[0] += joint[~beyond].sum()
-    return np.asarray(stay)
+    return np.asarray(weights.sum(axis=2))

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from sim.channel_cli import channel_app
 from sim.codec_cli import codec_app
-from sim.compare_cli import compare
+from sim.compare_cli import compare, optimise
 from sim.errors import UserError
 from sim.library_cli import new, scenarios
 from sim.live_cli import add_live_commands
@@ -52,6 +52,7 @@ app.command()(gallery)
 app.command()(page)
 app.command()(compare)
 add_live_commands(app)
+app.command()(optimise)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
 

@@ -130,6 +130,12 @@ class Comparison:
         self._done, self._total = 0, len(self.units) * len(self.images)
 
     @property
+    def tokens(self) -> TokenSource:
+        """The images as tokens, where a strategy sends tokens."""
+        assert self._tokens is not None
+        return self._tokens
+
+    @property
     def mark(self) -> str:
         """See the class."""
         marks = "".join(self._mark(unit) for unit in self.units)
@@ -139,18 +145,7 @@ class Comparison:
         """Do what is not done yet, write everything into `folder`, return the summary."""
         from sim.compare_plots import draw_comparison
 
-        rows: list[dict[str, Any]] = []
-        unreached: list[dict[str, Any]] = []
-        for unit in self.units:
-            part = self._part(unit)
-            result = json.loads((part / "rows.json").read_text(encoding="utf-8"))
-            rows += result["rows"]
-            unreached += result["unreached"]
-            if unit.cell is self.pictured_cell:
-                place = folder / PANELS / f"{unit.bpp_wire:g}" / unit.strategy.name
-                for picture in sorted(part.glob("*.png")):
-                    place.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(picture, place)
+        rows, unreached = self.outcomes(folder)
         for image in self.images[:MAX_PICTURED]:
             save_png(folder / PANELS / "original" / f"{image.name}.png", image.pixels)
         metrics = [*METRICS, *(["vgg_hed"] if self.hed else [])]
@@ -173,6 +168,23 @@ class Comparison:
             "cannot_reach": unreached,
             "skipped": self.notes,
         }
+
+    def outcomes(self, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows of every outcome, and of the units whose budget is too small; does what is not done
+        yet, and copies the pictures of the pictured cell into `folder`."""
+        rows: list[dict[str, Any]] = []
+        unreached: list[dict[str, Any]] = []
+        for unit in self.units:
+            part = self._part(unit)
+            result = json.loads((part / "rows.json").read_text(encoding="utf-8"))
+            rows += result["rows"]
+            unreached += result["unreached"]
+            if unit.cell is self.pictured_cell:
+                place = folder / PANELS / f"{unit.bpp_wire:g}" / unit.strategy.name
+                for picture in sorted(part.glob("*.png")):
+                    place.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(picture, place)
+        return rows, unreached
 
     def _part(self, unit: Unit) -> Path:
         """The folder of a finished part; made now if it is not there."""
@@ -230,9 +242,8 @@ class Comparison:
     def _send(self, unit: Unit) -> Sent | CannotReach:
         if unit.strategy.coder != TOKENS:
             return self._files[unit.strategy.coder].send(unit.scenario, unit.bpp_wire)
-        assert self._tokens is not None
         fixed = unit.strategy.name in self.loaded.fixed_level
-        return self._tokens.send(unit.scenario, unit.bpp_wire, fixed)
+        return self.tokens.send(unit.scenario, unit.bpp_wire, fixed)
 
     def _shown(
         self, unit: Unit, ready: FrameReady, image: LoadedImage

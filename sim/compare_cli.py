@@ -45,3 +45,41 @@ def compare(
         typer.echo(to_json({"folder": str(outcome.folder), **outcome.summary}))
     else:
         print_comparison(outcome)
+
+
+def optimise(
+    scenario: Annotated[Path, typer.Argument(help="Scenario file (YAML).", show_default=False)],
+    bpp_wire: Annotated[
+        float, typer.Option("--bpp-wire", help="Bits per pixel on the wire, all counted.")
+    ],
+    deadline: Annotated[
+        float | None, typer.Option(help="Playout delay in seconds. Default: the scenario's.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="What to maximise: psnr_db, ssim, ms_ssim or ssimulacra2.")
+    ] = "ssimulacra2",
+    verify: Annotated[
+        int, typer.Option(min=1, help="Stream so many for real, and the best of each kind.")
+    ] = 3,
+    set_: Set = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the best codebook, packets, parity and retries for a channel and a byte budget."""
+    from sim.library import find_scenario
+    from sim.scenario_file import load_scenario
+
+    loaded = load_scenario(find_scenario(scenario), set_ or [])
+
+    from sim.compare_console import print_optimisation
+    from sim.console import progress_bar
+    from sim.optimise_run import optimise as search
+
+    with progress_bar(loaded.scenario.name) as steps:
+        found = search(loaded, bpp_wire, deadline, metric, verify, out, steps)
+    if as_json:
+        from sim.results import to_json
+
+        typer.echo(to_json({"folder": str(found.folder), **found.summary}))
+    else:
+        print_optimisation(found.folder, found.summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +12,6 @@ from rich.table import Table
 from sim.experiment import Outcome
 from sim.results import FIGURES
 
-_VERDICTS = {"tokens": "tokens", "files": "files", "open": "open", "": ""}
 _SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "vgg_hed")
 
 
@@ -36,8 +36,7 @@ def print_comparison(outcome: Outcome) -> None:
             if (row["budget"], row["mean_burst"], row["loss"]) == (budget, burst, loss)
         }
         cells = [
-            f"{here[m]['winner']} ({_VERDICTS[here[m]['verdict']]})" if m in here else ""
-            for m in metrics
+            f"{here[m]['winner']} ({here[m]['verdict']})" if m in here else "" for m in metrics
         ]
         table.add_row(f"{budget:g}", str(burst), f"{loss:.0%}", *cells)
     console.print(table)
@@ -51,6 +50,36 @@ def print_comparison(outcome: Outcome) -> None:
         console.print(f"skipped {name}: {why}", soft_wrap=True)
     console.print(f"pictures: {outcome.folder / FIGURES}", soft_wrap=True)
     console.print(f"tables:   {outcome.folder}", soft_wrap=True)
+
+
+def print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
+    """The verified candidates, best first, and where the winner is."""
+    console = Console(highlight=False)
+    metric = summary["metric"]
+    table = Table(
+        title=f"the best of {summary['candidates']} ways, streamed for real", title_justify="left"
+    )
+    for heading in ("K", "how", "bpp wire", "slices there", metric, "95% interval", "theory"):
+        table.add_column(heading)
+    for row in summary["verified"]:
+        table.add_row(
+            str(row["level"]),
+            row["strategy"],
+            f"{row['bpp_wire']:.4f}",
+            f"{row['source_there']:.1%}",
+            f"{row[metric]:.4g}",
+            f"{row[f'{metric}_low']:.4g} to {row[f'{metric}_high']:.4g}",
+            f"{row['expected_quality']:.4g}",
+        )
+    console.print(table)
+    lead = summary["lead"]
+    if lead["over"] is not None:
+        console.print(
+            f"lead over the next: {lead['lead']:.3g} ({lead['lead_low']:.3g} to "
+            f"{lead['lead_high']:.3g})"
+        )
+    console.print(f"winner:   {folder / 'winner.yaml'}", soft_wrap=True)
+    console.print(f"pictures: {folder / FIGURES}", soft_wrap=True)
 
 
 def _once(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -15,7 +15,7 @@ from sim.compare_file import INDEPENDENT, LoadedComparison
 from sim.compare_send import stream
 from sim.scenario import FecSection, Scenario, with_values
 
-_STREAMS = 12
+_STREAMS = 8
 _PACKETS = 400  # media packets in each of them, about
 _CURVE = 41
 
@@ -105,5 +105,5 @@ def simulated(scenario: Scenario) -> tuple[float, float]:
 
     about = {"scenario": scenario.model_dump(exclude={"name", "images"}), "frames": len(frames)}
     shares = kept("fec", about, lost)
-    half = 2.2 * float(np.std(shares, ddof=1)) / math.sqrt(len(shares))  # Student, 11 degrees
+    half = 2.36 * float(np.std(shares, ddof=1)) / math.sqrt(len(shares))  # Student, 7 degrees
     return float(np.mean(shares)), half

@@ -24,6 +24,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from sim.errors import UserError
+from sim.plot_style import LABELS as METRIC_LABELS
+from sim.plot_style import SETTINGS
 from sim.results import (
     FIGURES,
     MANIFEST,
@@ -36,13 +38,7 @@ from sim.results import (
 
 Row = Mapping[str, str]
 
-LABELS = {
-    "psnr_db": "PSNR (dB)",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "ssimulacra2": "SSIMULACRA2",
-    "vgg_hed": "VGG-HED distance",
-}
+LABELS = {**METRIC_LABELS, "vgg_hed": "VGG-HED distance"}
 _TOKEN_COLOURS = ("#0072B2", "#56B4E9", "#004D80", "#00A5A5", "#7A5FD0", "#3D3D9E")
 _FILE_COLOURS = (
     "#D55E00",
@@ -57,15 +53,6 @@ _FILE_COLOURS = (
 )
 _MARKERS = "oDsP^v<>Xphd"
 _SSIMULACRA2_CUT = -250
-_SETTINGS: dict[Any, object] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lossy-stream-sim",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +127,7 @@ def draw_comparison(folder: Path) -> list[Path]:
     results = _Results(folder, read_json(folder / MANIFEST), *tables)
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
-        with matplotlib.rc_context(_SETTINGS):
+        with matplotlib.rc_context(SETTINGS):
             paths = []
             for budget in results.manifest["bpp_wire"]:
                 if any(float(row["budget"]) == budget for row in results.means):

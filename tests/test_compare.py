@@ -240,3 +240,73 @@ def test_the_typical_repeat_is_one_of_the_streams() -> None:
         shares.append(sum(lost) / len(lost))
     best = typical_repeat(loaded, cell, 8)
     assert abs(shares[best] - 0.2) == min(abs(share - 0.2) for share in shares)
+
+
+SCENARIO = """\
+images: [../photo.png]
+codec: {model: random}
+stream: {slices: 4, fps: 2, playout_delay_s: 1.0}
+channel: {loss: {type: gilbert_elliott, loss: 0.2, mean_burst: 3}, link: {delay_s: 0.02}}
+concealers: [none, neighbour_average]
+repeats: 2
+"""
+
+
+@pytest.mark.usefixtures("photo", "one_model", "small_model")
+def test_the_optimum_runs_and_keeps_its_budget(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sim.optimise.SLICES", (3, 6))
+    monkeypatch.setattr("sim.optimise_run.LOSSES", (0.0, 0.5, 1.0))
+    path = comparison(SCENARIO)
+    options = ("--metric", "psnr_db", "--deadline", 1.5, "--verify", 1)
+    done = cli("optimise", path, "--bpp-wire", 0.6, *options, "-o", "out", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    rows = read_table(Path("out/candidates.csv"))
+    assert {row["kind"] for row in rows} == {"unprotected", "parity", "ARQ", "parity + ARQ"}
+    assert {row["kind"] for row in found["verified"]} == {row["kind"] for row in rows}
+    for row in found["verified"]:
+        assert row["bpp_wire"] <= 0.6
+        assert row["expected_bpp_wire"] == pytest.approx(row["bpp_wire"], rel=0.6)
+    assert found["winner"]["psnr_db"] == max(row["psnr_db"] for row in found["verified"])
+    assert Path("out/figures/optimise.png").is_file()
+    ran = cli("run", "out/winner.yaml", "--json", "--out", "ran")
+    assert ran.exit_code == 0, ran.output
+    (point,) = json.loads(ran.stdout)["points"]
+    assert point["bpp_wire"] == pytest.approx(found["winner"]["bpp_wire"])
+    quality = point["concealers"]["neighbour_average"]["psnr_db"]["mean"]
+    assert quality == pytest.approx(found["winner"]["psnr_db"])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--bpp-wire", 0), "--bpp-wire 0.0: must be above 0"),
+        (("--bpp-wire", 0.001), "--bpp-wire 0.001: even the smallest codebook in few slices"),
+        (("--bpp-wire", 1, "--metric", "vmaf"), "--metric vmaf: choose one of psnr_db"),
+        (("--bpp-wire", 1, "--deadline", -1), "--deadline -1.0: must be above 0"),
+        (("--bpp-wire", 1, "--set", "sweep={channel.loss.loss: [0.1]}"), "has a sweep"),
+        (("--bpp-wire", 1, "--set", 'channel={type: scripted, mask: "01"}'), "no law of this"),
+    ],
+)
+@pytest.mark.usefixtures("photo", "one_model")
+def test_what_cannot_be_optimised(cli: Cli, options: tuple[object, ...], expected: str) -> None:
+    done = cli("optimise", comparison(SCENARIO), *options, "-o", "out")
+    assert done.exit_code == 2 and done.stdout == "", done.output
+    assert expected in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert [path.name for path in Path().iterdir()] == ["test.yaml"]
+
+
+def test_retransmission_thins_the_exact_law() -> None:
+    """kept = 1 is parity alone; kept = 0 repairs all; between, the mean without parity is known."""
+    from sim.optimise import Candidate, lost_again, residual_law
+
+    chain = read_channel({"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5})[0].chain()
+    assert chain is not None
+    candidate = Candidate(8, 3, 2, 1)
+    assert residual_law(chain, candidate, 1.0) == pytest.approx(residual_losses(chain, 8, 3, 2))
+    assert residual_law(chain, candidate, 0.0) == pytest.approx([1.0] + [0.0] * 8)
+    bare = residual_law(chain, Candidate(8, 0, 1, 2), 0.3)
+    assert bare.sum() == pytest.approx(1)
+    assert bare @ np.arange(9) == pytest.approx(8 * 0.2 * 0.3)
+    assert lost_again(chain, 1) == pytest.approx(1 - 1 / 5)
+    assert lost_again(chain, 500) == pytest.approx(0.2)

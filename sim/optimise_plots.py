@@ -1,0 +1,95 @@
+"""The figure of a search, drawn from its saved tables alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from sim.compare_plots import LABELS
+from sim.errors import UserError
+from sim.plot_style import SETTINGS
+from sim.results import FIGURES, MANIFEST, is_run_folder, number, read_json, read_table
+
+_KINDS = {
+    "unprotected": ("#999999", "s"),
+    "parity": ("#0072B2", "o"),
+    "ARQ": ("#D55E00", "^"),
+    "parity + ARQ": ("#009E73", "D"),
+}
+
+
+def draw_optimisation(folder: Path) -> Path:
+    """Draw what theory expected of every candidate, and what real streams gave of the best.
+
+    Raises:
+        UserError: not the folder of a search, or a table in it is missing or unreadable.
+    """
+    if not is_run_folder(folder):
+        raise UserError(f"{folder}: is not the folder of a search (no {MANIFEST} in it)")
+    manifest = read_json(folder / MANIFEST)
+    predicted, verified = (read_table(folder / f"{n}.csv") for n in ("candidates", "verified"))
+    try:
+        metric = manifest["metric"]
+        height = max(3.6, 1.6 + 0.34 * len(verified))
+        foot = 0.16 / height
+        with matplotlib.rc_context(SETTINGS):
+            layout = ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot))
+            figure = Figure((11, height), layout=layout)
+            left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+            _all(left, predicted, metric, manifest["bpp_wire"])
+            _best(right, verified, metric)
+            figure.suptitle(
+                f"{len(predicted)} ways to spend {manifest['bpp_wire']:g} bits per pixel on the "
+                f"wire; the best by theory, streamed for real, 95% intervals",
+                size=9,
+            )
+            small = f"scenario {manifest['scenario']['name']} · seed {manifest['seed']}"
+            small += f" · lossy-stream-sim {manifest['version']}"
+            small += f" · weights {manifest['weights_fingerprint']}"
+            figure.text(0.995, 0.004, small, ha="right", va="bottom", size=6, color="#555555")
+            (folder / FIGURES).mkdir(exist_ok=True)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            for kind, nothing in (("svg", {"Date": None}), ("png", {"Software": None})):
+                path = folder / FIGURES / f"optimise.{kind}"
+                figure.savefig(path, dpi=160, metadata=nothing)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot draw ({error})") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: its tables are not those of a search ({error!r})") from None
+    return path
+
+
+def _all(axes: Axes, rows: list[dict[str, str]], metric: str, budget: float) -> None:
+    for kind, (colour, marker) in _KINDS.items():
+        own = [row for row in rows if row["kind"] == kind]
+        x = np.array([number(row["residual"]) for row in own])
+        y = np.array([number(row["quality"]) for row in own])
+        if own:
+            axes.plot(x, y, marker, color=colour, markersize=4, alpha=0.7, label=kind)
+    axes.set_xlabel("expected share of slices that stay lost")
+    axes.set_ylabel(f"expected {LABELS[metric]}")
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_title("theory", loc="left", size=9)
+
+
+def _best(axes: Axes, rows: list[dict[str, str]], metric: str) -> None:
+    labels = []
+    for place, row in enumerate(rows):
+        colour, marker = _KINDS[row["kind"]]
+        mean, low, high = (number(row[f"{metric}{end}"]) for end in ("", "_low", "_high"))
+        axes.plot([low, high], [place, place], color=colour, linewidth=2)
+        axes.plot(mean, place, marker, color=colour, markersize=7)
+        expected: Any = number(row["expected_quality"])
+        axes.plot(expected, place, "|", color="black", markersize=11)
+        labels.append(f"K = {row['level']}, {row['strategy']}")
+    axes.set_yticks(range(len(rows)), labels, size=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(f"{LABELS[metric]} (bar: theory's expectation)")
+    axes.set_title("real streams, best first", loc="left", size=9)
