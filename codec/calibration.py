@@ -27,7 +27,7 @@ from codec.tokenizer import STRIDE
 BINS = 15
 LOSSES = (0.1, 0.2, 0.3, 0.5)
 """Shares of tokens hidden, each alone; photo n gets the (n modulo 4)-th."""
-WORD_TEMPERATURES = (1.0, 1.4, 2.0, 2.8, 4.0)
+WORD_TEMPERATURES = (1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
 
 
 @dataclass(frozen=True)

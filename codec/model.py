@@ -18,6 +18,7 @@ from codec.codebook import Ladder, nearest
 from codec.context import ContextTables
 from codec.decoding import ONE_PASS, Calibration, Decoding, Filled, fill
 from codec.inpainting import Inpainter, InpainterConfig
+from codec.tiling import apply_tiled, reach_tokens
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -137,7 +138,7 @@ class Model:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         pixels = pixels.float().div(127.5).sub(1)
         pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-        latents = self.encoder(pixels.contiguous(memory_format=torch.channels_last))[0]
+        latents = self._encode(pixels.contiguous(memory_format=torch.channels_last))[0]
         flat = latents.permute(1, 2, 0).reshape(-1, latents.shape[0])
         base = nearest(flat, self.ladder.codewords(self.levels[-1]))
         indices = self.ladder.shrink(base, codebook_size).view(latents.shape[1:])
@@ -148,10 +149,28 @@ class Model:
         self, words: NDArray[np.float32], height: int, width: int
     ) -> NDArray[np.uint8]:
         """Codeword vectors float32[h,w,D] -> image uint8[height,width,3]."""
-        pixels = self.decoder(torch.from_numpy(words).permute(2, 0, 1)[None])[0, :, :height, :width]
-        image = pixels.clamp(-1, 1).add(1).mul(127.5).round().byte()
+        decoded = self._decode(torch.from_numpy(words).permute(2, 0, 1)[None])
+        pixels = decoded[0, :, :height, :width]
+        image = pixels.clamp_(-1, 1).add_(1).mul_(127.5).round_().byte()
         array: NDArray[np.uint8] = image.permute(1, 2, 0).contiguous().numpy()
         return array
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        """Images float[1,3,16h,16w] -> latents float[1,D,h,w]."""
+        if not isinstance(self.encoder, Encoder):
+            whole: Tensor = self.encoder(pixels)
+            return whole
+        reach = reach_tokens(self.encoder.layers, 1)
+        return apply_tiled(self.encoder, pixels, STRIDE, 1, reach)
+
+    def _decode(self, words: Tensor) -> Tensor:
+        """Codewords float[1,D,h,w] -> images float[1,3,16h,16w]."""
+        if not isinstance(self.decoder, Decoder):
+            whole: Tensor = self.decoder(words)
+            return whole
+        return apply_tiled(
+            self.decoder, words, 1, STRIDE, reach_tokens(self.decoder.layers, STRIDE)
+        )
 
     def decode(
         self, indices: NDArray[np.int64], codebook_size: int, height: int, width: int

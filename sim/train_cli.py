@@ -173,7 +173,7 @@ def calibrate(
     model: Annotated[
         Path | None, typer.Option(help="Folder of weights. Default: those that ship.")
     ] = None,
-    photos: Annotated[int, typer.Option(min=4, help="Held-out photos at most.")] = 96,
+    photos: Annotated[int, typer.Option(min=4, help="Held-out photos at most.")] = 160,
     as_json: AsJson = False,
 ) -> None:
     """The inpainter's temperatures from held-out photos, and how honest it is on other ones."""
