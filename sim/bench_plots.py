@@ -1,7 +1,8 @@
 """The figures of a codec comparison, drawn from its saved tables and pictures alone.
 
 rate-quality   each metric against bits per pixel, a line per codec, means over images
-sheet-*        one level: each pictured image as every format leaves it at equal bytes
+overview       the same, small: one deep distance and PSNR, the better of each format's two sizes
+sheet-*        one level: each pictured image as every format leaves it within our bytes
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from sim.baselines import FORMATS
-from sim.bench import BENCH, BENCH_METRICS, OURS, better
+from sim.bench import EQUAL
+from sim.bench_metrics import LABELS, SMALLER_IS_BETTER, better
+from sim.bench_work import OURS
 from sim.errors import UserError
 from sim.results import (
     FIGURES,
@@ -30,12 +33,6 @@ from sim.results import (
     read_table,
 )
 
-_LABELS = {
-    "psnr_db": "PSNR (dB)",
-    "ms_ssim": "MS-SSIM",
-    "ssimulacra2": "SSIMULACRA2",
-    "vgg_hed": "VGG-HED distance (less is better)",
-}
 _STYLES = {
     "jpeg": ("#999999", "v"),
     "webp": ("#56B4E9", "^"),
@@ -69,10 +66,13 @@ def draw_bench(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: is not the folder of a comparison (no {MANIFEST} in it)")
     manifest, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
     try:
-        rows = read_table(folder / BENCH)
+        rows = read_table(folder / EQUAL)
         (folder / FIGURES).mkdir(exist_ok=True)
         with matplotlib.rc_context(_SETTINGS):
-            curves = _save(folder, "rate-quality", _curves(summary, manifest))
+            curves = [
+                _save(folder, "rate-quality", _curves(summary, manifest)),
+                _save(folder, "overview", _overview(summary, manifest)),
+            ]
             sheets = [
                 _save(folder, f"sheet-{level}", _sheet(folder, rows, level), ("png",))
                 for level in manifest["pictured_levels"]
@@ -81,7 +81,7 @@ def draw_bench(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: cannot draw ({error})") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder}: its tables are not those of a comparison ({error!r})") from None
-    return [curves, *sheets]
+    return [*curves, *sheets]
 
 
 def _save(folder: Path, name: str, figure: Figure, formats: Sequence[str] = ("png", "svg")) -> Path:
@@ -95,39 +95,69 @@ def _save(folder: Path, name: str, figure: Figure, formats: Sequence[str] = ("pn
 
 
 def _curves(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure:
-    levels = summary["levels"]
-    names = list(dict.fromkeys(name for level in levels for name in level["codecs"]))
-    metrics = [
-        metric
-        for metric in BENCH_METRICS
-        if any(level["codecs"][OURS][metric] is not None for level in levels)
-    ]
-    rate = "bpp" if manifest["counted"] == "file" else "bpp_payload"
-    figure = Figure(figsize=(4.2 * len(metrics), 4.8), layout="constrained")
-    all_axes = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for axes, metric in zip(all_axes, metrics, strict=True):
-        for name in names:
-            found = [level["codecs"][name] for level in levels if name in level["codecs"]]
-            points = sorted({(f[rate], f[metric]) for f in found if f[metric] is not None})
-            if points:
-                axes.plot(*zip(*points, strict=True), label=name, **_look(name))
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel("bits per pixel" + ("" if rate == "bpp" else ", coded picture alone"))
-        axes.set_title(_LABELS[metric], loc="left")
-        if metric == "vgg_hed":
-            axes.invert_yaxis()
+    curves = summary["curves"]
+    metrics = [m for m in LABELS if any(point.get(m) is not None for point in curves[OURS])]
+    columns = min(3, len(metrics))
+    rows = -(-len(metrics) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.7 * rows + 1), layout="constrained")
+    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in all_axes[len(metrics) :]:
+        axes.axis("off")
+    for axes, metric in zip(all_axes, metrics, strict=False):
+        _lines(axes, curves, metric, manifest["counted"])
     handles, labels = all_axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=9, frameon=False)
-    images = summary["images"]
-    figure.suptitle(
-        f"Means over {images} image{'s' * (images > 1)}, each codec at most as large as ours; "
-        "upwards is better",
-        fontsize=9,
-    )
+    figure.suptitle(f"Means over {_images(summary)}; upwards is better", fontsize=9)
     return figure
+
+
+def _overview(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure:
+    """Two metrics; of each format the size, full or half, that is better at the middle level."""
+    ours = summary["curves"][OURS]
+    deep = next((m for m in ("lpips", "vgg_hed", "ssimulacra2") if m in ours[0]), "ssimulacra2")
+    levels = summary["levels"]
+    middle = levels[len(levels) // 2]["codecs"]
+    names = [OURS]
+    for form in FORMATS:
+        both = [n for n in (form, f"{form}-half") if n in summary["curves"] and n in middle]
+        both.sort(key=lambda n: -middle[n]["fits"])
+        best = both[:1]
+        for name in both[1:]:
+            fits = middle[name]["fits"] == middle[best[0]]["fits"]
+            if fits and better(middle[name][deep], middle[best[0]][deep], deep):
+                best = [name]
+        names += best
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    all_axes = figure.subplots(1, 2)
+    for axes, metric in zip(all_axes, (deep, "psnr_db"), strict=True):
+        chosen = {name: summary["curves"][name] for name in names}
+        _lines(axes, chosen, metric, manifest["counted"])
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.suptitle(f"Means over {_images(summary)}; upwards is better", fontsize=9)
+    return figure
+
+
+def _lines(axes: Any, curves: Mapping[str, Any], metric: str, counted: str) -> None:
+    rate = "bpp" if counted == "file" else "bpp_payload"
+    for name, found in curves.items():
+        points = sorted((p[rate], p[metric]) for p in found if p[metric] is not None)
+        if points:
+            axes.plot(*zip(*points, strict=True), label=name, **_look(name))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("bits per pixel" + ("" if rate == "bpp" else ", coded picture alone"))
+    less = " (less is better)" if metric in SMALLER_IS_BETTER else ""
+    axes.set_title(LABELS[metric] + less, loc="left")
+    if less:
+        axes.invert_yaxis()
+
+
+def _images(summary: Mapping[str, Any]) -> str:
+    count = summary["images"]
+    return f"{count} image{'s' * (count > 1)}"
 
 
 def _look(name: str) -> dict[str, Any]:
@@ -163,14 +193,14 @@ def _sheet(folder: Path, rows: Sequence[Mapping[str, str]], level: int) -> Figur
             axes.imshow(_picture(place / str(level) / f"{row['codec']}.png"))
             above = "" if row["fits"] == "1" else ", its least"
             axes.set_title(f"{row['codec']}, {row['file_bytes']} bytes{above}", fontsize=8)
-    figure.suptitle(f"K = {level}: each at most as large as ours where it can", fontsize=9)
+    figure.suptitle(f"K = {level}: each at most as large as ours, where it can", fontsize=9)
     return figure
 
 
 def _panels(rows: Sequence[Mapping[str, str]], image: str, level: int) -> list[Mapping[str, str]]:
     """Ours, then the better row of each format: one that fits, then by the best metric there is."""
     here = [row for row in rows if row["image"] == image and row["codebook"] == str(level)]
-    metric = "ssimulacra2" if np.isnan(number(here[0]["vgg_hed"])) else "vgg_hed"
+    metric = "vgg_hed" if here[0].get("vgg_hed") else "ssimulacra2"
     panels = [row for row in here if row["codec"] == OURS]
     for form in FORMATS:
         both = [row for row in here if row["codec"].removesuffix("-half") == form]

