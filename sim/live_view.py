@@ -196,13 +196,20 @@ def _numbers(watch: Watch) -> Table:
     table.add_row("buffer", waiting or "empty", "")
     done = f"{watch.images_complete} of {watch.images_due} images complete in time"
     table.add_row("deadline", f"{watch.late:,} packets late", done if watch.images_due else "")
-    if watch.means:
-        latest = "   ".join(f"{_words(k)} {v:.1f}" for k, v in watch.quality.items())
-        means = "   ".join(f"{_words(k)} {v:.1f}" for k, v in watch.means.items())
-        table.add_row(f"{watch.quality_is}, dB", latest, f"means {means}")
-    else:
-        table.add_row("quality", watch.quality_is if watch.images_due else "", "")
+    table.add_row("quality", *_quality(watch))
     return table
+
+
+def _quality(watch: Watch) -> tuple[str, str]:
+    if not watch.means:
+        return (watch.quality_is if watch.images_due else "-"), ""
+    best = max(watch.means, key=lambda name: watch.means[name])
+    others = ", ".join(f"{_words(k)} {v:.1f}" for k, v in watch.means.items() if k != best)
+    latest = watch.quality.get(best, math.nan)
+    return (
+        f"{watch.quality_is} {_number(latest, '.1f')} dB {_words(best)}",
+        f"mean {watch.means[best]:.1f}" + (f", {others}" if others else ""),
+    )
 
 
 def _percent(value: float) -> str:

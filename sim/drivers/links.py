@@ -54,10 +54,12 @@ class ReceiverLink(Protocol):
     Attributes:
         address: where senders connect to.
         anomalies: what the link itself refused, by name.
+        ack_every: batches that are acknowledged together, well below the sender's window.
     """
 
     address: str
     anomalies: dict[str, int]
+    ack_every: int
 
     def receive(self, timeout_s: float) -> tuple[Peer, bytes] | None:
         """The next message and who sent it; None if none comes in time."""

@@ -42,7 +42,7 @@ from sim.drivers.wire import (
 
 TICK_S = 0.1
 SILENCE_S = 5.0
-_ACK_EVERY = 4  # batches
+_ACK_AFTER_S = 0.005
 
 RECEIVER_ANOMALIES = (
     "malformed_message",
@@ -172,7 +172,7 @@ class LiveReceiver:
                 self._abandon()
                 return False
             owed = self._session is not None and self._session.owed > 0
-            got = self._link.receive(0.0 if owed else TICK_S)
+            got = self._link.receive(_ACK_AFTER_S if owed else TICK_S)
             if got is None:
                 if self._idle(owed):
                     return False
@@ -284,29 +284,29 @@ class LiveReceiver:
             return
         self._catch_up(session, batch.number)
         session.next = batch.number + 1
-        for item in batch.items:
-            self._item(session, stream, item)
+        self._pass_on(session, stream, batch.items)
         session.replies = tuple(stream.replies()[:MAX_ITEMS]) if batch.flags & SYNC else ()
         session.owed += 1
-        if batch.flags & SYNC or session.owed >= _ACK_EVERY:
+        if batch.flags & SYNC or session.owed >= self._link.ack_every:
             self._acknowledge(session)
             if (news := stream.news()) is not None:
                 self._say(session.peer, Status(session.number, dict(news)))
 
-    def _item(self, session: _Session, stream: Incoming, item: Item) -> None:
-        kind, when, data = item
-        if not session.latest_s <= when < math.inf:
-            self._anomaly("time_reversed")
-            return
-        session.latest_s = when
-        if kind == DATAGRAM:
-            stream.datagram(when, data)
-        elif kind == WATERMARK:
-            stream.watermark(when)
-        elif kind == NOTE:
-            stream.note(when, data)
-        else:
-            self._anomaly("unknown_item")
+    def _pass_on(self, session: _Session, stream: Incoming, items: list[Item]) -> None:
+        latest_s = session.latest_s
+        for kind, when, data in items:
+            if not latest_s <= when < math.inf:
+                self._anomaly("time_reversed")
+                continue
+            session.latest_s = latest_s = when
+            if kind == DATAGRAM:
+                stream.datagram(when, data)
+            elif kind == WATERMARK:
+                stream.watermark(when)
+            elif kind == NOTE:
+                stream.note(when, data)
+            else:
+                self._anomaly("unknown_item")
 
     def _catch_up(self, session: _Session, number: int) -> None:
         """The sender's next batch is ``number``: everything before has arrived or never will."""

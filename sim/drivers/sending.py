@@ -7,6 +7,7 @@ not read stops it after ``window`` batches, so memory is bounded; silence makes 
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -154,21 +155,35 @@ class LiveSender:
                 self._flush()
                 self._look_around(min(left_s, TICK_S))
                 continue
-            self.media_s = when
-            items = self._timeline.step()
-            if self._notes is not None:
-                for note in self._notes():
-                    self._add(Item(NOTE, when, note))
-            for item in items:
-                self._add(item)
-            if items and self._flags:
-                self._ask_and_wait()
+            self._advance(when)
         self._flush()
         return self._finish(dict(account()))
 
+    def _advance(self, when: float) -> None:
+        """It is ``when``: let it happen, and take down what the receiver must be told."""
+        if self._flags:  # one item at a time, each answered
+            until_s, most = when, 1
+        elif self._notes is not None or self._pacer.pace:
+            until_s, most = when, MAX_ITEMS
+        else:
+            until_s, most = math.inf, MAX_ITEMS
+        items = self._timeline.run(until_s, most, self._link.batch_bytes)
+        self.media_s = items[-1][1] if items else when
+        if self._notes is not None:
+            for note in self._notes():
+                self._add((NOTE, when, note))
+        if len(items) > 1 and not self._batch:
+            self._batch = items
+            self._flush()
+        else:
+            for item in items:
+                self._add(item)
+        if items and self._flags:
+            self._ask_and_wait()
+
     def _add(self, item: Item) -> None:
         self._batch.append(item)
-        self._batch_bytes += len(item.data)
+        self._batch_bytes += len(item[2])
         if self._batch_bytes >= self._link.batch_bytes or len(self._batch) == MAX_ITEMS:
             self._flush()
 
@@ -182,7 +197,7 @@ class LiveSender:
             self._look_around(TICK_S)
         self._number += 1
         self._asked_s = self._clock.now() if self._pacer.pace else self._asked_s
-        if self._number % 4 == 0:
+        if 2 * self.unanswered > self._link.window:
             while self._take(0.0):
                 pass
 

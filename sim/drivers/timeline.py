@@ -17,10 +17,10 @@ _NEVER = math.inf
 
 
 class Timeline:
-    """The sending end's run as `Item`s in the order of media time, one event at a time.
+    """The sending end's run as `Item`s in the order of media time.
 
     Drive it so: ``while (when := timeline.next_time()) is not None:`` wait until then, and pass on
-    what ``step()`` returns. If the stream is ``interactive`` the receiver must see each step before
+    what ``run`` returns. If the stream is ``interactive`` the receiver must see each item before
     the next, and `answered` tells what it said.
     """
 
@@ -48,25 +48,46 @@ class Timeline:
         )
         return None if earliest == _NEVER else earliest
 
-    def step(self) -> list[Item]:
-        """Do what happens at `next_time`; what the receiver must be told of it, in order."""
-        now = self.next_time()
-        if now is None:
-            return []
-        self._now = now
-        if self._coming_back and self._coming_back[0][0] == now:
-            self._sending.hear(now, heapq.heappop(self._coming_back)[2])
-        elif self._sending.next_time() == now:
-            for arrival_s, data in self._sending.advance(now):
-                heapq.heappush(self._in_flight, (arrival_s, self._entered, data))
-                self._entered += 1
-        elif self._in_flight and self._in_flight[0][0] == now:
-            return [Item(DATAGRAM, now, heapq.heappop(self._in_flight)[2])]
-        else:
-            self._sending.passed(now)
-            self._timer_s = None
-            return [Item(WATERMARK, now, b"")]
-        return []
+    def run(self, until_s: float, items: int, size: int) -> list[Item]:
+        """Do what happens up to ``until_s``; what the receiver must be told of it, in order.
+
+        Args:
+            until_s: media time.
+            items, size: stop at so many items, or bytes in them.
+        """
+        told: list[Item] = []
+        in_flight, sending = self._in_flight, self._sending
+        rings_s = self._rings_s()
+        while True:
+            back_s = self._coming_back[0][0] if self._coming_back else _NEVER
+            send_s = _or_never(sending.next_time())
+            edge_s = min(rings_s, until_s)
+            first_s = min(back_s, send_s)  # goes before what arrives then
+            while in_flight and in_flight[0][0] <= edge_s and in_flight[0][0] < first_s:
+                now, _, data = heapq.heappop(in_flight)
+                told.append((DATAGRAM, now, data))
+                self._now = now
+                size -= len(data)
+                if len(told) == items or size <= 0:
+                    return told
+            if first_s <= edge_s and first_s != _NEVER:
+                self._now = first_s
+                if back_s == first_s:
+                    sending.hear(first_s, heapq.heappop(self._coming_back)[2])
+                else:
+                    for arrival_s, data in sending.advance(first_s):
+                        heapq.heappush(in_flight, (arrival_s, self._entered, data))
+                        self._entered += 1
+            elif rings_s <= until_s and rings_s != _NEVER:
+                self._now = rings_s
+                sending.passed(rings_s)
+                self._timer_s = None
+                told.append((WATERMARK, rings_s, b""))
+                if len(told) == items:
+                    return told
+                rings_s = self._rings_s()
+            else:
+                return told
 
     def answered(self, replies: Iterable[tuple[float, bytes]], timer_s: float | None) -> None:
         """The receiver has seen everything so far, has sent ``replies`` back, each (sent_s,

@@ -78,6 +78,8 @@ class UdpSender:
 class UdpReceiver:
     """See `ReceiverLink`."""
 
+    ack_every = WINDOW // 3
+
     def __init__(self, address: Address) -> None:
         """Raises UserError if the address is not free."""
         self.anomalies: dict[str, int] = {}

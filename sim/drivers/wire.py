@@ -31,7 +31,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from itertools import accumulate, pairwise
+from typing import Any
 
 from sim.protocol.handshake import MAX_START_BYTES
 
@@ -54,12 +55,8 @@ class MalformedMessage(ValueError):
     """Bytes that are no message; ``str(error)`` says why."""
 
 
-class Item(NamedTuple):
-    """One thing the receiver must see: what, when in media time, and its bytes."""
-
-    kind: int
-    when: float
-    data: bytes
+Item = tuple[int, float, bytes]
+"""One thing the receiver must see: its kind, when in media time, and its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,12 +292,12 @@ def _parse_batch(data: bytes) -> Batch:
     columns = _columns(count)
     cells = columns.unpack_from(data, at)
     at += columns.size
-    items = []
-    for kind, when, length in zip(data[_BATCH.size :], cells[:count], cells[count:], strict=False):
-        items.append(Item(kind, when, data[at : at + length]))
-        at += length
-    if at != len(data):
-        raise MalformedMessage(f"{len(data)} bytes where {at} were announced")
+    edges = list(accumulate(cells[count:], initial=at))
+    if edges[-1] != len(data):
+        raise MalformedMessage(f"{len(data)} bytes where {edges[-1]} were announced")
+    contents = [data[start:end] for start, end in pairwise(edges)]
+    kinds = data[_BATCH.size : _BATCH.size + count]
+    items = list(zip(kinds, cells[:count], contents, strict=True))
     return Batch(session, number, flags, items)
 
 

@@ -4,7 +4,11 @@ Nothing here drops in silence. DEALER blocks at its mark. ROUTER reads as it lik
 ROUTER_MANDATORY, refuses to send what it cannot route instead of throwing it away; it is what lets
 a receiver tell senders apart. IMMEDIATE keeps messages from being queued for a receiver that is
 not there; LINGER 0 lets an end go at once (the end of a stream is acknowledged, so nothing that
-matters is under way then); heartbeats find a dead machine; MAXMSGSIZE and the marks bound memory.
+matters is under way then); MAXMSGSIZE and the marks bound memory.
+
+A dead machine is found by TCP's keepalive, a silent peer by the probes of `sending`. ZeroMQ's own
+heartbeats are off: a receiver that stalls fills its pipe, after which nothing reads the
+heartbeats behind it, and the connection is cut with all that is under way.
 
 With keys both ends speak CURVE, and an authenticator in the receiver's process admits only the
 senders whose public keys it has.
@@ -26,7 +30,8 @@ from sim.errors import UserError
 HIGH_WATER = 64  # messages a socket holds for a peer before it blocks
 WINDOW = 48
 BATCH_BYTES = 32_768
-_HEARTBEAT_MS, _DEAD_MS, _RECONNECT_MS, _RECONNECT_MOST_MS = 1000, 5000, 50, 1000
+_HANDSHAKE_MS, _RECONNECT_MS, _RECONNECT_MOST_MS = 5000, 50, 1000
+_KEEPALIVE_IDLE_S, _KEEPALIVE_EVERY_S, _KEEPALIVE_TIMES = 10, 5, 3
 
 
 def _socket(
@@ -38,8 +43,9 @@ def _socket(
     socket.linger = 0
     socket.immediate = True
     socket.sndtimeo = socket.rcvtimeo = 0
-    socket.heartbeat_ivl, socket.heartbeat_timeout = _HEARTBEAT_MS, _DEAD_MS
-    socket.handshake_ivl = _DEAD_MS
+    socket.tcp_keepalive, socket.tcp_keepalive_idle = 1, _KEEPALIVE_IDLE_S
+    socket.tcp_keepalive_intvl, socket.tcp_keepalive_cnt = _KEEPALIVE_EVERY_S, _KEEPALIVE_TIMES
+    socket.handshake_ivl = _HANDSHAKE_MS
     socket.reconnect_ivl, socket.reconnect_ivl_max = _RECONNECT_MS, _RECONNECT_MOST_MS
     socket.ipv6 = ":" in address.host
     return socket
@@ -76,9 +82,12 @@ class ZmqSender:
 
     def receive(self, timeout_s: float) -> bytes | None:
         """The next message, within ``timeout_s``."""
-        if not self._socket.poll(round(1000 * timeout_s)):
+        if timeout_s > 0 and not self._socket.poll(round(1000 * timeout_s)):
             return None
-        return self._socket.recv(zmq.NOBLOCK)
+        try:
+            return self._socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -87,6 +96,8 @@ class ZmqSender:
 
 class ZmqReceiver:
     """See `ReceiverLink`."""
+
+    ack_every = WINDOW // 3
 
     def __init__(self, address: Address, keys: Keys | None = None) -> None:
         """Raises UserError if the address is not free."""

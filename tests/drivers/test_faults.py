@@ -44,7 +44,6 @@ from sim.drivers.wire import (
     NOTE,
     Batch,
     Hello,
-    Item,
     Probe,
     Ready,
     pack,
@@ -230,6 +229,29 @@ def test_stalled_consumer() -> Mapping[str, int]:
     return sender.anomalies
 
 
+@pytest.mark.slow
+def test_a_long_stall_loses_nothing() -> None:
+    """Longer than any timeout, with more under way than the sockets hold."""
+    go_on = threading.Event()
+
+    def opened(start: bytes, about: dict[str, Any]) -> Collector:
+        return Collector(start, about, lambda: go_on.wait(60))
+
+    receiving = Receiving(open_receiver(LOOPBACK), open_stream=opened)
+    link, sender = make_sender(receiving.link.address, sending_end(400), pace=0.1)
+    link.window = 500
+    thread = threading.Thread(target=sender.run, daemon=True)
+    with contextlib.closing(link):
+        thread.start()
+        time.sleep(15)
+        go_on.set()
+        thread.join(60)
+        assert not thread.is_alive()
+    receiving.stop()
+    assert frames_of(receiving.streams[0]) == expected(400)
+    assert not any(receiving.receiver.anomalies.values())
+
+
 class JumpingClock:
     """Runs fast, and jumps an hour ahead and two back again and again."""
 
@@ -326,7 +348,7 @@ def test_flood_of_foreign_batches() -> Mapping[str, int]:
 
     def flood() -> None:
         link = open_sender(address)
-        message = pack(Batch(1, 0, 0, [Item(NOTE, 0.0, bytes(200))] * 8))
+        message = pack(Batch(1, 0, 0, [(NOTE, 0.0, bytes(200))] * 8))
         while not over.is_set():
             counts["flood"] += link.send(message)
         link.close()
@@ -354,7 +376,7 @@ def test_mutated_messages() -> Mapping[str, int]:
     link = open_sender(receiving.link.address)
     rng = np.random.default_rng(1)
     good = [
-        pack(Batch(5, 3, 1, [Item(NOTE, 1.0, b"abc"), Item(68, 2.0, b"defg")])),
+        pack(Batch(5, 3, 1, [(NOTE, 1.0, b"abc"), (68, 2.0, b"defg")])),
         pack(Probe(5, 3)),
         pack(Hello(5, 1, 3, b"x" * 50)),
     ]
@@ -498,8 +520,8 @@ def test_sender_that_breaks_the_rules() -> Mapping[str, int]:
         while (data := link.receive(0.1)) is None:
             link.send(pack(Hello(7, 0, 1, terms)))
         assert isinstance(parse_from_receiver(data), Ready)
-        items = [Item(NOTE, 1.0, b""), Item(NOTE, 0.5, b""), Item(NOTE, float("nan"), b"")]
-        link.send(pack(Batch(7, 0, 0, [*items, Item(99, 2.0, b""), Item(NOTE, 2.0, b"")])))
+        items = [(NOTE, 1.0, b""), (NOTE, 0.5, b""), (NOTE, float("nan"), b"")]
+        link.send(pack(Batch(7, 0, 0, [*items, (99, 2.0, b""), (NOTE, 2.0, b"")])))
         link.send(b"M")
         wait_for(lambda: receiving.streams[0].closed)
     receiving.stop()
@@ -551,15 +573,14 @@ def test_mutated_datagrams() -> Mapping[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_million_mutated_datagrams() -> None:
-    import tracemalloc
-
-    tracemalloc.start()
+    hostile(15_000)  # whatever is kept for ever is there now
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     receiver, counters = hostile(1_000_000)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert counters["received"] > 900_000
-    assert peak < 20e6  # bytes
+    assert grown < 10_000  # kilobytes
     assert receiver.next_event() is None
 
 

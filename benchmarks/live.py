@@ -1,0 +1,391 @@
+"""What the live driver costs: its throughput beside bare pyzmq, and beside the networks alone.
+
+    python -m benchmarks.live [--packets 200000] [--rounds 5] [--images 6] [--json]
+
+Sender and receiver are two processes, as in `sim run`. Times are processor time of both processes,
+threads of ZeroMQ included, of the best round, in which reference and subject take turns: other
+work on the machine can only add to it, and which core waits for which does not matter.
+
+link       the link alone: sockets set up as they are here, one connection for both directions
+driver     packets of 200 bytes through timeline, batches, window and acknowledgements, over the
+           ZeroMQ link, to where the receiver would be: everything live but channel and protocol
+bare       pyzmq PUSH/PULL in the same sizes and batches: packets are joined into messages, sent,
+           and cut apart again
+protocol   the same packets through the whole stack without networks: packetize, code, channel,
+           driver, receive, reassemble
+networks   `sim run` of the shipped scenario: images/s of the live run, beside the very forward
+           passes (encode, repair, decode) alone, one after another, on the same core
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from contextlib import closing
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import zmq
+
+from sim.drivers.clock import WallClock
+from sim.drivers.links import open_receiver, open_sender
+from sim.drivers.receiving import LiveReceiver
+from sim.drivers.sending import LiveSender
+from sim.drivers.udp import BATCH_BYTES as UDP_BATCH_BYTES
+from sim.drivers.zeromq import BATCH_BYTES
+
+SIZE = 200
+_WIDTH, _HEIGHT, _CODEBOOK, _SLICES = 768, 512, 1024, 32
+
+
+def _processor_s() -> float:
+    times = os.times()
+    return times.user + times.system
+
+
+class Packets:
+    """Stands for a `SendingEnd`: so many packets of one size, one every microsecond."""
+
+    interactive = False
+    start = b""
+
+    def __init__(self, count: int) -> None:
+        self._data = [bytes([n % 256]) * SIZE for n in range(256)]
+        self._sent, self._count = 0, count
+
+    def next_time(self) -> float | None:
+        return None if self._sent == self._count else self._sent * 1e-6
+
+    def next_due(self) -> float | None:
+        return None
+
+    def advance(self, now: float) -> list[tuple[float, bytes]]:
+        self._sent += 1
+        return [(now + 0.01, self._data[self._sent & 255])]
+
+
+class Sink:
+    """Stands for a receiver: counts packets and bytes."""
+
+    def __init__(self) -> None:
+        self.packets = self.bytes = 0
+
+    def datagram(self, when: float, data: bytes) -> None:
+        self.packets += 1
+        self.bytes += len(data)
+
+    def watermark(self, when: float) -> None: ...
+
+    def next_time(self) -> None: ...
+
+    def replies(self) -> tuple[()]:
+        return ()
+
+    def news(self) -> None: ...
+
+    def close(self, account: object) -> dict[str, int]:
+        return {"packets": self.packets, "bytes": self.bytes}
+
+
+def _receive_driver(pipe: Connection, address: str) -> None:
+    link = open_receiver(address)
+    pipe.send(link.address)
+    sinks: list[Sink] = []
+
+    def opened(start: bytes, about: dict[str, Any]) -> Any:
+        sinks.append(Sink())
+        return sinks[-1]
+
+    receiver = LiveReceiver(link, opened, WallClock())
+    before = _processor_s()
+    receiver.serve()
+    pipe.send((sinks[0].packets, _processor_s() - before))
+    receiver.answer_for(0.2)
+    link.close()
+
+
+def _receive_bare(pipe: Connection, address: str) -> None:
+    context = zmq.Context()
+    socket = context.socket(zmq.PULL)
+    socket.rcvhwm = 64
+    socket.bind(address)
+    pipe.send(socket.last_endpoint.decode().rstrip("\0"))
+    before = _processor_s()
+    packets = size = 0
+    while message := socket.recv():
+        for at in range(0, len(message), SIZE):
+            data = message[at : at + SIZE]
+            packets += 1
+            size += len(data)
+    pipe.send((packets, _processor_s() - before))
+    context.destroy(linger=0)
+
+
+def _with_receiver(
+    target: Callable[..., None], send: Callable[[str], None], scheme: str = "tcp"
+) -> tuple[int, float, float]:
+    """(packets, processor seconds of both, wall seconds)."""
+    ours, theirs = multiprocessing.Pipe()
+    address = f"{scheme}://127.0.0.1:*"
+    child = multiprocessing.get_context("spawn").Process(target=target, args=(theirs, address))
+    child.start()
+    address = ours.recv()
+    before, began = _processor_s(), time.perf_counter()
+    send(address)
+    packets, theirs_s = ours.recv()
+    spent, wall = _processor_s() - before + theirs_s, time.perf_counter() - began
+    child.join()
+    return packets, spent, wall
+
+
+def driver(count: int, batch: int, scheme: str = "tcp") -> tuple[int, float, float]:
+    """Through the live driver."""
+
+    def send(address: str) -> None:
+        with closing(open_sender(address)) as link:
+            link.batch_bytes = batch * SIZE
+            LiveSender(Packets(count), link, WallClock(), pace=0).run()  # type: ignore[arg-type]
+
+    return _with_receiver(_receive_driver, send, scheme)
+
+
+def bare(count: int, batch: int) -> tuple[int, float, float]:
+    """Through pyzmq alone."""
+
+    def send(address: str) -> None:
+        packets = Packets(count)._data
+        context = zmq.Context()
+        socket = context.socket(zmq.PUSH)
+        socket.sndhwm = 64
+        socket.connect(address)
+        sent = 0
+        while sent < count:
+            size = min(batch, count - sent)
+            socket.send(b"".join([packets[(sent + n) & 255] for n in range(size)]))
+            sent += size
+        socket.send(b"")
+        context.destroy(linger=-1)
+
+    return _with_receiver(_receive_bare, send)
+
+
+def _receive_link(pipe: Connection, address: str) -> None:
+    link = open_receiver(address)
+    pipe.send(link.address)
+    before = _processor_s()
+    packets = 0
+    while (got := link.receive(10.0)) is not None and got[1]:
+        message = got[1]
+        packets += len([message[at : at + SIZE] for at in range(0, len(message), SIZE)])
+    pipe.send((packets, _processor_s() - before))
+    link.close()
+
+
+def link_only(count: int, batch: int, scheme: str = "tcp") -> tuple[int, float, float]:
+    """Messages over the link, with nothing of the driver around it."""
+
+    def send(address: str) -> None:
+        packets = Packets(count)._data
+        sent = 0
+        with closing(open_sender(address)) as link:
+            while sent < count:
+                size = min(batch, count - sent)
+                message = b"".join([packets[(sent + n) & 255] for n in range(size)])
+                while not link.send(message):
+                    time.sleep(0.0005)
+                sent += size
+            while not link.send(b""):
+                time.sleep(0.0005)
+            time.sleep(0.5)
+
+    return _with_receiver(_receive_link, send, scheme)
+
+
+def protocol(frames: int) -> tuple[int, float]:
+    """(packets, processor seconds) of whole live streams without networks."""
+    from functools import partial
+
+    from sim.drivers.live import run_live
+    from sim.protocol.config import StreamConfig, StreamKey
+
+    config = StreamConfig(codebook_size=_CODEBOOK, entropy="fixed", slices=_SLICES, fps=10)
+    before = os.times()
+    record = run_live(
+        partial(_frames, frames),
+        config,
+        _channel,
+        StreamKey("0123456789abcdef"),
+        _coders,
+        pace=0,
+    )
+    after = os.times()
+    spent = sum(
+        getattr(after, n) - getattr(before, n) for n in ("children_user", "children_system")
+    )
+    return record.ledger.sent, spent
+
+
+def _frames(count: int) -> list[Any]:
+    from sim.drivers.record import MediaFrame
+
+    rng = np.random.default_rng(1)
+    shape = (_HEIGHT // 16, _WIDTH // 16)
+    return [
+        MediaFrame(str(n), rng.integers(0, _CODEBOOK, shape), _WIDTH, _HEIGHT) for n in range(count)
+    ]
+
+
+def _channel() -> Any:
+    from channels import build, read_channel
+
+    loss, link = read_channel({"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5})
+    return build(loss, seed=1, link=link)
+
+
+def _coders() -> Any:
+    from codec.entropy import FREQUENCY_TOTAL, CoderBook
+
+    return CoderBook({_CODEBOOK: np.full(_CODEBOOK, FREQUENCY_TOTAL // _CODEBOOK)})
+
+
+def networks(images: int) -> dict[str, float]:
+    """Seconds of live streams with networks, and of the forward passes alone."""
+    import torch
+
+    from sim.drivers.live import run_live
+    from sim.images import load_images, samples_folder
+    from sim.media import Restorer, encode_images, load_model
+    from sim.protocol.config import StreamConfig, StreamKey
+
+    torch.set_num_threads(1)
+    config = StreamConfig(codebook_size=_CODEBOOK, slices=_SLICES)
+    model = load_model(None)
+    loaded = load_images(["samples"], samples_folder())
+    pictures = [loaded[n % len(loaded)] for n in range(images)]
+    key = StreamKey(model.fingerprint)
+    table = {_CODEBOOK: model.frequencies(_CODEBOOK)}
+    marks: list[float] = []
+    frames = list(encode_images(model, pictures, _CODEBOOK))
+    record = run_live(
+        _Same(frames), config, _channel, key, _Book(table), _Restore(), marks_of(marks), pace=0
+    )
+    live_s = marks[-1] - marks[0]  # from the first image out to the last: loading is not in it
+    restorer = Restorer(model, ["inpaint"])
+    restorer.restore(record.frames[0])
+    began = time.perf_counter()
+    for ready in record.frames[1:]:
+        restorer.restore(ready)
+    return {"live_s": live_s, "bare_s": time.perf_counter() - began, "images": len(marks) - 1}
+
+
+def marks_of(marks: list[float]) -> Callable[[int, int], None]:
+    """Notes when each image came out."""
+    return lambda done, total: marks.append(time.perf_counter())
+
+
+class _Same:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self) -> Any:
+        return self.value
+
+
+class _Book(_Same):
+    def __call__(self) -> Any:
+        from codec.entropy import CoderBook
+
+        return CoderBook(self.value)
+
+
+class _Restore:
+    def __call__(self) -> Any:
+        import torch
+
+        from sim.media import Restorer, load_model
+
+        torch.set_num_threads(1)
+        restorer = Restorer(load_model(None), ["inpaint"])
+        return lambda ready: restorer.restore(ready) and None
+
+
+def main() -> None:
+    """Print the table."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--packets", type=int, default=200_000)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--images", type=int, default=6, help="with the networks; 0 = skip")
+    arguments.add_argument("--json", action="store_true")
+    options = arguments.parse_args()
+    rows: list[dict[str, Any]] = []
+
+    for name, batch, scheme in (
+        ("ZeroMQ, 16 packets a message", 16, "tcp"),
+        ("ZeroMQ, as it comes", BATCH_BYTES // SIZE, "tcp"),
+        ("UDP, as it comes", UDP_BATCH_BYTES // SIZE, "udp"),
+    ):
+        best = {"driver": math.inf, "bare": math.inf, "link": math.inf}
+        walls = dict(best)
+        for _ in range(options.rounds):
+            for subject, work in (
+                ("bare", lambda batch=batch: bare(options.packets, batch)),
+                ("link", lambda batch=batch: link_only(options.packets, batch)),
+                ("driver", lambda batch=batch, s=scheme: driver(options.packets, batch, s)),
+            ):
+                packets, spent, wall = work()
+                if packets != options.packets:
+                    raise SystemExit(f"{name}: {packets} of {options.packets} packets arrived")
+                best[subject] = min(best[subject], spent)
+                walls[subject] = min(walls[subject], wall)
+        rows.append(
+            {
+                "what": name,
+                "us_per_packet": 1e6 * best["driver"] / options.packets,
+                "bare_us_per_packet": 1e6 * best["bare"] / options.packets,
+                "link_ratio": best["bare"] / best["link"],
+                "ratio": best["bare"] / best["driver"],
+                "packets_per_s": options.packets / walls["driver"],
+            }
+        )
+    few, many = 20, 420
+    spent = []
+    for _ in range(options.rounds):
+        (some, base), (all_, whole) = protocol(few), protocol(many)
+        spent.append((whole - base) / (all_ - some))  # starting two processes cancels
+    bare_us = rows[0]["bare_us_per_packet"]
+    rows.append(
+        {
+            "what": "whole stack, no networks",
+            "us_per_packet": 1e6 * min(spent),
+            "bare_us_per_packet": bare_us,
+            "link_ratio": math.nan,
+            "ratio": bare_us / (1e6 * min(spent)),
+            "packets_per_s": 1 / min(spent),
+        }
+    )
+    found = networks(options.images) if options.images > 1 else None
+    if options.json:
+        print(json.dumps({"rows": rows, "networks": found}, indent=2))
+        return
+    print(f"{'':32} {'us/packet':>9} {'bare':>6} {'link':>6} {'driver':>6} {'packets/s':>10}")
+    for row in rows:
+        print(
+            f"{row['what']:32} {row['us_per_packet']:9.2f} {row['bare_us_per_packet']:6.2f} "
+            f"{row['link_ratio']:6.0%} {row['ratio']:6.0%} {row['packets_per_s']:10,.0f}"
+        )
+    if found is not None:
+        live, alone = (found["images"] / found[name] for name in ("live_s", "bare_s"))
+        print(
+            f"with networks: {live:.2f} images/s live, {alone:.2f} from the forward passes alone: "
+            f"{live / alone:.0%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
