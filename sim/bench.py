@@ -30,7 +30,7 @@ from sim.errors import UserError
 from sim.image_codec import ImageCodec
 from sim.images import LoadedImage
 from sim.manifest import revision
-from sim.results import MANIFEST, PANELS, SUMMARY, Row, write_json, write_table
+from sim.results import MANIFEST, PANELS, SUMMARY, Row, save_png, write_json, write_table
 
 BENCH, EQUAL = "bench.csv", "equal.csv"
 MAX_PICTURED = 4
@@ -159,8 +159,6 @@ class _Run:
         ]
 
     def _pictures(self) -> None:
-        from sim.experiment import save_png
-
         for image in self.images[:MAX_PICTURED]:
             place = self.folder / PANELS / image.name
             save_png(place / "original.png", image.pixels)

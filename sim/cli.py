@@ -76,9 +76,28 @@ def run(
     save_images: Annotated[
         bool, typer.Option("--save-images", help="Also write every output image.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes; else as many as are worth it.", show_default=False),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Do share I of N of the cells, and no tables."),
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Compute on a Dask cluster; 'local' starts one."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do everything again, whatever is there.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a scenario: tables, figures and a summary in a run folder."""
+    """Run a scenario: tables, figures and a summary in a run folder.
+
+    What is in the folder already is not done again: after an interruption, or a change to some
+    points of a sweep, the same command goes on.
+    """
     from sim.library import find_scenario
     from sim.scenario_file import load_scenario
 
@@ -86,12 +105,34 @@ def run(
     loaded = load_scenario(find_scenario(scenario), overrides)
 
     from sim.console import print_summary, progress_bar
-    from sim.experiment import run_experiment
+    from sim.experiment import How, run_experiment
 
+    how = How(out, save_images, fresh, workers, _share(shard), dask)
     with progress_bar(loaded.scenario.name) as steps:
-        outcome = run_experiment(loaded, out, save_images, steps)
+        outcome = run_experiment(loaded, how, steps)
     if as_json:
-        _print_json({"run": str(outcome.folder), **outcome.summary})
+        about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}
+        _print_json(about | (outcome.summary or {}))
+    else:
+        print_summary(outcome)
+
+
+@app.command()
+def merge(
+    out: Annotated[Path, typer.Argument(help="The run folder.", show_default=False)],
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders of shards elsewhere.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make tables and figures of the cells that shards have finished."""
+    from sim.console import print_summary
+    from sim.experiment import merge_runs
+
+    outcome = merge_runs(out, folders or [])
+    if as_json:
+        _print_json({"run": str(outcome.folder), **(outcome.summary or {})})
     else:
         print_summary(outcome)
 
@@ -117,6 +158,15 @@ def schema() -> None:
     from sim.scenario_file import json_schema
 
     _print_json(json_schema())
+
+
+def _share(shard: str | None) -> tuple[int, int] | None:
+    if shard is None:
+        return None
+    number, slash, of = shard.partition("/")
+    if not (slash and number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+        raise UserError(f"--shard {shard}: write I/N with 1 <= I <= N, such as 2/8")
+    return int(number), int(of)
 
 
 def _print_json(value: dict[str, Any]) -> None:

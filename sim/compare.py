@@ -43,14 +43,14 @@ from sim.compare_file import TOKENS, Cell, LoadedComparison, Strategy
 from sim.compare_send import CannotReach, FileSource, Sent, TokenSource, pixel_mark
 from sim.compare_summary import mean_rows, winner_rows
 from sim.errors import UserError
-from sim.experiment import RESULTS, Outcome, Steps, save_png
+from sim.experiment import RESULTS, Outcome, Steps
 from sim.images import LoadedImage, load_images
 from sim.manifest import revision
 from sim.media import Restorer, load_model
 from sim.metrics import METRICS, quality
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
-from sim.results import MANIFEST, PANELS, new_run_folder, write_json, write_table
+from sim.results import MANIFEST, PANELS, new_run_folder, save_png, write_json, write_table
 from sim.scenario import Scenario
 
 OUTCOMES, MEANS, WINNERS, FEC = "outcomes.csv", "means.csv", "winners.csv", "fec.csv"

@@ -47,6 +47,13 @@ def print_summary(outcome: Outcome) -> None:
     """The summary as a table on standard output, and where everything is."""
     console = Console(highlight=False)
     summary = outcome.summary
+    if summary is None:
+        console.print(
+            f"{outcome.cells} cells of this shard are finished; when all shards are: "
+            f"sim merge {outcome.folder}",
+            soft_wrap=True,
+        )
+        return
     metrics = [*summary["metrics"], "token_accuracy"]
     table = Table(title=f"{summary['scenario']}, seed {summary['seed']}", title_justify="left")
     sweep = len(summary["points"]) > 1
@@ -65,6 +72,9 @@ def print_summary(outcome: Outcome) -> None:
     console.print(table)
     if not sweep:
         console.print(_loss_line(summary["points"][0]))
+    if outcome.found:
+        there = f"{outcome.found} of {outcome.cells} cells were finished before"
+        console.print(f"{there}; --fresh does them again")
     console.print(f"pictures: {outcome.folder / FIGURES}", soft_wrap=True)
     console.print(f"tables:   {outcome.folder}", soft_wrap=True)
 

@@ -1,72 +1,84 @@
-"""A scenario, run: images -> frames -> stream -> repaired images -> tables -> run folder.
+"""A scenario, run: images -> tokens -> streams -> repaired images -> tables -> run folder.
 
-Every cell (one point of the sweep, one repeat) is one stream of all images. Everything that does
-not depend on the channel (tokens, the decode without loss, its quality) is computed once for each
-codebook size.
+A run is a plan (`sim.plan`) of pieces, done by whoever is there (`sim.workers`, `sim.dask_workers`)
+and kept in a journal (`sim.journal`) that survives them; tables and figures are made of the journal
+(`sim.tables`). What is in the journal already is not done again, so running again goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from codec.checkpoint import ModelError
 from codec.model import Model
-from sim.drivers.live import PeerError
-from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord
+from sim.cell import CellTask, Clean, CleanTask, Materials, Task, Workshop, read_clean
+from sim.drivers.record import StreamRecord
 from sim.errors import UserError
 from sim.images import LoadedImage, load_images
-from sim.manifest import manifest, run_id
-from sim.media import Restorer, check_model, encode_images, load_model
-from sim.metrics import METRICS, Quality, quality, token_accuracy
-from sim.outputs import SavedOutput, SavingSink, read_output, saving_sink
+from sim.journal import CELLS, Appender, Journal
+from sim.manifest import run_id
+from sim.media import check_model, load_model
+from sim.plan import ImageAbout, Plan
 from sim.protocol.config import StreamConfigError
-from sim.protocol.packet import HEADER_BYTES
-from sim.results import (
-    IMAGES,
-    INPAINT,
-    MANIFEST,
-    OUTPUTS,
-    PACKETS,
-    PANELS,
-    PROBABILITY,
-    SPREAD,
-    SUMMARY,
-    new_run_folder,
-    write_json,
-    write_table,
-)
-from sim.scenario import CLEAN, Cell, cells, nominal_loss, value_label, values_label
+from sim.run_folder import open_run
+from sim.scenario import Cell, values_label
 from sim.scenario_file import LoadedScenario
-from sim.streaming import stream_cell
-from sim.summary import summarize
+from sim.statistics import FEWEST_REPEATS, repeats_to_go
+from sim.summary import certainty
+from sim.tables import MAX_PANELS, finish_run, point_rows
+from sim.workers import Alone, Crew, Pool, steps_of, worthwhile
 
 RESULTS = Path("results")
-MAX_PANELS = 24
-"""Images of the pictured cell that get a strip; more would fill the disk."""
 
 
 class Steps(Protocol):
     """Told how far the run is."""
 
     def __call__(self, done: int, total: int, doing: str, /) -> object:
-        """`done` of `total` steps are finished; `doing` says what comes now."""
+        """`done` of `total` steps are finished; `doing` says what is going on."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
+class How:
+    """How to run a scenario; none of it changes the results.
+
+    Attributes:
+        out: the run folder; None: results/<scenario>/<run id> in the working directory.
+        save_images: also write every output at original size.
+        fresh: do everything again, whatever is there.
+        workers: processes; None: as many as are worth it, on this machine's cores.
+        shard: (i, n), do only the i-th of n shares of the cells (from 1), and no tables.
+        dask: the address of a Dask scheduler, or "local" to start one here; None: none.
+    """
+
+    out: Path | None = None
+    save_images: bool = False
+    fresh: bool = False
+    workers: int | None = None
+    shard: tuple[int, int] | None = None
+    dask: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished run: its folder, and the content of its summary.json."""
+    """A run.
+
+    Attributes:
+        folder: where it is.
+        summary: the content of its summary.json; {} for a shard, which makes no tables.
+        cells: of this run or shard.
+        found: how many of them were there before.
+    """
 
     folder: Path
     summary: dict[str, Any]
+    cells: int = 1
+    found: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,256 +90,290 @@ class GivenStream:
     about: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Clean:
-    """One image at one codebook size, before any loss."""
-
-    frame: MediaFrame
-    decoded: NDArray[np.uint8]
-    quality: Quality
-
-
 def run_experiment(
     loaded: LoadedScenario,
-    out: Path | None = None,
-    save_images: bool = False,
+    how: How | None = None,
     steps: Steps = lambda done, total, doing: None,
-    given: GivenStream | None = None,
 ) -> Outcome:
     """Run a scenario and write its run folder, figures included.
 
     Args:
         loaded: the checked scenario.
-        out: the run folder; None: results/<scenario>/<run id> in the working directory.
-        save_images: also write every output at original size.
+        how: where, and who works; None: all of it as usual.
         steps: told about progress.
-        given: measure this stream instead of running one.
 
     Raises:
         UserError: images or weights that cannot be used, an output folder that cannot be written,
-            a stream that does not fit its settings or whose processes failed. Nothing is left.
+            a stream that does not fit its settings or whose processes failed. Cells that were
+            finished by then are kept for the next time; without any, nothing is left.
     """
-    scenario = loaded.scenario
-    images = given.pictures if given else load_images(scenario.images, loaded.images_base)
+    scenario, how = loaded.scenario, how or How()
+    images = load_images(scenario.images, loaded.images_base)
+    model = _model_for(loaded, images)
+    plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
+    materials = Materials(tuple(images), loaded.model, model.fingerprint)
+    target = how.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
+    with open_run(target, how.fresh) as folder:
+        plan.save(folder / CELLS)
+        run = _Run(plan, materials, model, folder, how, steps)
+        counts = run.compute()
+        summary: dict[str, Any] = {}
+        if how.shard is None:
+            steps(1, 1, "drawing")
+            summary = finish_run(folder, plan, run.journal, counts, how.save_images)
+    return Outcome(target, summary, run.cells, run.cells - run.computed)
+
+
+def measure_given(
+    loaded: LoadedScenario, given: GivenStream, out: Path, save_images: bool, steps: Steps
+) -> Outcome:
+    """Write the run folder of a stream that ran elsewhere; `loaded` has one point and one repeat.
+
+    Raises:
+        UserError: as `run_experiment`.
+    """
+    images = given.pictures
+    model = _model_for(loaded, images)
+    plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
+    materials = Materials(tuple(images), loaded.model, model.fingerprint)
+    with open_run(out, fresh=True) as folder:
+        plan.save(folder / CELLS)
+        run = _Run(plan, materials, model, folder, How(save_images=save_images), steps)
+        run.measure(given.record)
+        steps(1, 1, "drawing")
+        summary = finish_run(folder, plan, run.journal, [1], save_images, given.about)
+    return Outcome(out, summary)
+
+
+def _model_for(loaded: LoadedScenario, images: Sequence[LoadedImage]) -> Model:
+    """The model, when it can do what every point asks for; all before anything is written."""
     try:
         model = load_model(loaded.model)
     except ModelError as error:
         raise UserError(str(error)) from None
-    for _, point in loaded.points:
-        check_model(model, point)
-    target = out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
-    with new_run_folder(target) as folder:
-        try:
-            summary = _Run(loaded, images, model, folder, save_images, steps, given).run()
-        except StreamConfigError as error:
-            raise UserError(f"{scenario.name}: stream.{error}") from None
-        except PeerError as error:
-            raise UserError(f"{scenario.name}: {error}") from None
-    return Outcome(target, summary)
+    sizes = {(image.width, image.height) for image in images}
+    for _, scenario in loaded.points:
+        check_model(model, scenario)
+        config = scenario.stream_config()
+        for width, height in sizes:
+            try:
+                config.layout(width, height)
+            except StreamConfigError as error:
+                raise UserError(f"{scenario.name}: stream.{error}") from None
+    return model
+
+
+def merge_runs(out: Path, folders: Sequence[Path]) -> Outcome:
+    """Make tables and figures of the cells that shards have finished.
+
+    Args:
+        out: the run folder; its own cells count too.
+        folders: run folders of shards, elsewhere.
+
+    Raises:
+        UserError: cells are missing, or the folders belong to different runs or cannot be read.
+    """
+    sources = [folder / CELLS for folder in (out, *folders) if (folder / CELLS).is_dir()]
+    if not sources:
+        raise UserError(f"{out}: no finished cells there, and no folders to take them from")
+    plan = Plan.read(sources[0])
+    for source in sources[1:]:
+        if not plan.same_as(Plan.read(source)):
+            raise UserError(f"{source.parent}: another scenario than {sources[0].parent}")
+    with open_run(out) as folder:
+        plan.save(folder / CELLS)
+        journal = Journal(folder / CELLS)
+        for source in sources:
+            if source.resolve() != (folder / CELLS).resolve():
+                journal.take(source)
+        counts = _counts_so_far(plan, journal)
+        wanted = list(plan.cells(counts))
+        missing = sum(not journal.has(plan.cell_key(cell)) for cell in wanted)
+        if missing:
+            raise UserError(
+                f"{out}: {missing} of {len(wanted)} cells are not finished; run the missing "
+                "shards, or sim run with this --out to compute them here"
+            )
+        summary = finish_run(folder, plan, journal, counts, save_images=False)
+    return Outcome(out, summary, len(wanted), len(wanted))
+
+
+def _counts_so_far(plan: Plan, journal: Journal) -> list[int]:
+    """Repeats of each point as the rule has them, as far as the cells that are there can tell."""
+    counts = first_counts(plan)
+    while True:
+        more = [
+            next_count(plan, journal, point, count)
+            if _complete(plan, journal, point, count)
+            else count
+            for point, count in enumerate(counts)
+        ]
+        if more == counts:
+            return counts
+        counts = more
+
+
+def _complete(plan: Plan, journal: Journal, point: int, count: int) -> bool:
+    counts = [0] * len(plan.loaded.points)
+    counts[point] = count
+    return all(journal.has(plan.cell_key(cell)) for cell in plan.cells(counts))
+
+
+def first_counts(plan: Plan) -> list[int]:
+    """Repeats of each point at first."""
+    count, until = plan.scenario.repeats, plan.scenario.until
+    if until is not None:
+        count = min(until.max_repeats, max(count, FEWEST_REPEATS))
+    return [count] * len(plan.loaded.points)
+
+
+def next_count(plan: Plan, journal: Journal, point: int, count: int) -> int:
+    """Repeats that a point should have now that so many are done; the same when it is certain."""
+    until = plan.scenario.until
+    if until is None:
+        return count
+    found = certainty(point_rows(plan, journal, point, count), until.metric)
+    return repeats_to_go(found, count, until.ci, until.max_repeats)
 
 
 class _Run:
-    """The state of one run while it fills its folder."""
+    """The computing part of one run.
+
+    Attributes:
+        journal: of its folder.
+        cells: that it consists of, so far.
+        computed: of these, by this run.
+    """
 
     def __init__(
         self,
-        loaded: LoadedScenario,
-        images: Sequence[LoadedImage],
+        plan: Plan,
+        materials: Materials,
         model: Model,
         folder: Path,
-        save_images: bool,
+        how: How,
         steps: Steps,
-        given: GivenStream | None = None,
     ) -> None:
-        self.given = given
-        self.loaded, self.scenario = loaded, loaded.scenario
-        self.images, self.model = images, model
-        self.folder, self.save_images = folder, save_images
-        self.cells = cells(loaded.points)
-        self.pictured = _pictured_cell(self.cells)
-        self.clean: dict[int, list[Clean]] = {}
-        self.image_rows: list[dict[str, Any]] = []
-        self.packet_rows: list[dict[str, Any]] = []
-        self.counters: dict[str, int] = {}
-        self._steps, self._done = steps, 0
-        levels = {point.codec.codebook for _, point in loaded.points}
-        self._total = len(images) * (len(levels) + 2 * len(self.cells))
+        self._plan, self._materials = plan, materials
+        self._pictured = plan.pictured()
+        self._how, self._steps = how, steps
+        self.journal = Journal(folder / CELLS)
+        self._workshop, self._appender = Workshop(materials, model), Appender(folder / CELLS)
+        self.cells = self.computed = 0
+        self._crews = contextlib.ExitStack()
+        self._crew: Crew | None = None
+        self._pixels = [image.width * image.height for image in materials.images]
+        self._clean: dict[int, tuple[Clean, ...]] = {}
 
-    def run(self) -> dict[str, Any]:
-        """Stream and measure every cell, write everything, return the summary."""
-        for cell in self.cells:
-            clean = self._clean_of(cell.scenario.codec.codebook)
-            record = self._stream(cell, clean)
-            packets: list[list[PacketRecord]] = [[] for _ in clean]
-            for packet in record.packets:
-                packets[packet.frame].append(packet)
-                self.packet_rows.append(_packet_row(cell, packet, clean))
-            for name, count in record.counters.items():
-                self.counters[name] = self.counters.get(name, 0) + count
-            for number, known in enumerate(clean):
-                self._measure(cell, number, known, packets[number])
-        return self._write()
+    def compute(self) -> list[int]:
+        """Do all that is missing; returns the repeats of each point."""
+        counts = first_counts(self._plan)
+        open_points = set(range(len(counts)))
+        with self._crews:
+            while open_points:
+                cells = [c for c in self._plan.cells(counts) if c.point in open_points]
+                cells = [cell for cell in cells if self._is_mine(cell)]
+                self._compute(cells)
+                points = {cell.point for cell in cells}
+                more = {n: next_count(self._plan, self.journal, n, counts[n]) for n in points}
+                open_points = {n for n in points if more[n] > counts[n]}
+                for n in open_points:
+                    counts[n] = more[n]
+        self.cells = sum(self._is_mine(cell) for cell in self._plan.cells(counts))
+        return counts
 
-    def _step(self, doing: str, steps: int = 1) -> None:
-        self._done += steps
-        self._steps(self._done, self._total, doing)
+    def measure(self, record: StreamRecord) -> None:
+        """Take a stream that is over for the one cell."""
+        (cell,) = self._plan.cells([1])
+        self._tokenize([cell.scenario.codec.codebook])
+        task = self._task(cell)
+        done = 0
 
-    def _clean_of(self, codebook: int) -> list[Clean]:
-        """Tokens and clean decode of every image; computed when first asked for."""
-        if codebook not in self.clean:
-            self.clean[codebook] = []
-            self._step("tokenizing", 0)
-            frames = encode_images(self.model, self.images, codebook)
-            for image, frame in zip(self.images, frames, strict=True):
-                decoded = self.model.decode(frame.index_map, codebook, frame.height, frame.width)
-                self.clean[codebook].append(Clean(frame, decoded, quality(image.pixels, decoded)))
-                self._step("tokenizing")
-        return self.clean[codebook]
+        def progress(steps: int) -> None:
+            nonlocal done
+            done += steps
+            self._steps(done, len(task.clean), "measuring")
 
-    def _stream(self, cell: Cell, clean: Sequence[Clean]) -> StreamRecord:
-        folder = self.folder / "outputs"
-        folder.mkdir(exist_ok=True)
-        names, decoding = cell.scenario.concealers, cell.scenario.decoding.schedule()
-        codebook = cell.scenario.codec.codebook
-        doing = f"streaming {values_label(cell.values)}".strip()
-        before = self._done
-        self._step(doing, 0)
+        self._appender.append(*self._workshop.measure(task, record, progress))
+        self.journal.refresh()
 
-        def progress(out: int, total: int) -> None:
-            self._step(doing, before + out - self._done)
+    def _is_mine(self, cell: Cell) -> bool:
+        if self._how.shard is None:
+            return True
+        number, of = self._how.shard
+        return self._plan.share(cell, of) == number - 1
 
-        if self.given is not None:
-            sink = SavingSink(Restorer(self.model, names), folder)
-            for ready in self.given.record.frames:
-                sink(ready)
-            return self.given.record
-        record = stream_cell(
-            cell,
-            [known.frame for known in clean],
-            self.model.fingerprint,
-            {codebook: self.model.frequencies(codebook)},
-            SavingSink(Restorer(self.model, names, decoding), folder),
-            partial(saving_sink, self.loaded.model, tuple(names), decoding, folder),
-            progress,
-            self.model.context,
-        )
-        progress(len(clean), len(clean))
-        return record
-
-    def _measure(self, cell: Cell, number: int, known: Clean, sent: Sequence[PacketRecord]) -> None:
-        """Rows and pictures of one frame."""
-        image = self.images[number]
-        output = read_output(self.folder / "outputs", number)
-        about = _frame_columns(cell, number, known.frame, output, sent)
-        self.image_rows.append(
-            {**about, "concealer": CLEAN, **asdict(known.quality), "token_accuracy": float("nan")}
-        )
-        for name, pixels in output.images.items():
-            truth = known.frame.index_map
-            accuracy = token_accuracy(truth, output.indices[name], output.received)
-            measured = asdict(quality(image.pixels, pixels))
-            self.image_rows.append(
-                {**about, "concealer": name, **measured, "token_accuracy": accuracy}
-            )
-        if self.save_images:
-            self._save_outputs(cell, known, output)
-        if cell is self.pictured and number < MAX_PANELS:
-            self._save_panels(image, known, output)
-        self._step("measuring")
-
-    def _save_outputs(self, cell: Cell, known: Clean, output: SavedOutput) -> None:
-        folder = self.folder / OUTPUTS
-        if len(self.cells) > 1:
-            folder /= f"cell-{cell.index:04d}"
-        for name, pixels in {CLEAN: known.decoded, **output.images}.items():
-            save_png(folder / name / f"{known.frame.name}.png", pixels)
-
-    def _save_panels(self, image: LoadedImage, known: Clean, output: SavedOutput) -> None:
-        folder = self.folder / PANELS / known.frame.name
-        pictures = {"original": image.pixels, CLEAN: known.decoded, **output.images}
-        for name, pixels in pictures.items():
-            save_png(folder / f"{name}.png", pixels)
-        save_png(folder / "received.png", output.received.astype(np.uint8) * 255)
-        if INPAINT in output.images:
-            np.save(folder / PROBABILITY, output.probability[INPAINT])
-            np.save(folder / SPREAD, output.spread[INPAINT])
-
-    def _write(self) -> dict[str, Any]:
-        from sim.plots import draw_figures
-
-        (self.folder / "outputs").rmdir()
-        points = {n: point.channel for n, (_, point) in enumerate(self.loaded.points)}
-        summary = {
-            "scenario": self.scenario.name,
-            "seed": self.scenario.seed,
-            "transport": self.scenario.transport,
-            "repeats": self.scenario.repeats,
-            "metrics": list(METRICS),
-            "receiver": self.counters,
-            **summarize(self.image_rows, points),
-        }
-        for point, (values, resolved) in zip(summary["points"], self.loaded.points, strict=True):
-            point |= {"values": dict(values), "channel": resolved.channel}
-        about = [
-            {"name": i.name, "file": str(i.path), "width": i.width, "height": i.height}
-            for i in self.images
+    def _compute(self, cells: Sequence[Cell]) -> None:
+        missing = [
+            cell
+            for cell in cells
+            if not self.journal.has(self._plan.cell_key(cell), self._pictures(cell))
         ]
-        write_table(self.folder / PACKETS, self.packet_rows)
-        write_table(self.folder / IMAGES, self.image_rows)
-        write_json(self.folder / SUMMARY, summary)
-        what_ran = manifest(self.scenario, about, self.model.fingerprint)
-        what_ran["pictured_cell"] = self.pictured.index
-        if self.given is not None:
-            what_ran["live"] = self.given.about
-        write_json(self.folder / MANIFEST, what_ran)
-        self._step("drawing", 0)
-        draw_figures(self.folder)
-        return summary
+        if missing:
+            self._tokenize({cell.scenario.codec.codebook for cell in missing})
+            self._work([self._task(cell) for cell in missing])
+            self.computed += len(missing)
+
+    def _task(self, cell: Cell) -> CellTask:
+        clean = self._clean[cell.scenario.codec.codebook]
+        return CellTask(self._plan.cell_key(cell), cell, clean, self._pictures(cell))
+
+    def _pictures(self, cell: Cell) -> int:
+        """Of how many images pictures are to be kept."""
+        images = len(self._materials.images)
+        if not cell.scenario.concealers:
+            return 0
+        if self._how.save_images:
+            return images
+        shown = (cell.point, cell.repeat) == self._pictured
+        return min(MAX_PANELS, images) if shown else 0
+
+    def _tokenize(self, codebooks: Iterable[int]) -> None:
+        """Have tokens and clean quality of every image at these codebooks."""
+        numbers = range(len(self._materials.images))
+        wanted = [(codebook, n) for codebook in sorted(codebooks) for n in numbers]
+        tasks = [
+            CleanTask(self._plan.clean_key(n, codebook), n, codebook) for codebook, n in wanted
+        ]
+        self._work([task for task in tasks if not self.journal.has(task.key)])
+        for codebook in codebooks:
+            keys = [self._plan.clean_key(n, codebook) for n in numbers]
+            self._clean[codebook] = tuple(read_clean(self.journal.get(key)) for key in keys)
+
+    def _work(self, tasks: Sequence[Task]) -> None:
+        if not tasks:
+            return
+        total = sum(map(steps_of, tasks))
+        done = 0
+
+        def progress(task: Task, steps: int) -> None:
+            nonlocal done
+            done += steps
+            self._steps(done, total, _doing(task))
+
+        self._steps(0, total, _doing(tasks[0]))
+        self._crew_for(tasks).work(tasks, progress)
+        self.journal.refresh()
+
+    def _crew_for(self, tasks: Sequence[Task]) -> Crew:
+        """Who does these. Others, once called, do the rest too."""
+        if self._crew is not None:
+            return self._crew
+        folder, how = self.journal.folder, self._how
+        if how.dask is not None:
+            from sim.dask_workers import DaskCrew
+
+            dask = DaskCrew(self._materials, Appender(folder), how.dask, how.workers)
+            self._crew = self._crews.enter_context(dask)
+            return self._crew
+        workers = how.workers or worthwhile(tasks, self._pixels)
+        if workers == 1:
+            return Alone(self._workshop, self._appender)
+        self._crew = self._crews.enter_context(Pool(self._materials, folder, workers))
+        return self._crew
 
 
-def _pictured_cell(run: Sequence[Cell]) -> Cell:
-    """The cell whose pictures are kept: a first repeat, the last of those nearest to 20% loss."""
-    firsts = [cell for cell in reversed(run) if cell.repeat == 0]
-    return min(firsts, key=lambda cell: abs(nominal_loss(cell.scenario.channel) - 0.2))
-
-
-def _packet_row(cell: Cell, packet: PacketRecord, clean: Sequence[Clean]) -> dict[str, Any]:
-    image = clean[packet.frame].frame.name
-    return {"cell": cell.index, "repeat": cell.repeat, "image": image, **asdict(packet)}
-
-
-def _frame_columns(
-    cell: Cell,
-    number: int,
-    frame: MediaFrame,
-    output: SavedOutput,
-    sent: Sequence[PacketRecord],
-) -> dict[str, Any]:
-    """The columns that all rows of one frame share. A packet is lost when its tokens were not
-    there at the deadline: erased, corrupted or late."""
-    used = [packet for packet in sent if packet.fate == "delivered" and not packet.late]
-    wire = sum(packet.size_bytes for packet in sent)
-    pixels = frame.width * frame.height
-    return {
-        "cell": cell.index,
-        "point": cell.point,
-        "repeat": cell.repeat,
-        **{key: value_label(value) for key, value in cell.values.items()},
-        "frame": number,
-        "image": frame.name,
-        "width": frame.width,
-        "height": frame.height,
-        "codebook": cell.scenario.codec.codebook,
-        "tokens": output.received.size,
-        "tokens_lost": int(np.count_nonzero(~output.received)),
-        "packets_sent": len(sent),
-        "packets_lost": len(sent) - len(used),
-        "bpp": 8 * (wire - HEADER_BYTES * len(sent)) / pixels,
-        "bpp_wire": 8 * wire / pixels,
-    }
-
-
-def save_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write uint8[H,W,3] or uint8[H,W] as PNG, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+def _doing(task: Task) -> str:
+    if isinstance(task, CleanTask):
+        return "tokenizing"
+    return f"streaming {values_label(task.cell.values)}".strip()

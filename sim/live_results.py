@@ -12,7 +12,7 @@ from rich.console import Console
 
 from codec.model import Model
 from sim.console import print_summary, progress_bar
-from sim.experiment import RESULTS, GivenStream, Outcome, run_experiment, save_png
+from sim.experiment import RESULTS, GivenStream, Outcome, measure_given
 from sim.live_receive import Received
 from sim.manifest import manifest, run_id
 from sim.media import Restorer
@@ -22,6 +22,7 @@ from sim.results import (
     PACKETS,
     SUMMARY,
     new_run_folder,
+    save_png,
     to_json,
     write_json,
     write_table,
@@ -63,7 +64,7 @@ def write_received(
     with progress_bar(scenario.name) as steps:
         if received.pictures is not None:
             given = GivenStream(received.pictures, received.record, about)
-            return run_experiment(loaded, target, save_images, steps, given)
+            return measure_given(loaded, given, target, save_images, steps)
         return _without_originals(loaded, model, received, about, target)
 
 

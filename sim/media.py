@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from codec.concealment import Restored, restore
@@ -35,13 +37,32 @@ class FrameOutput:
     restored: Mapping[str, Restored]
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run the networks on one thread: with more, convolutions split and add up differently, and
+    the last bits of an image, so of every table, would depend on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def encode_images(
     model: Model, images: Iterable[LoadedImage], codebook_size: int
 ) -> Iterator[MediaFrame]:
     """Tokenize images one by one, in order."""
     for image in images:
-        height, width = image.pixels.shape[:2]
-        yield MediaFrame(image.name, model.encode(image.pixels, codebook_size), width, height)
+        with one_thread():
+            tokens = model.encode(image.pixels, codebook_size)
+        yield MediaFrame(image.name, tokens, image.width, image.height)
+
+
+def decode_clean(model: Model, frame: MediaFrame, codebook_size: int) -> NDArray[np.uint8]:
+    """What the decoder makes of a frame of which nothing is lost: uint8[H,W,3]."""
+    with one_thread():
+        return model.decode(frame.index_map, codebook_size, frame.height, frame.width)
 
 
 def load_model(name: str | None) -> Model:
@@ -87,8 +108,11 @@ class Restorer:
         """Repair one frame; deterministic, so equal frames give equal images."""
         grid, level = ready.grid, ready.codebook_size
         size = (ready.height, ready.width)
-        restored = {
-            name: restore(name, self.model, grid.indices, grid.received, level, size, self.decoding)
-            for name in self.concealers
-        }
+        with one_thread():
+            restored = {
+                name: restore(
+                    name, self.model, grid.indices, grid.received, level, size, self.decoding
+                )
+                for name in self.concealers
+            }
         return FrameOutput(ready.frame, grid.received, restored)

@@ -38,6 +38,18 @@ class SavedOutput:
     probability: Mapping[str, NDArray[np.float32]]
     spread: Mapping[str, NDArray[np.float32]]
 
+    @classmethod
+    def of(cls, output: FrameOutput) -> SavedOutput:
+        """The same without a file between."""
+        restored = output.restored.items()
+        return cls(
+            output.received,
+            {name: found.concealed.indices for name, found in restored},
+            {name: found.image for name, found in restored},
+            {name: found.concealed.probability for name, found in restored},
+            {name: found.concealed.spread for name, found in restored},
+        )
+
 
 class SavingSink:
     """Restores each frame and saves it in a folder."""

@@ -181,8 +181,7 @@ def _rate(run: _Run) -> list[Path]:
 
 
 def _strips(run: _Run) -> list[Path]:
-    pictured = str(run.manifest["pictured_cell"])
-    rows = [row for row in read_table(run.folder / IMAGES) if row["cell"] == pictured]
+    rows = read_table(run.folder / IMAGES, run.manifest["pictured_cell"])
     by_image: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
         by_image.setdefault(row["image"], {})[row["concealer"]] = row
@@ -248,8 +247,7 @@ def mark_lost(image: NDArray[np.uint8], received: NDArray[np.bool_]) -> NDArray[
 
 def _packets(run: _Run) -> Path:
     """A row per image, read like text: left to right and down is the order of sending."""
-    pictured = str(run.manifest["pictured_cell"])
-    rows = [row for row in read_table(run.folder / PACKETS) if row["cell"] == pictured]
+    rows = read_table(run.folder / PACKETS, run.manifest["pictured_cell"])
     stream = run.manifest["scenario"]["stream"]
     interval = 1 / float(stream["fps"])
     frames = sorted({int(row["frame"]) for row in rows})[:_MAX_ROWS]

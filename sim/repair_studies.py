@@ -32,8 +32,8 @@ from sim.metrics import psnr_db, quality, token_accuracy
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 from sim.results import SUMMARY, write_json, write_table
 from sim.scenario import CLEAN
+from sim.statistics import estimate
 from sim.study import Job, Rows, Steps, run_jobs, study_manifest
-from sim.summary import estimate
 
 TABLE, BITS = "table.csv", "bits.csv"
 LOSSES = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -41,7 +41,6 @@ SCHEDULE_CONDITIONS = (Condition("tokens", 0.2), Condition("tokens", 0.5), Condi
 SLICES = (4, 8, 16, 32, 64)
 ORDERS: tuple[Order, ...] = ("confidence", "halton")
 WORDS: tuple[Words, ...] = ("soft", "argmax")
-RESAMPLES = 2000
 
 Quiet: Steps = lambda done, total, doing: None  # noqa: E731
 
@@ -347,8 +346,7 @@ def _means(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> list[dict
         groups.setdefault(tuple(row[key] for key in keys), []).append(row)
     found = []
     for values, group in groups.items():
-        picks = np.random.default_rng(0).integers(len(group), size=(RESAMPLES, len(group)))
         columns = {m: np.array([row[m] for row in group], np.float64) for m in metrics}
-        estimates = {m: estimate(column, picks) for m, column in columns.items()}
+        estimates = {m: asdict(estimate(column[None])) for m, column in columns.items()}
         found.append({**dict(zip(keys, values, strict=True)), **estimates})
     return found

@@ -27,7 +27,7 @@ from sim.results import (
     read_json,
     read_table,
 )
-from sim.summary import RESAMPLES, estimate
+from sim.statistics import estimate
 
 FEWEST = 6
 """Pairs needed to decide anything at 95%: fewer can all agree by chance more than once in twenty
@@ -202,15 +202,16 @@ def _values(
 
 
 def difference(a: Mapping[Key, float], b: Mapping[Key, float]) -> Difference:
-    """a - b over the images and repeats that both have; see `sim.summary.estimate`."""
+    """a - b over the images and repeats that both have; see `sim.statistics.estimate`."""
     shared = [key for key in a if key in b]
+    images = {image: n for n, image in enumerate(dict.fromkeys(image for image, _ in shared))}
+    repeats = {repeat: n for n, repeat in enumerate(dict.fromkeys(repeat for _, repeat in shared))}
+    values = np.full((len(repeats), len(images)), np.nan)
     with np.errstate(invalid="ignore"):
-        values = np.array([a[key] - b[key] for key in shared], np.float64)
-    if not len(values):
-        return Difference(np.nan, np.nan, np.nan, 0)
-    picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    found = estimate(values, picks)
-    return Difference(found["mean"], found["low"], found["high"], found["n"])
+        for image, repeat in shared:
+            values[repeats[repeat], images[image]] = a[image, repeat] - b[image, repeat]
+    found = estimate(values)
+    return Difference(found.mean, found.low, found.high, found.n)
 
 
 def averaged(parts: Sequence[Mapping[Key, float]]) -> dict[Key, float]:

@@ -24,6 +24,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from sim.errors import UserError
 
 MANIFEST, PACKETS, IMAGES, SUMMARY = "manifest.json", "packets.csv", "images.csv", "summary.json"
@@ -33,7 +37,7 @@ PROBABILITY, SPREAD = "probability.npy", "spread.npy"
 INPAINT = "inpaint"
 """The concealer that has them."""
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 Row = Mapping[str, Any]
 """A table row: str, int, float (NaN is written as nothing), bool or None by column."""
@@ -67,7 +71,7 @@ def new_run_folder(target: Path) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         _remove_empty(made)
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
         raise
 
@@ -100,10 +104,11 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
         columns = list(rows[0]) if rows else []
         writer.writerow(columns)
         for row in rows:
-            writer.writerow([_cell(row[column]) for column in columns])
+            writer.writerow([cell_text(row[column]) for column in columns])
 
 
-def _cell(value: object) -> str:
+def cell_text(value: object) -> str:
+    """A value as tables show it: floats with nine significant digits, nothing for NaN and None."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
@@ -111,22 +116,32 @@ def _cell(value: object) -> str:
     return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV table as text.
+def read_table(path: Path, cell: int | None = None) -> list[dict[str, str]]:
+    """Rows of a CSV table as text: all, or those of one cell.
+
+    Raises:
+        UserError: there is none.
+    """
+    rows = table_rows(path)
+    return list(rows) if cell is None else [row for row in rows if row["cell"] == str(cell)]
+
+
+def table_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Rows of a CSV table as text, one by one: tables may be larger than the memory.
 
     Raises:
         UserError: there is none.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            yield from csv.DictReader(file)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def number(text: str) -> float:
-    """A table's cell as a float; NaN where it is empty."""
-    return float(text) if text else math.nan
+def number(cell: Any) -> float:
+    """A table's cell, text or number, as a float; NaN where it is empty."""
+    return math.nan if cell is None or cell == "" else float(cell)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -164,3 +179,9 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")
     return value
+
+
+def save_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write uint8[H,W,3] or uint8[H,W] as PNG, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

@@ -188,6 +188,54 @@ def _object(
     }
 
 
+class UntilSection(Section):
+    """When a point has been repeated often enough (`sim.statistics.repeats_to_go`)."""
+
+    ci: float = Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="half width of the 95% interval, in the metric's unit",
+    )
+    metric: Literal["psnr_db", "ssim", "ms_ssim", "ssimulacra2", "token_accuracy", "loss"] = Field(
+        "psnr_db", description="whose mean, of every repair; loss = share of tokens lost"
+    )
+    max_repeats: int = Field(100, ge=2, le=10_000, description="give up here")
+
+
+class _SweepSchema:
+    """The JSON schema of a sweep (`sim.sweep`)."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        number: dict[str, Any] = {"type": "number"}
+        kinds = {"from": number, "to": number, "step": number, "count": {"type": "integer"}}
+        span = {
+            "type": "object",
+            "properties": kinds | {"log": {"type": "boolean"}},
+            "required": ["from", "to"],
+            "additionalProperties": False,
+        }
+        axis = {"oneOf": [{"type": "array", "minItems": 1}, span]}
+        together = {"type": "object", "additionalProperties": axis}
+        several = {"type": "array", "items": together}
+        return {
+            "type": "object",
+            "description": "dotted keys, each with values to try: a list, or {from, to, step} or "
+            "{from, to, count, log}; points are their grid",
+            "properties": {
+                "zip": {"description": "keys varied together", "oneOf": [together, several]},
+                "points": {
+                    "description": "points named one by one, each a mapping of dotted keys",
+                    "type": "array",
+                    "items": {"type": "object"},
+                },
+            },
+            "additionalProperties": axis,
+        }
+
+
 class Scenario(Section):
     """One experiment."""
 
@@ -214,12 +262,16 @@ class Scenario(Section):
         allow_inf_nan=False,
         description="live: wall seconds per second of the stream; 0 = as fast as possible",
     )
-    concealers: list[Concealer] = Field(["none", "neighbour_average", "inpaint"], min_length=1)
+    concealers: list[Concealer] = Field(
+        ["none", "neighbour_average", "inpaint"],
+        description="repairs to compare on the same losses; [] studies the channel alone",
+    )
     decoding: DecodingSection = DecodingSection()
-    repeats: int = Field(1, ge=1, le=10_000, description="streams per cell, each its own losses")
+    repeats: int = Field(1, ge=1, le=10_000, description="streams per point, each its own losses")
     seed: int = Field(1, ge=0, lt=2**63, description="everything random follows from it")
-    sweep: dict[str, list[Any]] = Field(
-        {}, description="dotted keys, each with the values to try; cells are their grid"
+    sweep: Annotated[dict[str, Any], _SweepSchema] = Field({})
+    until: UntilSection | None = Field(
+        None, description="add repeats to each point until its means are this certain"
     )
 
     @field_validator("channel")
@@ -262,7 +314,11 @@ class Scenario(Section):
         return names
 
 
-SWEEPABLE = ("channel", "codec", "stream", "decoding")
+SWEEPABLE = tuple(
+    name
+    for name, field in Scenario.model_fields.items()
+    if isinstance(field.default, Section) or name == "channel"
+)
 """Sections whose keys a sweep may vary."""
 
 
@@ -271,7 +327,7 @@ class Cell:
     """One point of the sweep and one repeat: one stream.
 
     Attributes:
-        index: its number, from 0.
+        index: its number among those of its run, from 0.
         point: the number of its point, from 0.
         values: what the sweep sets here, by dotted key; empty without a sweep.
         scenario: with those values in place.
@@ -286,19 +342,14 @@ class Cell:
     repeat: int
 
 
-def cells(points: Sequence[tuple[Mapping[str, Any], Scenario]]) -> list[Cell]:
-    """Every point of a sweep times every repeat, points outermost."""
-    found: list[Cell] = []
-    for point, (values, scenario) in enumerate(points):
-        for repeat in range(scenario.repeats):
-            found.append(Cell(len(found), point, values, scenario, repeat))
-    return found
-
-
-def grid(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """The points of a sweep: one value for each key, the last key fastest; {} for no sweep."""
-    for values in itertools.product(*sweep.values()):
-        yield dict(zip(sweep, values, strict=True))
+def cells(
+    points: Sequence[tuple[Mapping[str, Any], Scenario]], repeats: Sequence[int]
+) -> Iterator[Cell]:
+    """Every point of a sweep times its number of repeats, points outermost."""
+    index = itertools.count()
+    for point, ((values, scenario), count) in enumerate(zip(points, repeats, strict=True)):
+        for repeat in range(count):
+            yield Cell(next(index), point, values, scenario, repeat)
 
 
 def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

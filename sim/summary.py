@@ -1,129 +1,171 @@
-"""From the images table to means and intervals.
-
-Intervals are percentile bootstraps (Efron 1979; 2,000 resamples, 95%) over the (image, repeat)
-pairs of a point. All concealers of a point are resampled together, so a gain (the difference
-between two concealers, or between one and the decode without loss) is a paired comparison: the
-same images through the same losses. Images of one stream share its bursts, so with one repeat the
-interval is narrower than what other streams would show; the range of the loss rate beside it comes
-from the channel's own theory.
-"""
+"""From the rows of the images table to means and intervals (`sim.statistics` says which)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from channels import read_channel
-from channels.theory import LossChain, loss_rate, loss_rate_interval, losses_in_block
+from channels.theory import (
+    LossChain,
+    effective_sample_size,
+    loss_rate,
+    loss_rate_interval,
+    losses_in_block,
+)
 from sim.metrics import METRICS
-from sim.results import Row
+from sim.results import Row, number
 from sim.scenario import CLEAN
+from sim.statistics import CONFIDENCE, Precision, estimate, loss_interval, precision
 
-RESAMPLES = 2000
-CONFIDENCE = 0.95
+_MEASURED = (*METRICS, "token_accuracy")
+_COUNTED = ("tokens", "tokens_lost", "packets_sent", "packets_lost", "bpp", "bpp_wire")
+_COLUMNS = (*_MEASURED, *_COUNTED)
 _EXACT_PACKETS = 1000
 
+Table = NDArray[np.float64]
+"""One column of one concealer: float64[R,I], by repeat and image."""
 
-def summarize(rows: Sequence[Row], channels: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Means and intervals of every point.
+
+class PointRows:
+    """The rows of one point, by what is made of them.
+
+    Attributes:
+        repeats: how many they come from.
+    """
+
+    def __init__(self) -> None:
+        self.repeats = 0
+        self._columns: dict[str, dict[str, array[float]]] = {}
+
+    def add(self, row: Row) -> None:
+        """Take a row of images.csv, as text or numbers; in the order of repeats, and in each of
+        images."""
+        columns = self._columns.setdefault(row["concealer"], {c: array("d") for c in _COLUMNS})
+        for name, values in columns.items():
+            values.append(number(row[name]))
+
+    def table(self, concealer: str, column: str) -> Table:
+        """One column of one concealer."""
+        values = np.frombuffer(self._columns[concealer][column], np.float64)
+        return values.reshape(self.repeats, -1)
+
+    @property
+    def concealers(self) -> list[str]:
+        """In the order of the rows, the decode without loss among them."""
+        return list(self._columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What the rows of a point do not say about its packets.
+
+    Attributes:
+        effective: how many independent packets they are worth, judged by the data alone.
+        erased_only: none was corrupted or late, so that the loss process explains every loss.
+    """
+
+    effective: float = 0.0
+    erased_only: bool = True
+
+    def plus(self, effective: float, erased_only: bool) -> Losses:
+        """With those of another, independent stream."""
+        return Losses(self.effective + effective, self.erased_only and erased_only)
+
+
+def summarize(rows: PointRows, channel: Mapping[str, Any], losses: Losses) -> dict[str, Any]:
+    """Means and intervals of one point.
 
     Args:
-        rows: of images.csv: point, repeat, frame, concealer, the metrics, tokens, tokens_lost,
-            packets_sent, packets_lost, bpp, bpp_wire.
-        channels: channel section by point.
+        rows: of all its repeats.
+        channel: its channel section.
+        losses: of all its repeats.
 
     Returns:
-        {"points": [{"point", "images", "loss", "bpp", "bpp_wire", "concealers", "gains"}]}; means
-        are null where a metric is not defined for any image.
+        {"repeats", "images", "loss", "bpp", "bpp_wire", "concealers", "gains", "precision"}; means
+        are NaN where a metric is not defined for any image.
     """
-    points = sorted({row["point"] for row in rows})
-    return {
-        "points": [
-            _point(number, [row for row in rows if row["point"] == number], channels[number])
-            for number in points
-        ]
-    }
-
-
-def _point(number: int, rows: Sequence[Row], channel: Mapping[str, Any]) -> dict[str, Any]:
-    by_name: dict[str, list[Row]] = {}
-    for row in rows:
-        by_name.setdefault(row["concealer"], []).append(row)
-    clean = by_name[CLEAN]
-    picks = np.random.default_rng(0).integers(len(clean), size=(RESAMPLES, len(clean)))
     columns = {
-        name: {m: _column(group, m) for m in (*METRICS, "token_accuracy")}
-        for name, group in by_name.items()
+        name: {metric: rows.table(name, metric) for metric in _MEASURED} for name in rows.concealers
     }
-    repairs = [name for name in by_name if name != CLEAN]
-    reference = "none" if "none" in repairs else repairs[0]
+    repairs = [name for name in columns if name != CLEAN]
+    references = (*(["none"] if "none" in repairs else repairs[:1]), CLEAN)
     return {
-        "point": number,
-        "images": len(clean),
-        "loss": _loss(clean, channel),
-        "bpp": float(np.mean(_column(clean, "bpp"))),
-        "bpp_wire": float(np.mean(_column(clean, "bpp_wire"))),
+        "repeats": rows.repeats,
+        "images": rows.table(CLEAN, "bpp").size,
+        "loss": _loss(rows, channel, losses),
+        "bpp": float(np.mean(rows.table(CLEAN, "bpp"))),
+        "bpp_wire": float(np.mean(rows.table(CLEAN, "bpp_wire"))),
         "concealers": {
-            name: {m: estimate(values, picks) for m, values in metrics.items()}
+            name: {metric: asdict(estimate(values)) for metric, values in metrics.items()}
             for name, metrics in columns.items()
         },
         "gains": {
             f"{name} - {other}": {
-                m: estimate(values - columns[other][m], picks)
-                for m, values in columns[name].items()
+                metric: asdict(estimate(values - columns[other][metric]))
+                for metric, values in columns[name].items()
             }
             for name in repairs
-            for other in dict.fromkeys((reference, CLEAN))
+            for other in references
             if name != other
+        },
+        "precision": {
+            name: {metric: asdict(precision(values)) for metric, values in columns[name].items()}
+            for name in repairs
         },
     }
 
 
-def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:
-    return np.array([row[name] for row in rows], np.float64)
-
-
-def estimate(values: NDArray[np.float64], picks: NDArray[np.int64]) -> dict[str, Any]:
-    """Mean and bootstrap interval of float64[n], leaving out NaN and infinities.
+def certainty(rows: PointRows, metric: str) -> list[Precision]:
+    """How sure the means of one point are: of every repair, or of the "loss" of tokens.
 
     Args:
-        values: one per (image, repeat).
-        picks: int64[resamples,n], row numbers of each resample.
-
-    Returns:
-        {"mean", "low", "high", "n"}; without two defined values there is no interval.
+        rows: of all its repeats.
+        metric: of `METRICS`, "token_accuracy" or "loss".
     """
-    defined = np.isfinite(values)
-    count = int(defined.sum())
-    mean = float(values[defined].mean()) if count else math.nan
-    if count < 2:
-        return {"mean": mean, "low": math.nan, "high": math.nan, "n": count}
-    present = defined[picks]
-    totals = np.where(present, np.where(defined, values, 0.0)[picks], 0.0).sum(1)
-    counts = present.sum(1)
-    means = totals[counts > 0] / counts[counts > 0]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return {"mean": mean, "low": float(low), "high": float(high), "n": count}
+    if metric == "loss":
+        return [precision(_token_loss(rows))]
+    repairs = [name for name in rows.concealers if name != CLEAN]
+    return [precision(rows.table(name, metric)) for name in repairs]
 
 
-def _loss(rows: Sequence[Row], channel: Mapping[str, Any]) -> dict[str, Any]:
-    """Packets and tokens lost, beside what the channel's theory expects of so many packets."""
-    sent = sum(row["packets_sent"] for row in rows)
+def _token_loss(rows: PointRows) -> Table:
+    return rows.table(CLEAN, "tokens_lost") / rows.table(CLEAN, "tokens")
+
+
+def _loss(rows: PointRows, channel: Mapping[str, Any], losses: Losses) -> dict[str, Any]:
+    """Packets and tokens lost, with the interval of the rate behind them; beside them what the
+    channel's theory expects of so many packets."""
+    totals = {
+        name: float(rows.table(CLEAN, name).sum())
+        for name in ("packets_sent", "packets_lost", "tokens", "tokens_lost")
+    }
+    sent = int(totals["packets_sent"])
+    per_stream = max(1, sent // rows.repeats)
+    rate = totals["packets_lost"] / sent
+    chain = read_channel(channel)[0].chain()
+    effective = losses.effective
+    if chain is not None and losses.erased_only:
+        known = rows.repeats * effective_sample_size(chain, per_stream)
+        effective = known if np.isfinite(known) else float(sent)
+    low, high = loss_interval(rate, effective)
     found: dict[str, Any] = {
         "packets_sent": sent,
-        "packets": sum(row["packets_lost"] for row in rows) / sent,
-        "tokens": sum(row["tokens_lost"] for row in rows) / sum(row["tokens"] for row in rows),
+        "packets": rate,
+        "low": low,
+        "high": high,
+        "effective_packets": effective,
+        "tokens": totals["tokens_lost"] / totals["tokens"],
+        "tokens_precision": asdict(precision(_token_loss(rows))),
     }
-    chain = read_channel(channel)[0].chain()
     if chain is not None:
-        per_stream = sent // len({row["repeat"] for row in rows})
-        low, high = expected_range(chain, per_stream)
-        found |= {"expected": loss_rate(chain), "one_stream_low": low, "one_stream_high": high}
+        first, last = expected_range(chain, per_stream)
+        found |= {"expected": loss_rate(chain), "one_stream_low": first, "one_stream_high": last}
     return found
 
 

@@ -15,7 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from sim.errors import UserError
 
 _MAX_BYTES = 1_000_000
-_TRACE_KEYS = ("path", "capacity")
+TRACE_KEYS = ("path", "capacity")
 
 Location = tuple[str | int, ...]
 """Keys and list indices from the root of a file to a value."""
@@ -106,7 +106,7 @@ def rebase_traces(node: Any, folder: Path) -> None:
             rebase_traces(item, folder)
     elif isinstance(node, dict):
         for key, value in node.items():
-            if key in _TRACE_KEYS and isinstance(value, str):
+            if key in TRACE_KEYS and isinstance(value, str):
                 node[key] = str(folder / value)
             else:
                 rebase_traces(value, folder)

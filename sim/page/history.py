@@ -12,7 +12,8 @@ from channels.theory import LossChain, loss_rate, loss_rate_interval, mean_loss_
 from sim.drivers.record import PacketRecord
 from sim.page.engine import Snapshot
 from sim.scenario import Scenario
-from sim.summary import CONFIDENCE, expected_range
+from sim.statistics import CONFIDENCE
+from sim.summary import expected_range
 
 KEPT = 60
 """Frames that the charts show."""

@@ -1,0 +1,352 @@
+"""One cell of a run: streamed, restored, measured, told as rows.
+
+A cell is one stream of all images through one channel. What does not depend on the channel (tokens
+and quality without loss) is a piece of work of its own, done once for each image and codebook.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from codec.model import Model
+from sim.drivers.live import PeerError
+from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord, frame_bytes
+from sim.errors import UserError
+from sim.images import LoadedImage
+from sim.journal import Record
+from sim.media import Restorer, decode_clean, encode_images, load_model
+from sim.metrics import Quality, quality, token_accuracy
+from sim.outputs import SavedOutput, read_output, saving_sink
+from sim.protocol.config import StreamConfigError
+from sim.results import INPAINT, PROBABILITY, SPREAD, cell_text
+from sim.scenario import CLEAN, Cell
+from sim.statistics import effective_size
+from sim.streaming import stream_cell
+
+Pictures = dict[str, bytes]
+"""PNG and .npy files by path below a cell's folder."""
+
+Progress = Callable[[int], object]
+"""Told how many steps have been done since the last call; a cell has two for each image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What a process needs to do any piece of a run; it can be sent to others.
+
+    Attributes:
+        images: in order.
+        model: as for `sim.media.load_model`.
+        fingerprint: that the weights must have.
+    """
+
+    images: tuple[LoadedImage, ...]
+    model: str | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """One image at one codebook size: tokens int64[h,w], and quality when none is lost."""
+
+    index_map: NDArray[np.int64]
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True)
+class CleanTask:
+    """Tokenize one image (by number) with one codebook."""
+
+    key: str
+    image: int
+    codebook: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellTask:
+    """Compute one cell.
+
+    Attributes:
+        key: its name.
+        cell: what it is.
+        clean: of every image, at its codebook.
+        pictures: of how many images pictures are kept.
+    """
+
+    key: str
+    cell: Cell
+    clean: tuple[Clean, ...]
+    pictures: int
+
+
+Task = CleanTask | CellTask
+
+
+class Workshop:
+    """Does the pieces of one run."""
+
+    def __init__(self, materials: Materials, model: Model | None = None) -> None:
+        """``model``: when it is loaded already.
+
+        Raises:
+            ModelError: the weights cannot be loaded here.
+            ValueError: the weights found here are others.
+        """
+        self._images = materials.images
+        self._model_name = materials.model
+        self._model = model or load_model(materials.model)
+        if self._model.fingerprint != materials.fingerprint:
+            raise ValueError(
+                f"weights here have fingerprint {self._model.fingerprint}, the run's have "
+                f"{materials.fingerprint}"
+            )
+
+    def do(self, task: Task, progress: Progress = lambda steps: None) -> tuple[Record, Pictures]:
+        """The record of a finished piece, and its pictures.
+
+        Raises:
+            UserError: a stream does not fit its settings, or its processes failed.
+        """
+        if isinstance(task, CleanTask):
+            record = self._clean(task)
+            progress(1)
+            return record, {}
+        return self._cell(task, progress)
+
+    def _clean(self, task: CleanTask) -> Record:
+        image = self._images[task.image]
+        (frame,) = encode_images(self._model, [image], task.codebook)
+        decoded = decode_clean(self._model, frame, task.codebook)
+        tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
+        return {
+            "key": task.key,
+            "pictures": 0,
+            "grid": list(frame.index_map.shape),
+            "tokens": base64.b64encode(tokens).decode(),
+            "quality": astuple(quality(image.pixels, decoded)),
+        }
+
+    def _cell(self, task: CellTask, progress: Progress) -> tuple[Record, Pictures]:
+        frames = self._frames(task)
+        with tempfile.TemporaryDirectory(prefix="sim-cell-") as scratch:
+            record = self._stream(task.cell, frames, Path(scratch), progress)
+            if task.cell.scenario.transport == "virtual":
+                return self.measure(task, record, progress)
+            outputs = (read_output(Path(scratch), number) for number in range(len(frames)))
+            return self._measured(task, frames, record, outputs, progress)
+
+    def measure(
+        self, task: CellTask, record: StreamRecord, progress: Progress
+    ) -> tuple[Record, Pictures]:
+        """As `do`, for a stream that is over: restore its frames and measure them."""
+        frames = self._frames(task)
+        outputs = self._restored(task, frames, record)
+        return self._measured(task, frames, record, outputs, progress)
+
+    def _frames(self, task: CellTask) -> list[MediaFrame]:
+        return [
+            MediaFrame(image.name, clean.index_map, image.width, image.height)
+            for image, clean in zip(self._images, task.clean, strict=True)
+        ]
+
+    def _measured(
+        self,
+        task: CellTask,
+        frames: Sequence[MediaFrame],
+        record: StreamRecord,
+        outputs: Iterable[SavedOutput],
+        progress: Progress,
+    ) -> tuple[Record, Pictures]:
+        rows: list[dict[str, Any]] = []
+        pictures: Pictures = {}
+        sent = _FrameSent.of_each(record, len(frames))
+        for number, output in enumerate(outputs):
+            rows += self._rows(task, number, frames[number], output, sent[number])
+            if number < task.pictures:
+                pictures |= self._pictures(task.cell, number, frames[number], output)
+            progress(1)
+        lost = [packet for packet in record.packets if packet.fate != "delivered" or packet.late]
+        fates = np.array([p.fate != "delivered" or p.late for p in record.packets])
+        found = {
+            "key": task.key,
+            "pictures": task.pictures,
+            "columns": list(rows[0]),
+            "rows": [[cell_text(value) for value in row.values()] for row in rows],
+            **_packet_table(record.packets, frames),
+            "counters": record.counters,
+            "effective": effective_size(fates),
+            "erased_only": all(packet.fate == "erased" for packet in lost),
+        }
+        return found, pictures
+
+    def _stream(
+        self, cell: Cell, frames: Sequence[MediaFrame], scratch: Path, progress: Progress
+    ) -> StreamRecord:
+        """Stream a cell; a live one's frames are saved in `scratch` by its receiver."""
+        names, decoding = tuple(cell.scenario.concealers), cell.scenario.decoding.schedule()
+        codebook = cell.scenario.codec.codebook
+        counted = 0
+
+        def count(out: int, total: int) -> None:
+            nonlocal counted
+            progress(out - counted)
+            counted = out
+
+        try:
+            record = stream_cell(
+                cell,
+                frames,
+                self._model.fingerprint,
+                {codebook: self._model.frequencies(codebook)},
+                lambda frame: None,
+                partial(saving_sink, self._model_name, names, decoding, scratch),
+                count,
+                self._model.context,
+            )
+        except StreamConfigError as error:
+            raise UserError(f"{cell.scenario.name}: stream.{error}") from None
+        except PeerError as error:
+            raise UserError(f"{cell.scenario.name}: {error}") from None
+        count(len(frames), len(frames))
+        return record
+
+    def _restored(
+        self, task: CellTask, frames: Sequence[MediaFrame], record: StreamRecord
+    ) -> Iterator[SavedOutput]:
+        """The frames as restored, one by one. A complete one has no images unless it is shown:
+        every repair of it gives the decode without loss."""
+        scenario = task.cell.scenario
+        restorer = Restorer(self._model, scenario.concealers, scenario.decoding.schedule())
+        for number, ready in enumerate(record.frames):
+            if ready.complete and number >= task.pictures:
+                tokens = {str(name): frames[number].index_map for name in scenario.concealers}
+                yield SavedOutput(ready.grid.received, tokens, {}, {}, {})
+            else:
+                yield SavedOutput.of(restorer.restore(ready))
+
+    def _rows(
+        self,
+        task: CellTask,
+        number: int,
+        frame: MediaFrame,
+        output: SavedOutput,
+        sent: _FrameSent,
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of one frame: without loss, then each repair."""
+        pixels = frame.width * frame.height
+        about = {
+            "frame": number,
+            "image": frame.name,
+            "width": frame.width,
+            "height": frame.height,
+            "codebook": task.cell.scenario.codec.codebook,
+            "tokens": output.received.size,
+            "tokens_lost": int(np.count_nonzero(~output.received)),
+            "packets_sent": sent.packets,
+            "packets_lost": sent.lost,
+            "bpp": 8 * sent.payload_bytes / pixels,
+            "bpp_wire": 8 * sent.wire_bytes / pixels,
+        }
+        clean, image = task.clean[number].quality, self._images[number]
+        whole = bool(output.received.all())
+        nothing = float("nan")
+        yield {**about, "concealer": CLEAN, **asdict(clean), "token_accuracy": nothing}
+        for name in task.cell.scenario.concealers:
+            measured = clean if whole else quality(image.pixels, output.images[name])
+            accuracy = token_accuracy(frame.index_map, output.indices[name], output.received)
+            yield {**about, "concealer": name, **asdict(measured), "token_accuracy": accuracy}
+
+    def _pictures(
+        self, cell: Cell, number: int, frame: MediaFrame, output: SavedOutput
+    ) -> Pictures:
+        clean = decode_clean(self._model, frame, cell.scenario.codec.codebook)
+        shown = {"original": self._images[number].pixels, CLEAN: clean, **output.images}
+        shown["received"] = output.received.astype(np.uint8) * 255
+        files = {f"{name}.png": _png(pixels) for name, pixels in shown.items()}
+        if INPAINT in output.images:
+            files[PROBABILITY] = _npy(output.probability[INPAINT])
+            files[SPREAD] = _npy(output.spread[INPAINT])
+        return {f"{frame.name}/{name}": content for name, content in files.items()}
+
+
+def read_clean(record: Record) -> Clean:
+    """What a finished `CleanTask` found."""
+    tokens = np.frombuffer(zlib.decompress(base64.b64decode(record["tokens"])), "<i2")
+    index_map = tokens.astype(np.int64).reshape(record["grid"])
+    measured = [float("nan") if value is None else value for value in record["quality"]]
+    return Clean(index_map, Quality(*measured))
+
+
+def record_rows(record: Record) -> Iterator[dict[str, str]]:
+    """The rows of a finished `CellTask`, as text."""
+    for values in record["rows"]:
+        yield dict(zip(record["columns"], values, strict=True))
+
+
+def packet_lines(record: Record) -> list[str]:
+    """The CSV lines of a cell's packets, in the columns that its record names."""
+    text = zlib.decompress(base64.b64decode(record["packets"])).decode()
+    return text.split("\n")[:-1]
+
+
+def _packet_table(packets: Sequence[PacketRecord], frames: Sequence[MediaFrame]) -> dict[str, Any]:
+    """Packets as compressed CSV: they are most of what a cell leaves."""
+    columns = [field.name for field in fields(PacketRecord)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for packet in packets:
+        name = " ".join(frames[packet.frame].name.splitlines())  # a line holds one packet
+        writer.writerow([name, *(cell_text(getattr(packet, column)) for column in columns)])
+    packed = base64.b64encode(zlib.compress(text.getvalue().encode(), 1))
+    return {"packet_columns": ["image", *columns], "packets": packed.decode()}
+
+
+@dataclass(frozen=True, slots=True)
+class _FrameSent:
+    """What was sent for one frame. A packet is lost when what it carries was not there at the
+    deadline: erased, corrupted or late; one that serves several frames counts with the first."""
+
+    packets: int
+    lost: int
+    payload_bytes: float
+    wire_bytes: float
+
+    @classmethod
+    def of_each(cls, record: StreamRecord, frames: int) -> list[_FrameSent]:
+        """For every frame of a stream."""
+        sent, lost = [0] * frames, [0] * frames
+        for packet in record.packets:
+            sent[packet.frame] += 1
+            lost[packet.frame] += packet.fate != "delivered" or packet.late
+        taken = frame_bytes(record.packets, frames, record.ledger.feedback_bytes)
+        return [
+            cls(sent[n], lost[n], float(taken.payload[n]), float(taken.wire[n]))
+            for n in range(frames)
+        ]
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    """uint8[H,W,3] or uint8[H,W] as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    """float32[h,w] as a .npy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()

@@ -1,0 +1,97 @@
+"""A run's folder while it is filled.
+
+The finished pieces in `cells/` outlive whatever happens; everything else is made of them in a
+folder aside and moved in when it is whole, `manifest.json` last. A folder with cells and no
+manifest is an unfinished run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sim.errors import UserError
+from sim.journal import CELLS
+from sim.results import (
+    FIGURES,
+    IMAGES,
+    MANIFEST,
+    NO_ROOM,
+    OUTPUTS,
+    PACKETS,
+    PANELS,
+    SUMMARY,
+    is_run_folder,
+)
+
+_ASIDE = ".new-"
+_MADE = (PACKETS, IMAGES, SUMMARY, FIGURES, PANELS, OUTPUTS, MANIFEST)
+
+
+@contextlib.contextmanager
+def open_run(target: Path, fresh: bool = False) -> Iterator[Path]:
+    """A run's folder, made if it is not there; without any finished cell, it vanishes again when
+    the block fails.
+
+    Args:
+        target: the folder.
+        fresh: throw away cells that are there.
+
+    Raises:
+        UserError: it cannot be written there, or something that is not a run is already there.
+    """
+    if target.exists() and not is_run_folder(target) and not (target / CELLS).is_dir():
+        if not target.is_dir():
+            raise UserError(f"{target}: is a file; results need a folder")
+        if any(target.iterdir()):
+            raise UserError(f"{target}: is not empty and holds no run; choose another folder")
+    target = target.absolute()
+    made = [folder for folder in (*reversed(target.parents), target) if not folder.exists()]
+    had_cells = (target / CELLS).is_dir()
+    try:
+        (target / CELLS).mkdir(parents=True, exist_ok=True)
+        if fresh:
+            shutil.rmtree(target / CELLS)
+            (target / CELLS).mkdir()
+    except OSError as error:
+        _remove_empty(made)
+        raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
+    try:
+        yield target
+    except BaseException as error:
+        if not had_cells and not any((target / CELLS).glob("*.jsonl")):
+            shutil.rmtree(target / CELLS, ignore_errors=True)
+            _remove_empty(made)
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
+        raise
+
+
+@contextlib.contextmanager
+def made_aside(run: Path) -> Iterator[Path]:
+    """An empty folder for everything but the cells; moved into the run when the block ends well."""
+    for leftover in run.glob(f"{_ASIDE}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    aside = run / f"{_ASIDE}{os.getpid()}"
+    aside.mkdir()
+    try:
+        yield aside
+        old = aside / "old"
+        old.mkdir()
+        for name in reversed(_MADE):  # the manifest goes first and comes last
+            if (run / name).exists():
+                os.replace(run / name, old / name)
+        for name in _MADE:
+            if (aside / name).exists():
+                os.replace(aside / name, run / name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
