@@ -2,6 +2,7 @@
 
     quality    each metric: by concealer for one point, or against the swept value
     rate       each metric against bits on the wire, where a sweep changes them
+    invented-* one image as repaired | how sure the transformer was | how far it may be off
     strip-*    one image: original | without loss | lost tokens | unrepaired | repaired
     packets    every packet of the pictured stream in time: delivered, erased, late
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sim.errors import UserError
+from sim.invention_plots import invention_figure, load_maps
 from sim.plot_style import DELIVERED, ERASED, LATE, SETTINGS, metric_label, words
 from sim.quality_plots import (
     axis_title,
@@ -37,9 +39,12 @@ from sim.quality_plots import (
 from sim.results import (
     FIGURES,
     IMAGES,
+    INPAINT,
     MANIFEST,
     PACKETS,
     PANELS,
+    PROBABILITY,
+    SPREAD,
     SUMMARY,
     is_run_folder,
     number,
@@ -102,7 +107,7 @@ def draw_figures(folder: Path) -> list[Path]:
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
         with matplotlib.rc_context(SETTINGS):
-            return [_quality(run), *_rate(run), *_strips(run), _packets(run)]
+            return [_quality(run), *_rate(run), *_strips(run), *_invented(run), _packets(run)]
     except OSError as error:
         raise UserError(f"{folder}: cannot draw ({error})") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -187,6 +192,19 @@ def _strips(run: _Run) -> list[Path]:
         by_image.setdefault(row["image"], {})[row["concealer"]] = row
     folders = [(name, run.folder / PANELS / name) for name in by_image]
     return [_strip(run, n, by_image[n], folder) for n, folder in folders if folder.is_dir()]
+
+
+def _invented(run: _Run) -> list[Path]:
+    """What the transformer made up, where the run kept how sure it was."""
+    drawn = []
+    for folder in sorted((run.folder / PANELS).glob("*/")):
+        maps = load_maps(folder, PROBABILITY, SPREAD)
+        received = _read(folder / "received.png") > 0
+        if maps and not received.all():
+            pixels = _read(folder / f"{INPAINT}.png")
+            figure = invention_figure(folder.name, pixels, received, *maps)
+            drawn.append(run.save(figure, f"invented-{folder.name}", ("png",)))
+    return drawn
 
 
 def _strip(run: _Run, name: str, rows: Mapping[str, Mapping[str, str]], folder: Path) -> Path:

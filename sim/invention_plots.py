@@ -1,0 +1,104 @@
+"""The figure of what the receiver made up: the repaired image, its filled tokens shaded by how sure
+the transformer was, and by how far the truth may lie from the guess."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+TOKEN = 16
+_SHADE = 0.62
+_TICKS = (0, 0.02, 0.1, 0.25, 0.5, 1)
+
+
+def invention_figure(
+    name: str,
+    repaired: NDArray[np.uint8],
+    received: NDArray[np.bool_],
+    probability: NDArray[np.float32],
+    spread: NDArray[np.float32],
+) -> Figure:
+    """Three panels.
+
+    Args:
+        name: of the image.
+        repaired: uint8[H,W,3].
+        received: bool[h,w].
+        probability, spread: float32[h,w]; see `codec.concealment.Concealed`.
+    """
+    height, width = repaired.shape[:2]
+    across, head, foot, gap = 4.6, 0.34, 0.62, 0.06  # inches
+    down = across * height / width
+    total = (3 * (across + gap), head + down + foot)
+    figure = Figure(figsize=total)
+    lost = ~received
+    told = float(probability[lost].mean()) if lost.any() else 1.0
+    sure = PowerNorm(0.5, 0, 1)  # among many codewords even 10% is a good guess
+    far = Normalize(0, max(1e-6, float(spread.max())))
+    panels = (
+        (f"{name}, repaired", repaired, None),
+        (
+            f"{lost.mean():.0%} made up, {told:.0%} sure on average",
+            shade(repaired, lost, sure(probability)),
+            (sure, "probability told of the filled token", _TICKS),
+        ),
+        (
+            "how far the truth may lie from it",
+            shade(repaired, lost, far(spread)),
+            (far, "spread of the guess (distance of codewords)", None),
+        ),
+    )
+    for column, (title, pixels, scale) in enumerate(panels):
+        left = (column * (across + gap) + gap / 2) / total[0]
+        box = (left, foot / total[1], across / total[0], down / total[1])
+        axes = figure.add_axes(box)
+        axes.imshow(pixels, interpolation="antialiased", aspect="auto")
+        axes.set_title(title, size=10)
+        axes.set_axis_off()
+        if scale is not None:
+            norm, label, ticks = scale
+            below = (left + 0.02, 0.42 / total[1], across / total[0] - 0.04, 0.1 / total[1])
+            bar: Axes = figure.add_axes(below)
+            mappable = ScalarMappable(norm, "viridis")
+            bars = figure.colorbar(mappable, cax=bar, orientation="horizontal", ticks=ticks)
+            bars.set_label(label, size=8, labelpad=1)
+            bar.tick_params(labelsize=7)
+            bar.grid(False)
+    return figure
+
+
+def shade(
+    image: NDArray[np.uint8], lost: NDArray[np.bool_], value: NDArray[np.floating]
+) -> NDArray[np.uint8]:
+    """The image in grey with every lost token tinted by its value, 0 dark to 1 light.
+
+    Args:
+        image: uint8[H,W,3].
+        lost: bool[h,w].
+        value: float[h,w], 0 to 1.
+    """
+    height, width = image.shape[:2]
+
+    def grown(grid: NDArray[np.generic]) -> NDArray[np.generic]:
+        return grid.repeat(TOKEN, 0).repeat(TOKEN, 1)[:height, :width]
+
+    colours = 255 * colormaps["viridis"](np.ma.filled(value, 0).astype(np.float64))[..., :3]
+    grey = image.mean(2, keepdims=True).repeat(3, 2)
+    tinted = (1 - _SHADE) * grey + _SHADE * np.asarray(grown(colours), np.float64)
+    mixed = np.where(grown(lost)[..., None], tinted, 0.75 * grey + 50)
+    painted: NDArray[np.uint8] = mixed.clip(0, 255).astype(np.uint8)
+    return painted
+
+
+def load_maps(folder: Path, probability: str, spread: str) -> tuple[NDArray[np.float32], ...]:
+    """Both maps of a panel folder; () where the transformer did not run."""
+    if not (folder / probability).is_file():
+        return ()
+    return tuple(np.load(folder / name, allow_pickle=False) for name in (probability, spread))
