@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.concealment import CONCEALERS, conceal, restore
-from codec.decoding import Decoding, Order, Words
+from codec.decoding import Decoding, Order
 from codec.entropy import ENTROPY_MODES
 from codec.model import Model
 from codec.pixel_repair import RepairMissing, check_installed
@@ -40,7 +40,6 @@ LOSSES = (0.05, 0.1, 0.2, 0.3, 0.5)
 SCHEDULE_CONDITIONS = (Condition("tokens", 0.2), Condition("tokens", 0.5), Condition("bursts", 0.2))
 SLICES = (4, 8, 16, 32, 64)
 ORDERS: tuple[Order, ...] = ("confidence", "halton")
-WORDS: tuple[Words, ...] = ("soft", "argmax")
 
 Quiet: Steps = lambda done, total, doing: None  # noqa: E731
 
@@ -94,11 +93,12 @@ def _schedule_rows(
     clean = asdict(quality(image.pixels, model.decode(indices, level, *size)))
     rows: Rows = [{**about, "order": CLEAN, "passes": 0, "words": CLEAN, **clean, **_unrepaired()}]
     for order, passes in schedules:
-        for kind in WORDS:
-            began = now()
-            filled = model.inpaint(indices, there, level, Decoding(order, passes, kind))
-            seconds = now() - began
-            done = model.decode_words(filled.words, *size)
+        began = now()
+        filled = model.inpaint(indices, there, level, Decoding(order, passes))
+        seconds = now() - began
+        best = model.codewords(level)[filled.indices]  # what "argmax" gives: the same tokens
+        for kind, words in (("soft", filled.words), ("argmax", best)):
+            done = model.decode_words(words, *size)
             rows.append(
                 {
                     **about,
