@@ -93,10 +93,15 @@ def decode(
     """Write each token file's image (PNG, or what the output's ending says)."""
     codec = _codec(model)
     from codec.concealment import CONCEALERS
+    from codec.pixel_repair import RepairMissing, check_installed
     from sim.image_codec import EXTENSION
 
     if concealer not in CONCEALERS:
         raise UserError(f"--concealer {concealer}: choose one of {', '.join(CONCEALERS)}")
+    try:
+        check_installed(concealer)
+    except RepairMissing as error:
+        raise UserError(f"--concealer: {error}") from None
     files = _token_files(input_, EXTENSION)
     targets = _targets(input_, out, [path.stem for path in files], ".png")
     for path, target in zip(files, targets, strict=True):  # refuse before anything is written

@@ -252,7 +252,8 @@ class Comparison:
         if unit.strategy.coder == TOKENS:
             assert self.model is not None
             name = unit.strategy.concealer
-            output = Restorer(self.model, [name]).restore(ready)
+            schedule = unit.scenario.decoding.schedule()
+            output = Restorer(self.model, [name], schedule).restore(ready)
             return output.restored[name].image, float(ready.grid.received.mean())
         grid = ready.grid
         file = received_file(grid.indices, grid.received, ready.width, ready.height)

@@ -113,7 +113,9 @@ class Reception:
         self._frames: list[FrameReady] = []
         self._quality_news: dict[str, Any] | None = None
         self._kept: dict[int, LoadedImage] = {}
-        self._repairs = _Repairs(Restorer(model, scenario.concealers), self._repaired)
+        self._repairs = _Repairs(
+            Restorer(model, scenario.concealers, scenario.decoding.schedule()), self._repaired
+        )
         self.next_time, self.replies = self._end.next_time, self._end.replies
         watch.total, watch.config = len(self._terms.sizes), self._terms.config
         watch.quality_is = "PSNR"

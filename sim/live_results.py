@@ -76,7 +76,7 @@ def _without_originals(
     target: Path,
 ) -> Outcome:
     scenario, record = loaded.scenario, received.record
-    restorer = Restorer(model, scenario.concealers)
+    restorer = Restorer(model, scenario.concealers, scenario.decoding.schedule())
     summary = {"scenario": scenario.name, "seed": scenario.seed, "receiver": record.counters}
     with new_run_folder(target) as folder:
         for ready in record.frames:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from codec.concealment import conceal, restore
 from codec.model import Model
 from codec.pixel_repair import PIXEL_REPAIRS, RepairMissing, check_installed, repair_pixels
 
+Cli = Callable[..., Any]
 LIBRARY = {"telea": "cv2", "biharmonic": "skimage"}
 
 
@@ -32,8 +36,19 @@ def test_only_lost_squares_change_and_flat_stays_flat(name: str, random_model: M
 
 
 @pytest.mark.parametrize("name", PIXEL_REPAIRS)
-def test_a_missing_library_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch, cli: Cli, random_model: Model
+) -> None:
+    from sim.errors import UserError
+    from sim.media import Restorer
+
     monkeypatch.setattr("codec.pixel_repair.find_spec", lambda module: None)
     with pytest.raises(RepairMissing, match=r"inpaint-rivals"):
         check_installed(name)
     check_installed("inpaint")
+    with pytest.raises(UserError, match=r"concealers: .*inpaint-rivals"):
+        Restorer(random_model, ["none", name])
+    monkeypatch.setattr("sim.media.load_model", lambda name: random_model)
+    refused = cli("codec", "decode", "x.tok", "-o", "x.png", "--concealer", name)
+    assert refused.exit_code == 2
+    assert "inpaint-rivals" in refused.output
