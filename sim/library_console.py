@@ -10,6 +10,9 @@ from rich.table import Table
 
 from sim.library import GROUPS, ShippedScenario
 
+_WIDE = 110
+"""Columns of a terminal from which on the list also shows sizes."""
+
 
 def as_data(found: ShippedScenario) -> dict[str, object]:
     """A scenario's description as plain data for JSON."""
@@ -22,14 +25,17 @@ def print_library(scenarios: list[ShippedScenario]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("scenario", no_wrap=True)
     table.add_column("question", ratio=1)
-    table.add_column("size", no_wrap=True)
+    wide = console.width >= _WIDE
+    if wide:
+        table.add_column("size", no_wrap=True)
     table.add_column("time", no_wrap=True)
     for group, title in GROUPS.items():
         members = [one for one in scenarios if one.group == group]
         if members:
             table.add_row(f"[bold]{group}[/bold]", f"[bold]{title}[/bold]")
         for one in members:
-            table.add_row(f"  {one.name}", one.question, one.size, one.time)
+            size = [one.size] if wide else []
+            table.add_row(f"  {one.name}", one.question, *size, one.time)
     console.print(table)
     console.print(
         "sim scenarios NAME explains one, sim run NAME runs it, sim new MINE --from NAME copies it"
