@@ -18,6 +18,7 @@ from codec.codebook import Ladder, nearest
 from codec.context import ContextTables
 from codec.decoding import ONE_PASS, Calibration, Decoding, Filled, fill
 from codec.inpainting import Inpainter, InpainterConfig
+from codec.taming import TamingConfig, TamingDecoder, TamingEncoder
 from codec.tiling import apply_tiled, reach_tokens
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 
@@ -27,15 +28,29 @@ INPAINTER_FILE = "inpainter.safetensors"
 CONTEXT_FILE = "context.safetensors"
 
 
-def load_tokenizer(folder: Path) -> tuple[TokenizerConfig, Encoder, Decoder, Ladder, str]:
-    """The tokenizer of a model folder, in float32, and its file's fingerprint.
+def load_tokenizer(
+    folder: Path,
+) -> tuple[TokenizerConfig | TamingConfig, nn.Module, nn.Module, Ladder, str]:
+    """The tokenizer of a model folder, in float32, and its file's fingerprint. The config's
+    network has a "kind" where it is not ours.
 
     Raises:
-        ModelError: the file is missing, unreadable or altered.
+        ModelError: the file is missing, unreadable or altered, or has an unknown kind of network.
     """
     config, tensors, mark = load_weights(folder / TOKENIZER_FILE)
-    network = TokenizerConfig(**_tuples(config["network"]))
-    encoder, decoder = Encoder(network), Decoder(network)
+    shape = _tuples(config["network"])
+    kind = shape.pop("kind", None)
+    network: TokenizerConfig | TamingConfig
+    encoder: nn.Module
+    decoder: nn.Module
+    if kind is None:
+        network = TokenizerConfig(**shape)
+        encoder, decoder = Encoder(network), Decoder(network)
+    elif kind == "taming":
+        network = TamingConfig(**shape)
+        encoder, decoder = TamingEncoder(network), TamingDecoder(network)
+    else:
+        raise ModelError(f"{folder / TOKENIZER_FILE}: unknown kind of network {kind!r}")
     encoder.load_state_dict(_part(tensors, "encoder."))
     decoder.load_state_dict(_part(tensors, "decoder."))
     return network, encoder, decoder, Ladder.from_tensors(_part(tensors, "ladder.")), mark

@@ -14,6 +14,7 @@ from sim.compare_cli import compare, optimise
 from sim.errors import UserError
 from sim.library_cli import new, scenarios
 from sim.live_cli import add_live_commands
+from sim.model_cli import model_app
 from sim.page_cli import page
 from sim.report_cli import gallery, report
 from sim.study_cli import paper_check, study_app
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.add_typer(channel_app, name="channel")
 app.add_typer(codec_app, name="codec")
+app.add_typer(model_app, name="model")
 app.add_typer(study_app, name="study")
 app.add_typer(train_app, name="train")
 app.command("paper-check")(paper_check)

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from codec.codebook import Ladder
 from codec.inpainting import Inpainter
-from codec.tokenizer import STRIDE, Decoder
+from codec.tokenizer import STRIDE
 from codec.training.loop import fast_autocast, image_sheet
 from codec.training.losses import (
     PatchDiscriminator,
@@ -82,7 +82,7 @@ class DecoderTask:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: nn.Module,
         ladder: Ladder,
         tokens: TokenCache,
         held_out: TokenCache,

@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from codec.codebook import Ladder
 from codec.inpainting import Inpainter, InpainterConfig
-from codec.tokenizer import Decoder
 from codec.training.loop import fast_autocast, image_sheet
 from codec.training.optimise import Optimised
 from codec.training.tokens import MaskSource, TokenCache
@@ -44,7 +43,7 @@ class InpainterTask:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: nn.Module,
         ladder: Ladder,
         tokens: TokenCache,
         held_out: TokenCache,

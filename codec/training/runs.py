@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from codec.checkpoint import fingerprint, save_weights
 from codec.codebook import Ladder
@@ -29,6 +30,7 @@ from codec.model import (
     load_inpainter,
     load_tokenizer,
 )
+from codec.taming import TamingConfig
 from codec.tokenizer import Decoder, Encoder, TokenizerConfig
 from codec.training.context import ContextConfig, ContextTask, ContextTraining, SliceSource
 from codec.training.data import PhotoFolder
@@ -70,9 +72,12 @@ def train_tokenizer(
         task = TokenizerTask(images, config)
     else:
         network, encoder, decoder, ladder, _ = load_tokenizer(start)
+        if not isinstance(network, TokenizerConfig) or not isinstance(encoder, Encoder):
+            raise ValueError(f"{start}: holds another kind of network than is trained here")
         size = ladder.levels[-1]
         config = replace(config, network=network, codebook_size=size, continuous_steps=-1)
         task = TokenizerTask(images, config)
+        assert isinstance(decoder, Decoder)
         task.start_from(encoder, decoder, ladder)
     result = train(task, folder, loop)
     with task.optimised.averaged():
@@ -189,7 +194,7 @@ def train_context(
 def _cache(
     folder: Path,
     images: Path,
-    encoder: Encoder,
+    encoder: nn.Module,
     words: torch.Tensor,
     config: CacheConfig,
     *,
@@ -205,7 +210,11 @@ def _cache(
 
 
 def _save_tokenizer(
-    folder: Path, network: TokenizerConfig, encoder: Encoder, decoder: Decoder, ladder: Ladder
+    folder: Path,
+    network: TokenizerConfig | TamingConfig,
+    encoder: nn.Module,
+    decoder: nn.Module,
+    ladder: Ladder,
 ) -> None:
     tensors = {f"encoder.{k}": v.half() for k, v in encoder.state_dict().items()}
     tensors |= {f"decoder.{k}": v.half() for k, v in decoder.state_dict().items()}

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 
 from codec.codebook import nearest
-from codec.tokenizer import STRIDE, Encoder
+from codec.tokenizer import STRIDE
 from codec.training.data import PhotoFolder, random_crops
 
 # (rng, grid shape) -> received bool[h,w]
@@ -47,7 +47,7 @@ class TokenCache:
 def cache_tokens(
     path: Path,
     photos: PhotoFolder,
-    encoder: Encoder,
+    encoder: nn.Module,
     codewords: Tensor,
     *,
     crops: int,

@@ -1,0 +1,165 @@
+"""Import of published taming-transformers VQGAN checkpoints into a model folder.
+
+A checkpoint is a pickle. It is read by torch's restricted reader, which builds tensors and plain
+containers; whatever else it names (Lightning keeps callbacks, options and optimisers beside the
+weights) becomes an inert stand-in by that name: nothing is imported and nothing in it runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from codec.checkpoint import ModelError, save_weights
+from codec.codebook import Ladder
+from codec.taming import TamingConfig, TamingDecoder, TamingEncoder, read_config
+
+NOT_NEEDED = ("loss.", "quantize.used", "quantize.re_embed")
+"""Tensors of training, and of an option that the published models do not use."""
+
+
+@dataclass(frozen=True)
+class TamingCheckpoint:
+    """A checkpoint's networks, codewords float[K,D], and what was left aside (for a note)."""
+
+    config: TamingConfig
+    encoder: TamingEncoder
+    decoder: TamingDecoder
+    codewords: Tensor
+    ignored: tuple[str, ...]
+    source: dict[str, Any]
+
+
+class _StandIn:
+    """What a checkpoint's foreign objects are read as: takes anything, does nothing."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+    def append(self, value: object) -> None:
+        pass
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def read_checkpoint(path: Path) -> TamingCheckpoint:
+    """Read a `.ckpt`, or a `.safetensors` with the same names.
+
+    Raises:
+        ModelError: it is missing, not such a checkpoint, or has other tensors than its networks.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        content = _read(path)
+    except Exception as error:  # the readers raise whatever damaged bytes lead them to
+        reason = str(error).strip().partition("\n")[0][:160]
+        raise ModelError(f"{path}: not a checkpoint that can be read safely ({reason})") from None
+    state = content.get("state_dict", content)
+    if not isinstance(state, Mapping):
+        raise ModelError(f"{path}: its state_dict is no table of tensors")
+    beside = (
+        sorted(str(key) for key in content if key != "state_dict") if state is not content else []
+    )
+    tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    aside = [name for name in tensors if name.startswith(NOT_NEEDED)]
+    needed = {k: v.float() for k, v in tensors.items() if k not in set(aside)}
+    try:
+        config = read_config(needed)
+        encoder, decoder = TamingEncoder(config), TamingDecoder(config)
+        words = needed.pop("quantize.embedding.weight")
+        _fill(needed, (encoder, decoder))
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    size = len(words)
+    if size < 8 or size & (size - 1) or size > 1 << 15:
+        raise ModelError(f"{path}: {size} codewords; a power of two from 8 to 32768 is needed")
+    ignored = (*beside, *sorted({name.partition(".")[0] + ".*" for name in aside}))
+    about = {
+        "file": path.name,
+        "sha256": _sha256(path),
+        "steps": _plain(content.get("global_step")),
+    }
+    return TamingCheckpoint(config, encoder, decoder, words.contiguous(), ignored, about)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        return dict(load_file(path))
+    names: list[str] = []
+    if zipfile.is_zipfile(path):
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        (type(name.rpartition(".")[2], (_StandIn,), {}), name) for name in names
+    ]
+    with torch.serialization.safe_globals(stand_ins):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise ValueError("it holds no table")
+    return content
+
+
+def _fill(tensors: dict[str, Tensor], networks: tuple[torch.nn.Module, ...]) -> None:
+    """Load every tensor where it belongs; raises ModelError naming one that does not fit."""
+    wanted = {name: value.shape for net in networks for name, value in net.state_dict().items()}
+    missing, foreign = sorted(wanted.keys() - tensors), sorted(tensors.keys() - wanted)
+    for names, what in ((missing, "lacks"), (foreign, "has the unknown")):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ModelError(f"{what} {', '.join(names[:3])}{more}")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name]:
+            raise ModelError(f"{name}: {tuple(tensor.shape)} instead of {tuple(wanted[name])}")
+    for network in networks:
+        network.load_state_dict({name: tensors[name] for name in network.state_dict()})
+
+
+def save_model(
+    checkpoint: TamingCheckpoint, usage: Tensor | None, folder: Path, usage_images: int
+) -> Ladder:
+    """Build the K-means ladder and write the tokenizer of a model folder.
+
+    Args:
+        checkpoint: what was read.
+        usage: float[K], how often each codeword is used on images; None: all alike.
+        folder: made if need be.
+        usage_images: how many images the usage was counted on, for the record.
+    """
+    from codec.model import TOKENIZER_FILE
+
+    counts = torch.ones(len(checkpoint.codewords)) if usage is None else usage.float()
+    ladder = Ladder.build(checkpoint.codewords, counts)
+    tensors = {f"encoder.{k}": v for k, v in checkpoint.encoder.state_dict().items()}
+    tensors |= {f"decoder.{k}": v for k, v in checkpoint.decoder.state_dict().items()}
+    tensors |= {f"ladder.{k}": v for k, v in ladder.tensors().items()}
+    about = {
+        "network": checkpoint.config.to_dict(),
+        "source": {**checkpoint.source, "usage_images": usage_images},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(folder / TOKENIZER_FILE, about, tensors)
+    return ladder
+
+
+def _plain(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
