@@ -155,12 +155,17 @@ def _traces_by_content(node: Any) -> Any:
     }
 
 
-@lru_cache(maxsize=64)
 def _file_digest(path: str) -> str:
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        about = Path(path).stat()
+        return _digest_of(path, about.st_mtime_ns, about.st_size)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+@lru_cache(maxsize=64)
+def _digest_of(path: str, changed_ns: int, size_bytes: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _digest(*parts: object) -> str:

@@ -1,5 +1,6 @@
 """The figures of a run, drawn from its saved tables and pictures alone.
 
+    losses     instead of quality, where nothing is repaired: packets and tokens lost
     quality    each metric: by concealer for one point, or against the swept value
     rate       each metric against bits on the wire, where a sweep changes them
     invented-* one image as repaired | how sure the transformer was | how far it may be off
@@ -26,6 +27,7 @@ from PIL import Image
 
 from sim.errors import UserError
 from sim.invention_plots import invention_figure, load_maps
+from sim.loss_plots import loss_panel
 from sim.plot_style import DELIVERED, ERASED, LATE, SETTINGS, metric_label, words
 from sim.quality_plots import (
     axis_title,
@@ -125,9 +127,27 @@ def _figure(size: tuple[float, float]) -> Figure:
 
 def _quality(run: _Run) -> Path:
     points = run.summary["points"]
+    if all(set(point["concealers"]) == {CLEAN} for point in points):
+        return run.save(_losses(points), "losses")
     metrics = [*run.summary["metrics"], "token_accuracy"]
     figure = _dots(points[0], metrics) if len(points) == 1 else _lines(points, metrics)
     return run.save(figure, "quality")
+
+
+def _losses(points: Sequence[Mapping[str, Any]]) -> Figure:
+    """A study of the channel alone: a column per setting of all but one swept key."""
+    found = curves(points) if len(points) > 1 else None
+    groups = {"": points} if found is None else found.groups
+    figure = _figure((1.0 + 3.4 * len(groups), 3.4))
+    all_axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for axes, (title, members) in zip(all_axes, groups.items(), strict=True):
+        loss_panel(axes, members, found)
+        axes.set_title(title or " ", size=9)
+        axes.set_xlabel("" if found is None else axis_title(found))
+    all_axes[0].set_ylabel("share lost, with 95% interval")
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    return figure
 
 
 def _dots(point: Mapping[str, Any], metrics: Sequence[str]) -> Figure:

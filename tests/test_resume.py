@@ -1,0 +1,318 @@
+"""Work once done is kept, and who does it changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sim.errors import UserError
+from sim.experiment import How, Outcome, merge_runs, run_experiment
+from sim.journal import Appender, Journal
+from sim.plan import Plan
+from sim.results import read_table
+from sim.scenario_file import LoadedScenario, load_mapping
+
+TABLES = ("images.csv", "packets.csv", "summary.json")
+
+Raw = dict[str, Any]
+
+
+@pytest.fixture
+def raw(photo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Raw:
+    """A scenario of six cells."""
+    monkeypatch.chdir(tmp_path)
+    return {
+        "name": "small",
+        "images": [str(photo), str(photo)],
+        "codec": {"codebook": 64, "model": "random"},
+        "stream": {"slices": 6, "fps": 10},
+        "channel": {"type": "uniform", "loss": 0.2},
+        "transport": "virtual",
+        "concealers": ["none", "nearest"],
+        "repeats": 2,
+        "seed": 3,
+        "sweep": {"channel.loss": [0.0, 0.3, 0.5]},
+    }
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than everything else, and other tests look at it."""
+    monkeypatch.setattr("sim.plots.draw_figures", lambda folder: [])
+
+
+def run(raw: Raw, out: str, **how: Any) -> Outcome:
+    """Run it."""
+    return run_experiment(load_mapping(raw), How(Path(out), **how))
+
+
+def tables(folder: str) -> list[bytes]:
+    """Its tables."""
+    return [Path(folder, name).read_bytes() for name in TABLES]
+
+
+def plan(loaded: LoadedScenario) -> Plan:
+    """A plan without images."""
+    return Plan(loaded, [], "0" * 16)
+
+
+def keys(raw: Raw) -> list[str]:
+    """The names of its cells."""
+    made = plan(load_mapping(raw))
+    return [made.cell_key(c) for c in made.cells([raw["repeats"]] * len(made.loaded.points))]
+
+
+@contextlib.contextmanager
+def broken_after(cells: int) -> Iterator[None]:
+    """The disk is full after so many records."""
+    append, count = Appender.append, 0
+
+    def failing(self: Appender, *arguments: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > cells:
+            raise KeyboardInterrupt
+        append(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Appender, "append", failing)
+        yield
+
+
+@pytest.mark.usefixtures("small_model", "no_figures")
+def test_an_interrupted_run_goes_on(raw: Raw) -> None:
+    run(raw, "whole")
+    with broken_after(5), pytest.raises(KeyboardInterrupt):
+        run(raw, "cut")
+    assert not Path("cut/manifest.json").exists()
+    (journal,) = Path("cut/cells").glob("*.jsonl")
+    with journal.open("ab") as file:
+        file.write(b'{"key": "0123')  # killed in the middle of a line
+    outcome = run(raw, "cut")
+    assert (outcome.cells, outcome.found) == (6, 3)  # two images were tokenized before
+    assert tables("cut") == tables("whole")
+    assert run(raw, "cut").found == 6
+    assert run(raw, "cut", fresh=True).found == 0
+    assert tables("cut") == tables("whole")
+
+
+@pytest.mark.usefixtures("small_model", "no_figures")
+def test_only_changed_cells_run_again(raw: Raw) -> None:
+    run(raw, "run")
+    raw["sweep"] = {"channel.loss": [0.1, 0.5, 0.0]}  # one new, one gone, others moved
+    raw["repeats"] = 3
+    outcome = run(raw, "run")
+    assert (outcome.cells, outcome.found) == (9, 4)
+    run(raw, "fresh")
+    assert tables("run") == tables("fresh")
+
+
+@pytest.mark.usefixtures("small_model", "no_figures")
+def test_pictures_come_when_they_are_asked_for(raw: Raw) -> None:
+    raw["repeats"] = 1
+    run(raw, "run")
+    panels = {path.name for path in Path("run/panels/photo").iterdir()}
+    assert panels == {"original.png", "clean.png", "none.png", "nearest.png", "received.png"}
+    outcome = run(raw, "run", save_images=True)
+    assert outcome.found == 1  # the pictured cell had them
+    assert len(list(Path("run/images").glob("cell-*/*/photo*.png"))) == 3 * 3 * 2
+
+
+@pytest.mark.usefixtures("small_model", "no_figures")
+def test_shards_make_the_same_run(raw: Raw) -> None:
+    run(raw, "whole")
+    shards = [run(raw, f"shard{n}", shard=(n, 3)) for n in (1, 2, 3)]
+    assert sum(shard.cells for shard in shards) == 6 and not Path("shard1/images.csv").exists()
+    with pytest.raises(UserError, match="cells are not finished"):
+        merge_runs(Path("merged"), [Path("shard1"), Path("shard2")])
+    assert merge_runs(Path("merged"), [Path(f"shard{n}") for n in (1, 2, 3)]).cells == 6
+    assert tables("merged") == tables("whole")
+    raw["seed"] = 4
+    run(raw, "other", shard=(1, 3))
+    with pytest.raises(UserError, match="another scenario"):
+        merge_runs(Path("merged"), [Path("other")])
+
+
+@pytest.mark.usefixtures("small_model", "no_figures")
+def test_repeats_until_it_is_certain(raw: Raw) -> None:
+    raw |= {"repeats": 1, "concealers": [], "until": {"ci": 0.06, "metric": "loss"}}
+    summary = run(raw, "run").summary
+    counts = [point["repeats"] for point in summary["points"]]
+    assert counts[0] == 8  # nothing is lost: certain at the first look
+    assert counts[2] > 8
+    for point in summary["points"]:
+        assert point["loss"]["tokens_precision"]["half_width"] <= 0.06
+    for n in (1, 2):
+        run(raw, f"shard{n}", shard=(n, 2))
+    merge_runs(Path("merged"), [Path("shard1"), Path("shard2")])
+    assert tables("merged") == tables("run")
+
+
+@pytest.mark.usefixtures("small_model")
+def test_a_study_of_the_channel_alone(raw: Raw) -> None:
+    """Figures too: there is no repair to draw."""
+    raw["concealers"] = []
+    run(raw, "run")
+    rows = read_table(Path("run/images.csv"))
+    assert len(rows) == 6 * 2 and {row["concealer"] for row in rows} == {"clean"}
+    assert not Path("run/panels").exists()
+    assert {path.stem for path in Path("run/figures").iterdir()} == {"losses", "packets"}
+
+
+def test_a_cell_is_named_by_what_it_is(raw: Raw, tmp_path: Path) -> None:
+    first = keys(raw)
+    assert len(set(first)) == 6
+    same = raw | {"name": "other", "transport": raw["transport"]}
+    assert keys(same) == first
+    moved = raw | {"sweep": {"channel.loss": [0.5, 0.3, 0.0]}}
+    assert keys(moved) == [*first[4:], *first[2:4], *first[:2]]
+    for change in (
+        {"seed": 4},
+        {"concealers": ["none"]},
+        {"codec": {"codebook": 128}},
+        {"stream": {"slices": 7, "fps": 10}},
+        {"channel": {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 3}},
+    ):
+        assert not set(keys(raw | change)) & set(first), change
+
+    trace = tmp_path / "trace.txt"
+    trace.write_text("0011")
+    replay = raw | {"channel": {"type": "trace", "path": str(trace)}, "sweep": {}}
+    before = keys(replay)
+    copy = tmp_path / "copy.txt"
+    copy.write_text("0011")
+    assert keys(replay | {"channel": {"type": "trace", "path": str(copy)}}) == before
+    copy.write_text("0010")
+    assert keys(replay | {"channel": {"type": "trace", "path": str(copy)}}) != before
+
+
+@pytest.mark.usefixtures("small_model", "no_figures")
+def test_strategies_see_the_same_losses(raw: Raw) -> None:
+    """Whatever the codec and the repairs, repeats with equal seeds lose the same packets."""
+    raw |= {"sweep": {"codec.codebook": [8, 2048], "stream.interleaver": ["raster", "random"]}}
+    run(raw, "run")
+    fates: dict[tuple[str, str], list[str]] = {}
+    for row in read_table(Path("run/packets.csv")):
+        fates.setdefault((row["cell"], row["repeat"]), []).append(row["fate"])
+    by_repeat = [{tuple(f) for (_, r), f in fates.items() if r == repeat} for repeat in "01"]
+    assert len(by_repeat[0]) == len(by_repeat[1]) == 1 and by_repeat[0] != by_repeat[1]
+
+
+def test_journals_of_several_are_read_as_one(tmp_path: Path) -> None:
+    writers = [Appender(tmp_path) for _ in range(3)]
+    journal = Journal(tmp_path)
+    for number in range(9):
+        key = f"{number % 7:032x}"
+        writers[number % 3].append({"key": key, "pictures": number // 7, "n": number}, {})
+    assert len(journal) == 0
+    journal.refresh()
+    assert len(journal) == 7
+    assert journal.get(f"{3:032x}")["n"] == 3
+    assert journal.get(f"{1:032x}")["n"] == 8  # the one with more pictures
+    assert journal.has(f"{1:032x}", 1) and not journal.has(f"{3:032x}", 1)
+
+
+# Slow: real processes.
+
+
+def elsewhere(body: Callable[[], object]) -> multiprocessing.process.BaseProcess:
+    """Start a copy of this process, libraries loaded, that does something."""
+
+    def quiet() -> None:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        body()
+
+    process = multiprocessing.get_context("fork").Process(target=quiet)
+    process.start()
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_model", "no_figures")
+def test_killed_at_twenty_moments(raw: Raw) -> None:
+    """kill -9 again and again: nothing is broken, and the end is that of an undisturbed run."""
+    raw["repeats"] = 20
+    start = time.monotonic()
+    run(raw, "whole")
+    usual_s = time.monotonic() - start
+    moments = np.random.default_rng(1).uniform(0, usual_s / 6, 20)
+    done = []
+    for moment in moments:
+        process = elsewhere(lambda: run(raw, "killed"))
+        time.sleep(moment)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        done.append(len(Journal(Path("killed/cells"))))
+    assert done == sorted(done) and done[-1] > 0
+    outcome = run(raw, "killed")
+    assert outcome.found >= done[-1] - 2  # two of the records are tokenized images
+    assert tables("killed") == tables("whole")
+    assert not list(Path("killed").glob(".new-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_model", "no_figures")
+def test_a_pool_gives_the_same_and_survives_its_parent(raw: Raw) -> None:
+    raw["repeats"] = 4
+    run(raw, "alone")
+    process = elsewhere(lambda: run(raw, "pool", workers=2))
+    while not list(Path("pool/cells").glob("*.jsonl")) and process.is_alive():
+        time.sleep(0.05)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    outcome = run(raw, "pool", workers=2)
+    assert outcome.cells == 12
+    assert tables("pool") == tables("alone")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_model", "no_figures")
+def test_dask_gives_the_same_though_a_worker_dies(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs the extra dask")
+    import sim.dask_workers
+
+    raw["repeats"] = 30
+    run(raw, "alone")
+    monkeypatch.setattr(sim.dask_workers, "CHUNK_S", 0.01)
+    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(n_workers=2, **options) as cluster:
+        victim = next(iter(cluster.workers.values())).pid
+        append, count = Appender.append, 0
+
+        def counting(self: Appender, *arguments: Any) -> None:
+            nonlocal count
+            append(self, *arguments)
+            count += 1
+            if count == 10:
+                os.kill(victim, signal.SIGKILL)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Appender, "append", counting)
+            run(raw, "dask", dask=cluster.scheduler_address)
+        assert count > 10
+    assert tables("dask") == tables("alone")
+    with pytest.raises(UserError, match="no scheduler there"):
+        run(raw, "nowhere", dask="tcp://127.0.0.1:1")
+
+
+def test_help_of_a_shard_is_told(cli: Callable[..., Any]) -> None:
+    Path("s.yaml").write_text("seed: 1\n")
+    for wrong in ("3/2", "0/2", "1", "a/b"):
+        result = cli("run", "s.yaml", "--shard", wrong)
+        assert result.exit_code == 2 and "--shard" in result.stderr, wrong
+    assert json.loads(cli("schema").stdout)["properties"]["sweep"]["properties"]["zip"]
