@@ -43,14 +43,15 @@ class Concealed:
             lost, whatever vector the concealer estimates, which may lie between codewords.
         probability: float32[h,w], the model's probability of each filled token; 1 where received,
             NaN where the concealer gives none.
-        spread: float32[h,w], how far the true codeword may lie from the word (see
-            `codec.decoding.Filled`); 0 where received, NaN where the concealer gives none.
+        pixel_error: float32[h,w], expected root mean squared error of the token's pixels against
+            the decode without loss, in 8-bit levels; 0 where received, NaN where the concealer
+            gives none or the model was not calibrated.
     """
 
     indices: Indices
     words: Words
     probability: NDArray[np.float32]
-    spread: NDArray[np.float32]
+    pixel_error: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,9 @@ def conceal(
     codewords = model.codewords(codebook_size)
     if name == "inpaint":
         filled = model.inpaint(indices, received, codebook_size, decoding)
-        return Concealed(filled.indices, filled.words, filled.probability, filled.spread)
+        error = filled.spread * np.float32(model.calibration[codebook_size].pixels)
+        error[received] = 0
+        return Concealed(filled.indices, filled.words, filled.probability, error)
     simple = "neighbour_average" if name in PIXEL_REPAIRS else name
     words = _SIMPLE[simple](model, indices, received, codebook_size)
     kept = np.where(received, indices, _nearest_index(codewords, words))

@@ -31,7 +31,7 @@ from sim.media import Restorer, decode_clean, encode_images, load_model
 from sim.metrics import Quality, quality, token_accuracy
 from sim.outputs import SavedOutput, read_output, saving_sink
 from sim.protocol.config import StreamConfigError
-from sim.results import INPAINT, PROBABILITY, SPREAD, cell_text
+from sim.results import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
 from sim.scenario import CLEAN, Cell
 from sim.statistics import effective_size
 from sim.streaming import stream_cell
@@ -278,7 +278,7 @@ class Workshop:
         files = {f"{name}.png": _png(pixels) for name, pixels in shown.items()}
         if INPAINT in output.images:
             files[PROBABILITY] = _npy(output.probability[INPAINT])
-            files[SPREAD] = _npy(output.spread[INPAINT])
+            files[PIXEL_ERROR] = _npy(output.pixel_error[INPAINT])
         return {f"{frame.name}/{name}": content for name, content in files.items()}
 
 

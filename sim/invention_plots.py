@@ -1,5 +1,5 @@
 """The figure of what the receiver made up: the repaired image, its filled tokens shaded by how sure
-the transformer was, and by how far the truth may lie from the guess."""
+the transformer was, and by how far off it expects to be."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 TOKEN = 16
+Scale = tuple[Normalize, str, tuple[float, ...] | None]
 _SHADE = 0.62
 _TICKS = (0, 0.02, 0.1, 0.25, 0.5, 1)
 
@@ -23,47 +24,45 @@ def invention_figure(
     repaired: NDArray[np.uint8],
     received: NDArray[np.bool_],
     probability: NDArray[np.float32],
-    spread: NDArray[np.float32],
+    pixel_error: NDArray[np.float32],
 ) -> Figure:
-    """Three panels.
+    """The repair, its probabilities, and the expected error where the model was calibrated.
 
     Args:
         name: of the image.
         repaired: uint8[H,W,3].
         received: bool[h,w].
-        probability, spread: float32[h,w]; see `codec.concealment.Concealed`.
+        probability, pixel_error: float32[h,w]; see `codec.concealment.Concealed`.
     """
     height, width = repaired.shape[:2]
     across, head, foot, gap = 4.6, 0.34, 0.62, 0.06  # inches
     down = across * height / width
-    total = (3 * (across + gap), head + down + foot)
-    figure = Figure(figsize=total)
     lost = ~received
     told = float(probability[lost].mean()) if lost.any() else 1.0
     sure = PowerNorm(0.5, 0, 1)  # among many codewords even 10% is a good guess
-    far = Normalize(0, max(1e-6, float(spread.max())))
-    panels = (
+    panels: list[tuple[str, NDArray[np.uint8], Scale | None]] = [
         (f"{name}, repaired", repaired, None),
         (
             f"{lost.mean():.0%} made up, {told:.0%} sure on average",
             shade(repaired, lost, sure(probability)),
             (sure, "probability told of the filled token", _TICKS),
         ),
-        (
-            "how far the truth may lie from it",
-            shade(repaired, lost, far(spread)),
-            (far, "spread of the guess (distance of codewords)", None),
-        ),
-    )
-    for column, (title, pixels, scale) in enumerate(panels):
+    ]
+    if np.isfinite(pixel_error).all():
+        far = Normalize(0, max(1.0, float(pixel_error.max())))
+        scale = (far, "expected error of the filled pixels (of 255)", None)
+        panels.append(("how far it may be off", shade(repaired, lost, far(pixel_error)), scale))
+    total = (len(panels) * (across + gap), head + down + foot)
+    figure = Figure(figsize=total)
+    for column, (title, pixels, legend) in enumerate(panels):
         left = (column * (across + gap) + gap / 2) / total[0]
         box = (left, foot / total[1], across / total[0], down / total[1])
         axes = figure.add_axes(box)
         axes.imshow(pixels, interpolation="antialiased", aspect="auto")
         axes.set_title(title, size=10)
         axes.set_axis_off()
-        if scale is not None:
-            norm, label, ticks = scale
+        if legend is not None:
+            norm, label, ticks = legend
             below = (left + 0.02, 0.42 / total[1], across / total[0] - 0.04, 0.1 / total[1])
             bar: Axes = figure.add_axes(below)
             mappable = ScalarMappable(norm, "viridis")
@@ -97,8 +96,8 @@ def shade(
     return painted
 
 
-def load_maps(folder: Path, probability: str, spread: str) -> tuple[NDArray[np.float32], ...]:
+def load_maps(folder: Path, probability: str, error: str) -> tuple[NDArray[np.float32], ...]:
     """Both maps of a panel folder; () where the transformer did not run."""
     if not (folder / probability).is_file():
         return ()
-    return tuple(np.load(folder / name, allow_pickle=False) for name in (probability, spread))
+    return tuple(np.load(folder / name, allow_pickle=False) for name in (probability, error))

@@ -29,14 +29,14 @@ class SavedOutput:
         received: bool[h,w].
         indices: int64[h,w] by concealer.
         images: uint8[H,W,3] by concealer.
-        probability, spread: float32[h,w] by concealer; see `codec.concealment.Concealed`.
+        probability, pixel_error: float32[h,w] by concealer; see `codec.concealment.Concealed`.
     """
 
     received: NDArray[np.bool_]
     indices: Mapping[str, NDArray[np.int64]]
     images: Mapping[str, NDArray[np.uint8]]
     probability: Mapping[str, NDArray[np.float32]]
-    spread: Mapping[str, NDArray[np.float32]]
+    pixel_error: Mapping[str, NDArray[np.float32]]
 
     @classmethod
     def of(cls, output: FrameOutput) -> SavedOutput:
@@ -47,7 +47,7 @@ class SavedOutput:
             {name: found.concealed.indices for name, found in restored},
             {name: found.image for name, found in restored},
             {name: found.concealed.probability for name, found in restored},
-            {name: found.concealed.spread for name, found in restored},
+            {name: found.concealed.pixel_error for name, found in restored},
         )
 
 
@@ -78,7 +78,7 @@ def save_output(folder: Path, output: FrameOutput) -> None:
     for name, restored in output.restored.items():
         arrays[f"indices.{name}"] = restored.concealed.indices
         arrays[f"probability.{name}"] = restored.concealed.probability
-        arrays[f"spread.{name}"] = restored.concealed.spread
+        arrays[f"pixel_error.{name}"] = restored.concealed.pixel_error
         arrays[f"image.{name}"] = restored.image
     path = _path(folder, output.frame)
     partial = path.with_suffix(".partial")
@@ -97,7 +97,7 @@ def read_output(folder: Path, frame: int) -> SavedOutput:
             {name: arrays[f"indices.{name}"] for name in names},
             {name: arrays[f"image.{name}"] for name in names},
             {name: arrays[f"probability.{name}"] for name in names},
-            {name: arrays[f"spread.{name}"] for name in names},
+            {name: arrays[f"pixel_error.{name}"] for name in names},
         )
     path.unlink()
     return output

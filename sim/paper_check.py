@@ -27,7 +27,7 @@ from codec.concealment import restore
 from codec.model import Model
 from sim.images import LoadedImage
 from sim.loss_conditions import Condition, received
-from sim.metrics import Quality, quality, token_accuracy
+from sim.metrics import quality, token_accuracy
 from sim.results import SUMMARY, Row, write_json, write_table
 from sim.scenario import CLEAN
 from sim.study import Job, Rows, Steps, run_jobs, study_manifest
@@ -113,8 +113,15 @@ def _measure(
     reference = distance.features(image.pixels) if distance else None
     rows: Rows = []
 
-    def add(condition: str, repeat: int, repair: str, pixels: NDArray[np.uint8], **more: float):  # type: ignore[no-untyped-def]
-        found: Quality = quality(image.pixels, pixels)
+    def add(
+        condition: str,
+        repeat: int,
+        repair: str,
+        pixels: NDArray[np.uint8],
+        lost: float = 0.0,
+        accuracy: float = float("nan"),
+    ) -> None:
+        found = quality(image.pixels, pixels)
         far = float("nan")
         if distance and reference is not None:
             far = distance.distance(distance.features(pixels), reference)
@@ -125,8 +132,8 @@ def _measure(
                 "condition": condition,
                 "repeat": repeat,
                 "repair": repair,
-                "lost": more.get("lost", 0.0),
-                "token_accuracy": more.get("accuracy", float("nan")),
+                "lost": lost,
+                "token_accuracy": accuracy,
                 **asdict(found),
                 "vgg_hed": far,
             }
@@ -139,7 +146,7 @@ def _measure(
             done = restore(repair, model, indices, there, level, size)
             accuracy = token_accuracy(indices, done.concealed.indices, there)
             lost = float(1 - there.mean())
-            add(condition.name, repeat, repair, done.image, lost=lost, accuracy=accuracy)
+            add(condition.name, repeat, repair, done.image, lost, accuracy)
     return rows
 
 

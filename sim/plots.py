@@ -45,8 +45,8 @@ from sim.results import (
     MANIFEST,
     PACKETS,
     PANELS,
+    PIXEL_ERROR,
     PROBABILITY,
-    SPREAD,
     SUMMARY,
     is_run_folder,
     number,
@@ -218,7 +218,7 @@ def _invented(run: _Run) -> list[Path]:
     """What the transformer made up, where the run kept how sure it was."""
     drawn = []
     for folder in sorted((run.folder / PANELS).glob("*/")):
-        maps = load_maps(folder, PROBABILITY, SPREAD)
+        maps = load_maps(folder, PROBABILITY, PIXEL_ERROR)
         received = _read(folder / "received.png") > 0
         if maps and not received.all():
             pixels = _read(folder / f"{INPAINT}.png")

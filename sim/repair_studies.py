@@ -41,7 +41,9 @@ SCHEDULE_CONDITIONS = (Condition("tokens", 0.2), Condition("tokens", 0.5), Condi
 SLICES = (4, 8, 16, 32, 64)
 ORDERS: tuple[Order, ...] = ("confidence", "halton")
 
-Quiet: Steps = lambda done, total, doing: None  # noqa: E731
+
+def quiet(done: int, total: int, doing: str) -> None:
+    """Tells nobody how far it is."""
 
 
 def grid_of(image: LoadedImage) -> tuple[int, int]:
@@ -56,7 +58,7 @@ def study_schedules(
     passes: Sequence[int],
     out: Path,
     now: Callable[[], float],
-    steps: Steps = Quiet,
+    steps: Steps = quiet,
 ) -> dict[str, Any]:
     """The ablation of decoding schedules; `now` tells seconds, for the column of that name."""
     about = study_manifest("schedules", model, images, {"levels": [*levels], "passes": [*passes]})
@@ -122,7 +124,7 @@ def study_rivals(
     images: Sequence[LoadedImage],
     levels: Sequence[int],
     out: Path,
-    steps: Steps = Quiet,
+    steps: Steps = quiet,
 ) -> dict[str, Any]:
     """Every concealer whose library is installed."""
     names = installed_concealers()
@@ -194,7 +196,7 @@ def study_interleavers(
     images: Sequence[LoadedImage],
     level: int,
     out: Path,
-    steps: Steps = Quiet,
+    steps: Steps = quiet,
 ) -> dict[str, Any]:
     """Which order of the tokens makes repair easiest, and at what cost in coded bits."""
     about = study_manifest("interleavers", model, images, {"level": level})

@@ -32,7 +32,7 @@ from sim.errors import UserError
 
 MANIFEST, PACKETS, IMAGES, SUMMARY = "manifest.json", "packets.csv", "images.csv", "summary.json"
 FIGURES, PANELS, OUTPUTS = "figures", "panels", "images"
-PROBABILITY, SPREAD = "probability.inpaint.npy", "spread.inpaint.npy"
+PROBABILITY, PIXEL_ERROR = "probability.inpaint.npy", "pixel_error.inpaint.npy"
 """In a panel folder: float32[h,w] of the inpainted tokens, see `codec.concealment.Concealed`."""
 INPAINT = "inpaint"
 """The concealer that has them."""

@@ -39,8 +39,8 @@ def test_a_run_keeps_how_sure_it_was_and_shows_it(
     assert result.exit_code == 0, result.output
     panels = Path("run/panels/photo")
     received = np.load(panels / "probability.inpaint.npy") == 1
-    spread = np.load(panels / "spread.inpaint.npy")
+    error = np.load(panels / "pixel_error.inpaint.npy")
     assert received.shape == (3, 4)
-    assert (spread[received] == 0).all()
-    assert (spread[~received] > 0).all() and not received.all()
+    assert (error[received] == 0).all()
+    assert np.isnan(error[~received]).all() and not received.all(), "it was not calibrated"
     assert Path("run/figures/invented-photo.png").is_file()
