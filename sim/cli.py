@@ -140,6 +140,24 @@ def merge(
 
 
 @app.command()
+def repeats(
+    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    within: Annotated[float, typer.Option(help="Half width of the interval wanted.")] = 0.1,
+    metric: Annotated[str, typer.Option(help="Of which metric.")] = "psnr_db",
+    as_json: AsJson = False,
+) -> None:
+    """How many repeats would make the means of a run certain to +-WITHIN, for its images."""
+    from sim.console import print_repeats
+    from sim.repeats import repeats_wanted
+
+    found = repeats_wanted(run, within, metric)
+    if as_json:
+        _print_json({"run": str(run), "metric": metric, "within": within, "points": found})
+    else:
+        print_repeats(found, metric, within)
+
+
+@app.command()
 def plot(
     run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
     as_json: AsJson = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -77,6 +77,23 @@ def print_summary(outcome: Outcome) -> None:
         console.print(f"{there}; --fresh does them again")
     console.print(f"pictures: {outcome.folder / FIGURES}", soft_wrap=True)
     console.print(f"tables:   {outcome.folder}", soft_wrap=True)
+
+
+def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float) -> None:
+    """What `sim.repeats.repeats_wanted` found, as a table on standard output."""
+    table = Table(title=f"repeats for {metric} +-{within:g}", title_justify="left")
+    for heading in ("point", "repair", "repeats so far", "+- so far", "repeats needed"):
+        table.add_column(heading, justify="left" if heading in ("point", "repair") else "right")
+    for entry in found:
+        half, needed = entry["half_width"], entry["needed"]
+        table.add_row(
+            values_label(entry["values"]),
+            entry["repair"].replace("_", " "),
+            str(entry["repeats"]),
+            "" if half != half else f"{half:.3g}",
+            "run at least 2" if needed is None else str(needed),
+        )
+    Console(highlight=False).print(table)
 
 
 def _cell(found: Mapping[str, Any], metric: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -98,3 +100,14 @@ def test_runs_can_be_loaded_again(result: sim.RunResult) -> None:
         sim.load("nowhere")
     with pytest.raises(sim.UserError, match=r"^scenario: sead: unknown key"):
         sim.run({"sead": 1})
+
+
+def test_the_command_says_so_too(result: sim.RunResult, cli: Callable[..., Any]) -> None:
+    answer = cli("repeats", result.folder, "--within", "0.5", "--json")
+    assert answer.exit_code == 0, answer.output
+    points = json.loads(answer.stdout)["points"]
+    needed = result.repeats_needed(0.5)
+    assert {(p["point"], p["repair"]): p["needed"] for p in points} == needed
+    assert "repeats needed" in cli("repeats", result.folder).stdout
+    wrong = cli("repeats", result.folder, "--metric", "beauty")
+    assert wrong.exit_code == 2 and "choose one of psnr_db" in wrong.stderr
