@@ -7,7 +7,7 @@ could change places; exact fractions keep virtual time equal to the protocol's f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from functools import partial
 
@@ -77,10 +77,11 @@ class VirtualStream:
         key: StreamKey,
         coders: CoderFor,
         feedback: Channel | None = None,
+        sizes: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        """See `run_virtual` for the arguments and the errors."""
+        """See `run_virtual` for the arguments and the errors, `SendingEnd` for ``sizes``."""
         self._ready: deque[FrameReady] = deque()
-        self._sending = SendingEnd(frames, config, channel, key, coders, feedback=feedback)
+        self._sending = SendingEnd(frames, config, channel, key, coders, sizes, feedback)
         self._receiving = ReceivingEnd(self._sending.start, key, coders, self._ready.append)
         self._world = simpy.Environment(initial_time=Fraction(0))  # type: ignore[arg-type]
         self._alarms: dict[Fraction, float] = {}  # by moment, the alarm that counts

@@ -10,6 +10,7 @@
     playback.py  runs the engine in a worker thread: play, pause, step
     layout.py    the elements of the page (NiceGUI)
     server.py    serves it on this machine only
+    screenshots.py   a browser that looks at it, for its test and for the documentation
 
-Everything but the last three knows no browser. The page only shows what the engine made.
+What stands above the layout knows no browser; the page only shows what the engine made.
 """

@@ -146,13 +146,15 @@ class _Lap:
         self.scenario, self.repeat = scenario, repeat
         self.last = -1
         codebook, model = scenario.codec.codebook, photos.model
-        frames = [photos.frame(repeat * LAP + n, codebook) for n in range(LAP)]
+        numbers = range(repeat * LAP, (repeat + 1) * LAP)
+        frames = (photos.frame(number, codebook) for number in numbers)  # tokenized when captured
+        sizes = [photos.size(number) for number in numbers]
         config, receivers = scenario.stream_config(), scenario.stream.receivers
         channel = make_channel(scenario.channel, scenario.seed, repeat, receivers)
         feedback = make_feedback(config.arq, scenario.seed, repeat) if config.arq else None
         key = stream_key(model.fingerprint, scenario.seed, repeat)
-        book = CoderBook({codebook: model.frequencies(codebook)})
-        self._stream = VirtualStream(frames, config, channel, key, book, feedback)
+        book = CoderBook({codebook: model.frequencies(codebook)}, model.context)
+        self._stream = VirtualStream(frames, config, channel, key, book, feedback, sizes)
         self._ready: FrameReady | None = None
 
     def frame(self, number: int) -> FrameReady:

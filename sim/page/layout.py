@@ -290,7 +290,7 @@ def _slider(playback: Playback, control: Control) -> Callable[[Value], None]:
 
     with _tag("label", "control"):
         _text("span", "label").set_content(control.label)
-        reading = _text("output", "reading")
+        reading = _text("span", "reading")
         slider = _tag("input").props(f'type="range" min="0" max="{len(choices) - 1}"')
         slider.props(f'aria-label="{control.label}" data-control="{control.key}"')
         slider.props["defaultValue"] = str(stands)

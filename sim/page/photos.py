@@ -49,6 +49,11 @@ class Photos:
     def __len__(self) -> int:
         return len(self.images)
 
+    def size(self, number: int) -> tuple[int, int]:
+        """(width, height) of photograph ``number`` (modulo how many there are), in pixels."""
+        image = self.images[number % len(self.images)]
+        return image.width, image.height
+
     def frame(self, number: int, codebook_size: int) -> MediaFrame:
         """The tokens of photograph ``number`` (modulo how many there are)."""
         key = number % len(self.images), codebook_size
