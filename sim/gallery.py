@@ -42,7 +42,6 @@ SHOWN = (
     Shown("half-lost", ("strip-rocket",)),
     Shown("invention", ("strip-coffee",)),
     Shown("loss-sweep", ("quality",)),
-    Shown("codebooks", ("rate",)),
 )
 
 _MOST_BYTES = 60_000

@@ -9,13 +9,15 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from numpy.typing import NDArray
 from PIL import Image
 
+from sim.invention_plots import shade
 from sim.plot_style import words
-from sim.plots import TOKEN, fate_of, mark_lost
+from sim.plots import fate_of, mark_lost
 from sim.report_data import RunTables
-from sim.results import PANELS, number
+from sim.results import INPAINT, PANELS, PROBABILITY, number
 from sim.scenario import CLEAN
 
 WIDTH = 360
@@ -83,41 +85,17 @@ def _strip(folder: Path, name: str, rows: Mapping[str, Mapping[str, str]]) -> St
             told = f"{name} with its holes left open" if repair == "none" else told
             shown = _pixels(folder / f"{repair}.png")
             pictures.append(_picture(shown, words(repair), score(rows[repair]), told))
-    for path in sorted(folder.glob("probability.*.npy")):
-        repair = path.name.split(".")[1]
-        doubt = mark_doubt(clean, received, np.load(path, allow_pickle=False))
-        told = f"{name} in grey, tokens filled by {words(repair)} darker the less sure it is"
-        pictures.append(_picture(doubt, f"doubt of {words(repair)}", "dark: unsure", told))
+    if (folder / PROBABILITY).is_file():
+        sure = PowerNorm(0.5, 0, 1)(np.load(folder / PROBABILITY, allow_pickle=False))
+        doubt = shade(_pixels(folder / f"{INPAINT}.png"), ~received, sure)
+        told = f"{name} in grey, each token that was filled in darker the less sure the guess is"
+        pictures.append(_picture(doubt, "made up", "dark: unsure", told))
     return Strip(name, pictures)
 
 
 def score(row: Mapping[str, str]) -> str:
     """A row's quality in few words."""
     return f"{number(row['psnr_db']):.1f} dB"
-
-
-def mark_doubt(
-    image: NDArray[np.uint8], received: NDArray[np.bool_], probability: NDArray[np.floating]
-) -> NDArray[np.uint8]:
-    """The image in grey, every filled token painted from yellow (sure) to dark blue (unsure).
-
-    Args:
-        image: uint8[H,W,3].
-        received: bool[h,w].
-        probability: float[h,w] of the filled token, 0 to 1.
-    """
-    height, width = image.shape[:2]
-
-    def grown(grid: NDArray[np.float64]) -> NDArray[np.float64]:
-        return grid.repeat(TOKEN, 0).repeat(TOKEN, 1)[:height, :width]
-
-    filled = grown((~received).astype(np.float64))[..., None]
-    sure = np.clip(np.nan_to_num(probability.astype(np.float64)), 0, 1)[..., None]
-    colour = sure * np.array([240.0, 228.0, 66.0]) + (1 - sure) * np.array([0.0, 40.0, 90.0])
-    grey = image.mean(2, keepdims=True).repeat(3, 2) * 0.6 + 80
-    mixed = grey + 0.85 * filled * (grown(colour) - grey)
-    painted: NDArray[np.uint8] = mixed.clip(0, 255).astype(np.uint8)
-    return painted
 
 
 def _pixels(path: Path) -> NDArray[np.uint8]:

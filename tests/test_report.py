@@ -41,7 +41,7 @@ SWEEP = "sweep:\n  stream.interleaver: [raster, random]\n  codec.codebook: [8, 6
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iterator[list[Path]]:
     """A run of one point, and a sweep over two keys; made once."""
-    from sim.experiment import run_experiment
+    from sim.experiment import How, run_experiment
     from sim.scenario_file import load_scenario
 
     folder = tmp_path_factory.mktemp("runs")
@@ -57,7 +57,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iter
         path = folder / f"{name}.yaml"
         text = SCENARIO.format(image="photo.png") + more + "codec: {codebook: 64, model: random}\n"
         path.write_text(text.replace("codec: {codebook: 64}\n", "", 1))
-        made.append(run_experiment(load_scenario(path), folder / name).folder)
+        how = How(out=folder / name, workers=1)
+        made.append(run_experiment(load_scenario(path), how).folder)
     patch.undo()
     yield made
 
@@ -129,7 +130,7 @@ def test_what_a_page_tells(runs: list[Path], pages: dict[str, str]) -> None:
     assert "prefers-color-scheme: dark" in text and "width=device-width" in text
     for words in ("Run it again", "sim run", "erasure", "playout deadline"):
         assert words in text, words
-    assert text.count("data:image/webp") == 2 * 6
+    assert text.count("data:image/webp") == 2 * 7
     manifest = json.loads((runs[0] / "manifest.json").read_text())
     assert manifest["weights_fingerprint"] in text
     assert "Quality for bits" in pages["swept"], "codebooks cost different bits"
