@@ -46,7 +46,7 @@ from sim.errors import UserError
 from sim.experiment import RESULTS, Outcome, Steps
 from sim.images import LoadedImage, load_images
 from sim.manifest import revision
-from sim.media import Restorer, load_model
+from sim.media import Restorer, check_model, load_model
 from sim.metrics import METRICS, quality
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
@@ -293,9 +293,13 @@ class Comparison:
 
     def _load_model(self) -> Model:
         try:
-            return load_model(self.loaded.model)
+            model = load_model(self.loaded.model)
         except ModelError as error:
             raise UserError(str(error)) from None
+        for strategy in self.strategies:
+            if strategy.coder == TOKENS:
+                check_model(model, self.loaded.scenarios[strategy.name])
+        return model
 
     def _mark(self, unit: Unit) -> str:
         """A hash of all that a part depends on."""

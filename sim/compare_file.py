@@ -1,6 +1,6 @@
 """Comparison files: a scenario's keys, and the strategies, rates and losses to compare.
 
-    images, codec, stream, channel (its link alone), repeats, seed: as in a scenario, for all
+    images, codec, stream, channel (its link alone), decoding, repeats, seed: as in a scenario
     bpp_wire:   bits per pixel on the wire, headers, parity and retransmissions included
     loss:       loss rates of packets
     mean_burst: mean lengths of loss runs in packets; "independent" for no bursts
@@ -31,7 +31,7 @@ TOKENS = "tokens"
 INDEPENDENT: Literal["independent"] = "independent"
 Burst = float | Literal["independent"]
 
-_SCENARIO_KEYS = ("name", "images", "codec", "stream", "channel", "repeats", "seed")
+_SCENARIO_KEYS = ("name", "images", "codec", "stream", "channel", "decoding", "repeats", "seed")
 _NAME = r"^[^\s/][^/]{0,58}[^\s/]$"
 
 

@@ -22,6 +22,7 @@ from sim.baselines import Baseline, BaselineError, RateSearch
 from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.images import LoadedImage
+from sim.media import one_thread
 from sim.scenario import Cell, Scenario
 from sim.streaming import stream_cell
 
@@ -61,8 +62,12 @@ class TokenSource:
     def __init__(self, model: Model, images: Sequence[LoadedImage]) -> None:
         self.model = model
         self.images = images
-        self._finest = cache(lambda at: model.encode(images[at].pixels, model.levels[-1]))
+        self._finest = cache(self._encode)
         self.frames = cache(self._frames)
+
+    def _encode(self, at: int) -> NDArray[np.int64]:
+        with one_thread():
+            return self.model.encode(self.images[at].pixels, self.model.levels[-1])
 
     def _frames(self, level: int) -> Sequence[MediaFrame]:
         """The images at a level; encoded once, since levels merge the codewords of the finest."""
@@ -193,6 +198,7 @@ def stream(
             lambda ready: None,
             _elsewhere,
             lambda done, total: None,
+            None if model is None else model.context,
         )
         records.append(record)
     return records

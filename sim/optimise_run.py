@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from channels import read_channel
-from codec.concealment import conceal
+from codec.concealment import restore
 from sim import __version__
 from sim.compare import OUTCOMES, Comparison
 from sim.compare_cache import kept
@@ -31,6 +31,7 @@ from sim.errors import UserError
 from sim.experiment import RESULTS, Steps
 from sim.images import SAMPLES
 from sim.manifest import revision
+from sim.media import one_thread
 from sim.metrics import METRICS, quality
 from sim.optimise import LOSSES, Floats, Prediction, SliceBytes, candidates, predict, shortlist
 from sim.protocol.interleaver import slice_positions
@@ -146,6 +147,7 @@ class QualityCurves:
                 "weights": self._tokens.model.fingerprint,
                 "interleaver": self._scenario.stream.interleaver,
                 "concealer": self._scenario.concealers[0],
+                "decoding": self._scenario.decoding.model_dump(),
                 "metric": self._metric,
                 "level": level,
                 "losses": LOSSES,
@@ -174,8 +176,10 @@ class QualityCurves:
             received[positions[lost]] = False
         there = received.reshape(indices.shape)
         shown = np.where(there, indices, -1)
-        filled = conceal(self._scenario.concealers[0], model, shown, there, level)
-        pixels = model.decode_words(filled.words, image.height, image.width)
+        concealer, how = self._scenario.concealers[0], self._scenario.decoding.schedule()
+        size = (image.height, image.width)
+        with one_thread():
+            pixels = restore(concealer, model, shown, there, level, size, how).image
         return float(getattr(quality(image.pixels, pixels), self._metric))
 
 
@@ -205,7 +209,8 @@ def _prepared(loaded: LoadedScenario, deadline_s: float | None, metric: str) -> 
     if loaded.scenario.sweep:
         raise UserError(f"{loaded.scenario.name}: has a sweep; optimise one channel at a time")
     scenario = loaded.scenario
-    concealer = "inpaint" if "inpaint" in scenario.concealers else scenario.concealers[-1]
+    others = [] if "inpaint" in scenario.concealers else scenario.concealers
+    concealer = others[-1] if others else "inpaint"
     stream_section = scenario.stream
     if deadline_s is not None:
         if not 0 < deadline_s <= 3600:
@@ -273,7 +278,7 @@ def _winner(
 ) -> dict[str, Any]:
     """The winning scenario as plain data; relative paths become absolute."""
     chosen = best.candidate.apply(scenario)
-    plain = chosen.model_dump(exclude_none=True, exclude={"sweep"})
+    plain = chosen.model_dump(exclude_none=True, exclude={"sweep", "until"})
     plain["name"] = f"{scenario.name[:90]}-optimised"
     plain["images"] = [
         text if text.split("/")[0] == SAMPLES else str((loaded.images_base / text).absolute())
