@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import math
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,10 +28,10 @@ from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord, frame_byt
 from sim.errors import UserError
 from sim.images import LoadedImage
 from sim.journal import Record
-from sim.media import Restorer, decode_clean, encode_images, load_model
+from sim.media import Restorer, decode_clean, encode_images, load_model, weighed
 from sim.metrics import Quality, quality, token_accuracy
 from sim.outputs import SavedOutput, read_output, saving_sink
-from sim.protocol.config import StreamConfigError
+from sim.protocol.config import StreamConfig, StreamConfigError
 from sim.results import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
 from sim.scenario import CLEAN, Cell
 from sim.statistics import effective_size
@@ -106,6 +107,7 @@ class Workshop:
             ValueError: the weights found here are others.
         """
         self._images = materials.images
+        self._weighed: dict[tuple[int, int], MediaFrame] = {}  # by image and codebook
         self._model_name = materials.model
         self._model = model or load_model(materials.model)
         if self._model.fingerprint != materials.fingerprint:
@@ -141,6 +143,8 @@ class Workshop:
 
     def _cell(self, task: CellTask, progress: Progress) -> tuple[Record, Pictures]:
         frames = self._frames(task)
+        if task.cell.scenario.stream_config().weighs:
+            frames = [self._weigh(n, frame, task.cell) for n, frame in enumerate(frames)]
         with tempfile.TemporaryDirectory(prefix="sim-cell-") as scratch:
             record = self._stream(task.cell, frames, Path(scratch), progress)
             if task.cell.scenario.transport == "virtual":
@@ -162,6 +166,12 @@ class Workshop:
             for image, clean in zip(self._images, task.clean, strict=True)
         ]
 
+    def _weigh(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
+        key = image, cell.scenario.codec.codebook
+        if key not in self._weighed:
+            self._weighed[key] = weighed(self._model, frame, key[1])
+        return self._weighed[key]
+
     def _measured(
         self,
         task: CellTask,
@@ -172,7 +182,7 @@ class Workshop:
     ) -> tuple[Record, Pictures]:
         rows: list[dict[str, Any]] = []
         pictures: Pictures = {}
-        sent = _FrameSent.of_each(record, len(frames))
+        sent = _FrameSent.of_each(record, task.cell.scenario.stream_config())
         for number, output in enumerate(outputs):
             rows += self._rows(task, number, frames[number], output, sent[number])
             if number < task.pictures:
@@ -259,6 +269,9 @@ class Workshop:
             "packets_lost": sent.lost,
             "bpp": 8 * sent.payload_bytes / pixels,
             "bpp_wire": 8 * sent.wire_bytes / pixels,
+            "recovered": sent.recovered,
+            "retransmitted": sent.retransmitted,
+            "latency_s": sent.latency_s,
         }
         clean, image = task.clean[number].quality, self._images[number]
         whole = bool(output.received.all())
@@ -317,24 +330,43 @@ def _packet_table(packets: Sequence[PacketRecord], frames: Sequence[MediaFrame])
 @dataclass(frozen=True, slots=True)
 class _FrameSent:
     """What was sent for one frame. A packet is lost when what it carries was not there at the
-    deadline: erased, corrupted or late; one that serves several frames counts with the first."""
+    deadline: erased, corrupted or late; one that serves several frames counts with the first.
+
+    recovered: slices that parity restored. retransmitted: packets. latency_s: from capture to the
+    last packet that brought or restored a slice; NaN if none did.
+    """
 
     packets: int
     lost: int
     payload_bytes: float
     wire_bytes: float
+    recovered: int
+    retransmitted: int
+    latency_s: float
 
     @classmethod
-    def of_each(cls, record: StreamRecord, frames: int) -> list[_FrameSent]:
+    def of_each(cls, record: StreamRecord, config: StreamConfig) -> list[_FrameSent]:
         """For every frame of a stream."""
-        sent, lost = [0] * frames, [0] * frames
+        frames = len(record.frames)
+        sent, lost, again = [0] * frames, [0] * frames, [0] * frames
         for packet in record.packets:
             sent[packet.frame] += 1
+            again[packet.frame] += packet.kind == "retransmission"
             lost[packet.frame] += packet.fate != "delivered" or packet.late
         taken = frame_bytes(record.packets, frames, record.ledger.feedback_bytes)
         return [
-            cls(sent[n], lost[n], float(taken.payload[n]), float(taken.wire[n]))
-            for n in range(frames)
+            cls(
+                sent[n],
+                lost[n],
+                float(taken.payload[n]),
+                float(taken.wire[n]),
+                ready.recovered,
+                again[n],
+                math.nan
+                if ready.last_arrival_s is None
+                else ready.last_arrival_s - config.capture_s(n),
+            )
+            for n, ready in enumerate(record.frames)
         ]
 
 

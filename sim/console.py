@@ -110,4 +110,20 @@ def _loss_line(point: Mapping[str, Any]) -> str:
             f"the time, {loss['one_stream_low']:.0%} to {loss['one_stream_high']:.0%})"
         )
     bits = f"{point['bpp']:.4f} bits per pixel, {point['bpp_wire']:.4f} on the wire"
-    return f"{text}, {loss['tokens']:.1%} of tokens; {bits}"
+    return f"{text}, {loss['tokens']:.1%} of tokens; {bits}{_protection_line(point)}"
+
+
+def _protection_line(point: Mapping[str, Any]) -> str:
+    """What parity and retransmission did, if anything; runs of older versions do not say."""
+    found = point.get("protection", {})
+    told = [
+        f"{found[name]} {what}"
+        for name, what in (
+            ("recovered", "slices restored by parity"),
+            ("retransmitted", "packets sent again"),
+        )
+        if found.get(name)
+    ]
+    if not told:
+        return ""
+    return f"; {', '.join(told)}; complete {found['latency_s']:.2f} s after capture on average"

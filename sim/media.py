@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from sim.drivers.record import MediaFrame
 from sim.errors import UserError
 from sim.images import LoadedImage
 from sim.protocol.events import FrameReady
+from sim.protocol.interleaver import slice_positions
 from sim.scenario import Scenario
 
 
@@ -57,6 +58,31 @@ def encode_images(
         with one_thread():
             tokens = model.encode(image.pixels, codebook_size)
         yield MediaFrame(image.name, tokens, image.width, image.height)
+
+
+_HIDDEN_PARTS = 4
+
+
+def weighed(model: Model, frame: MediaFrame, codebook_size: int) -> MediaFrame:
+    """The frame with what each token would be missed for: float64[h,w], in bits.
+
+    That is its surprise -log2 p to the receiver's own inpainter, which sees the three quarters of
+    the grid that are not hidden with it, evenly spread. A model without inpainter weighs nothing.
+    """
+    if model.inpainter is None:
+        return frame
+    grid = frame.index_map.shape
+    bits = np.zeros(frame.index_map.size)
+    parts = slice_positions((grid[0], grid[1]), min(_HIDDEN_PARTS, bits.size), "low_discrepancy")
+    for cells in map(np.sort, parts):
+        known = np.ones(grid, np.bool_)
+        known.ravel()[cells] = False
+        with one_thread():
+            scores = model.logits(frame.index_map, known, codebook_size).astype(np.float64)
+        scores -= scores.max(axis=1, keepdims=True)
+        truth = scores[np.arange(cells.size), frame.index_map.ravel()[cells]]
+        bits[cells] = (np.log(np.exp(scores).sum(axis=1)) - truth) / np.log(2)
+    return replace(frame, difficulty=bits.reshape(grid))
 
 
 def decode_clean(model: Model, frame: MediaFrame, codebook_size: int) -> NDArray[np.uint8]:

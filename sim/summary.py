@@ -25,7 +25,8 @@ from sim.statistics import CONFIDENCE, Precision, estimate, loss_interval, preci
 
 _MEASURED = (*METRICS, "token_accuracy")
 _COUNTED = ("tokens", "tokens_lost", "packets_sent", "packets_lost", "bpp", "bpp_wire")
-_COLUMNS = (*_MEASURED, *_COUNTED)
+_PROTECTED = ("recovered", "retransmitted", "latency_s")
+_COLUMNS = (*_MEASURED, *_COUNTED, *_PROTECTED)
 _EXACT_PACKETS = 1000
 
 Table = NDArray[np.float64]
@@ -87,8 +88,8 @@ def summarize(rows: PointRows, channel: Mapping[str, Any], losses: Losses) -> di
         losses: of all its repeats.
 
     Returns:
-        {"repeats", "images", "loss", "bpp", "bpp_wire", "concealers", "gains", "precision"}; means
-        are NaN where a metric is not defined for any image.
+        {"repeats", "images", "loss", "bpp", "bpp_wire", "protection", "concealers", "gains",
+        "precision"}; means are NaN where a metric is not defined for any image.
     """
     columns = {
         name: {metric: rows.table(name, metric) for metric in _MEASURED} for name in rows.concealers
@@ -101,6 +102,7 @@ def summarize(rows: PointRows, channel: Mapping[str, Any], losses: Losses) -> di
         "loss": _loss(rows, channel, losses),
         "bpp": float(np.mean(rows.table(CLEAN, "bpp"))),
         "bpp_wire": float(np.mean(rows.table(CLEAN, "bpp_wire"))),
+        "protection": _protection(rows),
         "concealers": {
             name: {metric: asdict(estimate(values)) for metric, values in metrics.items()}
             for name, metrics in columns.items()
@@ -167,6 +169,18 @@ def _loss(rows: PointRows, channel: Mapping[str, Any], losses: Losses) -> dict[s
         first, last = expected_range(chain, per_stream)
         found |= {"expected": loss_rate(chain), "one_stream_low": first, "one_stream_high": last}
     return found
+
+
+def _protection(rows: PointRows) -> dict[str, float]:
+    """Slices that parity restored, packets sent again, and the mean over images of the seconds
+    from capture to the last packet that brought or restored anything; NaN if none did."""
+    recovered, again, latency_s = (rows.table(CLEAN, name) for name in _PROTECTED)
+    known = latency_s[np.isfinite(latency_s)]
+    return {
+        "recovered": int(recovered.sum()),
+        "retransmitted": int(again.sum()),
+        "latency_s": float(known.mean()) if known.size else float("nan"),
+    }
 
 
 def expected_range(chain: LossChain, packets: int) -> tuple[float, float]:

@@ -37,6 +37,9 @@ def row(concealer: str, psnr: float, **changes: Any) -> dict[str, Any]:
         "packets_lost": 6,
         "bpp": 0.03,
         "bpp_wire": 0.05,
+        "recovered": 1,
+        "retransmitted": 2,
+        "latency_s": math.nan,
     }
     return usual | changes
 

@@ -83,6 +83,8 @@ def _unequal(fec: FecConfig, group: Group, packets: Sequence[Protected]) -> list
 def _apportion(seats: int, weights: Sequence[float], most: Sequence[int]) -> list[int]:
     """Whole shares of the seats, in proportion to the weights (Sainte-Lague's method: the next
     seat goes where weight / (2 seats + 1) is largest), none above its most."""
+    if not any(weights):
+        weights = [1.0] * len(weights)
     shares = [0] * len(weights)
     queue = [(-weight, at) for at, weight in enumerate(weights) if most[at]]
     heapq.heapify(queue)

@@ -276,13 +276,12 @@ class Receiver:
         Raises:
             _Rejected: none of them can be used.
         """
-        frames = [
-            frame for frame in self._packs[pack] if self._layouts[frame].slice_count > packet.slice
-        ]
+        if self._kind == MEDIA:
+            self._put(pack, packet.slice, packet.payload, now, restored)
+            return
+        frames = [f for f in self._packs[pack] if self._layouts[f].slice_count > packet.slice]
         try:
-            parts = [packet.payload]
-            if self._kind == PACK:
-                parts = split_parts(packet.payload, len(frames))
+            parts = split_parts(packet.payload, len(frames))
         except CorruptPayload as error:
             raise _Rejected("corrupt_payload", str(error)) from None
         rejected, used = None, False

@@ -47,11 +47,13 @@ class Repair:
         self._groups: dict[int, _State] = {}  # by first sequence, ascending
         self._states: dict[int, _State] = {}  # the same, by every media packet
         self._loose: dict[int, bytes] = {}  # packets that have come before their group ended
+        self._opened = -1  # the last packet of the last group
 
     def open(self, group: Group) -> None:
         """Parity of this group may come from now on; groups in order."""
         state = _State(group, group.parity(self._fec))
         self._groups[group.first] = state
+        self._opened = group.first + group.count - 1
         for at in range(group.count):
             self._states[group.first + at] = state
             sealed = self._loose.pop(group.first + at, None)
@@ -76,7 +78,8 @@ class Repair:
         """A media packet has arrived; what it helps to restore."""
         state = self._states.get(sequence)
         if state is None:
-            self._loose[sequence] = sealed
+            if sequence > self._opened:
+                self._loose[sequence] = sealed
             return []
         at = sequence - state.group.first
         if at in state.held:

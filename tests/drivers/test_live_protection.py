@@ -91,3 +91,25 @@ def test_live_and_virtual_agree_on_everything(
         assert ours.grid.indices.tobytes() == theirs.grid.indices.tobytes()
         assert ours.last_arrival_s == theirs.last_arrival_s
         assert ours.recovered == theirs.recovered
+
+
+def test_receptions_are_merged() -> None:
+    """What one of three receivers has, all have; the first loses what it would alone."""
+    config = configured()
+    alone, merged = (
+        run_virtual(
+            peers.make_frames(),
+            config,
+            make_channel(ROUGH["loss"], 5, 0, receivers),  # type: ignore[arg-type]
+            peers.KEY,
+            peers.make_book(),
+        )
+        for receivers in (1, 3)
+    )
+    assert merged.ledger.wire_bytes == alone.ledger.wire_bytes
+    assert 0 < merged.ledger.erased < alone.ledger.erased / 3
+    assert merged.counters["duplicate"] == merged.ledger.duplicated > 0
+    for single, all_three in zip(alone.packets, merged.packets, strict=True):
+        assert all_three.copies >= single.copies
+    for one, all_of_them in zip(alone.frames, merged.frames, strict=True):
+        assert not (one.grid.received & ~all_of_them.grid.received).any()

@@ -416,6 +416,11 @@ def _changed(packet: ParityPacket, **changes: Any) -> ParityPacket:
     return ParityPacket(**{**values, **changes})
 
 
+def test_packets_later_than_their_whole_group_leave_nothing_behind() -> None:
+    run = play(configured(fec=RS), lossy(0.3, 1), delay_s=2.0)
+    assert run.counters["late"] == run.counters["received"] > 0
+
+
 @settings(max_examples=12)
 @given(st.lists(st.binary(max_size=300), max_size=10))
 def test_hostile_feedback_cannot_make_the_sender_send_more_than_allowed(
