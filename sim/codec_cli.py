@@ -194,6 +194,42 @@ def bench(
 
 
 @codec_app.command()
+def bits(
+    images: Annotated[str, typer.Option(help="Image, folder or glob, or the word samples.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    levels: Annotated[str, typer.Option(help="Codebook sizes: 8,64,1024. Default: all.")] = "",
+    slices: Annotated[str, typer.Option(help="Packets per image.")] = "1,8,24",
+    limit: Annotated[int, typer.Option(min=0, help="First N images only; 0 = all.")] = 0,
+    model: ModelName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bits per token of every entropy mode, level and interleaver: table and figure."""
+    try:
+        counts = sorted({int(word) for word in slices.split(",") if word.strip()})
+    except ValueError:
+        counts = []
+    if not counts or not 1 <= counts[0] <= counts[-1] <= 256:
+        raise UserError(f"--slices {slices}: numbers from 1 to 256 with commas between them")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; results need a folder")
+    from sim.images import load_images
+
+    loaded = load_images([images], Path.cwd())[: limit or None]
+    codec = _codec(model)
+    chosen = _levels(levels) or codec.model.levels
+
+    from sim.bits_study import bits_study, print_bits
+    from sim.console import progress_bar
+
+    with progress_bar("bits") as steps:
+        rows = bits_study(codec, loaded, chosen, counts, out, steps)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(out), "rows": rows}, indent=2))
+    else:
+        print_bits(rows, out)
+
+
+@codec_app.command()
 def plot(
     folder: Annotated[Path, typer.Argument(help="What bench wrote.", show_default=False)],
 ) -> None:

@@ -245,3 +245,20 @@ def test_an_image_too_large_is_refused(random_model: Model) -> None:
     codec = ImageCodec(random_model)
     with pytest.raises(UserError, match="too large"):
         codec.decode(pack_file(huge[:1], codec.key))
+
+
+def test_bits_of_every_mode_and_interleaver(cli: Cli, photo: Path) -> None:
+    options = ("--levels", "8,64", "--slices", "1,2", "--model", "random")
+    done = cli("codec", "bits", "--images", photo, *options, "-o", "bits", "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["rows"]
+    assert len(rows) == 2 * 2 * 4 * 3
+    for row in rows:
+        log2_size = row["codebook"].bit_length() - 1
+        # whole bytes: 12 tokens take up to 7 bits a slice more
+        assert row["bits_per_token"] <= log2_size + 7 * row["slices"] / 12
+        assert row["tokens_per_slice"] == 12 / row["slices"]
+    assert Path("bits/bits.csv").is_file() and Path("bits/figures/bits.png").is_file()
+    assert "raster" in cli("codec", "bits", "--images", photo, *options, "-o", "b").stdout
+    wrong = cli("codec", "bits", "--images", photo, "--slices", "0", "-o", "c")
+    assert wrong.exit_code == 2 and "--slices 0" in wrong.stderr and not Path("c").exists()
