@@ -2,9 +2,9 @@
 
     python -m benchmarks.codec [--rounds 5] [--codebook 1024] [--model FOLDER] [--json]
 
-share     time of one pass of the encoder and one of the decoder, on tensors that are ready, over that
-          of image -> file -> image: what tokenizing, entropy coding, packets and pixels leave of
-          the networks' speed; goal: at least 85%
+share     time of one pass of the encoder and one of the decoder, on tensors that are ready, over
+          that of image -> file -> image: what tokenizing, entropy coding, packets and pixels leave
+          of the networks' speed; goal: at least 85%
 against   VVC (libvvenc, medium) at the largest quality within the same bytes: its encoding alone,
 VVC       in ours; both ways of ours are counted
 

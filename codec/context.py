@@ -262,12 +262,17 @@ class ContextCoder:
         divisor = (total[..., -1:] >> ACTIVATION_BITS) + self._floors
         x = (total // divisor).astype(np.float64).reshape(len(sums), -1)
         for matrix, bias in self._layers:
-            x = np.clip(np.floor((multiply(x, matrix) + bias) * 2.0**-WEIGHT_BITS), 0, _LIMIT)
+            x = _rescaled(multiply(x, matrix) + bias, 0)
         matrix, bias = self._query
-        x = np.clip(np.floor((multiply(x, matrix) + bias) * 2.0**-WEIGHT_BITS), -_LIMIT, _LIMIT)
+        x = _rescaled(multiply(x, matrix) + bias, -_LIMIT)
         places = ACTIVATION_BITS + WEIGHT_BITS - SCORE_BITS
         scores = np.floor((multiply(x, self._keys) + self._bias) * 2.0**-places).astype(np.int64)
         return integer_shares(scores)
+
+
+def _rescaled(x: Exact, least: int) -> Exact:
+    """Sums of products, rounded down to activations and clipped."""
+    return np.minimum(np.maximum(np.floor(x * 2.0**-WEIGHT_BITS), least), _LIMIT)
 
 
 def integer_shares(scores: NDArray[np.int64]) -> Exact:
