@@ -182,7 +182,7 @@ def _opencv() -> Any:
 
 def _open(what: str | int, otherwise: str) -> Any:
     cv2 = _opencv()
-    cv2.setLogLevel(0)
+    cv2.utils.logging.setLogLevel(0)  # a missing camera is told in one line, ours
     capture = cv2.VideoCapture(what)
     if not capture.isOpened():
         raise UserError(otherwise)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +21,7 @@ from sim.drivers.recording import Recorder, recorded_about, replay
 from sim.errors import UserError
 from sim.frames import Photographs, open_source
 from sim.images import LoadedImage
+from sim.live_process import Helper, interruptible
 from sim.live_receive import Originals, Received, Reception, SamePictures, refuse_sweep
 from sim.live_results import print_received, write_received
 from sim.live_send import send_stream
@@ -79,7 +77,7 @@ def send_command(
                 watch,
                 pace=scenario.pace,
                 keep=keep,
-                started=lambda sender: stack.enter_context(_interruptible(sender.stop)),
+                started=lambda sender: stack.enter_context(interruptible(sender.stop)),
             )
     ledger = sent.ledger
     summary = {
@@ -160,7 +158,7 @@ def demo_command(
             command += ["--set", override]
         pictures = SamePictures([], kept) if moving else _pictures_here(loaded, None, None)
         model = _model(loaded)
-        with _Helper(command, kept) as sender:
+        with Helper(command, kept) as sender:
             desk = _Desk(loaded, model, pictures, record, out, save_images, as_json)
             desk.serve(link, once=True, on_idle=sender.check)
 
@@ -240,11 +238,13 @@ class _Desk:
             receiver.stop()
 
         while not told:
-            with live_view(self._watch, "receiver", self._console), _interruptible(stop):
+            with live_view(self._watch, "receiver", self._console), interruptible(stop):
                 ended = receiver.serve()
                 if ended and once:
                     receiver.answer_for(_LINGER_S)
             for received in self._received:
+                if told and received.ended == "sender gone":
+                    received.ended = "stopped"
                 self.write(received)
             self._received.clear()
             if ended and once:
@@ -302,41 +302,6 @@ class _Desk:
         self._watch = Watch(scenario.name, scenario.channel, scenario.stream_config(), total)
 
 
-class _Helper:
-    """The sender of a demo: a process of its own that is gone when the block ends."""
-
-    def __init__(self, command: Sequence[str], scratch: Path) -> None:
-        self._command = command
-        self._errors = scratch / "sender.txt"
-
-    def __enter__(self) -> _Helper:
-        with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                start_new_session=True,  # Ctrl-C is ours to handle
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_LINGER_S)
-        self._process.terminate()
-        try:
-            self._process.wait(_LINGER_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def check(self) -> None:
-        """Raises UserError if the sender has failed."""
-        if self._process.poll():
-            lines = self._errors.read_text(errors="replace").strip().splitlines()
-            raise UserError(f"sender: {lines[-1] if lines else 'ended'}")
-
-
 def _load(path: Path, overrides: Sequence[str]) -> LoadedScenario:
     loaded = load_scenario(path, overrides)
     refuse_sweep(len(loaded.points))
@@ -368,26 +333,6 @@ def _pictures_here(loaded: LoadedScenario, video: Path | None, folder: Path | No
         if video is not None:
             images = list(source.pictures())
     return SamePictures(images, folder)
-
-
-@contextlib.contextmanager
-def _interruptible(stop: Callable[[], object]) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) asks to stop; the second ends at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        restore()
-        stop()
-
-    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for which, how in previous.items():
-            signal.signal(which, how)
-
-    try:
-        yield
-    finally:
-        restore()
 
 
 def _make(folder: Path) -> None:

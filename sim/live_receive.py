@@ -75,7 +75,8 @@ class Received:
         pictures: their originals; None if one is missing.
         first: number in the stream of the first of them.
         total: images that the sender meant to send.
-        ended: "complete", "interrupted" (the sender was told to stop) or "sender gone".
+        ended: "complete", "interrupted" (the sender was told to stop), "stopped" (the receiver
+            was) or "sender gone".
         about: what the sender said of itself.
     """
 

@@ -99,6 +99,7 @@ def print_received(
         "complete": "the stream came to its end",
         "interrupted": "the sender was stopped",
         "sender gone": "the sender vanished",
+        "stopped": "stopped here",
     }[received.ended]
     if as_json:
         summary = {} if outcome is None else {"run": str(outcome.folder), **outcome.summary}

@@ -121,8 +121,8 @@ def send_stream(
         watch.state = sender.state
         watch.anomalies = sender.anomalies
         watch.waiting = {
-            "packets in the channel": sender.in_flight,
-            "batches unanswered": sender.unanswered,
+            "in the channel": sender.in_flight,
+            "unanswered": sender.unanswered,
         }
         if "quality" in sender.status:
             _show_news(watch, sender.status)

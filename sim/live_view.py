@@ -174,8 +174,8 @@ def _legend() -> Text:
 
 def _numbers(watch: Watch) -> Table:
     table = Table.grid(padding=(0, 3))
-    table.add_column(style=_QUIET, no_wrap=True)
-    table.add_column(no_wrap=True)
+    table.add_column(style=_QUIET, no_wrap=True, min_width=10)
+    table.add_column(no_wrap=True, min_width=30)
     table.add_column(style=_QUIET, no_wrap=True)
     expected, likely = watch.expected, watch.likely
     theory = burst = ""
@@ -183,7 +183,7 @@ def _numbers(watch: Watch) -> Table:
         theory = f"theory {expected.loss:.1%}"
         burst = f"theory {expected.burst:.2f}"
         if likely is not None:
-            theory += f", 95% of streams so long {likely[0]:.0%} to {likely[1]:.0%}"
+            theory += f", 95% between {likely[0]:.0%} and {likely[1]:.0%}"
     table.add_row("loss", f"{_percent(watch.loss)} of {watch.sent:,} packets", theory)
     table.add_row("mean burst", f"{_number(watch.burst, '.2f')} packets", burst)
     bpp = 8 * watch.bytes / watch.pixels if watch.pixels else math.nan

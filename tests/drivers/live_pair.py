@@ -18,6 +18,7 @@ from sim.drivers.links import ReceiverLink, SenderLink, open_receiver, open_send
 from sim.drivers.receiving import LiveReceiver
 from sim.drivers.record import MediaFrame
 from sim.drivers.sending import LiveSender
+from sim.drivers.virtual import run_virtual
 from sim.protocol.events import FrameReady
 
 BURSTS = {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5}
@@ -142,6 +143,22 @@ def wait_for(condition: Callable[[], bool], within_s: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def expected(count: int = 12, seed: int = 1) -> list[bytes]:
+    """The frames of the same stream in virtual time."""
+    record = run_virtual(
+        peers.make_frames(count),
+        peers.CONFIG,
+        peers.make_channel(BURSTS, seed),
+        peers.KEY,
+        peers.make_book(),
+    )
+    return [frame.grid.indices.tobytes() for frame in record.frames]
+
+
+def frames_of(stream: Collector) -> list[bytes]:
+    return [frame.grid.indices.tobytes() for frame in stream.frames]
 
 
 # Processes that can be killed.

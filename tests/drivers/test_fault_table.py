@@ -1,0 +1,21 @@
+"""docs/faults.md says what the fault tests say, and every anomaly has a fault that counts it."""
+
+from __future__ import annotations
+
+import fault_table
+import test_faults_bytes  # noqa: F401  (fills the table)
+import test_faults_peers  # noqa: F401
+
+from sim.drivers.receiving import RECEIVER_ANOMALIES
+from sim.drivers.sending import SENDER_ANOMALIES
+
+
+def test_every_anomaly_has_a_fault_that_makes_it_count() -> None:
+    named = {name for row in fault_table.ROWS.values() for name in row.counters}
+    unheard = {"unacknowledged_batches"}  # 0 when the receiver is killed between two batches
+    assert {*SENDER_ANOMALIES, *RECEIVER_ANOMALIES} <= named | unheard
+
+
+def test_the_document_has_the_rows_of_these_tests() -> None:
+    text = fault_table.DOCUMENT.read_text()
+    assert fault_table.with_table(text) == text, "run python tests/drivers/fault_table.py"
