@@ -153,7 +153,7 @@ def _strip(playback: Playback) -> Callable[[], None]:
             with _tag("button", "thumb").on(
                 "click", partial(_looked_at, playback, number)
             ) as thumb:
-                thumb.props('type="button"')
+                thumb.props(f'type="button" aria-label="stage {number + 1}: {stage}"')
                 image = _tag("img")
                 label = _text("span")
             label.set_content(f"<b>{number + 1}</b>{stage}")

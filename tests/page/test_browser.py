@@ -75,7 +75,7 @@ def test_the_page(seen: tuple[Watched, subprocess.Popen[str]]) -> None:
         page.locator(".numbers .note", has_text=f"theory {text}").first.wait_for()
 
     # A slider changes picture and numbers of the running stream.
-    lost = page.get_by_role("button", name="4lost")
+    lost = page.get_by_role("button", name="stage 4: lost")
     theory("20.0%")
     loss = page.get_by_role("slider", name="packets lost")
     loss.press("Home")
