@@ -79,12 +79,12 @@ class Losses:
         return Losses(self.effective + effective, self.erased_only and erased_only)
 
 
-def summarize(rows: PointRows, channel: Mapping[str, Any], losses: Losses) -> dict[str, Any]:
+def summarize(rows: PointRows, channel: Mapping[str, Any] | None, losses: Losses) -> dict[str, Any]:
     """Means and intervals of one point.
 
     Args:
         rows: of all its repeats.
-        channel: its channel section.
+        channel: its channel section; None if packets went through several.
         losses: of all its repeats.
 
     Returns:
@@ -140,7 +140,7 @@ def _token_loss(rows: PointRows) -> Table:
     return rows.table(CLEAN, "tokens_lost") / rows.table(CLEAN, "tokens")
 
 
-def _loss(rows: PointRows, channel: Mapping[str, Any], losses: Losses) -> dict[str, Any]:
+def _loss(rows: PointRows, channel: Mapping[str, Any] | None, losses: Losses) -> dict[str, Any]:
     """Packets and tokens lost, with the interval of the rate behind them; beside them what the
     channel's theory expects of so many packets."""
     totals = {
@@ -150,7 +150,7 @@ def _loss(rows: PointRows, channel: Mapping[str, Any], losses: Losses) -> dict[s
     sent = int(totals["packets_sent"])
     per_stream = max(1, sent // rows.repeats)
     rate = totals["packets_lost"] / sent
-    chain = read_channel(channel)[0].chain()
+    chain = None if channel is None else read_channel(channel)[0].chain()
     effective = losses.effective
     if chain is not None and losses.erased_only:
         known = rows.repeats * effective_sample_size(chain, per_stream)

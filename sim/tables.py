@@ -128,7 +128,8 @@ class _Tables:
             if rows.repeats == self._repeats[cell.point]:
                 channel = cell.scenario.channel
                 about = {"point": cell.point, "values": dict(cell.values), "channel": channel}
-                found.append(about | summarize(rows, channel, losses))
+                alone = cell.scenario.stream.receivers == 1  # or else no theory fits the losses
+                found.append(about | summarize(rows, channel if alone else None, losses))
                 rows, losses = PointRows(), Losses()
         return found
 

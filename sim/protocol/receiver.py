@@ -120,7 +120,8 @@ class Receiver:
         self._requests = None
         if config.arq is not None:
             self._requests = Requests(config, self._repair.wanted if self._repair else None)
-        self._plan = walk(start) if config.fec is not None or config.arq is not None else iter(())
+        self._protected = config.fec is not None or config.arq is not None
+        self._plan = walk(start) if self._protected else iter(())
         self._next_pack = next(self._plan, None)
         self._feedback: list[bytes] = []
         names = ("received", "accepted", "reordered", "recovered", "requested", *REJECTIONS)
@@ -138,7 +139,8 @@ class Receiver:
         """
         self.counters["received"] += 1
         self._latest_s = now
-        self._look_ahead(now)
+        if self._next_pack is not None:
+            self._look_ahead(now)
         try:
             self._accept(data, now)
         except _Rejected as rejected:
@@ -217,10 +219,11 @@ class Receiver:
         try:
             self._deliver(pack, packet, now, restored=False)
         except _Rejected as rejected:
-            if rejected.reason != "corrupt_payload":
+            if self._protected and rejected.reason != "corrupt_payload":
                 self._note(sequence, data, now)
             raise
-        self._note(sequence, data, now)
+        if self._protected:
+            self._note(sequence, data, now)
         if sequence < self._highest:
             self.counters["reordered"] += 1
         else:
