@@ -160,8 +160,9 @@ def burst_words(burst: str) -> str:
 def _quality(results: _Results, budget: float) -> Path:
     metrics, bursts = results.manifest["metrics"], results.bursts()
     names = {row["strategy"] for row in results.means if float(row["budget"]) == budget}
-    lines = -(-len(names) // 3)
-    figure = _figure(4.3 * len(bursts) + 0.6, 2.2 * len(metrics) + 0.9 + 0.19 * lines)
+    columns, width = _layout(len(bursts))
+    lines = -(-len(names) // columns)
+    figure = _figure(width, 2.2 * len(metrics) + 0.9 + 0.19 * lines)
     grid = figure.subplots(len(metrics), len(bursts), sharex=True, sharey="row", squeeze=False)
     for column, burst in enumerate(bursts):
         rows = results.rows(results.means, budget, burst)
@@ -177,15 +178,35 @@ def _quality(results: _Results, budget: float) -> Path:
         if metric == "vgg_hed":
             axes.invert_yaxis()
     handles = [_handle(results, name) for name in results.looks if name in names]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    _legend(figure, handles, columns)
     images, repeats = len(results.manifest["images"]), results.manifest["base"]["repeats"]
     figure.suptitle(
-        f"Every strategy at {budget:g} bits per pixel on the wire; upwards is better; means of "
-        f"{images} images x {repeats} streams, 95% intervals\n"
+        f"Every strategy at {budget:g} bits per pixel on the wire; upwards is better\n"
+        f"{_count(images, 'image')} x {_count(repeats, 'stream')}: means, 95% intervals\n"
         "blue, solid: tokens; others, dashed: files of classical codecs",
         size=9,
     )
     return results.save(figure, f"quality-{budget:g}")
+
+
+def _layout(panels: int) -> tuple[int, float]:
+    """Columns of the legend and inches across, for so many panels side by side."""
+    return (2, 6.6) if panels == 1 else (3, 4.3 * panels + 0.6)
+
+
+def _legend(figure: Figure, handles: list[Any], columns: int) -> None:
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        borderaxespad=2,
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _lines(
@@ -267,7 +288,8 @@ def _fec(results: _Results) -> list[Path]:
     if not results.fec:
         return []
     bursts = results.bursts()
-    figure = _figure(4.3 * len(bursts) + 0.6, 3.8)
+    columns, width = _layout(len(bursts))
+    figure = _figure(width, 3.9)
     all_axes = figure.subplots(1, len(bursts), sharey=True, squeeze=False)[0]
     blocks = list(dict.fromkeys((r["data"], r["parity"], r["depth"]) for r in results.fec))
     colours = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0, 0.85, len(blocks))]
@@ -300,7 +322,7 @@ def _fec(results: _Results) -> list[Path]:
         Line2D([], [], color="#999999", linestyle=":", label="no parity"),
         Line2D([], [], color="#555555", marker="o", linestyle="", label="simulated, 95% interval"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    _legend(figure, handles, columns + 1)
     figure.suptitle("What Reed-Solomon parity leaves lost: exact theory (lines)", size=9)
     return [results.save(figure, "fec")]
 

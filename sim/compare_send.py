@@ -22,7 +22,7 @@ from sim.baselines import Baseline, BaselineError, RateSearch
 from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.images import LoadedImage
-from sim.media import one_thread
+from sim.media import one_thread, weighed
 from sim.scenario import Cell, Scenario
 from sim.streaming import stream_cell
 
@@ -64,6 +64,7 @@ class TokenSource:
         self.images = images
         self._finest = cache(self._encode)
         self.frames = cache(self._frames)
+        self.weighed = cache(self._weigh)
 
     def _encode(self, at: int) -> NDArray[np.int64]:
         with one_thread():
@@ -79,6 +80,10 @@ class TokenSource:
             index_map = self.model.ladder.shrink(finest.flatten(), level).view(finest.shape)
             frames.append(MediaFrame(image.name, index_map.numpy(), image.width, image.height))
         return frames
+
+    def _weigh(self, level: int) -> Sequence[MediaFrame]:
+        """The same, with what each token would be missed for."""
+        return [weighed(self.model, frame, level) for frame in self.frames(level)]
 
     def send(self, scenario: Scenario, budget: float, fixed: bool) -> Sent | CannotReach:
         """Stream at the largest level within the budget, or at the scenario's own if `fixed`.
@@ -105,7 +110,9 @@ class TokenSource:
     def _at(self, scenario: Scenario, level: int) -> Sent:
         codec = scenario.codec.model_copy(update={"codebook": level})
         chosen = scenario.model_copy(update={"codec": codec})
-        records = stream(chosen, self.frames(level), self.model)
+        weighs = chosen.stream_config().weighs
+        frames = self.weighed(level) if weighs else self.frames(level)
+        records = stream(chosen, frames, self.model)
         return Sent(level, (), records, mean_bpp_wire(records, self.images))
 
 

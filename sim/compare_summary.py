@@ -20,6 +20,7 @@ from sim.results import Row
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+_FEWEST_REPEATS = 3
 SMALLER_IS_BETTER = frozenset({"vgg_hed"})
 
 Values = NDArray[np.float64]
@@ -131,7 +132,8 @@ def mean(values: Values) -> float:
 def interval(
     values: Values, picks: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> tuple[float, float]:
-    """The pigeonhole bootstrap's interval of a mean; NaN without two defined values.
+    """The pigeonhole bootstrap's interval of a mean; NaN for fewer than three repeats, which tell
+    next to nothing of how streams differ.
 
     Args:
         values: float64[repeats, images].
@@ -139,7 +141,7 @@ def interval(
             int64[resamples, images], was drawn.
     """
     defined = np.isfinite(values)
-    if defined.sum() < 2:
+    if values.shape[0] < _FEWEST_REPEATS or not defined.any():
         return float("nan"), float("nan")
     repeats, images = picks
     filled = np.where(defined, values, 0.0)

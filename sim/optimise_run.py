@@ -295,6 +295,8 @@ def _yaml(winner: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     from ruamel.yaml import YAML
 
     found, metric = summary["winner"], summary["metric"]
+    low, high = found[f"{metric}_low"], found[f"{metric}_high"]
+    interval = f" ({low:.4g} to {high:.4g})" if np.isfinite(low) else ""
     text = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = None
@@ -303,8 +305,7 @@ def _yaml(winner: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     head = (
         f"# Question: is this the best way to spend {summary['bpp_wire']:g} bits per pixel on the\n"
         f"# wire through this channel? Found by sim optimise: {found['strategy']},\n"
-        f"# {metric} {found[metric]:.4g} ({found[f'{metric}_low']:.4g} to "
-        f"{found[f'{metric}_high']:.4g}).\n#\n"
+        f"# expected {metric} {found[metric]:.4g}{interval}.\n#\n"
         "# Look at the bits on the wire and at the quality of the repair.\n\n"
     )
     return head + text.getvalue()

@@ -185,6 +185,12 @@ def test_winners_and_intervals() -> None:
     assert equal["verdict"] == "open" and equal["lead_low"] < 0
 
 
+def test_two_streams_decide_nothing() -> None:
+    rows = rows_of(t1=np.ones((2, 5)), v1=np.zeros((2, 5)))
+    (row,) = winner_rows(rows, ["ssim"])
+    assert row["winner"] == "t1" and row["verdict"] == "open" and np.isnan(row["lead_low"])
+
+
 def test_intervals_know_that_images_of_a_stream_share_its_bursts() -> None:
     """Streams that differ while their images do not: the interval is that of so many streams."""
     streams = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
