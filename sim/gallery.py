@@ -7,6 +7,7 @@ command makes it anew.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,8 @@ def _entry(run: RunTables, shown: Shown, folder: Path) -> str:
         name = "-".join([run.name, *changed, figure.removeprefix("strip-")]) + ".webp"
         shrink(run.folder / FIGURES / f"{figure}.png", folder / name)
         lines.append(f"![{run.name}: {figure.replace('-', ', ')}]({name})")
-    lines.append(f"```sh\n{run.command}\n```")
+    settings = (word for text in shown.overrides for word in ("--set", text))
+    lines.append(f"```sh\n{shlex.join(['sim', 'run', run.name, *settings])}\n```")
     return "\n\n".join(line for line in lines if line)
 
 

@@ -193,4 +193,4 @@ def _verdict(found: Difference) -> str:
 
 
 def _too_few(pairs: int) -> str:
-    return f", which {pairs} images are too few to decide" if pairs > 1 else " (one image)"
+    return f", which {pairs} pictures are too few to decide" if pairs > 1 else " (one picture)"

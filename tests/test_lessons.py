@@ -92,7 +92,8 @@ def test_commands_are_known_and_name_what_ships(lesson: Path) -> None:
 def test_commands_run(
     lesson: Path, cli: Cli, photo: Path, small_model: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In order, in an empty folder, on one small image, with the ends of each swept list."""
+    """In order, in an empty folder, on one small image, with the ends of each swept list; then the
+    Python that reads what they made."""
     monkeypatch.setattr("sim.plots.draw_figures", lambda folder: [])
     for _, *words in commands(lesson):
         extra = []
@@ -104,3 +105,6 @@ def test_commands_run(
             extra += ["--set", "transport=virtual"]
         result = cli(*words, *extra)
         assert result.exit_code == 0, f"{words}: {result.output}"
+    for block in re.findall(r"^```python\n(.*?)^```", lesson.read_text(), re.DOTALL | re.MULTILINE):
+        if not block.startswith(">>>"):  # those are checked above, what they print as well
+            exec(compile(block, lesson.name, "exec"), {})
