@@ -37,8 +37,9 @@ document.addEventListener('pointerup', () => {
 });
 """
 
+_FATES = (("lost", "✕", "lost"), ("late", "●", "too late"), ("restored", "+", "restored"))
 _LEGENDS = {
-    "lost": (("lost", "✕", "lost"), ("late", "●", "too late"), ("restored", "+", "restored")),
+    "lost": _FATES,
     "packets": (("lost", "●", "in the first packet"),),
 }
 
@@ -205,7 +206,7 @@ def _charts(playback: Playback) -> Callable[[], None]:
         quality = _text("div", "quality")
         _text("h3").set_content(
             "Packets of every image"
-            '<i class="lost"></i>lost <i class="late"></i>too late <i class="restored"></i>restored'
+            + "".join(f' <span><i class="{kind}"></i>{text}</span>' for kind, _, text in _FATES)
         )
         packets = _text("div", "packets")
 
