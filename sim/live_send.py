@@ -22,7 +22,7 @@ from sim.frames import FrameSource, digest
 from sim.images import LoadedImage
 from sim.live_notes import image_note, pack_account, packet_notes
 from sim.live_watch import Watch
-from sim.media import encode_images
+from sim.media import encode_images, weighed
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
 from sim.scenario import Scenario
@@ -79,7 +79,7 @@ def send_stream(
     latest: list[LoadedImage] = []
 
     def frames() -> Iterator[MediaFrame]:
-        taken = ahead(_tokenized(model, source, codebook, keep), _AHEAD)
+        taken = ahead(_tokenized(model, source, codebook, config.weighs, keep), _AHEAD)
         for number, (image, frame) in enumerate(taken):
             notes.append(image_note(number, image.name, digest(image.pixels), frame.index_map))
             latest[:] = [image]
@@ -157,14 +157,15 @@ def _show_news(watch: Watch, status: Mapping[str, Any]) -> None:
 
 
 def _tokenized(
-    model: Model, source: FrameSource, codebook: int, keep: Path | None
+    model: Model, source: FrameSource, codebook: int, weighs: bool, keep: Path | None
 ) -> Iterator[tuple[LoadedImage, MediaFrame]]:
     for image in source.pictures():
         if keep is not None:
             from PIL import Image
 
             Image.fromarray(image.pixels).save(keep / f"{image.name}.png")
-        yield image, next(iter(encode_images(model, [image], codebook)))
+        (frame,) = encode_images(model, [image], codebook)
+        yield image, weighed(model, frame, codebook) if weighs else frame
 
 
 def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:

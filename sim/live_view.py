@@ -181,7 +181,7 @@ def _numbers(watch: Watch) -> Table:
     theory = burst = ""
     if expected is not None:
         theory = f"theory {expected.loss:.1%}"
-        burst = f"theory {expected.burst:.2f}"
+        burst = f"theory {expected.burst:.2f}" if math.isfinite(expected.burst) else ""
         if likely is not None:
             theory += f", 95% between {likely[0]:.0%} and {likely[1]:.0%}"
     table.add_row("loss", f"{_percent(watch.loss)} of {watch.sent:,} packets", theory)

@@ -277,7 +277,7 @@ def hostile(count: int) -> tuple[Receiver, Mapping[str, int]]:
     receiver = Receiver(StreamStart.parse(end.start), peers.KEY, peers.make_book())
     rng = np.random.default_rng(3)
     frames = []
-    each = count // 300
+    each = count // 250  # that many true ones there are
     while (now := end.next_time()) is not None:
         for _, data in end.advance(now):
             receiver.handle_timer(now - 1e-9)
@@ -318,7 +318,7 @@ def test_a_million_mutated_datagrams() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     receiver, counters = hostile(1_000_000)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert counters["received"] > 900_000
+    assert counters["received"] > 1_000_000
     assert grown < 10_000  # kilobytes
     assert receiver.next_event() is None
 
