@@ -21,7 +21,7 @@ _HEAD = """\
 # Every key may be left out; what is written here is what it then is. Lines after "#" are choices
 # and examples. `sim schema` prints all of this for editors, `sim scenarios` lists ready examples.
 """
-_EXAMPLES = {"data": 16, "parity": 4}
+_EXAMPLES = {"data": 16, "parity": 4, "ci": 0.1}
 """What is shown for keys that a section cannot leave out."""
 
 _LEFT_OUT = ("name", "sweep", "channel", "images")
@@ -35,7 +35,8 @@ _CHANNEL = """\
 channel: {type: gilbert_elliott, loss: 0.2, mean_burst: 5}
 """
 _SWEEP = """\
-# run every combination of these instead of one; any key of channel, codec and stream may vary
+# run every combination of these instead of one; any key of channel, codec and stream may vary,
+# over a list or a range such as {from: 0, to: 0.5, step: 0.1}
 # sweep:
 #   channel.loss: [0.05, 0.1, 0.2]
 #   stream.interleaver: [raster, low_discrepancy]
