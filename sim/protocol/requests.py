@@ -89,6 +89,7 @@ class Requests:
         leave_s = [pack.start_s + after for after in pack.departures(fec, config.passes)]
         due_s = config.due_s(pack.frames[-1])
         at, last_pass = 0, len(leave_s) - len(leave_s) // config.passes
+        ended = 0  # of the open packets, those for which nothing more is to come
         for step in pack.steps:
             if isinstance(step, Group):
                 at += step.parity(fec) if fec is not None else 0
@@ -96,18 +97,21 @@ class Requests:
                 self._awaited[step] = _Awaited(leave_s[at], due_s)
                 self._open.append(step)
                 at += 1
-            if not self._whole and (fec is None or isinstance(step, Group)):
-                self._missed(leave_s[last_pass + at - 1])
-        if self._whole and (fec is None or isinstance(pack.steps[-1], Group)):
-            self._missed(leave_s[-1])
+            if fec is None or isinstance(step, Group):
+                ended = len(self._open)
+                if not self._whole:
+                    self._missed(ended, leave_s[last_pass + at - 1])
+        if self._whole:
+            self._missed(ended, leave_s[-1])
 
-    def _missed(self, from_s: float) -> None:
-        for sequence in self._open:
+    def _missed(self, count: int, from_s: float) -> None:
+        """The first ``count`` open packets are missed from this time on."""
+        for sequence in self._open[:count]:
             awaited = self._awaited.get(sequence)
             if awaited is not None:
                 awaited.missed_s = from_s
                 self._fresh[sequence] = awaited
-        self._open.clear()
+        del self._open[:count]
 
     def arrived(self, sequence: int, now: float) -> None:
         """This packet has come."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from codec.entropy import CoderBook
 from sim.protocol.config import StreamConfig, StreamConfigError, StreamKey
 from sim.protocol.events import FrameReady, PacketSent
+from sim.protocol.feedback import pack_requests
 from sim.protocol.handshake import StreamStart
-from sim.protocol.packet import HEADER_BYTES, PACK, PARITY, pack, parse
+from sim.protocol.packet import HEADER_BYTES, PACK, PARITY, Packet, pack, parse
 from sim.protocol.parity import ParityPacket, pack_parity, parse_parity
 from sim.protocol.plan import Group, walk
 from sim.protocol.protection import ArqConfig, FecConfig
@@ -243,30 +244,22 @@ def test_packets_of_a_block_lie_depth_apart_and_its_parity_restores_so_many(
 
 
 def test_parity_says_what_it_protects_and_costs_what_the_longest_packet_needs() -> None:
+    """The first group: 12 packets, those of one image and three of the next."""
     config = configured(fec=RS, playout_delay_s=2.0)
-    run = play(config, everything, ((128, 96),) * 8)
-    group = (
-        next(
-            step
-            for step in next(walk(StreamStart(config, KEY, ((128, 96),) * 8))).steps
-            if isinstance(step, Group)
-        )
-        if RS.group <= config.slices
-        else None
-    )
-    assert group is None  # 12 packets: a block runs across images
-    media = [data for sent, data in zip(run.sent, run.datagrams, strict=True) if original(sent)]
-    parity = [
-        data for sent, data in zip(run.sent, run.datagrams, strict=True) if not original(sent)
-    ]
+    sizes = ((128, 96),) * 8
+    first, second = list(walk(StreamStart(config, KEY, sizes)))[:2]
+    assert not [step for step in first.steps if isinstance(step, Group)]
+    assert next(step for step in second.steps if isinstance(step, Group)).packs == (0, 1)
+    run = play(config, everything, sizes)
+    both = list(zip(run.sent, run.datagrams, strict=True))
+    media = [data for sent, data in both if original(sent)]
+    parity = [data for sent, data in both if not original(sent)]
     for number, data in enumerate(parity[:6]):
         packet = parse_parity(data, KEY.seed)
         assert (packet.number, packet.block) == divmod(number, 2)
+        assert packet.sequence == parse(media[0], KEY.seed).sequence == config.first_sequence
         assert packet.members == tuple(range(packet.block, 12, 2))
-        longest = max(len(media[member]) for member in packet.members)
-        assert len(data) == longest + 4
-    assert all(len(data) < 200 and data[0] >> 4 == 0 for data in media)
-    assert parse(media[0], KEY.seed).sequence == packet.sequence == config.first_sequence
+        assert len(data) == max(len(media[member]) for member in packet.members) + 4
 
 
 def test_frames_come_at_their_deadlines_whatever_parity_spans() -> None:
@@ -368,6 +361,21 @@ def test_with_parity_only_what_parity_cannot_restore_is_asked_for() -> None:
     assert four.counters["recovered"] == 2 * 4
 
 
+@pytest.mark.parametrize("order", ["first", "hardest"])
+def test_groups_that_end_within_an_image_are_asked_for_too(order: str) -> None:
+    """Groups of 7, images of 9: hardly any group ends with an image."""
+    config = configured(
+        fec=FecConfig("reed_solomon", 7, 1), arq=ArqConfig(delay_s=0.03, order=order)
+    )
+    lost = {0, 1, 4, 5}
+    run = play(config, lambda s: not original(s) or s.slice not in lost, ((128, 96),) * 6)
+    assert all(frame.complete for frame in run.frames)
+    again = [s for s in run.sent if s.kind == "retransmission"]
+    assert 0 < len(again) < 6 * len(lost)
+    latest = {s.sent_s - config.capture_s(s.frame) for s in again}
+    assert max(latest) < 0.3, "one image further at most"
+
+
 def test_the_hardest_of_what_is_missing_is_sent_again_first() -> None:
     arq = ArqConfig(delay_s=0.03, order="hardest", budget=0.3)
     config = configured(arq=arq)
@@ -426,8 +434,6 @@ def test_packets_later_than_their_whole_group_leave_nothing_behind() -> None:
 def test_hostile_feedback_cannot_make_the_sender_send_more_than_allowed(
     noise: list[bytes],
 ) -> None:
-    from sim.protocol.feedback import pack_requests
-
     config = configured(arq=ArqConfig(retries=2, budget=0.5))
     start = StreamStart(config, KEY, SIZES)
     sender = Sender(start, BOOK)
@@ -475,8 +481,6 @@ def test_a_parity_packet_fits_the_mtu_or_the_settings_are_refused() -> None:
 
 def test_datagrams_of_another_kind_than_the_streams_are_refused() -> None:
     layout = configured().layout(*SIZES[0])
-    from sim.protocol.packet import Packet
-
     shared = pack(Packet(65500, 0, layout, b"\0", PACK), KEY.seed)
     parity = play(configured(fec=RS), everything)
     stray = next(d for s, d in zip(parity.sent, parity.datagrams, strict=True) if not original(s))
