@@ -218,11 +218,13 @@ def study_interleavers(
     rows = run_jobs(out, about, jobs, steps)
     bits = [row for row in rows if "entropy" in row]
     write_table(out / BITS, bits)
-    summary = {
-        "bits": _means(bits, ("entropy", "slices", "interleaver"), ("bits_per_token",)),
-    }
+    summary = {"bits": _means(bits, ("entropy", "slices", "interleaver"), ("bits_per_token",))}
     keys = ("kind", "loss", "slices", "interleaver")
     rows = [row for row in rows if "entropy" not in row]
+    summary["overall"] = sorted(  # best first: the default should be the first
+        _means(rows, ("interleaver",), ("psnr_drop_db", "token_accuracy")),
+        key=lambda point: float(point["psnr_drop_db"]["mean"]),
+    )
     metrics = ("psnr_drop_db", "psnr_db", "token_accuracy", "lost")
     return _finish(out, about, rows, keys, metrics, summary)
 

@@ -28,8 +28,9 @@ def print_study(summary: Mapping[str, Any], folder: Path) -> None:
     """Every point of the study, and of its coded bits if it has them."""
     console = Console(highlight=False)
     parts = [("", summary["points"])]
-    if "bits" in summary:
-        parts.append(("coded bits", summary["bits"]))
+    for key, title in (("bits", "coded bits"), ("overall", "over all losses and slices")):
+        if key in summary:
+            parts.append((title, summary[key]))
     for title, points in parts:
         table = Table(title=title or None, title_justify="left")
         keys = [key for key in points[0] if key not in _FORMS]

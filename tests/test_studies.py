@@ -86,6 +86,11 @@ def test_studies_run_resume_and_draw(
     assert list(Path("study/figures").glob("*.png"))
     summary = json.loads(first.stdout)
     assert summary["points"] and summary["images"] == 1
+    if name == "interleavers":
+        drops = [point["psnr_drop_db"]["mean"] for point in summary["overall"]]
+        assert len(drops) == 4 and drops == sorted(drops)
+        fixed = {p["bits_per_token"]["mean"] for p in summary["bits"] if p["entropy"] == "fixed"}
+        assert min(fixed) >= 6, "bit-packing takes log2 K bits, and whole bytes per slice"
     again = cli(*call, "--out", "study")
     assert again.exit_code == 0, again.output
     assert Path("study", table).read_bytes() == text
