@@ -106,6 +106,7 @@ def serve(
             language="en-US",
             tailwind=False,
             binding_refresh_interval=None,
+            reconnect_timeout=20.0,  # a busy machine answers late; a page must not reload for that
             reload=False,
             show=open_browser,
             show_welcome_message=False,

@@ -64,6 +64,7 @@ def seen(scenario: Path) -> Iterator[tuple[Watched, subprocess.Popen[str]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_page(seen: tuple[Watched, subprocess.Popen[str]]) -> None:
     watched, process = seen
     page = watched.page
