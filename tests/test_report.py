@@ -230,6 +230,41 @@ def test_damaged_tables_are_told(runs: list[Path], cli: Cli, tmp_path: Path) -> 
     assert result.exit_code == 2 and "not those of a run" in result.stderr
 
 
+def test_a_gallery_is_made_anew_or_not_at_all(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from PIL import Image
+
+    from sim.errors import UserError
+    from sim.gallery import Shown, make_gallery
+
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    (run / "figures").mkdir(exist_ok=True)
+    Image.linear_gradient("L").resize((2600, 400)).save(run / "figures" / "strip-photo.png")
+    monkeypatch.setattr("sim.gallery.run_experiment", lambda loaded: SimpleNamespace(folder=run))
+    target = tmp_path / "gallery"
+    shown = (Shown("clean", ("strip-photo",)), Shown("clean", ("strip-photo",), ("seed=2",)))
+    page = make_gallery(target, shown).read_text()
+    (target / "old.webp").touch()
+    assert make_gallery(target, shown).read_text() == page
+    pictures = {path.name for path in target.glob("*.webp")}
+    assert pictures == {"small-photo.webp", "small-2-photo.webp"}
+    assert all(f"]({name})" in page for name in pictures)
+    assert all((target / name).stat().st_size < 60_000 for name in pictures)
+    assert "sim run small --set seed=2" in page
+
+    with pytest.raises(UserError, match="holds no gallery"):
+        make_gallery(run, shown)
+    (run / "figures" / "strip-photo.png").unlink()
+    with pytest.raises(UserError, match="cannot be written"):
+        make_gallery(target, shown)
+    assert (target / "README.md").read_text() == page, "the old one stays"
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "gallery"}
+
+
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
     "--headless",
