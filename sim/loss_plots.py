@@ -40,7 +40,7 @@ def loss_panel(axes: Axes, members: Sequence[Point], found: Curves | None) -> No
         style: dict[str, Any] = {
             "color": colour,
             "marker": marker,
-            "markersize": 5,
+            "markersize": 9 if values is packets else 4,  # where they agree, both are seen
             "linestyle": line,
         }
         axes.errorbar(at, values, errors.clip(0), capsize=3, label=label, **style)
