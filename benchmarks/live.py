@@ -46,11 +46,6 @@ SIZE = 200
 _WIDTH, _HEIGHT, _CODEBOOK, _SLICES = 768, 512, 1024, 32
 
 
-def _processor_s() -> float:
-    times = os.times()
-    return times.user + times.system
-
-
 class Packets:
     """Stands for a `SendingEnd`: so many packets of one size, one every microsecond."""
 
@@ -105,9 +100,9 @@ def _receive_driver(pipe: Connection, address: str) -> None:
         return sinks[-1]
 
     receiver = LiveReceiver(link, opened, WallClock())
-    before = _processor_s()
+    before = time.process_time()
     receiver.serve()
-    pipe.send((sinks[0].packets, _processor_s() - before))
+    pipe.send((sinks[0].packets, time.process_time() - before))
     receiver.answer_for(0.2)
     link.close()
 
@@ -118,14 +113,14 @@ def _receive_bare(pipe: Connection, address: str) -> None:
     socket.rcvhwm = 64
     socket.bind(address)
     pipe.send(socket.last_endpoint.decode().rstrip("\0"))
-    before = _processor_s()
+    before = time.process_time()
     packets = size = 0
     while message := socket.recv():
         for at in range(0, len(message), SIZE):
             data = message[at : at + SIZE]
             packets += 1
             size += len(data)
-    pipe.send((packets, _processor_s() - before))
+    pipe.send((packets, time.process_time() - before))
     context.destroy(linger=0)
 
 
@@ -138,10 +133,10 @@ def _with_receiver(
     child = multiprocessing.get_context("spawn").Process(target=target, args=(theirs, address))
     child.start()
     address = ours.recv()
-    before, began = _processor_s(), time.perf_counter()
+    before, began = time.process_time(), time.perf_counter()
     send(address)
     packets, theirs_s = ours.recv()
-    spent, wall = _processor_s() - before + theirs_s, time.perf_counter() - began
+    spent, wall = time.process_time() - before + theirs_s, time.perf_counter() - began
     child.join()
     return packets, spent, wall
 
@@ -180,12 +175,12 @@ def bare(count: int, batch: int) -> tuple[int, float, float]:
 def _receive_link(pipe: Connection, address: str) -> None:
     link = open_receiver(address)
     pipe.send(link.address)
-    before = _processor_s()
+    before = time.process_time()
     packets = 0
     while (got := link.receive(10.0)) is not None and got[1]:
         message = got[1]
         packets += len([message[at : at + SIZE] for at in range(0, len(message), SIZE)])
-    pipe.send((packets, _processor_s() - before))
+    pipe.send((packets, time.process_time() - before))
     link.close()
 
 
@@ -383,9 +378,10 @@ def main() -> None:
         return
     print(f"{'':32} {'us/packet':>9} {'bare':>6} {'link':>6} {'driver':>6} {'packets/s':>10}")
     for row in rows:
+        link = "" if math.isnan(row["link_ratio"]) else f"{row['link_ratio']:.0%}"
         print(
             f"{row['what']:32} {row['us_per_packet']:9.2f} {row['bare_us_per_packet']:6.2f} "
-            f"{row['link_ratio']:6.0%} {row['ratio']:6.0%} {row['packets_per_s']:10,.0f}"
+            f"{link:>6} {row['ratio']:6.0%} {row['packets_per_s']:10,.0f}"
         )
     if found is not None:
         live, alone = (found["images"] / found[name] for name in ("live_s", "bare_s"))
