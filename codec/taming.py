@@ -5,7 +5,7 @@ of GroupNorm (32 groups, eps 1e-6), swish and 3x3 convolutions; self-attention o
 1/16; strided convolutions down, nearest-neighbour and convolution up.
 
 Normalisation and attention span the whole image, so it cannot be computed in tiles: memory grows
-with the number of pixels, by about 2.5 kB each (1 GB for 768 x 512). Attention takes queries in
+with the number of pixels, by about 4 kB each (1.6 GB for 768 x 512). Attention takes queries in
 parts, so it adds no more than that; its time grows with the square of the number of tokens.
 """
 
