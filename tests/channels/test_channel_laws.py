@@ -108,3 +108,41 @@ def test_p_values_of_many_seeds_are_uniform(name, z_of_loss):
         for s in range(300)
     ]
     assert kstest(p, "uniform").pvalue > 1e-3
+
+
+def autocorrelation_of(mask: np.ndarray, rate: float, lags: int) -> np.ndarray:
+    """Sample autocorrelation at lags 1 ... `lags` about the known rate."""
+    n = mask.size
+    both = np.array([np.count_nonzero(mask[k:] & mask[:-k]) for k in range(1, lags + 1)])
+    pairs = n - np.arange(1, lags + 1)
+    ends = np.array([mask[k:].mean() + mask[:-k].mean() for k in range(1, lags + 1)])
+    return (both / pairs - rate * ends + rate * rate) / (rate * (1 - rate))
+
+
+@pytest.mark.study
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", MODELS)
+def test_ten_million_packets_and_many_seeds(name, z_of_loss, p_of_runs):
+    """Loss rate, loss runs, gaps and autocorrelation of 30 streams of 10^7 packets: the p-values of
+    the streams are uniform, the mean autocorrelation is the closed form."""
+    model, seeds, lags = MODELS[name], 30, 12
+    chain = model.chain()
+    rate = theory.loss_rate(chain)
+    losses = theory.loss_run_survival(chain, 400)
+    gaps = theory.gap_run_survival(chain, 4000)
+    p = {"loss rate": [], "loss runs": [], "gaps": []}
+    correlations = np.empty((seeds, lags))
+    for seed in range(seeds):
+        mask = model.sampler(rng(7000 + seed)).mask(10_000_000)
+        runs = np.flatnonzero(np.diff(mask.view(np.int8), prepend=0, append=0)).reshape(-1, 2)
+        p["loss rate"].append(2 * norm.sf(abs(z_of_loss(mask, chain))))
+        p["loss runs"].append(p_of_runs((runs[:, 1] - runs[:, 0])[1:-1], losses))
+        p["gaps"].append(p_of_runs((runs[1:, 0] - runs[:-1, 1])[1:-1], gaps))
+        correlations[seed] = autocorrelation_of(mask, rate, lags)
+    uniform = {what: kstest(values, "uniform").pvalue for what, values in p.items()}
+    error = correlations.std(axis=0, ddof=1) / math.sqrt(seeds)
+    t = (correlations.mean(axis=0) - theory.autocorrelation(chain, lags)) / error
+    print(f"\n| {name} | " + " | ".join(f"{v:.2f}" for v in uniform.values()), end=" | ")
+    print(f"{np.abs(t).max():.2f} |")
+    assert min(uniform.values()) > 1e-3
+    assert np.abs(t).max() < 4.2  # t with 29 degrees of freedom, 12 lags
