@@ -163,6 +163,8 @@ class ImageRow:
         width, height: pixels.
         codebook: codewords.
         tokens, tokens_lost, packets_sent, packets_lost: counts.
+        recovered, retransmitted: slices that parity restored, packets sent again.
+        latency_s: from capture to the last of its packets; NaN if none arrived.
         bpp, bpp_wire: bits per pixel, payload and everything.
         concealer: the repair; "clean": decoded without loss.
         psnr_db, ssim, ms_ssim, ssimulacra2: see `sim.metrics.Quality`.
@@ -182,6 +184,9 @@ class ImageRow:
     tokens_lost: int
     packets_sent: int
     packets_lost: int
+    recovered: int
+    retransmitted: int
+    latency_s: float
     bpp: float
     bpp_wire: float
     concealer: str

@@ -64,7 +64,7 @@ def refused(cli: Cli, *arguments: object) -> str:
             "concealers[1]: must be one of none, most_frequent, nearest",
         ),
         ("concealers: [none, none]\n", "concealers: names one concealer twice"),
-        ("transport: udp\n", "transport: must be one of zeromq, virtual; got 'udp'"),
+        ("transport: tcp\n", "transport: must be one of zeromq, udp, virtual; got 'tcp'"),
         ("\nchannel: {type: uniform, loss: 1.5}\n", "test.yaml:2: channel.loss: is a probability"),
         ("channel:\n  type: uniform\n", "test.yaml:1: channel.loss: is missing"),
         (

@@ -148,6 +148,8 @@ def test_figures_come_from_the_tables(run: Run, cli: Cli) -> None:
         "packets.svg",
         "quality.png",
         "quality.svg",
+        "invented-photo.png",
+        "invented-photo-2.png",
         "strip-photo.png",
         "strip-photo-2.png",
     }
@@ -158,7 +160,7 @@ def test_figures_come_from_the_tables(run: Run, cli: Cli) -> None:
     Path("run").rename("moved")
     result = cli("plot", "moved", "--json")
     assert result.exit_code == 0, result.output
-    assert len(json.loads(result.stdout)["figures"]) == 4
+    assert len(json.loads(result.stdout)["figures"]) == 6
     assert {path.name: path.read_bytes() for path in Path("moved/figures").iterdir()} == drawn
 
 
