@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from channels.lint import Finding
     from sim.channel_source import ChannelSource
 
-channel_app = typer.Typer(
-    no_args_is_help=True, help="Describe, sample, fit, check and picture channels."
-)
+channel_app = typer.Typer(no_args_is_help=True)
 
 ChannelName = Annotated[
     str,

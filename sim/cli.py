@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from sim.channel_cli import channel_app
-from sim.codec_cli import codec_app
 from sim.compare_cli import compare, optimise
 from sim.errors import UserError
 from sim.library_cli import new, scenarios
 from sim.live_cli import add_live_commands
-from sim.model_cli import model_app
 from sim.page_cli import page
 from sim.report_cli import gallery, report
-from sim.study_cli import paper_check, study_app
-from sim.train_cli import train_app
+from sim.study_cli import paper_check
 
 
 class OneLineErrors(TyperGroup):
@@ -33,6 +31,25 @@ class OneLineErrors(TyperGroup):
             raise typer.Exit(2) from None
 
 
+def later(group: str) -> type[TyperGroup]:
+    """Commands that are imported, from ``sim.<group>_cli``, when one of them is asked for: most of
+    the start of a command line goes into commands that are not called."""
+
+    class Later(TyperGroup):
+        @cached_property
+        def loaded(self) -> TyperGroup:
+            module = import_module(f"sim.{group}_cli")
+            return typer.main.get_group(getattr(module, f"{group}_app"))
+
+        def list_commands(self, ctx: Any) -> list[str]:
+            return self.loaded.list_commands(ctx)
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            return self.loaded.get_command(ctx, cmd_name)
+
+    return Later
+
+
 app = typer.Typer(
     cls=OneLineErrors,
     no_args_is_help=True,
@@ -41,11 +58,18 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help comes up in half the time
     help="Stream images as tokens through a lossy channel, repair them, and measure.",
 )
-app.add_typer(channel_app, name="channel")
-app.add_typer(codec_app, name="codec")
-app.add_typer(model_app, name="model")
-app.add_typer(study_app, name="study")
-app.add_typer(train_app, name="train")
+
+GROUPS = {
+    "channel": "Describe, sample, fit, check and picture channels.",
+    "codec": "Images to token files and back; comparison with other codecs.",
+    "model": "Models: import a VQGAN checkpoint, list and show folders.",
+    "study": "Measure the repair: schedules, rivals, interleavers. Interrupted studies resume; "
+    "processes given the same folder share the work.",
+    "train": "Train the codec's networks from a folder of photos.",
+}
+for group, about in GROUPS.items():
+    stub = typer.Typer(cls=later(group), no_args_is_help=True, help=about)
+    app.add_typer(stub, name=group)
 app.command("paper-check")(paper_check)
 app.command()(scenarios)
 app.command()(new)

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-codec_app = typer.Typer(
-    no_args_is_help=True, help="Images to token files and back; comparison with other codecs."
-)
+codec_app = typer.Typer(no_args_is_help=True)
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="File, or folder for a folder.")]
 ModelName = Annotated[

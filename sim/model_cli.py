@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
     from codec.import_taming import TamingCheckpoint
 
-model_app = typer.Typer(
-    no_args_is_help=True, help="Models: import a VQGAN checkpoint, list and show folders."
-)
+model_app = typer.Typer(no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 

@@ -9,11 +9,7 @@ import typer
 
 from sim.errors import UserError
 
-study_app = typer.Typer(
-    no_args_is_help=True,
-    help="Measure the repair: schedules, rivals, interleavers. Interrupted studies resume; "
-    "processes given the same folder share the work.",
-)
+study_app = typer.Typer(no_args_is_help=True)
 
 Images = Annotated[str, typer.Option(help="Image, folder or glob, or the word samples.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write, or to go on with.")]

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from codec.training.loop import LoopConfig
     from codec.training.runs import CacheConfig
 
-train_app = typer.Typer(
-    no_args_is_help=True, help="Train the codec's networks from a folder of photos."
-)
+train_app = typer.Typer(no_args_is_help=True)
 
 Images = Annotated[Path, typer.Option(help="Folder of photographs, searched recursively.")]
 Out = Annotated[Path, typer.Option(help="Run folder; an existing run there is resumed.")]
