@@ -16,13 +16,14 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sim.errors import UserError
+from sim.table_rows import ImageRow, PacketRow, column, typed_row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,72 +155,6 @@ class Point:
 
 
 @dataclass(frozen=True)
-class ImageRow:
-    """A row of images.csv: one image, through one stream, by one repair; NaN where undefined.
-
-    Attributes:
-        cell, point, repeat, frame: where it belongs, from 0.
-        image: its name.
-        width, height: pixels.
-        codebook: codewords.
-        tokens, tokens_lost, packets_sent, packets_lost: counts.
-        recovered, retransmitted: slices that parity restored, packets sent again.
-        latency_s: from capture to the last of its packets; NaN if none arrived.
-        bpp, bpp_wire: bits per pixel, payload and everything.
-        concealer: the repair; "clean": decoded without loss.
-        psnr_db, ssim, ms_ssim, ssimulacra2: see `sim.metrics.Quality`.
-        token_accuracy: share of lost tokens that were guessed exactly.
-        values: every other column as text: what the sweep sets.
-    """
-
-    cell: int
-    point: int
-    repeat: int
-    frame: int
-    image: str
-    width: int
-    height: int
-    codebook: int
-    tokens: int
-    tokens_lost: int
-    packets_sent: int
-    packets_lost: int
-    recovered: int
-    retransmitted: int
-    latency_s: float
-    bpp: float
-    bpp_wire: float
-    concealer: str
-    psnr_db: float
-    ssim: float
-    ms_ssim: float
-    ssimulacra2: float
-    token_accuracy: float
-    values: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class PacketRow:
-    """A row of packets.csv; see `sim.drivers.record.PacketRecord`. ``arrival_s`` is NaN for a
-    packet that never arrived."""
-
-    cell: int
-    repeat: int
-    image: str
-    sequence: int
-    frame: int
-    slice: int
-    size_bytes: int
-    sent_s: float
-    fate: str
-    arrival_s: float
-    late: bool
-    copies: int
-    kind: str
-    last_frame: int
-
-
-@dataclass(frozen=True)
 class Figure:
     """A drawn figure; a notebook shows it. ``svg`` is None for one of photographs."""
 
@@ -264,14 +199,14 @@ class RunResult:
         """The rows of images.csv."""
         from sim.results import IMAGES, table_rows
 
-        return [_row(ImageRow, row) for row in table_rows(self.folder / IMAGES)]
+        return [typed_row(ImageRow, row) for row in table_rows(self.folder / IMAGES)]
 
     @property
     def packets(self) -> Iterator[PacketRow]:
         """The rows of packets.csv, one by one: there may be millions."""
         from sim.results import PACKETS, table_rows
 
-        return (_row(PacketRow, row) for row in table_rows(self.folder / PACKETS))
+        return (typed_row(PacketRow, row) for row in table_rows(self.folder / PACKETS))
 
     def table(self, name: Literal["images", "packets"]) -> NDArray[np.void]:
         """A table as a numpy structured array: numbers where a column has only such (NaN where
@@ -281,11 +216,11 @@ class RunResult:
         from sim.results import table_rows
 
         rows = list(table_rows(self.folder / f"{name}.csv"))
-        columns = {key: _column([row[key] for row in rows]) for key in (rows[0] if rows else {})}
-        kinds = [(key, column.dtype) for key, column in columns.items()]
+        columns = {key: column([row[key] for row in rows]) for key in (rows[0] if rows else {})}
+        kinds = [(key, values.dtype) for key, values in columns.items()]
         table = np.empty(len(rows), kinds)
-        for key, column in columns.items():
-            table[key] = column
+        for key, values in columns.items():
+            table[key] = values
         return table
 
     @property
@@ -379,35 +314,3 @@ def _point(found: Mapping[str, Any]) -> Point:
 def _defined(values: Mapping[str, Any]) -> dict[str, Any]:
     """JSON has no NaN: it was written as null."""
     return {key: math.nan if value is None else value for key, value in values.items()}
-
-
-def _row(kind: type[Any], row: Mapping[str, str]) -> Any:
-    """A row of a table as a dataclass; columns that it does not know go to its `values`."""
-    read: dict[str, Callable[[str], Any]] = {
-        "int": int,
-        "str": str,
-        "bool": lambda text: text == "1",
-        "float": _float,
-    }
-    kinds = {f.name: read[str(f.type)] for f in fields(kind) if str(f.type) in read}
-    typed = {name: convert(row[name]) for name, convert in kinds.items()}
-    if kind is ImageRow:
-        typed["values"] = {key: value for key, value in row.items() if key not in kinds}
-    return kind(**typed)
-
-
-def _float(text: str) -> float:
-    return float(text) if text else math.nan
-
-
-def _column(texts: list[str]) -> Any:
-    import numpy as np
-
-    try:
-        return np.array([int(text) for text in texts], np.int64)
-    except ValueError:
-        pass
-    try:
-        return np.array([_float(text) for text in texts], np.float64)
-    except ValueError:
-        return np.array(texts, np.str_)
