@@ -73,12 +73,13 @@ def learning_rate_factor(step: int, config: LoopConfig) -> float:
 def fast_dtype() -> torch.dtype:
     """bfloat16 where this CPU multiplies it faster than float32, else float32 (measured, ~0.1 s).
 
-    CPUs without AVX512-BF16 or AMX emulate bfloat16 several hundred times slower; the best of
-    several tries, so that a busy machine cannot make it look the faster one.
+    CPUs without AVX512-BF16 or AMX emulate bfloat16 several hundred times slower; smaller matrices
+    cost too little for the difference to show with several threads. The best of several tries, so
+    that a busy machine cannot make the wrong one look faster.
     """
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
-        a = torch.ones(128, 128, dtype=dtype)
+        a = torch.ones(384, 384, dtype=dtype)
         tries = []
         for _ in range(5):
             start = time.perf_counter()
