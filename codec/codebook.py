@@ -39,6 +39,7 @@ class EmaCodebook(nn.Module):
 
     codewords: Tensor
     ema_sum: Tensor
+    ema_count: Tensor
     idle_steps: Tensor
 
     def __init__(self, size: int, dim: int, decay: float = 0.98, patience: int = 60) -> None:
@@ -47,6 +48,7 @@ class EmaCodebook(nn.Module):
         words = F.normalize(torch.randn(size, dim), dim=1)
         self.register_buffer("codewords", words)
         self.register_buffer("ema_sum", words * (1 - decay))
+        self.register_buffer("ema_count", torch.full((size,), 1 - decay))
         self.register_buffer("idle_steps", torch.zeros(size, dtype=torch.int64))
 
     @torch.no_grad()
@@ -56,6 +58,7 @@ class EmaCodebook(nn.Module):
         self.codewords.copy_(codewords)
         expected = (usage + 1e-3) / (usage + 1e-3).sum() * batch
         self.ema_sum.copy_(codewords * expected[:, None])
+        self.ema_count.copy_(expected)
 
     @torch.no_grad()
     def restart(self, latents: Tensor, which: Tensor, generator: torch.Generator) -> None:
@@ -68,6 +71,7 @@ class EmaCodebook(nn.Module):
             rows = torch.randint(len(latents), (len(which),), generator=generator)
         self.codewords[which] = latents[rows]
         self.ema_sum[which] = latents[rows] * (1 - self.decay)
+        self.ema_count[which] = 1 - self.decay
         self.idle_steps[which] = 0
 
     @torch.no_grad()
@@ -76,6 +80,7 @@ class EmaCodebook(nn.Module):
         counts = torch.bincount(indices, minlength=len(self.codewords))
         sums = torch.zeros_like(self.ema_sum).index_add_(0, indices, latents)
         self.ema_sum.mul_(self.decay).add_(sums, alpha=1 - self.decay)
+        self.ema_count.mul_(self.decay).add_(counts, alpha=1 - self.decay)
         moved = counts > 0
         self.codewords[moved] = F.normalize(self.ema_sum[moved], dim=1)
         self.idle_steps.add_(1)
@@ -100,14 +105,26 @@ class Ladder:
         self._frequencies = {k: integer_frequencies(self._usage[k].numpy()) for k in self.levels}
 
     @classmethod
-    def build(cls, base: Tensor, usage: Tensor, seed: int = 0, iterations: int = 50) -> Ladder:
-        """Shrink base codewords float[K,D], used float[K] times, down to the smallest level."""
+    def build(
+        cls,
+        base: Tensor,
+        usage: Tensor,
+        seed: int = 0,
+        iterations: int = 50,
+        start: Ladder | None = None,
+    ) -> Ladder:
+        """Shrink base codewords float[K,D], used float[K] times, down to the smallest level; from
+        the centres of the ladder `start` where there is one, else from k-means++."""
         words, parents = {len(base): base.float()}, {}
         weights, size = usage.float() + 1e-3, len(base)
         while size > SMALLEST_LEVEL:
             size //= 2
             above = words[2 * size]
-            centres, parent = weighted_kmeans(above, weights, size, seed, iterations)
+            if start is None:
+                centres = spread_centres(above, weights, size, seed)
+            else:
+                centres = start.codewords(size)
+            centres, parent = weighted_kmeans(above, weights, centres, iterations)
             words[size], parents[size] = centres, parent
             weights = torch.zeros(size).index_add_(0, parent, weights)
         return cls(words, usage, parents)
@@ -170,11 +187,9 @@ class Ladder:
         return digest.hexdigest()[:16]
 
 
-def weighted_kmeans(
-    points: Tensor, weights: Tensor, size: int, seed: int, iterations: int
-) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm from a k-means++ start: points float[N,D], weights float[N] -> centres
-    float[size,D] and assignments int64[N]. No cluster is empty."""
+def spread_centres(points: Tensor, weights: Tensor, size: int, seed: int) -> Tensor:
+    """k-means++ (Arthur & Vassilvitskii 2007): `size` of the points float[N,D], weights float[N],
+    each drawn in proportion to its weighted squared distance from those before it."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.multinomial(weights, 1, generator=generator)
     distance = (points - points[chosen]).square().sum(1)
@@ -183,7 +198,15 @@ def weighted_kmeans(
         chosen = torch.cat([chosen, draw])
         distance = distance.minimum((points - points[draw]).square().sum(1))
         distance[draw] = 0
-    centres = points[chosen].clone()
+    return points[chosen].clone()
+
+
+def weighted_kmeans(
+    points: Tensor, weights: Tensor, centres: Tensor, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Lloyd's algorithm: points float[N,D], weights float[N], starting centres float[size,D] ->
+    centres float[size,D] and assignments int64[N]. No cluster is empty."""
+    size = len(centres)
     for _ in range(iterations):
         parent = nearest(points, centres)
         for empty in (torch.bincount(parent, minlength=size) == 0).nonzero()[:, 0]:

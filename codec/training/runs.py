@@ -75,7 +75,8 @@ def train_tokenizer(
         if not isinstance(network, TokenizerConfig) or not isinstance(encoder, Encoder):
             raise ValueError(f"{start}: holds another kind of network than is trained here")
         size = ladder.levels[-1]
-        config = replace(config, network=network, codebook_size=size, continuous_steps=-1)
+        config = replace(config, network=network, codebook_size=size)
+        config = replace(config, continuous_steps=-1, ladder_from=0)
         task = TokenizerTask(images, config)
         assert isinstance(decoder, Decoder)
         task.start_from(encoder, decoder, ladder)
@@ -89,7 +90,8 @@ def train_tokenizer(
     words = task.codebook.codewords
     seen = _cache(folder, images, encoder, words, cache)
     usage = np.bincount(seen.indices.ravel(), minlength=len(words))
-    ladder = Ladder.build(words, torch.from_numpy(usage.astype(np.float32)))
+    counts = torch.from_numpy(usage.astype(np.float32))
+    ladder = Ladder.build(words, counts, start=task.ladder)
     _save_tokenizer(folder, task.config.network, encoder, decoder, ladder)
     return result
 
