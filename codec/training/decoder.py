@@ -3,7 +3,7 @@
 Encoder and codebook stay as they are, so index maps, the ladder and the inpainter stay valid. Each
 image of a batch is decoded from a random level of the ladder. With an inpainter, half of them have
 lost tokens first: filled with expected codewords, which lie between those of the codebook, so that
-the decoder learns to draw what is uncertain.
+the decoder learns to draw what is uncertain, and the inpainter, trained along, what draws best.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -33,11 +34,15 @@ from codec.training.tokens import MaskSource, TokenCache
 
 @dataclass(frozen=True)
 class DecoderTraining:
-    """Hyper-parameters of the run. The adversarial loss starts after `adversarial_from` steps."""
+    """Hyper-parameters of the run. The adversarial loss starts after `adversarial_from` steps. The
+    inpainter keeps learning to predict tokens, too: their negative log-likelihood as a share of
+    log K counts `nats_weight`."""
 
     batch: int = 8
     crop: int = 128
     rate: float = 2e-4
+    inpainter_rate: float = 1e-4
+    nats_weight: float = 0.2
     discriminator_rate: float = 2e-4
     discriminator_width: int = 48
     perceptual_weight: float = 0.5
@@ -53,28 +58,22 @@ class Repair:
     def __init__(
         self, inpainter: Inpainter, ladder: Ladder, masks: MaskSource, temperature: float = 2.0
     ) -> None:
-        self.inpainter, self.ladder, self.masks = inpainter.eval(), ladder, masks
+        self.inpainter, self.ladder, self.masks = inpainter, ladder, masks
         self.temperature = temperature
 
-    @torch.no_grad()
-    def lose(self, indices: Tensor, level: int, rng: np.random.Generator) -> Tensor:
-        """Indices int64[h,w] of a level -> codewords float[h,w,D] after a random loss."""
-        shape = (indices.shape[0], indices.shape[1])
-        return self.fill(indices, torch.from_numpy(self.masks(rng, shape)), level)
-
-    @torch.no_grad()
-    def fill(self, indices: Tensor, known: Tensor, level: int) -> Tensor:
-        """Indices int64[h,w], known bool[h,w] -> codewords float[h,w,D], expected where unknown."""
+    def fill(self, indices: Tensor, known: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """Indices int64[h,w], known bool[h,w] -> codewords float[h,w,D], expected where unknown,
+        and the mean negative log-likelihood of the unknown tokens as a share of log K."""
         codewords = self.ladder.codewords(level)
         words = codewords[indices]
         if known.all():
-            return words
-        with fast_autocast():
-            log2_size = torch.tensor([level.bit_length() - 1])
-            hidden = self.inpainter.hidden(words[None], known[None], log2_size)[0][~known]
-            logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level)).float()
-        words[~known] = torch.softmax(logits / self.temperature, dim=1) @ codewords
-        return words
+            return words, words.new_zeros(())
+        log2_size = torch.tensor([level.bit_length() - 1])
+        hidden = self.inpainter.hidden(words[None], known[None], log2_size)[0][~known]
+        logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level)).float()
+        expected = torch.softmax(logits / self.temperature, dim=1) @ codewords
+        words = words.masked_scatter(~known[..., None], expected.to(words.dtype))
+        return words, F.cross_entropy(logits, indices[~known]) / np.log(level)
 
 
 class DecoderTask:
@@ -96,7 +95,11 @@ class DecoderTask:
         for network in (self.decoder, self.discriminator):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         options: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
-        self.optimised = Optimised({"decoder": self.decoder}, rate=config.rate, **options)
+        networks, rates = {"decoder": decoder}, {"decoder": config.rate}
+        if repair is not None:
+            networks["inpainter"] = repair.inpainter
+            rates["inpainter"] = config.inpainter_rate
+        self.optimised = Optimised(networks, rate=rates, **options)
         self.critic = Optimised(
             {"discriminator": self.discriminator}, rate=config.discriminator_rate, **options
         )
@@ -105,17 +108,21 @@ class DecoderTask:
     def _indices(self, base: np.ndarray[Any, Any], level: int) -> Tensor:
         return self.ladder.shrink(torch.from_numpy(base.astype(np.int64)), level)
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Codewords float[B,D,s,s] and their pixels float[B,3,16s,16s]."""
+    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Codewords float[B,D,s,s], their pixels float[B,3,16s,16s], and the mean negative
+        log-likelihood of lost tokens as a share of log K."""
         rng = np.random.default_rng([self.config.seed, step])
         side = self.config.crop // STRIDE
-        words, pixels = [], []
+        words, pixels, nats = [], [], []
         for number in rng.integers(len(self.tokens.indices), size=self.config.batch):
             top, left = rng.integers(self.tokens.indices.shape[1] - side + 1, size=2)
             level = int(rng.choice(self.ladder.levels))
             indices = self._indices(self.tokens.indices[number], level)
             if self.repair is not None and rng.random() < 0.5:
-                drawn = self.repair.lose(indices, level, rng)
+                shape = (indices.shape[0], indices.shape[1])
+                known = torch.from_numpy(self.repair.masks(rng, shape))
+                drawn, unlikely = self.repair.fill(indices, known, level)
+                nats.append(unlikely)
             else:
                 drawn = self.ladder.codewords(level)[indices]
             words.append(drawn[top : top + side, left : left + side].permute(2, 0, 1))
@@ -123,17 +130,18 @@ class DecoderTask:
             columns = slice(left * STRIDE, (left + side) * STRIDE)
             pixels.append(self.tokens.pixels(int(number))[0, :, rows, columns])
         images = torch.stack(pixels).contiguous(memory_format=torch.channels_last)
-        return torch.stack(words), images
+        return torch.stack(words), images, torch.stack(nats).mean() if nats else torch.zeros(())
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         config = self.config
-        words, images = self._batch(step)
         with fast_autocast():
+            words, images, nats = self._batch(step)
             decoded = self.decoder(words)
             perceptual = self.perceptual(decoded, images).float()
             pixels = reconstruction_loss(decoded.float(), images)
-            loss = pixels + config.perceptual_weight * perceptual
+            loss = pixels + config.perceptual_weight * perceptual + config.nats_weight * nats
             values = {"pixels": pixels.item(), "perceptual": perceptual.item()}
+            values["nats"] = nats.item()
             adversarial = step >= config.adversarial_from
             if adversarial:
                 self.discriminator.requires_grad_(False)
@@ -155,14 +163,14 @@ class DecoderTask:
     @torch.no_grad()
     def _decode(self, count: int, level: int, lost: float = 0.0) -> tuple[Tensor, Tensor]:
         indices = [self._indices(base, level) for base in self.held_out.indices[:count]]
-        words = [self.ladder.codewords(level)[grid] for grid in indices]
-        if self.repair is not None and lost > 0:
-            rng = np.random.default_rng(0)
-            known = [torch.from_numpy(rng.random(grid.shape) >= lost) for grid in indices]
-            pairs = zip(indices, known, strict=True)
-            words = [self.repair.fill(grid, mask, level) for grid, mask in pairs]
-        images = torch.cat([self.held_out.pixels(number) for number in range(len(words))])
+        images = torch.cat([self.held_out.pixels(number) for number in range(len(indices))])
+        rng = np.random.default_rng(0)
         with self.optimised.averaged(), fast_autocast():
+            words = [self.ladder.codewords(level)[grid] for grid in indices]
+            if self.repair is not None and lost > 0:
+                known = [torch.from_numpy(rng.random(grid.shape) >= lost) for grid in indices]
+                pairs = zip(indices, known, strict=True)
+                words = [self.repair.fill(grid, mask, level)[0] for grid, mask in pairs]
             decoded = self.decoder(torch.stack(words).permute(0, 3, 1, 2))
             return decoded.float().clamp(-1, 1), images
 

@@ -25,22 +25,27 @@ class Ema:
 
 
 class Optimised:
-    """AdamW over some networks, gradient clipping at norm 1, and the moving average."""
+    """AdamW over some networks, each at its own peak learning rate, gradient clipping at norm 1,
+    and the moving average."""
 
     def __init__(
-        self, networks: dict[str, nn.Module], *, rate: float, weight_decay: float, ema_decay: float
+        self,
+        networks: dict[str, nn.Module],
+        *,
+        rate: float | dict[str, float],
+        weight_decay: float,
+        ema_decay: float,
     ) -> None:
         self.networks = nn.ModuleDict(networks)
-        self.rate = rate
+        self.rates = [rate if isinstance(rate, float) else rate[name] for name in networks]
         self.ema = Ema(self.networks, ema_decay)
-        self.optimizer = torch.optim.AdamW(
-            self.networks.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=weight_decay
-        )
+        groups = [{"params": list(network.parameters())} for network in networks.values()]
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=weight_decay)
 
     def step(self, loss: Tensor, step: int, factor: float) -> float:
-        """One step at `factor` times the peak learning rate; returns the gradient norm."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * factor
+        """One step at `factor` times the peak learning rates; returns the gradient norm."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)

@@ -1,7 +1,7 @@
 """The training runs from photographs to weights files.
 
 tokenizer   photos -> encoder, codebook, decoder; then the ladder from the codewords' usage
-decoder     the same tokenizer with a decoder fine-tuned for every level
+decoder     the same tokenizer with a decoder fine-tuned for every level, and the inpainter with it
 inpainter   the masked transformer for that tokenizer's index maps
 context     the context coder's network for that tokenizer's index maps, in whole numbers
 
@@ -21,7 +21,7 @@ from torch import nn
 
 from codec.checkpoint import fingerprint, save_weights
 from codec.codebook import Ladder
-from codec.inpainting import InpainterConfig
+from codec.inpainting import Inpainter, InpainterConfig
 from codec.model import (
     CONTEXT_FILE,
     INPAINTER_FILE,
@@ -109,7 +109,8 @@ def train_decoder(
     """Fine-tune the decoder of the tokenizer in `model` (default: the shipped one) for every level;
     write a `tokenizer.safetensors` with the same encoder, codebook and ladder into `folder`.
 
-    If `model` holds an inpainter, half of the crops have lost what `masks` hides, filled by it.
+    If `model` holds an inpainter, half of the crops have lost what `masks` hides, filled by it; it
+    is fine-tuned along, written into `folder` too, and has to be calibrated anew.
     """
     source = model or PRETRAINED
     network, encoder, decoder, ladder, _ = load_tokenizer(source)
@@ -126,6 +127,8 @@ def train_decoder(
     result = train(task, folder, loop)
     with task.optimised.averaged():
         _save_tokenizer(folder, network, encoder, decoder, ladder)
+        if repair is not None:
+            _save_inpainter(folder, repair.inpainter, ladder)
     return result
 
 
@@ -157,10 +160,7 @@ def train_inpainter(
         task.start_from(trained)
     result = train(task, folder, loop)
     with task.optimised.averaged():
-        weights = {k: v.half() for k, v in task.inpainter.state_dict().items()}
-        about: dict[str, Any] = {"network": asdict(network)}
-        about["codebook"] = ladder.fingerprint()
-        save_weights(folder / INPAINTER_FILE, about, weights)
+        _save_inpainter(folder, task.inpainter, ladder)
     return result
 
 
@@ -209,6 +209,13 @@ def _cache(
     count = config.held_out if held_out else config.crops
     path = folder / f"tokens-{mark}.npz"
     return cache_tokens(path, photos, encoder, words, crops=count, crop=config.side, seed=seed)
+
+
+def _save_inpainter(folder: Path, inpainter: Inpainter, ladder: Ladder) -> None:
+    weights = {k: v.half() for k, v in inpainter.state_dict().items()}
+    about: dict[str, Any] = {"network": asdict(inpainter.config)}
+    about["codebook"] = ladder.fingerprint()
+    save_weights(folder / INPAINTER_FILE, about, weights)
 
 
 def _save_tokenizer(

@@ -7,7 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from codec.codebook import EmaCodebook, Ladder, integer_frequencies, nearest, spread_centres, weighted_kmeans
+from codec.codebook import (
+    EmaCodebook,
+    Ladder,
+    integer_frequencies,
+    nearest,
+    spread_centres,
+    weighted_kmeans,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +76,7 @@ def test_ladder_survives_saving(ladder: Ladder) -> None:
 
 def test_kmeans_weights_pull_centres() -> None:
     points = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
+    weights = torch.tensor([3.0, 1.0, 1.0, 1.0])
     centres, parent = weighted_kmeans(points, weights, spread_centres(points, weights, 2, 0), 20)
     assert sorted(centres[:, 0].tolist()) == pytest.approx([0.25, 10.5])
     assert parent[0] == parent[1] != parent[2] == parent[3]
@@ -76,7 +84,8 @@ def test_kmeans_weights_pull_centres() -> None:
 
 def test_kmeans_never_leaves_a_cluster_empty() -> None:
     points = torch.cat([torch.zeros(50, 2), torch.ones(3, 2)])
-    _, parent = weighted_kmeans(points, torch.ones(53), spread_centres(points, torch.ones(53), 16, 0), 10)
+    weights = torch.ones(53)
+    _, parent = weighted_kmeans(points, weights, spread_centres(points, weights, 16, 0), 10)
     assert (torch.bincount(parent, minlength=16) > 0).all()
 
 

@@ -43,7 +43,7 @@ NETWORK = TokenizerConfig(
     decoder_depths=(0, 0, 1),
 )
 TOKENIZER = TokenizerTraining(
-    NETWORK, codebook_size=32, batch=2, crop=32, continuous_steps=2, seed=5
+    NETWORK, codebook_size=32, batch=2, crop=32, continuous_steps=2, ladder_from=2, ladder_every=2
 )
 
 
@@ -181,7 +181,8 @@ def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_pat
 def test_the_decoder_learns_from_repaired_losses(
     photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With an inpainter beside the tokenizer, lost tokens enter as vectors between codewords."""
+    """With an inpainter beside the tokenizer, lost tokens enter as vectors between codewords, and
+    the inpainter learns along: both files belong together and differ from what went in."""
     loop = LoopConfig(steps=2, decay_steps=1, warmup_steps=1)
     folder = tmp_path / "model"
     train_all(photos, model, folder, "inpainter", loop)
@@ -190,18 +191,24 @@ def test_the_decoder_learns_from_repaired_losses(
     filled: list[torch.Tensor] = []
     original = Repair.fill
 
-    def fill(self: Repair, indices: torch.Tensor, known: torch.Tensor, level: int) -> torch.Tensor:
-        words = original(self, indices, known, level)
+    def fill(
+        self: Repair, indices: torch.Tensor, known: torch.Tensor, level: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        words, nats = original(self, indices, known, level)
         exact = self.ladder.codewords(level)[indices]
         assert torch.equal(words[known], exact[known])
-        filled.append((words - exact)[~known])
-        return words
+        filled.append((words - exact)[~known].detach())
+        return words, nats
 
     monkeypatch.setattr(Repair, "fill", fill)
     train_all(photos, folder, tmp_path / "decoder", "decoder", loop)
     assert filled and all((difference.abs().sum(1) > 0).all() for difference in filled)
     log = (tmp_path / "decoder" / "log.jsonl").read_text()
     assert "psnr_db_8_repaired" in log
+    Model.load(tmp_path / "decoder")
+    before = load_weights(folder / "inpainter.safetensors")[1]
+    after = load_weights(tmp_path / "decoder" / "inpainter.safetensors")[1]
+    assert any(not torch.equal(before[key], after[key]) for key in before)
 
 
 @pytest.mark.parametrize("name", ["inpainter", "context"])
