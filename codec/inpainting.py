@@ -68,6 +68,21 @@ def neighbour_estimate(words: Tensor, known: Tensor) -> Tensor:
     return (sums[:, :-1] / (sums[:, -1:] + 1e-6)).permute(0, 2, 3, 1)
 
 
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Softmax attention (Vaswani et al. 2017, eq. 1): float[N,H,T,d] each and bool[N,1,1,T], False
+    where nothing is attended to -> float[N,H,T,d]."""
+    count, heads, size, dim = q.shape
+    bias = torch.where(mask, 0.0, -1e4).to(q.dtype).expand(count, heads, size, size)
+    scores = torch.baddbmm(
+        bias.reshape(-1, size, size),
+        q.reshape(-1, size, dim),
+        k.reshape(-1, size, dim).transpose(1, 2),
+        alpha=1 / math.sqrt(dim),
+    )
+    y: Tensor = torch.softmax(scores, -1) @ v.reshape(-1, size, dim)
+    return y.view(q.shape)
+
+
 class WindowAttention(nn.Module):
     """Self-attention inside 8x8 windows of a [B,h,w,C] grid, h and w multiples of 8."""
 
@@ -87,11 +102,14 @@ class WindowAttention(nn.Module):
         count, size = batch * tiles[0] * tiles[1], WINDOW * WINDOW
         qkv = self.qkv(x).view(*grid, 3, self.heads, channels // self.heads)
         qkv = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, count, self.heads, size, -1)
-        cos, sin = self.get_buffer("cos"), self.get_buffer("sin")
+        cos, sin = (self.get_buffer(name).to(qkv.dtype) for name in ("cos", "sin"))
         q, k, v = rotate(qkv[0], cos, sin), rotate(qkv[1], cos, sin), qkv[2]
         mask = valid.view(valid.shape[0], *grid[1:]).permute(0, 1, 3, 2, 4)
         mask = mask.expand(batch, *mask.shape[1:]).reshape(count, 1, 1, size)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        # The fused kernel is the fastest forward, but its backward costs six times this one's.
+        fused = not torch.is_grad_enabled()
+        attend = F.scaled_dot_product_attention if fused else plain_attention
+        y = attend(q, k, v, mask)
         y = y.view(batch, *tiles, self.heads, WINDOW, WINDOW, -1).permute(0, 1, 4, 2, 5, 3, 6)
         out: Tensor = self.out(y.reshape(x.shape))
         return out
