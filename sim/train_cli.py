@@ -97,20 +97,28 @@ def decoder(
     steps: Steps = 4_000,
     decay_steps: Decay = 1_000,
     crops: Crops = 12_000,
+    level: Annotated[
+        list[int] | None,
+        typer.Option(help="Codebook size to train for; may be repeated. Default: all."),
+    ] = None,
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
     """One decoder for every codebook level, sharpened by a discriminator; tokens stay valid.
 
-    If the model folder holds an inpainter too, half of the crops have lost tokens that it filled.
+    If the model folder holds an inpainter too, half of the crops have lost tokens that it fills,
+    and it learns along.
     """
     _prepare(images, out, threads)
     from codec.model import TOKENIZER_FILE
+    from codec.training.decoder import DecoderTraining
     from codec.training.runs import train_decoder
     from sim.packet_masks import packet_mask
 
+    config = DecoderTraining(levels=tuple(level or ()))
+
     def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
-        return train_decoder(images, out, loop, packet_mask, model, cache=cache)
+        return train_decoder(images, out, loop, packet_mask, model, config, cache=cache)
 
     _train(run, out / TOKENIZER_FILE, (steps, decay_steps, crops), as_json)
 

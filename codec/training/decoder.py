@@ -36,7 +36,7 @@ from codec.training.tokens import MaskSource, TokenCache
 class DecoderTraining:
     """Hyper-parameters of the run. The adversarial loss starts after `adversarial_from` steps. The
     inpainter keeps learning to predict tokens, too: their negative log-likelihood as a share of
-    log K counts `nats_weight`."""
+    log K counts `nats_weight`. `levels` are those trained for; none means all of the ladder."""
 
     batch: int = 8
     crop: int = 128
@@ -48,6 +48,7 @@ class DecoderTraining:
     perceptual_weight: float = 0.5
     adversarial_weight: float = 0.1
     adversarial_from: int = 200
+    levels: tuple[int, ...] = ()
     ema_decay: float = 0.995
     seed: int = 2
 
@@ -91,6 +92,7 @@ class DecoderTask:
         torch.manual_seed(config.seed)
         self.config, self.ladder, self.tokens, self.held_out = config, ladder, tokens, held_out
         self.decoder, self.repair = decoder, repair
+        self.levels = config.levels or ladder.levels
         self.discriminator = PatchDiscriminator(config.discriminator_width)
         for network in (self.decoder, self.discriminator):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -116,7 +118,7 @@ class DecoderTask:
         words, pixels, nats = [], [], []
         for number in rng.integers(len(self.tokens.indices), size=self.config.batch):
             top, left = rng.integers(self.tokens.indices.shape[1] - side + 1, size=2)
-            level = int(rng.choice(self.ladder.levels))
+            level = int(rng.choice(self.levels))
             indices = self._indices(self.tokens.indices[number], level)
             if self.repair is not None and rng.random() < 0.5:
                 shape = (indices.shape[0], indices.shape[1])
@@ -175,9 +177,10 @@ class DecoderTask:
             return decoded.float().clamp(-1, 1), images
 
     def evaluate(self) -> dict[str, float]:
-        """PSNR and feature distance without loss, and with 20% of the tokens lost and filled."""
+        """PSNR and feature distance without loss, and with 20% of the tokens lost and filled, at
+        every other level."""
         values = {}
-        for level in self.ladder.levels[::2]:
+        for level in self.levels[::2]:
             for lost, mark in ((0.0, ""), (0.2, "_repaired")):
                 if lost > 0 and self.repair is None:
                     continue
@@ -188,8 +191,8 @@ class DecoderTask:
         return values
 
     def sample_sheet(self) -> Image.Image:
-        rows = [self._decode(6, level)[0] for level in reversed(self.ladder.levels[::2])]
-        return image_sheet([self._decode(6, self.ladder.levels[-1])[1], *rows])
+        rows = [self._decode(6, level)[0] for level in reversed(self.levels[::2])]
+        return image_sheet([self._decode(6, self.levels[-1])[1], *rows])
 
     def state(self) -> dict[str, Any]:
         return {"decoder": self.optimised.state(), "critic": self.critic.state()}

@@ -112,8 +112,12 @@ def train_decoder(
     If `model` holds an inpainter, half of the crops have lost what `masks` hides, filled by it; it
     is fine-tuned along, written into `folder` too, and has to be calibrated anew.
     """
-    source = model or PRETRAINED
+    source, config = model or PRETRAINED, config or DecoderTraining()
     network, encoder, decoder, ladder, _ = load_tokenizer(source)
+    for level in config.levels:
+        if level not in ladder.levels:
+            known = ", ".join(map(str, ladder.levels))
+            raise ValueError(f"level {level}: the tokenizer has {known}")
     words = ladder.codewords(ladder.levels[-1])
     seen = _cache(source, images, encoder, words, cache)
     held_out = _cache(source, images, encoder, words, cache, held_out=True)
@@ -123,7 +127,7 @@ def train_decoder(
         if about["codebook"] != ladder.fingerprint():
             raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
         repair = Repair(inpainter, ladder, masks)
-    task = DecoderTask(decoder, ladder, seen, held_out, config or DecoderTraining(), repair)
+    task = DecoderTask(decoder, ladder, seen, held_out, config, repair)
     result = train(task, folder, loop)
     with task.optimised.averaged():
         _save_tokenizer(folder, network, encoder, decoder, ladder)
