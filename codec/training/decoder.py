@@ -22,7 +22,7 @@ from codec.inpainting import Inpainter
 from codec.tokenizer import STRIDE
 from codec.training.loop import fast_autocast, image_sheet
 from codec.training.losses import (
-    PatchDiscriminator,
+    Critics,
     PerceptualDistance,
     discriminator_loss,
     generator_loss,
@@ -34,7 +34,9 @@ from codec.training.tokens import MaskSource, TokenCache
 
 @dataclass(frozen=True)
 class DecoderTraining:
-    """Hyper-parameters of the run. The adversarial loss starts after `adversarial_from` steps. The
+    """Hyper-parameters of the run. The adversarial loss starts after `adversarial_from` steps; its
+    gradient in the pixels is scaled to `adversarial_share` of the other losses' (Esser et al. 2021,
+    eq. 7, who measure at the last layer). The
     inpainter keeps learning to predict tokens, too: their negative log-likelihood as a share of
     log K counts `nats_weight`. `levels` are those trained for; none means all of the ladder."""
 
@@ -46,7 +48,7 @@ class DecoderTraining:
     discriminator_rate: float = 2e-4
     discriminator_width: int = 48
     perceptual_weight: float = 0.5
-    adversarial_weight: float = 0.1
+    adversarial_share: float = 0.4
     adversarial_from: int = 200
     levels: tuple[int, ...] = ()
     ema_decay: float = 0.995
@@ -93,7 +95,7 @@ class DecoderTask:
         self.config, self.ladder, self.tokens, self.held_out = config, ladder, tokens, held_out
         self.decoder, self.repair = decoder, repair
         self.levels = config.levels or ladder.levels
-        self.discriminator = PatchDiscriminator(config.discriminator_width)
+        self.discriminator = Critics(config.discriminator_width)
         for network in (self.decoder, self.discriminator):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         options: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
@@ -138,26 +140,35 @@ class DecoderTask:
         config = self.config
         with fast_autocast():
             words, images, nats = self._batch(step)
-            decoded = self.decoder(words)
-            perceptual = self.perceptual(decoded, images).float()
-            pixels = reconstruction_loss(decoded.float(), images)
-            loss = pixels + config.perceptual_weight * perceptual + config.nats_weight * nats
-            values = {"pixels": pixels.item(), "perceptual": perceptual.item()}
-            values["nats"] = nats.item()
+            decoded = self.decoder(words).float()
+            # The losses' gradients are taken at the pixels, balanced there, and sent on together.
+            shown = decoded.detach().requires_grad_()
+            taps = self.perceptual.taps(shown)
+            with torch.no_grad():
+                wanted = self.perceptual.taps(images)
+            perceptual = self.perceptual.between(taps, wanted).float()
+            pixels = reconstruction_loss(shown, images)
+            loss = pixels + config.perceptual_weight * perceptual
             adversarial = step >= config.adversarial_from
+            (pull,) = torch.autograd.grad(loss, shown, retain_graph=adversarial)
+            values = {"pixels": pixels.item(), "perceptual": perceptual.item()}
+            values |= {"nats": nats.item(), "loss": loss.item()}
             if adversarial:
                 self.discriminator.requires_grad_(False)
-                fooled = generator_loss(self.discriminator(decoded)).float()
+                fooled = generator_loss(self.discriminator(shown, taps)).float()
                 self.discriminator.requires_grad_(True)
-                loss = loss + config.adversarial_weight * fooled
-                values["generator"] = fooled.item()
-        values["gradient"] = self.optimised.step(loss, step, rate)
-        values["loss"] = loss.item()
-        # The discriminator sees a few images before it is listened to.
+                (push,) = torch.autograd.grad(fooled, shown)
+                scale = config.adversarial_share * pull.norm() / (push.norm() + 1e-12)
+                pull = pull + scale * push
+                values |= {"generator": fooled.item(), "scale": scale.item()}
+        onward = (decoded * pull).sum() + config.nats_weight * nats
+        values["gradient"] = self.optimised.step(onward, step, rate)
+        # The discriminators see a few images before they are listened to.
         if step >= config.adversarial_from - 50:
             with fast_autocast():
-                real, fake = self.discriminator(images), self.discriminator(decoded.detach())
-                judged = discriminator_loss(real.float(), fake.float())
+                real = self.discriminator(images, wanted)
+                fake = self.discriminator(shown.detach(), [tap.detach() for tap in taps])
+                judged = discriminator_loss(real, fake).float()
             self.critic.step(judged, step, rate)
             values["discriminator"] = judged.item()
         return values

@@ -1,4 +1,4 @@
-"""What the tokenizer is trained against: pixels, deep features, and a patch discriminator."""
+"""What the tokenizer is trained against: pixels, deep features, and discriminators of both."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 # EfficientNet-lite0 (Tan et al.): (kernel, stride) of blocks 0-7; later blocks are not needed.
 _BLOCKS = ((3, 1), (3, 2), (3, 1), (5, 2), (5, 1), (3, 2), (3, 1), (3, 1))
 _TAPS = (0, 2, 4, 7)
+# What a discriminator looks at: taps 2, 3 and 4 of the features, by channels, at strides 4, 8, 16.
+_JUDGED = {2: 24, 3: 40, 4: 80}
 
 
 def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
@@ -62,8 +64,8 @@ class PerceptualDistance(nn.Module):
         x = _pad_same(x, kernel.shape[2], stride) if kernel.shape[2] > 1 else x
         return F.conv2d(x, kernel, self.get_buffer(f"{name}_b"), stride, groups=groups)
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """Features of float[B,3,H,W] in [-1, 1], each normalised to unit length per position."""
+    def taps(self, images: Tensor) -> list[Tensor]:
+        """Features of float[B,3,H,W] in [-1, 1] after the stem and blocks 0, 2, 4 and 7."""
         x = F.relu6(self._conv("stem", images, stride=2))
         taps = [x]
         for i, (_, stride) in enumerate(_BLOCKS):
@@ -73,14 +75,22 @@ class PerceptualDistance(nn.Module):
             x = x + y if x.shape == y.shape else y
             if i in _TAPS:
                 taps.append(x)
-        return [F.normalize(t, dim=1, eps=1e-3) for t in taps]
+        return taps
+
+    @staticmethod
+    def between(taps: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """Mean distance of two sets of taps, a scalar."""
+        distances = []
+        for a, b in zip(taps, wanted, strict=True):
+            a, b = (F.normalize(t, dim=1, eps=1e-3) for t in (a, b))
+            distances.append((a - b).square().sum(1).mean())
+        return torch.stack(distances).sum()
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Mean distance, a scalar; gradients flow to `images` only."""
         with torch.no_grad():
-            wanted = self.features(targets)
-        pairs = zip(self.features(images), wanted, strict=True)
-        return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).sum()
+            wanted = self.taps(targets)
+        return self.between(self.taps(images), wanted)
 
 
 def reconstruction_loss(images: Tensor, targets: Tensor) -> Tensor:
@@ -113,11 +123,41 @@ class PatchDiscriminator(nn.Module):
         return logits
 
 
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Hinge loss of the discriminator (Lim & Ye 2017)."""
-    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+class Critics(nn.Module):
+    """A patch discriminator of the pixels, and one of the deep features at each of three strides
+    (projected GANs: Sauer et al., NeurIPS 2021): the frozen features tell texture from blur long
+    before a discriminator of pixels has learnt to.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.pixels = PatchDiscriminator(width)
+        self.features = nn.ModuleList(_feature_head(c, width) for c in _JUDGED.values())
+
+    def forward(self, images: Tensor, taps: list[Tensor]) -> list[Tensor]:
+        """float[B,3,H,W] and their `PerceptualDistance.taps` -> logits float[B,1,h,w], one tensor
+        by discriminator."""
+        looks = zip(self.features, _JUDGED, strict=True)
+        return [self.pixels(images), *(head(taps[tap]) for head, tap in looks)]
 
 
-def generator_loss(fake: Tensor) -> Tensor:
-    """Hinge loss of the generator."""
-    return -fake.mean()
+def _feature_head(channels: int, width: int) -> nn.Module:
+    return nn.Sequential(
+        spectral_norm(nn.Conv2d(channels, width, 1)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(width, 2 * width, 3, padding=1)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(2 * width, 1, 3, padding=1)),
+    )
+
+
+def discriminator_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Hinge loss of the discriminators (Lim & Ye 2017), their mean."""
+    pairs = zip(real, fake, strict=True)
+    losses = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in pairs]
+    return torch.stack(losses).mean()
+
+
+def generator_loss(fake: list[Tensor]) -> Tensor:
+    """Hinge loss of the generator, the mean over discriminators."""
+    return -torch.stack([f.mean() for f in fake]).mean()
