@@ -239,7 +239,7 @@ class Reception:
 def renumbered(records: list[PacketRecord], first: int, count: int) -> list[PacketRecord]:
     """The packets of frames first .. first + count - 1, numbered from 0."""
     return [
-        replace(record, frame=record.frame - first, last_frame=record.last_frame - first)
+        record._replace(frame=record.frame - first, last_frame=record.last_frame - first)
         for record in records
         if first <= record.frame and record.last_frame < first + count
     ]

@@ -83,7 +83,7 @@ def _without_originals(
             for name, restored in restorer.restore(ready).restored.items():
                 number = ready.frame + received.first
                 save_png(folder / OUTPUTS / name / f"image-{number:05}.png", restored.image)
-        write_table(folder / PACKETS, [asdict(packet) for packet in record.packets])
+        write_table(folder / PACKETS, [packet._asdict() for packet in record.packets])
         write_json(folder / SUMMARY, summary)
         what_ran = manifest(scenario, [], model.fingerprint)
         write_json(folder / MANIFEST, {**what_ran, "live": dict(about)})

@@ -6,9 +6,13 @@ after it: receiver and sink. All their times are media time; neither knows what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 
-from channels.base import Channel, Delivery, Perfect
+import numpy as np
+
+from channels.base import Channel, Perfect
 from codec.entropy import CoderFor
 from sim.drivers.record import MediaFrame, PacketRecord
 from sim.protocol.config import StreamConfig, StreamKey
@@ -56,6 +60,7 @@ class SendingEnd:
         start = StreamStart(config, key, self._sizes)
         self._sender = Sender(start, coders)
         self._feedback = feedback or Perfect(config.arq.delay_s if config.arq else 0.0)
+        self._latest_s = -math.inf  # when a packet was sent
         self.start = start.pack()
         self.packets: list[PacketRecord] = []
         self.ledger = Ledger(control_bytes=len(self.start), pixels=0)
@@ -115,13 +120,17 @@ class SendingEnd:
         capture_s = self._config.capture_s(self._captured)
         return capture_s if timer is None else min(timer, capture_s)
 
-    def advance(self, now: float) -> list[tuple[float, bytes]]:
-        """Do what is to be done at ``now`` = `next_time`.
+    def advance(self, until_s: float) -> list[tuple[float, bytes]]:
+        """Do what is to be done from `next_time` up to ``until_s``.
 
         Returns:
-            (arrival_s, bytes) of every copy that will arrive, arrival_s >= now, in any order.
+            (arrival_s, bytes) of every copy that will arrive, none before it was sent, in the order
+            of sending.
         """
-        while self._captured < self._count and self._config.capture_s(self._captured) <= now:
+        while self._captured < self._count:
+            now = self._config.capture_s(self._captured)
+            if now > until_s:
+                break
             frame = next(self._frames)
             _check_shape(frame)
             if (frame.width, frame.height) != self._sizes[self._captured]:
@@ -129,20 +138,29 @@ class SendingEnd:
             self._sender.submit(frame.index_map, frame.width, frame.height, now, frame.difficulty)
             self.ledger.pixels += frame.width * frame.height
             self._captured += 1
-        arrivals = []
-        for data in self._sender.datagrams_to_send(now):
-            deliveries = self._channel.transmit(data, now)
-            sent = self._sender.next_event()
-            if sent is None:
-                raise RuntimeError("the sender released a datagram without saying which")
-            self._record(sent, data, deliveries)
-            for delivery in deliveries:
-                arrivals.append(
-                    (delivery.arrival_s, data if delivery.data is None else delivery.data)
-                )
+        datagrams = self._sender.datagrams_to_send(until_s)
+        if not datagrams:
+            return []
+        sent = self._sender.events()
+        times_s = np.array([self._latest_s, *(packet.sent_s for packet in sent)])
+        times_s = np.maximum.accumulate(times_s)[1:]
+        self._latest_s = float(times_s[-1])
+        deliveries = self._channel.transmit_all(datagrams, times_s)
+        arrivals = list(
+            zip(
+                deliveries.arrival_s.tolist(),
+                [datagrams[number] for number in deliveries.packet.tolist()],
+                strict=True,
+            )
+        )
+        for place, data in deliveries.changed.items():
+            arrivals[place] = arrivals[place][0], data
+        edges = np.searchsorted(deliveries.packet, np.arange(len(datagrams) + 1)).tolist()
+        for packet, data, start, stop in zip(sent, datagrams, edges, edges[1:], strict=False):
+            self._record(packet, data, arrivals[start:stop])
         return arrivals
 
-    def _record(self, sent: PacketSent, data: bytes, deliveries: tuple[Delivery, ...]) -> None:
+    def _record(self, sent: PacketSent, data: bytes, copies: list[tuple[float, bytes]]) -> None:
         ledger = self.ledger
         ledger.sent += 1
         ledger.wire_bytes += len(data)
@@ -155,18 +173,17 @@ class SendingEnd:
                 ledger.retransmitted_bytes += len(data)
             case _:
                 ledger.payload_bytes += len(data) - HEADER_BYTES
-        first = min(deliveries, key=lambda delivery: delivery.arrival_s, default=None)
-        if first is None:
+        if not copies:
             ledger.erased += 1
             fate, arrival_s, late = "erased", None, False
         else:
-            changed = [d.data is not None and d.data != data for d in deliveries]
-            arrival_s = first.arrival_s
+            first = min(copies, key=itemgetter(0)) if len(copies) > 1 else copies[0]
+            arrival_s = first[0]
             late = arrival_s > self._config.due_s(sent.last_frame)
-            fate = "corrupted" if changed[deliveries.index(first)] else "delivered"
+            fate = "delivered" if first[1] == data else "corrupted"
             ledger.delivered += 1
-            ledger.duplicated += len(deliveries) - 1
-            ledger.corrupted += sum(changed)
+            ledger.duplicated += len(copies) - 1
+            ledger.corrupted += sum(copy != data for _, copy in copies)
             ledger.late += late
         self.packets.append(
             PacketRecord(
@@ -178,7 +195,7 @@ class SendingEnd:
                 fate,
                 arrival_s,
                 late,
-                len(deliveries),
+                len(copies),
                 sent.kind,
                 sent.last_frame,
             )

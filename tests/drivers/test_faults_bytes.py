@@ -44,8 +44,9 @@ from sim.drivers.wire import (
     parse_from_receiver,
 )
 from sim.protocol.config import StreamKey
+from sim.protocol.events import REJECTIONS
 from sim.protocol.handshake import StreamStart
-from sim.protocol.receiver import REJECTIONS, Receiver
+from sim.protocol.receiver import Receiver
 
 pytestmark = pytest.mark.timeout(120)
 
