@@ -26,7 +26,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -47,24 +47,29 @@ _WIDTH, _HEIGHT, _CODEBOOK, _SLICES = 768, 512, 1024, 32
 
 
 class Packets:
-    """Stands for a `SendingEnd`: so many packets of one size, one every microsecond."""
+    """Stands for a `SendingEnd`: so many packets of one size, one every microsecond, with a
+    deadline after every frame of `_SLICES`."""
 
     interactive = False
     start = b""
 
     def __init__(self, count: int) -> None:
-        self._data = [bytes([n % 256]) * SIZE for n in range(256)]
-        self._sent, self._count = 0, count
+        self.data = [bytes([n % 256]) * SIZE for n in range(256)]
+        self._sent, self._due, self._count = 0, _SLICES, count
 
     def next_time(self) -> float | None:
         return None if self._sent == self._count else self._sent * 1e-6
 
     def next_due(self) -> float | None:
-        return None
+        return None if self._due > self._count else self._due * 1e-6
 
-    def advance(self, now: float) -> list[tuple[float, bytes]]:
-        self._sent += 1
-        return [(now + 0.01, self._data[self._sent & 255])]
+    def passed(self, now: float) -> None:
+        self._due += _SLICES
+
+    def advance(self, until_s: float) -> tuple[list[float], list[bytes]]:
+        sent, self._sent = self._sent, min(self._count, int(until_s * 1e6 + 1e-3) + 1)
+        numbers = range(sent, self._sent)
+        return [n * 1e-6 + 1e-5 for n in numbers], [self.data[n & 255] for n in numbers]
 
 
 class Sink:
@@ -73,9 +78,9 @@ class Sink:
     def __init__(self) -> None:
         self.packets = self.bytes = 0
 
-    def datagram(self, when: float, data: bytes) -> None:
-        self.packets += 1
-        self.bytes += len(data)
+    def datagrams(self, times_s: Sequence[float], data: Sequence[bytes]) -> None:
+        self.packets += len(data)
+        self.bytes += sum(map(len, data))
 
     def watermark(self, when: float) -> None: ...
 
@@ -156,7 +161,7 @@ def bare(count: int, batch: int) -> tuple[int, float, float]:
     """Through pyzmq alone."""
 
     def send(address: str) -> None:
-        packets = Packets(count)._data
+        packets = Packets(count).data
         context = zmq.Context()
         socket = context.socket(zmq.PUSH)
         socket.sndhwm = 64
@@ -188,7 +193,7 @@ def link_only(count: int, batch: int, scheme: str = "tcp") -> tuple[int, float, 
     """Messages over the link, with nothing of the driver around it."""
 
     def send(address: str) -> None:
-        packets = Packets(count)._data
+        packets = Packets(count).data
         sent = 0
         with closing(open_sender(address)) as link:
             while sent < count:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from operator import itemgetter
 
 import numpy as np
 
@@ -61,6 +60,7 @@ class SendingEnd:
         self._sender = Sender(start, coders)
         self._feedback = feedback or Perfect(config.arq.delay_s if config.arq else 0.0)
         self._latest_s = -math.inf  # when a packet was sent
+        self._dues_s = start.dues_s
         self.start = start.pack()
         self.packets: list[PacketRecord] = []
         self.ledger = Ledger(control_bytes=len(self.start), pixels=0)
@@ -120,12 +120,12 @@ class SendingEnd:
         capture_s = self._config.capture_s(self._captured)
         return capture_s if timer is None else min(timer, capture_s)
 
-    def advance(self, until_s: float) -> list[tuple[float, bytes]]:
+    def advance(self, until_s: float) -> tuple[list[float], list[bytes]]:
         """Do what is to be done from `next_time` up to ``until_s``.
 
         Returns:
-            (arrival_s, bytes) of every copy that will arrive, none before it was sent, in the order
-            of sending.
+            Of every copy that will arrive, in the order of sending: when, not before it was sent,
+            and its bytes.
         """
         while self._captured < self._count:
             now = self._config.capture_s(self._captured)
@@ -140,51 +140,49 @@ class SendingEnd:
             self._captured += 1
         datagrams = self._sender.datagrams_to_send(until_s)
         if not datagrams:
-            return []
+            return [], []
         sent = self._sender.events()
         times_s = np.array([self._latest_s, *(packet.sent_s for packet in sent)])
         times_s = np.maximum.accumulate(times_s)[1:]
         self._latest_s = float(times_s[-1])
         deliveries = self._channel.transmit_all(datagrams, times_s)
-        arrivals = list(
-            zip(
-                deliveries.arrival_s.tolist(),
-                [datagrams[number] for number in deliveries.packet.tolist()],
-                strict=True,
-            )
-        )
+        arrivals_s = deliveries.arrival_s.tolist()
+        arrived = [datagrams[number] for number in deliveries.packet.tolist()]
         for place, data in deliveries.changed.items():
-            arrivals[place] = arrivals[place][0], data
+            arrived[place] = data
         edges = np.searchsorted(deliveries.packet, np.arange(len(datagrams) + 1)).tolist()
         for packet, data, start, stop in zip(sent, datagrams, edges, edges[1:], strict=False):
-            self._record(packet, data, arrivals[start:stop])
-        return arrivals
+            self._record(packet, data, arrivals_s[start:stop], arrived[start:stop])
+        return arrivals_s, arrived
 
-    def _record(self, sent: PacketSent, data: bytes, copies: list[tuple[float, bytes]]) -> None:
-        ledger = self.ledger
+    def _record(
+        self, sent: PacketSent, data: bytes, arrivals_s: list[float], copies: list[bytes]
+    ) -> None:
+        ledger, size = self.ledger, len(data)
         ledger.sent += 1
-        ledger.wire_bytes += len(data)
-        match sent.kind:
-            case "parity":
-                ledger.parity += 1
-                ledger.parity_bytes += len(data)
-            case "retransmission":
-                ledger.retransmitted += 1
-                ledger.retransmitted_bytes += len(data)
-            case _:
-                ledger.payload_bytes += len(data) - HEADER_BYTES
+        ledger.wire_bytes += size
+        if sent.kind == "media":
+            ledger.payload_bytes += size - HEADER_BYTES
+        elif sent.kind == "parity":
+            ledger.parity += 1
+            ledger.parity_bytes += size
+        else:
+            ledger.retransmitted += 1
+            ledger.retransmitted_bytes += size
+        arrival_s: float | None = None
+        fate, late = "erased", False
         if not copies:
             ledger.erased += 1
-            fate, arrival_s, late = "erased", None, False
         else:
-            first = min(copies, key=itemgetter(0)) if len(copies) > 1 else copies[0]
-            arrival_s = first[0]
-            late = arrival_s > self._config.due_s(sent.last_frame)
-            fate = "delivered" if first[1] == data else "corrupted"
+            arrival_s = min(arrivals_s)
+            first = copies[arrivals_s.index(arrival_s)]
+            late = arrival_s > self._dues_s[sent.last_frame]
+            fate = "delivered" if first == data else "corrupted"
             ledger.delivered += 1
-            ledger.duplicated += len(copies) - 1
-            ledger.corrupted += sum(copy != data for _, copy in copies)
             ledger.late += late
+            if len(copies) > 1 or fate == "corrupted":
+                ledger.duplicated += len(copies) - 1
+                ledger.corrupted += sum(copy != data for copy in copies)
         self.packets.append(
             PacketRecord(
                 sent.sequence,
@@ -226,10 +224,9 @@ class ReceivingEnd:
         """The receiver's counters."""
         return self._receiver.counters
 
-    def datagram(self, arrival_s: float, data: bytes) -> None:
-        """A datagram arrives; after every earlier arrival, before any later one."""
-        self._receiver.receive_datagram(data, arrival_s)
-        self._drain(arrival_s)
+    def datagrams(self, arrivals_s: Sequence[float], data: Sequence[bytes]) -> None:
+        """Datagrams arrive, in order; no timer rings before the last of them."""
+        self._receiver.receive(arrivals_s, data)
 
     def next_time(self) -> float | None:
         """The receiver's next timer, in seconds; None after the last playout deadline.
