@@ -52,7 +52,7 @@ class Photographs:
 
     def __init__(self, images: Sequence[LoadedImage], frames: int | None = None) -> None:
         self._images = list(itertools.islice(itertools.cycle(images), frames or len(images)))
-        self.names = []
+        self.names: list[str] = []
         for number, image in enumerate(self._images):
             again = number // len(images) + 1
             name = image.name if again == 1 else f"{image.name}-{again}"
