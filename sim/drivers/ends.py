@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -142,18 +143,33 @@ class SendingEnd:
         if not datagrams:
             return [], []
         sent = self._sender.events()
-        times_s = np.array([self._latest_s, *(packet.sent_s for packet in sent)])
-        times_s = np.maximum.accumulate(times_s)[1:]
-        self._latest_s = float(times_s[-1])
-        deliveries = self._channel.transmit_all(datagrams, times_s)
-        arrivals_s = deliveries.arrival_s.tolist()
-        arrived = [datagrams[number] for number in deliveries.packet.tolist()]
-        for place, data in deliveries.changed.items():
-            arrived[place] = data
-        edges = np.searchsorted(deliveries.packet, np.arange(len(datagrams) + 1)).tolist()
+        leave_s = [packet.sent_s for packet in sent]
+        arrivals_s, arrived, edges = self._carry(datagrams, leave_s)
         for packet, data, start, stop in zip(sent, datagrams, edges, edges[1:], strict=False):
             self._record(packet, data, arrivals_s[start:stop], arrived[start:stop])
         return arrivals_s, arrived
+
+    def _carry(
+        self, datagrams: list[bytes], leave_s: list[float]
+    ) -> tuple[list[float], list[bytes], list[int]]:
+        """What the channel makes of datagrams.
+
+        Returns:
+            (arrivals_s, arrived, edges): when each copy arrives, and as what; those of datagram i
+            are ``edges[i]`` to ``edges[i + 1]``.
+        """
+        times_s = list(accumulate(leave_s, max, initial=self._latest_s))[1:]  # never back
+        self._latest_s = times_s[-1]
+        if len(datagrams) == 1:  # as in virtual time; arrays would cost more than they save
+            copies = self._channel.transmit(datagrams[0], self._latest_s)
+            arrived = [datagrams[0] if copy.data is None else copy.data for copy in copies]
+            return [copy.arrival_s for copy in copies], arrived, [0, len(copies)]
+        deliveries = self._channel.transmit_all(datagrams, np.array(times_s))
+        arrived = [datagrams[number] for number in deliveries.packet.tolist()]
+        for place, data in deliveries.changed.items():
+            arrived[place] = data
+        edges = np.searchsorted(deliveries.packet, np.arange(len(datagrams) + 1))
+        return deliveries.arrival_s.tolist(), arrived, edges.tolist()
 
     def _record(
         self, sent: PacketSent, data: bytes, arrivals_s: list[float], copies: list[bytes]
