@@ -25,7 +25,7 @@ class Slice(NamedTuple):
 
     Attributes:
         head: the header, without its checksum.
-        begun: the checksum's beginning; see `packet.checksum`.
+        begun: its CRC-32, with which `packet.checksum` goes on.
         frame, slice: what its packet brings.
         sequence: unwrapped.
     """
