@@ -209,6 +209,7 @@ class LinkChannel:
         self._duplicate = _Draws(duplicate.random) if model.duplicate else None
         self._late = _Draws(late.random) if model.delay_loss else None
         self._errors = _BitErrors(model.bit_error, streams["corrupt"]) if model.bit_error else None
+        self._sized = self._serves or self._errors is not None  # sizes matter
 
     def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
         """See `Channel.transmit`."""
@@ -232,13 +233,14 @@ class LinkChannel:
         """
         if sizes.shape != times_s.shape or sizes.ndim != 1:
             raise ValueError(f"need sizes[n] and times[n], got {sizes.shape}, {times_s.shape}")
-        arrival_s, copies, flipped = self._carry(sizes.tolist(), times_s)
+        arrival_s, copies, flipped = self._carry(sizes.tolist() if self._sized else [], times_s)
         flips = np.array([len(bits) for bits in flipped], np.int64)
         return Fates(arrival_s, copies, flips if self._errors else np.zeros_like(copies))
 
     def transmit_all(self, datagrams: Sequence[bytes], times_s: Floats) -> Deliveries:
         """See `Channel.transmit_all`."""
-        arrival_s, copies, flipped = self._carry([len(data) for data in datagrams], times_s)
+        sizes = [len(data) for data in datagrams] if self._sized else []
+        arrival_s, copies, flipped = self._carry(sizes, times_s)
         packet = np.repeat(np.arange(copies.size), copies)
         changed = {
             int(place): flip_bits(datagrams[number], bits)
@@ -250,7 +252,7 @@ class LinkChannel:
 
     def _carry(self, sizes: list[int], times_s: Floats) -> tuple[Floats, Ints, list[list[int]]]:
         """Arrivals float64[n], copies int64[n], and each packet's flipped bits, if there are bit
-        errors."""
+        errors. ``sizes``: in bytes, if they matter."""
         self._clock.advance_all(times_s)
         if not times_s.size:
             return np.empty(0), np.empty(0, np.int64), []
