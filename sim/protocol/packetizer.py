@@ -33,11 +33,6 @@ class FrameAssembly:
         """Whether the slice is there."""
         return bool(self._indices[self.layout.positions[slice_][0]] >= 0)
 
-    @property
-    def complete(self) -> bool:
-        """Whether every slice is there."""
-        return bool((self._indices >= 0).all())
-
     def put(self, slice_: int, payload: bytes) -> None:
         """Decode a slice of this frame into its cells.
 
