@@ -53,13 +53,14 @@ def write_received(
         return None
     scenario = loaded.scenario
     target = out or RESULTS / scenario.name / f"live-{run_id(scenario, model.fingerprint)}"
+    accounted = received.ended in ("complete", "interrupted")  # by the sender, at its end
     about = {
         "ended": received.ended,
         "first_image": received.first,
         "images": len(received.record.frames),
         "images_meant": received.total,
         "anomalies": dict(anomalies),
-        "ledger": asdict(received.record.ledger),
+        "ledger": asdict(received.record.ledger) if accounted else None,
     }
     with progress_bar(scenario.name) as steps:
         if received.pictures is not None:

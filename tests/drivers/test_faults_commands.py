@@ -172,6 +172,7 @@ def test_killed_sender_command(commands: Commands) -> Mapping[str, int]:
         time.sleep(0.05)
     partial = commands.left("received")
     assert partial["ended"] == "sender gone" and partial["images"] >= 5
+    assert partial["ledger"] is None
     sender = commands.send("sender", 8)
     commands.end(sender, "sender")
     while commands.left("received")["ended"] != "complete":
