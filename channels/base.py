@@ -11,10 +11,12 @@ impairments are appended; the order never changes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from channels.parameters import ChannelParameterError, at_least
 from channels.samplers import Mask, Runs
@@ -26,6 +28,7 @@ __all__ = [
     "ChannelParameterError",
     "Clock",
     "ConstantDelay",
+    "Deliveries",
     "Delivery",
     "LinkModel",
     "LossModel",
@@ -53,8 +56,30 @@ class Delivery:
     data: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Deliveries:
+    """The arrivals of several packets, packet by packet in the order of sending.
+
+    ``packet``: int64[m], which packet arrives, 0..n-1, never decreasing.
+    ``arrival_s``: float64[m], seconds; see `Delivery`.
+    ``changed``: the corrupted copies, by their places in these arrays.
+    """
+
+    packet: npt.NDArray[np.int64]
+    arrival_s: npt.NDArray[np.float64]
+    changed: Mapping[int, bytes]
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> Deliveries:
+        """Some of them: bool[m]."""
+        changed = self.changed
+        if changed:
+            places = np.cumsum(kept) - 1
+            changed = {int(places[at]): data for at, data in changed.items() if kept[at]}
+        return Deliveries(self.packet[kept], self.arrival_s[kept], changed)
+
+
 class Channel(Protocol):
-    """Carries packets one by one."""
+    """Carries packets, one by one or several at once; which does not change what happens."""
 
     def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
         """Send one packet.
@@ -70,6 +95,29 @@ class Channel(Protocol):
             ValueError: now_s is not finite or lies before the previous call's.
         """
         ...
+
+    def transmit_all(
+        self, datagrams: Sequence[bytes], times_s: npt.NDArray[np.float64]
+    ) -> Deliveries:
+        """`transmit` for several packets.
+
+        Args:
+            datagrams: n of them.
+            times_s: float64[n], when each is sent, in seconds; never decreasing.
+
+        Raises:
+            ValueError: as `transmit`.
+        """
+        several = [
+            (number, delivery)
+            for number, (data, now_s) in enumerate(zip(datagrams, times_s.tolist(), strict=True))
+            for delivery in self.transmit(data, now_s)
+        ]
+        return Deliveries(
+            np.array([number for number, _ in several], np.int64),
+            np.array([delivery.arrival_s for _, delivery in several]),
+            {at: one.data for at, (_, one) in enumerate(several) if one.data is not None},
+        )
 
 
 class LossSampler(Protocol):
@@ -148,6 +196,13 @@ class Perfect:
         self._clock.advance(now_s)
         return (Delivery(now_s + self._delay_s),)
 
+    def transmit_all(
+        self, datagrams: Sequence[bytes], times_s: npt.NDArray[np.float64]
+    ) -> Deliveries:
+        """See `Channel.transmit_all`."""
+        self._clock.advance_all(times_s)
+        return Deliveries(np.arange(times_s.size), times_s + self._delay_s, {})
+
 
 @dataclass(frozen=True, slots=True)
 class ConstantDelay:
@@ -177,6 +232,16 @@ class Clock:
             )
         self._latest_s = now_s
 
+    def advance_all(self, times_s: npt.NDArray[np.float64]) -> None:
+        """Accept float64[n] one after the other, or raise ValueError and accept none."""
+        if not (times_s[1:] >= times_s[:-1]).all():  # nan fails too
+            raise ValueError("times_s must never decrease")
+        if times_s.size and not times_s[-1] < np.inf:
+            raise ValueError("times_s must be finite")
+        if times_s.size:
+            self.advance(float(times_s[0]))
+            self._latest_s = float(times_s[-1])
+
 
 class LossyChannel:
     """Random loss, then a link.
@@ -195,6 +260,13 @@ class LossyChannel:
         """See `Channel.transmit`."""
         deliveries = self._link.transmit(data, now_s)  # first: a refused now_s uses up no fate
         return () if self._losses.lost() else deliveries
+
+    def transmit_all(
+        self, datagrams: Sequence[bytes], times_s: npt.NDArray[np.float64]
+    ) -> Deliveries:
+        """See `Channel.transmit_all`."""
+        deliveries = self._link.transmit_all(datagrams, times_s)
+        return deliveries.only(~self._losses.mask(times_s.size)[deliveries.packet])
 
 
 def build(

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
-from channels.base import Clock, Delivery, LossSampler, Streams
+from channels.base import Clock, Deliveries, Delivery, LossSampler, Streams
 from channels.jitter import Jitter
 from channels.parameters import ChannelParameterError, above, at_least, probability, whole
 from channels.trace import CapacitySchedule, CapacityTrace
@@ -209,6 +209,7 @@ class LinkChannel:
         self._duplicate = _Draws(duplicate.random) if model.duplicate else None
         self._late = _Draws(late.random) if model.delay_loss else None
         self._errors = _BitErrors(model.bit_error, streams["corrupt"]) if model.bit_error else None
+        self._sized = self._serves or self._errors is not None  # sizes matter
 
     def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
         """See `Channel.transmit`."""
@@ -232,20 +233,36 @@ class LinkChannel:
         """
         if sizes.shape != times_s.shape or sizes.ndim != 1:
             raise ValueError(f"need sizes[n] and times[n], got {sizes.shape}, {times_s.shape}")
+        arrival_s, copies, flipped = self._carry(sizes.tolist() if self._sized else [], times_s)
+        flips = np.array([len(bits) for bits in flipped], np.int64)
+        return Fates(arrival_s, copies, flips if self._errors else np.zeros_like(copies))
+
+    def transmit_all(self, datagrams: Sequence[bytes], times_s: Floats) -> Deliveries:
+        """See `Channel.transmit_all`."""
+        sizes = [len(data) for data in datagrams] if self._sized else []
+        arrival_s, copies, flipped = self._carry(sizes, times_s)
+        packet = np.repeat(np.arange(copies.size), copies)
+        changed = {
+            int(place): flip_bits(datagrams[number], bits)
+            for number, bits in enumerate(flipped)
+            if bits
+            for place in np.flatnonzero(packet == number)
+        }
+        return Deliveries(packet, arrival_s[packet], changed)
+
+    def _carry(self, sizes: list[int], times_s: Floats) -> tuple[Floats, Ints, list[list[int]]]:
+        """Arrivals float64[n], copies int64[n], and each packet's flipped bits, if there are bit
+        errors. ``sizes``: in bytes, if they matter."""
+        self._clock.advance_all(times_s)
         if not times_s.size:
-            return Fates(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
-        if not np.all(times_s[1:] >= times_s[:-1]):  # nan fails too
-            raise ValueError("times_s must never decrease")
-        if not math.isfinite(float(times_s[-1])):
-            raise ValueError("times_s must be finite")
-        self._clock.advance(float(times_s[0]))
-        self._clock.advance(float(times_s[-1]))
-        departures_s = np.array(self._depart(sizes.tolist(), times_s.tolist()))
+            return np.empty(0), np.empty(0, np.int64), []
+        departures_s = times_s
+        if self._serves:
+            departures_s = np.array(self._depart(sizes, times_s.tolist()))
         arrival_s, copies = self._leave_all(times_s, departures_s)
-        flips = np.zeros(times_s.size, np.int64)
-        if self._errors:
-            flips[:] = [len(self._errors.of_packet(8 * size)) for size in sizes.tolist()]
-        return Fates(arrival_s, copies, flips)
+        if self._errors is None:
+            return arrival_s, copies, []
+        return arrival_s, copies, [self._errors.of_packet(8 * size) for size in sizes]
 
     def _depart(self, sizes: list[int], times_s: list[float]) -> list[float]:
         """When each packet has left the bottleneck; inf if it was dropped."""
@@ -316,12 +333,14 @@ class LinkChannel:
             extra += self._jitter.take(n)
         arrival = np.maximum(times_s + (model.delay_s + extra), times_s)
         passed = departures_s < math.inf
-        held = self._reorder.take(n) < model.reorder if self._reorder else np.zeros(n, np.bool_)
-        in_order = np.where(passed & ~held, arrival, -math.inf)
+        held = self._reorder.take(n) < model.reorder if self._reorder else None
+        in_order = np.where(passed if held is None else passed & ~held, arrival, -math.inf)
         in_order[0] = max(in_order[0], self._latest_arrival_s)
         latest = np.maximum.accumulate(in_order)
         self._latest_arrival_s = float(latest[-1])
-        arrival = np.maximum(arrival, latest) + held * model.reorder_s
+        arrival = np.maximum(arrival, latest)
+        if held is not None:
+            arrival += held * model.reorder_s
         if self._late and model.delay_loss:
             passed &= ~model.delay_loss.loses(extra, self._late.take(n))
         copies = passed.astype(np.int64)

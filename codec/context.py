@@ -29,7 +29,7 @@ Trained in floating point by `codec.training.context`, then rounded. numpy only.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -40,6 +40,8 @@ from numpy.typing import NDArray
 from codec.entropy import (
     CorruptPayload,
     FixedCoder,
+    Positions,
+    SliceCoder,
     check_range,
     fixed_bytes,
     shortest_code,
@@ -136,7 +138,7 @@ class ContextTables:
             raise ValueError("heads must be >= 0 and floors >= 1")
 
 
-class ContextCoder:
+class ContextCoder(SliceCoder):
     """A range coder whose probabilities follow the slice's tokens so far; see the module.
 
     Bytes are cut and bit-packed as those of `codec.entropy.StaticCoder`.
@@ -166,10 +168,30 @@ class ContextCoder:
         self._embed[:-1, :-1] = embed
         self._embed[:-1, -1] = 1 << ACTIVATION_BITS
 
-    def encode(
+    def encode_all(
+        self, indices: NDArray[np.int64], positions: Positions, grid: tuple[int, int]
+    ) -> list[bytes]:
+        """See `SliceCoder.encode_all`."""
+        ends = np.cumsum([len(cells) for cells in positions])
+        parts = np.split(indices, ends[:-1])
+        return [self._encode(*part, grid) for part in zip(parts, positions, strict=True)]
+
+    def decode_all(
+        self, payloads: Sequence[bytes], positions: Positions, grid: tuple[int, int]
+    ) -> tuple[NDArray[np.int64], dict[int, CorruptPayload]]:
+        """See `SliceCoder.decode_all`."""
+        parts, errors = [], {}
+        for number, (data, cells) in enumerate(zip(payloads, positions, strict=True)):
+            try:
+                parts.append(self._decode(data, cells, grid))
+            except CorruptPayload as error:
+                errors[number] = error
+                parts.append(np.full(len(cells), -1))
+        return np.concatenate(parts), errors
+
+    def _encode(
         self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
     ) -> bytes:
-        """See `SliceCoder.encode`."""
         check_range(indices, self.codebook_size)
         encoder = constriction.stream.queue.RangeEncoder()
         family = constriction.stream.model.Categorical(perfect=False)
@@ -181,10 +203,9 @@ class ContextCoder:
             return data
         return self._fixed.encode(indices, positions, grid)
 
-    def decode(
+    def _decode(
         self, data: bytes, positions: NDArray[np.int64], grid: tuple[int, int]
     ) -> NDArray[np.int64]:
-        """See `SliceCoder.decode`."""
         n = len(positions)
         if len(data) >= fixed_bytes(n, self.codebook_size):
             return self._fixed.decode(data, positions, grid)

@@ -8,9 +8,11 @@ A coder's tables are integers, so encoder and decoder agree on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import constriction
 import numpy as np
@@ -27,50 +29,75 @@ FREQUENCY_TOTAL = 1 << FREQUENCY_BITS
 """What the frequencies of a `StaticCoder` sum to."""
 
 _MODEL_BITS = 24  # constriction's fixed-point probabilities
-_STATE_BITS = 64  # of its range coder
+_STATE_BYTES = 8  # of its range coder
+_STATE_MASK = (1 << 64) - 1
 _WORD_BYTES = 4
+_TOKEN_BITS = 16  # of a word that holds any token
+
+Positions = Sequence[NDArray[np.int64]]
 
 
 class CorruptPayload(ValueError):
     """Bytes that no encoder of this model and slice has written."""
 
 
-class SliceCoder(Protocol):
-    """Tokens of one slice <-> bytes."""
+class SliceCoder(ABC):
+    """Tokens of slices <-> bytes. A slice is coded alone; several are coded in one call because
+    that is faster, never because it makes a difference."""
 
-    @property
-    def mode(self) -> int:
-        """Index into `ENTROPY_MODES`."""
-        ...
+    mode: ClassVar[int]
+    """Index into `ENTROPY_MODES`."""
 
-    def encode(
-        self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
-    ) -> bytes:
-        """Code the tokens of one slice.
+    @abstractmethod
+    def encode_all(
+        self, indices: NDArray[np.int64], positions: Positions, grid: tuple[int, int]
+    ) -> list[bytes]:
+        """Code slices.
 
         Args:
-            indices: int64[n], 0..K-1, n >= 1.
-            positions: int64[n], raster positions ``y * w + x`` of these tokens.
+            indices: int64[n], 0..K-1, the tokens of all slices, one slice after the other.
+            positions: for each slice its tokens' raster positions ``y * w + x``: int64[>= 1],
+                n in all.
             grid: (h, w) of the whole frame.
 
         Returns:
-            At most ``fixed_bytes(n, K)`` bytes, maybe none.
+            For each slice of m tokens at most ``fixed_bytes(m, K)`` bytes, maybe none.
 
         Raises:
             ValueError: a token is not in 0..K-1.
         """
-        ...
+
+    @abstractmethod
+    def decode_all(
+        self, payloads: Sequence[bytes], positions: Positions, grid: tuple[int, int]
+    ) -> tuple[NDArray[np.int64], dict[int, CorruptPayload]]:
+        """The inverse, for any slices in any order.
+
+        Returns:
+            (indices, errors): int64[n], 0..K-1, the tokens of all slices; and by place in
+            ``payloads`` what is wrong with those that do not decode, whose tokens are -1. Whatever
+            the bytes, nothing is raised and memory stays O(n). Damage is noticed where it can be,
+            which is seldom: the packet's checksum is for that.
+        """
+
+    def encode(
+        self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
+    ) -> bytes:
+        """`encode_all` for one slice."""
+        return self.encode_all(indices, (positions,), grid)[0]
 
     def decode(
         self, data: bytes, positions: NDArray[np.int64], grid: tuple[int, int]
     ) -> NDArray[np.int64]:
-        """The tokens that `encode` was given: int64[n], 0..K-1.
+        """`decode_all` for one slice.
 
         Raises:
-            CorruptPayload: and nothing else, whatever the bytes; memory stays O(n). Damage is
-                noticed where it can be, which is seldom: the packet's checksum is for that.
+            CorruptPayload: it does not decode.
         """
-        ...
+        indices, errors = self.decode_all((data,), (positions,), grid)
+        if errors:
+            raise errors[0]
+        return indices
 
 
 class CoderFor(Protocol):
@@ -86,7 +113,7 @@ def fixed_bytes(tokens: int, codebook_size: int) -> int:
     return -(-tokens * _bits_per_token(codebook_size) // 8)
 
 
-class FixedCoder:
+class FixedCoder(SliceCoder):
     """Every token in log2 K bits, most significant first; the last byte is filled with zeros."""
 
     mode = 0
@@ -95,36 +122,72 @@ class FixedCoder:
         """``codebook_size``: K, a power of two from 2 to 2**15; raises ValueError if not."""
         self.codebook_size = codebook_size
         self._bits = _bits_per_token(codebook_size)
-        self._weights = 1 << np.arange(self._bits - 1, -1, -1)
 
-    @cached_property
-    def _rows(self) -> NDArray[np.uint8]:
-        """uint8[K, log2 K]: the bits of every token."""
-        tokens = np.arange(self.codebook_size)[:, None]
-        return np.asarray((tokens & self._weights) != 0, np.uint8)
-
-    def encode(
-        self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
-    ) -> bytes:
-        """See `SliceCoder.encode`."""
+    def encode_all(
+        self, indices: NDArray[np.int64], positions: Positions, grid: tuple[int, int]
+    ) -> list[bytes]:
+        """See `SliceCoder.encode_all`."""
         check_range(indices, self.codebook_size)
-        return np.packbits(self._rows.take(indices, axis=0)).tobytes()
+        words = np.unpackbits(indices.astype(">u2").view(np.uint8)).reshape(-1, _TOKEN_BITS)
+        sizes = [len(cells) for cells in positions]
+        longest = max(sizes)
+        rows = _in_rows(words[:, -self._bits :], sizes, longest)
+        width = -(-longest * self._bits // 8)
+        packed = np.packbits(rows.reshape(len(sizes), -1), axis=1).tobytes()
+        return [
+            packed[at : at + -(-size * self._bits // 8)]
+            for at, size in zip(range(0, len(packed), width), sizes, strict=True)
+        ]
 
-    def decode(
-        self, data: bytes, positions: NDArray[np.int64], grid: tuple[int, int]
-    ) -> NDArray[np.int64]:
-        """See `SliceCoder.decode`."""
-        n, used = len(positions), len(positions) * self._bits
-        filling = 8 * len(data) - used
-        if not 0 <= filling < 8:
-            raise CorruptPayload(f"{len(data)} bytes for {n} tokens of {self._bits} bits")
-        if filling and data[-1] & ((1 << filling) - 1):
-            raise CorruptPayload("filling bits are not zero")
-        bits = np.unpackbits(np.frombuffer(data, np.uint8), count=used)
-        return bits.reshape(n, self._bits) @ self._weights
+    def decode_all(
+        self, payloads: Sequence[bytes], positions: Positions, grid: tuple[int, int]
+    ) -> tuple[NDArray[np.int64], dict[int, CorruptPayload]]:
+        """See `SliceCoder.decode_all`."""
+        bits, errors = self._bits, {}
+        sizes = [len(cells) for cells in positions]
+        longest = max(sizes)
+        width = -(-longest * bits // 8)
+        rows: list[bytes] = []
+        for data, size in zip(payloads, sizes, strict=True):
+            filling = 8 * len(data) - size * bits
+            if filling and not 0 < filling < 8:
+                errors[len(rows)] = CorruptPayload(
+                    f"{len(data)} bytes for {size} tokens of {bits} bits"
+                )
+                data = b""
+            elif filling and data[-1] & ((1 << filling) - 1):
+                errors[len(rows)] = CorruptPayload("filling bits are not zero")
+            rows.append(data.ljust(width, b"\0"))
+        packed = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, width)
+        found = np.unpackbits(packed, axis=1, count=longest * bits).reshape(-1, longest, bits)
+        words = np.zeros((sum(sizes), _TOKEN_BITS), np.uint8)
+        words[:, -bits:] = _from_rows(found, sizes)
+        indices = np.packbits(words).view(">u2").astype(np.int64)
+        for number in errors:
+            start = sum(sizes[:number])
+            indices[start : start + sizes[number]] = -1
+        return indices, errors
 
 
-class StaticCoder:
+def _in_rows(bits: NDArray[np.uint8], sizes: list[int], longest: int) -> NDArray[np.uint8]:
+    """The bits of the tokens of slices, uint8[n, b] -> uint8[slices, longest, b], zeros behind
+    the shorter ones."""
+    if min(sizes) == longest:
+        return bits.reshape(len(sizes), longest, -1)
+    rows = np.zeros((len(sizes), longest, bits.shape[1]), np.uint8)
+    rows[np.arange(longest) < np.array(sizes)[:, None]] = bits
+    return rows
+
+
+def _from_rows(rows: NDArray[np.uint8], sizes: list[int]) -> NDArray[np.uint8]:
+    """The inverse of `_in_rows`."""
+    longest = rows.shape[1]
+    if min(sizes) == longest:
+        return rows.reshape(-1, rows.shape[2])
+    return rows[np.arange(longest) < np.array(sizes)[:, None]]
+
+
+class StaticCoder(SliceCoder):
     """A range coder with one integer frequency per token, restarted in every slice.
 
     Range-coded bytes are cut to the fewest that name a number in the coder's final interval; the
@@ -159,48 +222,78 @@ class StaticCoder:
         """Everything but constriction's model, which cannot be pickled and is made again."""
         return {k: v for k, v in self.__dict__.items() if k != "_model"}
 
-    def encode(
-        self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
-    ) -> bytes:
-        """See `SliceCoder.encode`."""
+    def encode_all(
+        self, indices: NDArray[np.int64], positions: Positions, grid: tuple[int, int]
+    ) -> list[bytes]:
+        """See `SliceCoder.encode_all`."""
         check_range(indices, self.codebook_size)
-        encoder = constriction.stream.queue.RangeEncoder()
-        encoder.encode(indices.astype(np.int32), self._model)
-        data = shortest_code(encoder)
-        if len(data) < fixed_bytes(len(indices), self.codebook_size):
-            return data
-        return self._fixed.encode(indices, positions, grid)
+        tokens, model = indices.astype(np.int32), self._model
+        found, start, too_long = [], 0, []
+        for number, cells in enumerate(positions):
+            stop = start + len(cells)
+            encoder = constriction.stream.queue.RangeEncoder()
+            encoder.encode(tokens[start:stop], model)
+            found.append(shortest_code(encoder))
+            if len(found[-1]) >= fixed_bytes(len(cells), self.codebook_size):
+                too_long.append(number)
+            start = stop
+        if too_long:
+            packed = self._fixed.encode_all(indices, positions, grid)
+            for number in too_long:
+                found[number] = packed[number]
+        return found
 
-    def decode(
-        self, data: bytes, positions: NDArray[np.int64], grid: tuple[int, int]
-    ) -> NDArray[np.int64]:
-        """See `SliceCoder.decode`."""
-        n = len(positions)
-        if len(data) >= fixed_bytes(n, self.codebook_size):
-            return self._fixed.decode(data, positions, grid)
-        decoder = constriction.stream.queue.RangeDecoder(words_of(data))
-        try:
-            indices = decoder.decode(self._model, n)
-        except AssertionError as error:  # how constriction reports an impossible code word
-            raise CorruptPayload(str(error)) from None
-        return np.asarray(indices, np.int64)
+    def decode_all(
+        self, payloads: Sequence[bytes], positions: Positions, grid: tuple[int, int]
+    ) -> tuple[NDArray[np.int64], dict[int, CorruptPayload]]:
+        """See `SliceCoder.decode_all`."""
+        edges = list(accumulate((len(cells) for cells in positions), initial=0))
+        indices = np.full(edges[-1], -1)
+        errors: dict[int, CorruptPayload] = {}
+        packed = []
+        for number, (data, cells) in enumerate(zip(payloads, positions, strict=True)):
+            if len(data) >= fixed_bytes(len(cells), self.codebook_size):
+                packed.append(number)
+                continue
+            try:
+                decoder = constriction.stream.queue.RangeDecoder(words_of(data))
+                found = decoder.decode(self._model, len(cells))
+            except CorruptPayload as error:
+                errors[number] = error
+            except AssertionError as error:  # how constriction reports an impossible code word
+                errors[number] = CorruptPayload(str(error))
+            else:
+                indices[edges[number] : edges[number + 1]] = found
+        if packed:
+            found, wrong = self._fixed.decode_all(
+                [payloads[number] for number in packed], [positions[n] for n in packed], grid
+            )
+            at = 0
+            for place, number in enumerate(packed):
+                size = len(positions[number])
+                indices[edges[number] : edges[number + 1]] = found[at : at + size]
+                at += size
+                if place in wrong:
+                    errors[number] = wrong[place]
+        return indices, errors
 
 
 def shortest_code(encoder: Any) -> bytes:
     """The shortest byte string in a constriction RangeEncoder's final interval, without trailing
     zeros."""
     words, (lower, size) = encoder.pos()
+    length = words * _WORD_BYTES + _STATE_BYTES
     written = encoder.get_compressed().astype(">u4").tobytes()
-    # The code is a fraction with `places` bits. constriction wrote the upper end of some interval;
+    # The code is a fraction with `length` bytes. constriction wrote the upper end of some interval;
     # its own lower end differs by less than 2**64.
-    places = words * 8 * _WORD_BYTES + _STATE_BITS
-    point = int.from_bytes(written, "big") << (places - 8 * len(written))
-    lowest = point - (point - lower) % (1 << _STATE_BITS)
-    # The highest bit in which lowest - 1 and the highest differ: below it, all may be zero.
-    differ = (lowest - 1) ^ (lowest + size - 1)
-    free = (differ.bit_length() - 1) // 8 * 8 if lowest else places
-    code = -(-lowest >> free) << free  # lowest, rounded up
-    return bytes(code.to_bytes(places // 8, "big").rstrip(b"\0"))
+    point = int.from_bytes(written.ljust(length, b"\0"), "big")
+    lowest = point - (point - lower & _STATE_MASK)
+    if not lowest:
+        return b""
+    # The highest bit in which lowest - 1 and the highest differ: bytes below it may all be zero.
+    free = (((lowest - 1) ^ (lowest + size - 1)).bit_length() - 1) // 8
+    code: int = -(-lowest >> 8 * free)  # rounded up
+    return code.to_bytes(length - free, "big").rstrip(b"\0")
 
 
 def words_of(data: bytes) -> NDArray[np.uint32]:
@@ -230,7 +323,9 @@ class CoderBook:
     def __call__(self, mode: int, codebook_size: int) -> SliceCoder:
         """The coder; raises LookupError where this model has none."""
         if ENTROPY_MODES[mode] == "fixed":
-            return self._fixed.setdefault(codebook_size, FixedCoder(codebook_size))
+            if codebook_size not in self._fixed:
+                self._fixed[codebook_size] = FixedCoder(codebook_size)
+            return self._fixed[codebook_size]
         if ENTROPY_MODES[mode] == "static" and codebook_size in self._static:
             return self._static[codebook_size]
         if ENTROPY_MODES[mode] == "context" and self._tables is not None:
@@ -242,6 +337,7 @@ class CoderBook:
         raise LookupError(f"no {ENTROPY_MODES[mode]} coder for a codebook of {codebook_size}")
 
 
+@cache
 def _bits_per_token(codebook_size: int) -> int:
     bits = codebook_size.bit_length() - 1
     if not 1 <= bits <= 15 or codebook_size != 1 << bits:

@@ -52,11 +52,14 @@ class Photographs:
 
     def __init__(self, images: Sequence[LoadedImage], frames: int | None = None) -> None:
         self._images = list(itertools.islice(itertools.cycle(images), frames or len(images)))
-        rounds = [number // len(images) for number in range(len(self._images))]
-        self.names = [
-            image.name if not again else f"{image.name}-{again + 1}"
-            for image, again in zip(self._images, rounds, strict=True)
-        ]
+        self.names: list[str] = []
+        for number, image in enumerate(self._images):
+            again = number // len(images) + 1
+            name = image.name if again == 1 else f"{image.name}-{again}"
+            while name in self.names:  # another photograph is called so
+                again += 1
+                name = f"{image.name}-{again}"
+            self.names.append(name)
         self.sizes = [(image.width, image.height) for image in self._images]
         known = [digest(image.pixels) for image in images]
         self.digests = list(itertools.islice(itertools.cycle(known), len(self._images)))

@@ -237,19 +237,20 @@ class _Desk:
             told = True
             receiver.stop()
 
-        while not told:
-            with live_view(self._watch, "receiver", self._console), interruptible(stop):
-                ended = receiver.serve()
+        with interruptible(stop):  # while tables are written, too
+            while not told:
+                with live_view(self._watch, "receiver", self._console):
+                    ended = receiver.serve()
+                    if ended and once:
+                        receiver.answer_for(_LINGER_S)
+                for received in self._received:
+                    if told and received.ended == "sender gone":
+                        received.ended = "stopped"
+                    self.write(received)
+                self._received.clear()
                 if ended and once:
-                    receiver.answer_for(_LINGER_S)
-            for received in self._received:
-                if told and received.ended == "sender gone":
-                    received.ended = "stopped"
-                self.write(received)
-            self._received.clear()
-            if ended and once:
-                return
-            self._new_watch(0)
+                    return
+                self._new_watch(0)
 
     def open(self, start: bytes, about: dict[str, Any]) -> Incoming:
         """Where a stream goes."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sim.drivers.record import PacketRecord
 from sim.protocol.ledger import Ledger
 
-_FIELDS = [field.name for field in dataclasses.fields(PacketRecord)]
+_FIELDS = PacketRecord._fields
 _PACKETS_A_NOTE = 200
 _MAX_TOKENS = 20_000  # of an image, that fit a note
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -126,9 +126,9 @@ class Reception:
         """The receiver's counters."""
         return self._end.counters
 
-    def datagram(self, when: float, data: bytes) -> None:
+    def datagrams(self, times_s: Sequence[float], data: Sequence[bytes]) -> None:
         """See `Incoming`."""
-        self._end.datagram(when, data)
+        self._end.datagrams(times_s, data)
 
     def watermark(self, when: float) -> None:
         """See `Incoming`."""
@@ -239,7 +239,7 @@ class Reception:
 def renumbered(records: list[PacketRecord], first: int, count: int) -> list[PacketRecord]:
     """The packets of frames first .. first + count - 1, numbered from 0."""
     return [
-        replace(record, frame=record.frame - first, last_frame=record.last_frame - first)
+        record._replace(frame=record.frame - first, last_frame=record.last_frame - first)
         for record in records
         if first <= record.frame and record.last_frame < first + count
     ]

@@ -53,13 +53,14 @@ def write_received(
         return None
     scenario = loaded.scenario
     target = out or RESULTS / scenario.name / f"live-{run_id(scenario, model.fingerprint)}"
+    accounted = received.ended in ("complete", "interrupted")  # by the sender, at its end
     about = {
         "ended": received.ended,
         "first_image": received.first,
         "images": len(received.record.frames),
         "images_meant": received.total,
         "anomalies": dict(anomalies),
-        "ledger": asdict(received.record.ledger),
+        "ledger": asdict(received.record.ledger) if accounted else None,
     }
     with progress_bar(scenario.name) as steps:
         if received.pictures is not None:
@@ -83,7 +84,7 @@ def _without_originals(
             for name, restored in restorer.restore(ready).restored.items():
                 number = ready.frame + received.first
                 save_png(folder / OUTPUTS / name / f"image-{number:05}.png", restored.image)
-        write_table(folder / PACKETS, [asdict(packet) for packet in record.packets])
+        write_table(folder / PACKETS, [packet._asdict() for packet in record.packets])
         write_json(folder / SUMMARY, summary)
         what_ran = manifest(scenario, [], model.fingerprint)
         write_json(folder / MANIFEST, {**what_ran, "live": dict(about)})

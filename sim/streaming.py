@@ -22,7 +22,7 @@ from sim.scenario import Cell
 _FEEDBACK = 0xFEED  # keeps the way back's randomness apart from the channels'
 
 
-class Receptions:
+class Receptions(Channel):
     """One packet over several channels; every copy counts as an arrival at the one receiver."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:

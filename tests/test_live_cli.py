@@ -17,7 +17,7 @@ from sim.drivers.keys import read_keys, write_keys
 from sim.drivers.links import check_exposure, read_address
 from sim.errors import UserError
 from sim.frames import Photographs, open_source
-from sim.images import load_image
+from sim.images import LoadedImage, load_image
 from sim.live_commands import send_command
 
 if TYPE_CHECKING:
@@ -153,6 +153,10 @@ def test_photographs_start_over(photo: Path) -> None:
     assert [image.name for image in source.pictures()] == source.names
     assert source.sizes == [(56, 40)] * 3
     assert len(set(source.digests)) == 1
+    image = load_image(photo)
+    second = LoadedImage("photo-2", image.path, image.pixels)
+    names = Photographs([image, second], 5).names
+    assert names == ["photo", "photo-2", "photo-3", "photo-2-2", "photo-4"]
 
 
 def test_a_video_file_is_a_source_of_pictures(tmp_path: Path) -> None:

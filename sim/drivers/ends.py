@@ -6,9 +6,13 @@ after it: receiver and sink. All their times are media time; neither knows what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 
-from channels.base import Channel, Delivery, Perfect
+import numpy as np
+
+from channels.base import Channel, Perfect
 from codec.entropy import CoderFor
 from sim.drivers.record import MediaFrame, PacketRecord
 from sim.protocol.config import StreamConfig, StreamKey
@@ -56,6 +60,8 @@ class SendingEnd:
         start = StreamStart(config, key, self._sizes)
         self._sender = Sender(start, coders)
         self._feedback = feedback or Perfect(config.arq.delay_s if config.arq else 0.0)
+        self._latest_s = -math.inf  # when a packet was sent
+        self._dues_s = start.dues_s
         self.start = start.pack()
         self.packets: list[PacketRecord] = []
         self.ledger = Ledger(control_bytes=len(self.start), pixels=0)
@@ -115,13 +121,17 @@ class SendingEnd:
         capture_s = self._config.capture_s(self._captured)
         return capture_s if timer is None else min(timer, capture_s)
 
-    def advance(self, now: float) -> list[tuple[float, bytes]]:
-        """Do what is to be done at ``now`` = `next_time`.
+    def advance(self, until_s: float) -> tuple[list[float], list[bytes]]:
+        """Do what is to be done from `next_time` up to ``until_s``.
 
         Returns:
-            (arrival_s, bytes) of every copy that will arrive, arrival_s >= now, in any order.
+            Of every copy that will arrive, in the order of sending: when, not before it was sent,
+            and its bytes.
         """
-        while self._captured < self._count and self._config.capture_s(self._captured) <= now:
+        while self._captured < self._count:
+            now = self._config.capture_s(self._captured)
+            if now > until_s:
+                break
             frame = next(self._frames)
             _check_shape(frame)
             if (frame.width, frame.height) != self._sizes[self._captured]:
@@ -129,45 +139,66 @@ class SendingEnd:
             self._sender.submit(frame.index_map, frame.width, frame.height, now, frame.difficulty)
             self.ledger.pixels += frame.width * frame.height
             self._captured += 1
-        arrivals = []
-        for data in self._sender.datagrams_to_send(now):
-            deliveries = self._channel.transmit(data, now)
-            sent = self._sender.next_event()
-            if sent is None:
-                raise RuntimeError("the sender released a datagram without saying which")
-            self._record(sent, data, deliveries)
-            for delivery in deliveries:
-                arrivals.append(
-                    (delivery.arrival_s, data if delivery.data is None else delivery.data)
-                )
-        return arrivals
+        datagrams = self._sender.datagrams_to_send(until_s)
+        if not datagrams:
+            return [], []
+        sent = self._sender.events()
+        leave_s = [packet.sent_s for packet in sent]
+        arrivals_s, arrived, edges = self._carry(datagrams, leave_s)
+        for packet, data, start, stop in zip(sent, datagrams, edges, edges[1:], strict=False):
+            self._record(packet, data, arrivals_s[start:stop], arrived[start:stop])
+        return arrivals_s, arrived
 
-    def _record(self, sent: PacketSent, data: bytes, deliveries: tuple[Delivery, ...]) -> None:
-        ledger = self.ledger
+    def _carry(
+        self, datagrams: list[bytes], leave_s: list[float]
+    ) -> tuple[list[float], list[bytes], list[int]]:
+        """What the channel makes of datagrams.
+
+        Returns:
+            (arrivals_s, arrived, edges): when each copy arrives, and as what; those of datagram i
+            are ``edges[i]`` to ``edges[i + 1]``.
+        """
+        times_s = list(accumulate(leave_s, max, initial=self._latest_s))[1:]  # never back
+        self._latest_s = times_s[-1]
+        if len(datagrams) == 1:  # as in virtual time; arrays would cost more than they save
+            copies = self._channel.transmit(datagrams[0], self._latest_s)
+            arrived = [datagrams[0] if copy.data is None else copy.data for copy in copies]
+            return [copy.arrival_s for copy in copies], arrived, [0, len(copies)]
+        deliveries = self._channel.transmit_all(datagrams, np.array(times_s))
+        arrived = [datagrams[number] for number in deliveries.packet.tolist()]
+        for place, data in deliveries.changed.items():
+            arrived[place] = data
+        edges = np.searchsorted(deliveries.packet, np.arange(len(datagrams) + 1))
+        return deliveries.arrival_s.tolist(), arrived, edges.tolist()
+
+    def _record(
+        self, sent: PacketSent, data: bytes, arrivals_s: list[float], copies: list[bytes]
+    ) -> None:
+        ledger, size = self.ledger, len(data)
         ledger.sent += 1
-        ledger.wire_bytes += len(data)
-        match sent.kind:
-            case "parity":
-                ledger.parity += 1
-                ledger.parity_bytes += len(data)
-            case "retransmission":
-                ledger.retransmitted += 1
-                ledger.retransmitted_bytes += len(data)
-            case _:
-                ledger.payload_bytes += len(data) - HEADER_BYTES
-        first = min(deliveries, key=lambda delivery: delivery.arrival_s, default=None)
-        if first is None:
-            ledger.erased += 1
-            fate, arrival_s, late = "erased", None, False
+        ledger.wire_bytes += size
+        if sent.kind == "media":
+            ledger.payload_bytes += size - HEADER_BYTES
+        elif sent.kind == "parity":
+            ledger.parity += 1
+            ledger.parity_bytes += size
         else:
-            changed = [d.data is not None and d.data != data for d in deliveries]
-            arrival_s = first.arrival_s
-            late = arrival_s > self._config.due_s(sent.last_frame)
-            fate = "corrupted" if changed[deliveries.index(first)] else "delivered"
+            ledger.retransmitted += 1
+            ledger.retransmitted_bytes += size
+        arrival_s: float | None = None
+        fate, late = "erased", False
+        if not copies:
+            ledger.erased += 1
+        else:
+            arrival_s = min(arrivals_s)
+            first = copies[arrivals_s.index(arrival_s)]
+            late = arrival_s > self._dues_s[sent.last_frame]
+            fate = "delivered" if first == data else "corrupted"
             ledger.delivered += 1
-            ledger.duplicated += len(deliveries) - 1
-            ledger.corrupted += sum(changed)
             ledger.late += late
+            if len(copies) > 1 or fate == "corrupted":
+                ledger.duplicated += len(copies) - 1
+                ledger.corrupted += sum(copy != data for copy in copies)
         self.packets.append(
             PacketRecord(
                 sent.sequence,
@@ -178,7 +209,7 @@ class SendingEnd:
                 fate,
                 arrival_s,
                 late,
-                len(deliveries),
+                len(copies),
                 sent.kind,
                 sent.last_frame,
             )
@@ -209,10 +240,9 @@ class ReceivingEnd:
         """The receiver's counters."""
         return self._receiver.counters
 
-    def datagram(self, arrival_s: float, data: bytes) -> None:
-        """A datagram arrives; after every earlier arrival, before any later one."""
-        self._receiver.receive_datagram(data, arrival_s)
-        self._drain(arrival_s)
+    def datagrams(self, arrivals_s: Sequence[float], data: Sequence[bytes]) -> None:
+        """Datagrams arrive, in order; no timer rings before the last of them."""
+        self._receiver.receive(arrivals_s, data)
 
     def next_time(self) -> float | None:
         """The receiver's next timer, in seconds; None after the last playout deadline.

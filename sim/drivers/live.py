@@ -254,7 +254,7 @@ class _Carried:
 
     def __init__(self, end: ReceivingEnd) -> None:
         self.end = end
-        self.datagram = end.datagram
+        self.datagrams = end.datagrams
         self.watermark = end.watermark
         self.next_time = end.next_time
         self.replies = end.replies

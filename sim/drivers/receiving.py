@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import le
 from typing import Any, Protocol
 
 from sim.drivers.clock import Clock, SteadyClock
@@ -27,7 +28,7 @@ from sim.drivers.wire import (
     FromReceiver,
     FromSender,
     Hello,
-    Item,
+    Items,
     MalformedMessage,
     Probe,
     Ready,
@@ -61,8 +62,8 @@ RECEIVER_ANOMALIES = (
 class Incoming(Protocol):
     """Takes one session's items, in the order of media time."""
 
-    def datagram(self, when: float, data: bytes) -> None:
-        """A packet arrives at media time ``when``."""
+    def datagrams(self, times_s: Sequence[float], data: Sequence[bytes]) -> None:
+        """Packets arrive, each at its media time."""
         ...
 
     def watermark(self, when: float) -> None:
@@ -292,21 +293,38 @@ class LiveReceiver:
             if (news := stream.news()) is not None:
                 self._say(session.peer, Status(session.number, dict(news)))
 
-    def _pass_on(self, session: _Session, stream: Incoming, items: list[Item]) -> None:
-        latest_s = session.latest_s
-        for kind, when, data in items:
-            if not latest_s <= when < math.inf:
-                self._anomaly("time_reversed")
-                continue
-            session.latest_s = latest_s = when
+    def _pass_on(self, session: _Session, stream: Incoming, items: Items) -> None:
+        times_s = [session.latest_s, *items.times]
+        if not (times_s[-1] < math.inf and all(map(le, times_s, items.times))):  # nan fails too
+            items = self._in_order(session.latest_s, items)
+        start = 0
+        while start < len(items):
+            kind = items.kinds[start]
+            stop = len(items) - len(items.kinds[start:].lstrip(bytes([kind])))  # of their run
+            times_s, contents = items.times[start:stop], items.contents[start:stop]
+            session.latest_s = times_s[-1]
             if kind == DATAGRAM:
-                stream.datagram(when, data)
+                stream.datagrams(times_s, contents)
             elif kind == WATERMARK:
-                stream.watermark(when)
+                for when in times_s:
+                    stream.watermark(when)
             elif kind == NOTE:
-                stream.note(when, data)
+                for when, content in zip(times_s, contents, strict=True):
+                    stream.note(when, content)
             else:
-                self._anomaly("unknown_item")
+                self._anomaly("unknown_item", stop - start)
+            start = stop
+
+    def _in_order(self, latest_s: float, items: Items) -> Items:
+        """The items without those whose time runs back."""
+        found = Items()
+        for item in zip(items.kinds, items.times, items.contents, strict=True):
+            if latest_s <= item[1] < math.inf:
+                latest_s = item[1]
+                found.add(*item)
+            else:
+                self._anomaly("time_reversed")
+        return found
 
     def _catch_up(self, session: _Session, number: int) -> None:
         """The sender's next batch is ``number``: everything before has arrived or never will."""

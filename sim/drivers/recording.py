@@ -17,7 +17,7 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -56,10 +56,11 @@ class Recorder:
         self._write(_ABOUT, 0.0, json.dumps(about).encode())
         self.next_time, self.replies, self.news = inner.next_time, inner.replies, inner.news
 
-    def datagram(self, when: float, data: bytes) -> None:
+    def datagrams(self, times_s: Sequence[float], data: Sequence[bytes]) -> None:
         """See `Incoming`."""
-        self._write(b"D", when, data)
-        self._inner.datagram(when, data)
+        for when, content in zip(times_s, data, strict=True):
+            self._write(b"D", when, content)
+        self._inner.datagrams(times_s, data)
 
     def watermark(self, when: float) -> None:
         """See `Incoming`."""
@@ -165,7 +166,7 @@ def _replay(
             raise UserError(f"{path}: damaged: media time went from {latest} to {when}")
         latest = when
         if kind == b"D":
-            stream.datagram(when, content)
+            stream.datagrams((when,), (content,))
         elif kind == b"T":
             stream.watermark(when)
         else:

@@ -25,7 +25,7 @@ from sim.drivers.wire import (
     End,
     FromReceiver,
     Hello,
-    Item,
+    Items,
     MalformedMessage,
     Probe,
     Ready,
@@ -103,7 +103,7 @@ class LiveSender:
         self._number = 0
         self._acked = 0
         self._answer: Ack | None = None  # to the last batch, when it is owed
-        self._batch: list[Item] = []
+        self._batch = Items()
         self._batch_bytes = 0
         self._heard_s = self._asked_s = 0.0
         self._stopping = False
@@ -168,22 +168,22 @@ class LiveSender:
         else:
             until_s, most = math.inf, MAX_ITEMS
         items = self._timeline.run(until_s, most, self._link.batch_bytes)
-        self.media_s = items[-1][1] if items else when
+        self.media_s = items.times[-1] if items else when
         if self._notes is not None:
             for note in self._notes():
-                self._add((NOTE, when, note))
-        if len(items) > 1 and not self._batch:
-            self._batch = items
+                self._add(Items.of([(NOTE, when, note)]))
+        if items:
+            self._add(items)
+        if len(items) > 1:
             self._flush()
-        else:
-            for item in items:
-                self._add(item)
         if items and self._flags:
             self._ask_and_wait()
 
-    def _add(self, item: Item) -> None:
-        self._batch.append(item)
-        self._batch_bytes += len(item[2])
+    def _add(self, items: Items) -> None:
+        if len(self._batch) + len(items) > MAX_ITEMS:
+            self._flush()
+        self._batch.extend(items)
+        self._batch_bytes += sum(map(len, items.contents))
         if self._batch_bytes >= self._link.batch_bytes or len(self._batch) == MAX_ITEMS:
             self._flush()
 
@@ -191,15 +191,13 @@ class LiveSender:
         if not self._batch:
             return
         message = pack_batch(self._session, self._number, self._flags, self._batch)
-        self._batch, self._batch_bytes = [], 0
+        self._batch, self._batch_bytes = Items(), 0
         while self.unanswered >= self._link.window or not self._link.send(message):
-            self.state = "waiting for the receiver to read"
-            self._look_around(TICK_S)
+            if not self._take(0.0):
+                self.state = "waiting for the receiver to read"
+                self._look_around(TICK_S)
         self._number += 1
         self._asked_s = self._clock.now() if self._pacer.pace else self._asked_s
-        if 2 * self.unanswered > self._link.window:
-            while self._take(0.0):
-                pass
 
     def _ask_and_wait(self) -> None:
         """Send what there is and hear what the receiver has to say to it."""

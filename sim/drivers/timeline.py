@@ -2,22 +2,28 @@
 
 At equal media times: what the receiver sent back reaches the sender, packets leave, packets
 arrive, the receiver's timers ring. `sim.drivers.virtual` keeps the same order.
+
+What happens between two of the receiver's timers happens at once: first all packets leave, then
+all arrive, sorted. None arrives before it leaves, so the receiver sees no difference.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from itertools import accumulate
 
 from sim.drivers.ends import SendingEnd
-from sim.drivers.wire import DATAGRAM, WATERMARK, Item
+from sim.drivers.wire import DATAGRAM, MAX_ITEMS, WATERMARK, Items
 
 _NEVER = math.inf
+_DATAGRAMS = bytes([DATAGRAM]) * MAX_ITEMS
 
 
 class Timeline:
-    """The sending end's run as `Item`s in the order of media time.
+    """The sending end's run as `Items` in the order of media time.
 
     Drive it so: ``while (when := timeline.next_time()) is not None:`` wait until then, and pass on
     what ``run`` returns. If the stream is ``interactive`` the receiver must see each item before
@@ -27,67 +33,89 @@ class Timeline:
     def __init__(self, sending: SendingEnd) -> None:
         self._sending = sending
         self.interactive = sending.interactive
-        self._in_flight: list[tuple[float, int, bytes]] = []
+        self._arrivals_s: list[float] = []  # of packets in flight, sorted; equal ones as they left
+        self._data: list[bytes] = []  # of the same packets
         self._coming_back: list[tuple[float, int, bytes]] = []
-        self._entered = 0  # numbers whatever is in flight, so that equal times keep their order
+        self._entered = 0  # numbers what comes back, so that equal times keep their order
         self._timer_s: float | None = None
         self._now = 0.0
 
     @property
     def in_flight(self) -> int:
         """Packets that the channel has not delivered yet."""
-        return len(self._in_flight)
+        return len(self._data)
 
     def next_time(self) -> float | None:
         """When the next event happens, in seconds of media time; None after the last."""
         earliest = min(
             self._coming_back[0][0] if self._coming_back else _NEVER,
             _or_never(self._sending.next_time()),
-            self._in_flight[0][0] if self._in_flight else _NEVER,
+            self._arrivals_s[0] if self._arrivals_s else _NEVER,
             self._rings_s(),
         )
         return None if earliest == _NEVER else earliest
 
-    def run(self, until_s: float, items: int, size: int) -> list[Item]:
+    def run(self, until_s: float, items: int, size: int) -> Items:
         """Do what happens up to ``until_s``; what the receiver must be told of it, in order.
 
         Args:
             until_s: media time.
-            items, size: stop at so many items, or bytes in them.
+            items, size: stop at so many items (at most `MAX_ITEMS`), or bytes in them.
         """
-        told: list[Item] = []
-        in_flight, sending = self._in_flight, self._sending
-        rings_s = self._rings_s()
+        told, sending = Items(), self._sending
         while True:
             back_s = self._coming_back[0][0] if self._coming_back else _NEVER
             send_s = _or_never(sending.next_time())
+            rings_s = self._rings_s()
             edge_s = min(rings_s, until_s)
-            first_s = min(back_s, send_s)  # goes before what arrives then
-            while in_flight and in_flight[0][0] <= edge_s and in_flight[0][0] < first_s:
-                now, _, data = heapq.heappop(in_flight)
-                told.append((DATAGRAM, now, data))
-                self._now = now
-                size -= len(data)
-                if len(told) == items or size <= 0:
+            if self._arrivals_s and self._arrivals_s[0] <= edge_s:
+                size -= self._arrive(told, min(edge_s, _before(min(back_s, send_s))), items, size)
+                if len(told.kinds) == items or size <= 0:
                     return told
-            if first_s <= edge_s and first_s != _NEVER:
-                self._now = first_s
-                if back_s == first_s:
-                    sending.hear(first_s, heapq.heappop(self._coming_back)[2])
-                else:
-                    for arrival_s, data in sending.advance(first_s):
-                        heapq.heappush(in_flight, (arrival_s, self._entered, data))
-                        self._entered += 1
+            if back_s <= min(send_s, edge_s) and back_s != _NEVER:
+                self._now = back_s
+                sending.hear(back_s, heapq.heappop(self._coming_back)[2])
+            elif send_s <= edge_s and send_s != _NEVER:
+                self._now = send_s
+                self._leave(min(edge_s, _before(back_s)))
             elif rings_s <= until_s and rings_s != _NEVER:
                 self._now = rings_s
                 sending.passed(rings_s)
                 self._timer_s = None
-                told.append((WATERMARK, rings_s, b""))
+                told.add(WATERMARK, rings_s, b"")
                 if len(told) == items:
                     return told
-                rings_s = self._rings_s()
             else:
                 return told
+
+    def _leave(self, until_s: float) -> None:
+        """What leaves up to then, leaves."""
+        times_s, data = self._sending.advance(until_s)
+        arrivals_s = self._arrivals_s
+        crossing = arrivals_s and times_s and times_s[0] < arrivals_s[-1]
+        if crossing or times_s != sorted(times_s):
+            times_s, data = arrivals_s + times_s, self._data + data
+            order = sorted(range(len(times_s)), key=times_s.__getitem__)
+            self._arrivals_s = [times_s[n] for n in order]
+            self._data = [data[n] for n in order]
+        else:
+            arrivals_s += times_s
+            self._data += data
+
+    def _arrive(self, told: Items, until_s: float, items: int, size: int) -> int:
+        """What arrives up to then is told, within the limits of `run`; how many bytes that is."""
+        arrivals_s, data = self._arrivals_s, self._data
+        count = min(bisect_right(arrivals_s, until_s), items - len(told.kinds))
+        sizes = list(accumulate(map(len, data[:count])))
+        count = min(count, bisect_left(sizes, size) + 1)
+        if not count:
+            return 0
+        self._now = arrivals_s[count - 1]
+        told.kinds += _DATAGRAMS[:count]
+        told.times += arrivals_s[:count]
+        told.contents += data[:count]
+        del arrivals_s[:count], data[:count]
+        return sizes[count - 1]
 
     def answered(self, replies: Iterable[tuple[float, bytes]], timer_s: float | None) -> None:
         """The receiver has seen everything so far, has sent ``replies`` back, each (sent_s,
@@ -108,6 +136,11 @@ class Timeline:
         """The receiver's next timer: a playout deadline, or what it asked for."""
         due_s = _or_never(self._sending.next_due())
         return due_s if self._timer_s is None else max(self._now, min(due_s, self._timer_s))
+
+
+def _before(time: float) -> float:
+    """The latest time before this one."""
+    return math.nextafter(time, -math.inf)
 
 
 def _or_never(time: float | None) -> float:

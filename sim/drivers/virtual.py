@@ -131,12 +131,12 @@ class VirtualStream:
         if self._alarms.get(_SEND) != now:
             return
         del self._alarms[_SEND]
-        for arrival_s, data in self._sending.advance(now):
+        for arrival_s, data in zip(*self._sending.advance(now), strict=True):
             self._at(arrival_s, _ARRIVE, partial(self._arrive, arrival_s, data))
         self._set_alarms()
 
     def _arrive(self, now: float, data: bytes) -> None:
-        self._receiving.datagram(now, data)
+        self._receiving.datagrams((now,), (data,))
         self._carry_back()
 
     def _ring(self, now: float) -> None:

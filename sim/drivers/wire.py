@@ -28,8 +28,8 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
@@ -55,8 +55,42 @@ class MalformedMessage(ValueError):
     """Bytes that are no message; ``str(error)`` says why."""
 
 
-Item = tuple[int, float, bytes]
-"""One thing the receiver must see: its kind, when in media time, and its bytes."""
+@dataclass(slots=True)
+class Items:
+    """Things that the receiver must see, in the order of media time: one of each column.
+
+    Attributes:
+        kinds: `DATAGRAM`, `WATERMARK`, `NOTE`.
+        times: seconds of media time.
+        contents: their bytes.
+    """
+
+    kinds: bytearray = field(default_factory=bytearray)
+    times: list[float] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, items: Iterable[tuple[int, float, bytes]]) -> Items:
+        """From (kind, time, content)s."""
+        found = cls()
+        for item in items:
+            found.add(*item)
+        return found
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def add(self, kind: int, when: float, content: bytes) -> None:
+        """One more."""
+        self.kinds.append(kind)
+        self.times.append(when)
+        self.contents.append(content)
+
+    def extend(self, items: Items) -> None:
+        """Several more."""
+        self.kinds += items.kinds
+        self.times += items.times
+        self.contents += items.contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +110,7 @@ class Batch:
     session: int
     number: int
     flags: int
-    items: list[Item]
+    items: Items
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +210,7 @@ def _columns(count: int) -> struct.Struct:
     return struct.Struct(f">{count}d{count}H")
 
 
-def pack_batch(session: int, number: int, flags: int, items: Sequence[Item]) -> bytes:
+def pack_batch(session: int, number: int, flags: int, items: Items) -> bytes:
     """A batch as a message.
 
     Args:
@@ -184,12 +218,12 @@ def pack_batch(session: int, number: int, flags: int, items: Sequence[Item]) -> 
         flags: 0 or `SYNC`.
         items: 1..`MAX_ITEMS`, contents of at most 65,535 bytes each.
     """
-    kinds, times, contents = zip(*items, strict=True)
+    times, contents = items.times, items.contents
     return b"".join(
         (
-            _BATCH.pack(b"M", session, number, flags, len(kinds)),
-            bytes(kinds),
-            _columns(len(kinds)).pack(*times, *map(len, contents)),
+            _BATCH.pack(b"M", session, number, flags, len(items)),
+            items.kinds,
+            _columns(len(items)).pack(*times, *map(len, contents)),
             *contents,
         )
     )
@@ -296,9 +330,8 @@ def _parse_batch(data: bytes) -> Batch:
     if edges[-1] != len(data):
         raise MalformedMessage(f"{len(data)} bytes where {edges[-1]} were announced")
     contents = [data[start:end] for start, end in pairwise(edges)]
-    kinds = data[_BATCH.size : _BATCH.size + count]
-    items = list(zip(kinds, cells[:count], contents, strict=True))
-    return Batch(session, number, flags, items)
+    kinds = bytearray(data[_BATCH.size : _BATCH.size + count])
+    return Batch(session, number, flags, Items(kinds, list(cells[:count]), contents))
 
 
 def _parse_ack(data: bytes) -> Ack:

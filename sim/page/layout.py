@@ -37,6 +37,56 @@ document.addEventListener('pointerup', () => {
 });
 """
 
+# An img that names a picture (data-picture) gets it when all that are wanted have come, so that
+# large and small pictures are always of one frame. Frames that come faster than their pictures are
+# passed over.
+_PICTURES = """
+const named = () => [...document.querySelectorAll('img[data-picture]')];
+const stale = () => named().filter(img => img.dataset.picture !== img.dataset.shown);
+const fetched = new Map();
+async function bring(url) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(url);
+  const image = new Image();
+  image.src = URL.createObjectURL(await answer.blob());
+  await image.decode();
+  fetched.set(url, image);
+}
+let bringing = false;
+async function bringPictures() {
+  if (bringing) return;
+  bringing = true;
+  while (stale().length) {
+    const places = named().map(img => [img, img.dataset.picture]);
+    const wanted = new Set(places.map(([_, url]) => url));
+    try {
+      await Promise.all([...wanted].filter(url => !fetched.has(url)).map(bring));
+    } catch {
+      await new Promise(later => setTimeout(later, 50));
+      continue;
+    }
+    for (const [img, url] of places) {
+      img.src = fetched.get(url).src;
+      img.dataset.shown = url;
+    }
+    for (const [url, image] of fetched) {
+      if (wanted.has(url)) continue;
+      URL.revokeObjectURL(image.src);
+      fetched.delete(url);
+    }
+  }
+  bringing = false;
+}
+new MutationObserver(bringPictures).observe(
+  document.documentElement, {subtree: true, childList: true, attributeFilter: ['data-picture']});
+
+// Where the small pictures do not fit side by side, the one that is looked at is kept in sight.
+new MutationObserver(() => {
+  const thumb = document.querySelector('.thumb[aria-current=step]'), strip = thumb?.parentElement;
+  strip?.scrollTo({left: thumb.offsetLeft - (strip.clientWidth - thumb.clientWidth) / 2});
+}).observe(document.documentElement, {subtree: true, attributeFilter: ['aria-current']});
+"""
+
 _FATES = (("lost", "✕", "lost"), ("late", "●", "too late"), ("restored", "+", "restored"))
 _LEGENDS = {
     "lost": _FATES,
@@ -54,7 +104,7 @@ def build(playback: Playback, levels: tuple[int, ...], file: str) -> None:
     """
     ui.add_css(STYLE)
     ui.add_head_html('<meta name="description" content="A picture stream over a lossy channel">')
-    ui.add_body_html(f"<script>{_KEYS}</script>")
+    ui.add_body_html(f"<script>{_KEYS}{_PICTURES}</script>")
     refreshes = [_bar(playback)]
     with _tag("main", "page"):
         with _tag("div", "look"):
@@ -178,8 +228,8 @@ def _looked_at(playback: Playback, number: int, _: object) -> None:
 
 
 def _show(image: ui.element, shown: Shown, stage: str) -> None:
-    """Point an img at a stage; the address changes with the picture, so that no cache is asked."""
-    image.props["src"] = f"/picture/{stage.replace(' ', '-')}?{shown.mark}"
+    """Let an img show a stage."""
+    image.props["data-picture"] = f"/picture/{shown.mark}/{stage.replace(' ', '-')}"
     image.props["alt"] = alt_text(shown.snapshot, stage)
     image.update()
 

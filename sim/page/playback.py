@@ -23,6 +23,7 @@ from sim.scenario import Scenario
 
 _SHORTEST_S = 0.2  # between two frames: a page cannot show more of them
 _LAST = len(STAGES) - 1
+_LATEST = 4  # frames whose pictures can be had
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Playback:
         positions: where each control stands, as in `controls.values`.
         concealer: that repairs.
         shown: the latest frame; None before the first.
+        latest: that and a few before it, by mark, for whoever is still fetching their pictures.
         paused: whether it stands still.
         stepping: whether one goes through the stages of a frame.
         stage: number of the stage that is looked at, into `STAGES`.
@@ -65,6 +67,7 @@ class Playback:
         self.positions = values(scenario)
         self.concealer = concealer
         self.shown: Shown | None = None
+        self.latest: dict[int, Shown] = {}
         self.paused = self.stepping = False
         self.stage = self._watched = _LAST
         self.trouble = ""
@@ -168,7 +171,9 @@ class Playback:
                 if number != self._wanted_now(number):  # paused meanwhile: it stays as it was
                     self._changed(change)
                     continue
-                self.shown = await loop.run_in_executor(self._worker, self._enter, *drawn, change)
+                shown = await loop.run_in_executor(self._worker, self._enter, *drawn, change)
+                self.shown = self.latest[shown.mark] = shown
+                self.latest.pop(shown.mark - _LATEST, None)
                 self._working = scenario
                 self._advance = False
             self._tell()

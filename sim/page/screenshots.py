@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from sim.page.stages import STAGES
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -80,16 +82,24 @@ def browsing() -> Iterator[Browser]:
 
 
 def wait_for_image(page: Page, number: int) -> None:
-    """Wait until the page shows this image of the stream, counted from 1, or a later one."""
+    """Wait until the page shows this image of the stream, counted from 1, or a later one, and all
+    pictures are there."""
     page.wait_for_function(
         r"""n => {
             const shown = /image (\d+)/.exec(document.querySelector('.state')?.textContent);
-            return shown && Number(shown[1]) >= n &&
-                document.querySelector('.hero img').naturalWidth > 0;
+            const pictures = [...document.querySelectorAll('img[data-picture]')];
+            return shown && Number(shown[1]) >= n && pictures.length > 0 &&
+                pictures.every(img => img.dataset.shown === img.dataset.picture);
         }""",
         arg=number,
         timeout=PATIENCE_MS,
     )
+
+
+def shown_image(page: Page) -> int:
+    """The number of the image that the page shows, counted from 1."""
+    words = page.locator(".state").inner_text(timeout=PATIENCE_MS).split()
+    return int(words[words.index("image") + 1])
 
 
 def take(folder: Path) -> list[Path]:
@@ -100,19 +110,22 @@ def take(folder: Path) -> list[Path]:
         desk.goto(address, timeout=PATIENCE_MS)
         wait_for_image(desk, 12)
         slider = desk.get_by_role("slider", name="packets lost")
-        for _ in range(15):
+        for _ in range(20):
             slider.press("ArrowRight")
-        wait_for_image(desk, 22)
+        slider.blur()
+        wait_for_image(desk, 36)
         taken.append(_save(desk, folder / "page.webp"))
+        number = shown_image(desk)
+        desk.close()
         phone = browser.new_page(
             viewport={"width": 412, "height": 892}, color_scheme="dark", device_scale_factor=1.5
         )
         phone.goto(address, timeout=PATIENCE_MS)
-        wait_for_image(phone, 22)
-        for _ in range(4):
+        wait_for_image(phone, number + 3)  # it moves, so it is connected, and keys are heard
+        for stage in STAGES[: STAGES.index("lost") + 1]:
             phone.keyboard.press("ArrowRight")
-        phone.get_by_role("heading", name="lost").wait_for(timeout=PATIENCE_MS)
-        phone.wait_for_timeout(1000)
+            phone.locator(".hero h2", has_text=stage).wait_for(timeout=PATIENCE_MS)
+        wait_for_image(phone, number)
         taken.append(_save(phone, folder / "page-phone.webp"))
     return taken
 

@@ -70,9 +70,9 @@ def serve(
         raise UserError(f"codec.codebook: {scenario.codec.codebook}: this model has {levels}")
     playback = Playback(Engine(Photos(images, model)), scenario, scenario.concealers[-1])
 
-    def picture(stage: str) -> Response:
-        """The latest picture of a stage, whatever the address asks after its "?"."""
-        shown, name = playback.shown, stage.replace("-", " ")
+    def picture(mark: int, stage: str) -> Response:
+        """A stage of a frame, if it is one of the latest."""
+        shown, name = playback.latest.get(mark), stage.replace("-", " ")
         if shown is None or name not in STAGES:
             return Response(status_code=404)
         content, kind = shown.pictures[name]
@@ -91,7 +91,7 @@ def serve(
         playback.close()
 
     running: list[asyncio.Task[None]] = []
-    app.add_api_route("/picture/{stage}", picture)
+    app.add_api_route("/picture/{mark}/{stage}", picture)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     app.on_startup(play)
     app.on_shutdown(stop)

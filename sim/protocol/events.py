@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.protocol.config import StreamKey
+
+REJECTIONS = (
+    "malformed_truncated",
+    "malformed_oversized",
+    "malformed_version",
+    "malformed_entropy",
+    "malformed_codebook",
+    "malformed_slice_count",
+    "malformed_slice",
+    "malformed_block",
+    "foreign_or_corrupt",
+    "unsupported_kind",
+    "out_of_window",
+    "inconsistent",
+    "late",
+    "duplicate",
+    "corrupt_payload",
+)
+"""Why a datagram is not used."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +79,7 @@ class PacketRejected:
     """A datagram was not used.
 
     Attributes:
-        reason: one of `sim.protocol.receiver.REJECTIONS`.
+        reason: one of `REJECTIONS`.
         now_s: when it arrived, in seconds of media time.
         detail: one line.
     """
@@ -69,8 +89,7 @@ class PacketRejected:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class PacketSent:
+class PacketSent(NamedTuple):
     """A packet has been handed out for sending.
 
     Attributes:

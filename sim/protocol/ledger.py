@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sim.protocol.receiver import REJECTIONS
+from sim.protocol.events import REJECTIONS
 
 
 class LedgerError(RuntimeError):

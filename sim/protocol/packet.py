@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from codec.entropy import ENTROPY_MODES
 from sim.protocol.interleaver import INTERLEAVERS, MAX_SLICES, slice_positions
+from sim.protocol.sequence import SEQUENCES
 
 VERSION = 0
 MEDIA, PARITY, CONTROL, PACK = 0, 1, 2, 3
@@ -134,6 +135,11 @@ class Layout:
         return slice_positions(self.grid, self.slice_count, self.interleaver)
 
     @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """The positions of all slices, one slice after the other: int64[tokens]."""
+        return np.concatenate(self.positions)
+
+    @cached_property
     def _bits(self) -> tuple[int, int, int]:
         """log2 K, slice count - 1 and the 32 bits from the interleaver to the height."""
         word = INTERLEAVERS.index(self.interleaver) << 30 | ENTROPY_MODES.index(self.entropy) << 28
@@ -199,6 +205,22 @@ def header(packet: Packet) -> bytes:
     return FIELDS.pack(first, packet.sequence, packet.slice, last_slice, word)
 
 
+def headers(layout: Layout, first_sequence: int, kind: int = MEDIA) -> list[bytes]:
+    """`header` of all packets of a frame.
+
+    Args:
+        layout: the frame's.
+        first_sequence: number of slice 0; any integer, taken modulo 2**16.
+        kind: `MEDIA` or `PACK`.
+    """
+    log2_codebook, last_slice, word = layout._bits
+    first, fields = first_byte(kind) | log2_codebook, FIELDS.pack
+    return [
+        fields(first, (first_sequence + number) % SEQUENCES, number, last_slice, word)
+        for number in range(layout.slice_count)
+    ]
+
+
 def first_byte(kind: int) -> int:
     """Version and kind, in the upper half of a datagram's first byte."""
     return VERSION << 6 | kind << 4
@@ -206,8 +228,12 @@ def first_byte(kind: int) -> int:
 
 def seal(head: bytes, payload: bytes, key: int) -> bytes:
     """A datagram: head, checksum, payload."""
-    checksum = crc32(payload, crc32(head, key)) & _CHECKSUM_MASK
-    return head + checksum.to_bytes(CHECKSUM_BYTES, "big") + payload
+    return head + checksum(payload, crc32(head, key)) + payload
+
+
+def checksum(payload: bytes, begun: int) -> bytes:
+    """What stands between a header and this payload; ``begun``: the header's CRC-32."""
+    return (crc32(payload, begun) & _CHECKSUM_MASK).to_bytes(CHECKSUM_BYTES, "big")
 
 
 def unseal(data: bytes, key: int, head_bytes: int, max_bytes: int = MAX_DATAGRAM_BYTES) -> bytes:
@@ -224,9 +250,8 @@ def unseal(data: bytes, key: int, head_bytes: int, max_bytes: int = MAX_DATAGRAM
     if data[0] >> 6 != VERSION:
         raise MalformedPacket("version", data[0] >> 6)
     payload = data[start:]
-    checksum = int.from_bytes(data[head_bytes:start], "big")
-    if crc32(payload, crc32(data[:head_bytes], key)) & _CHECKSUM_MASK != checksum:
-        raise MalformedPacket("checksum", f"{checksum:06x}")
+    if checksum(payload, crc32(data[:head_bytes], key)) != data[head_bytes:start]:
+        raise MalformedPacket("checksum", data[head_bytes:start].hex())
     return payload
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload
+from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload, Positions
 from sim.protocol.config import StreamConfig
 from sim.protocol.events import ReceivedGrid
 from sim.protocol.packet import Layout, Packet
@@ -27,16 +28,10 @@ class FrameAssembly:
         self.layout = layout
         self._coder = coders(ENTROPY_MODES.index(layout.entropy), layout.codebook_size)
         self._indices = np.full(layout.tokens, -1, np.int64)
-        self._held = bytearray(layout.slice_count)
 
     def holds(self, slice_: int) -> bool:
         """Whether the slice is there."""
-        return self._held[slice_] != 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every slice is there."""
-        return all(self._held)
+        return bool(self._indices[self.layout.positions[slice_][0]] >= 0)
 
     def put(self, slice_: int, payload: bytes) -> None:
         """Decode a slice of this frame into its cells.
@@ -44,9 +39,17 @@ class FrameAssembly:
         Raises:
             CorruptPayload: the payload does not decode; nothing has changed.
         """
-        positions = self.layout.positions[slice_]
-        self._indices[positions] = self._coder.decode(payload, positions, self.layout.grid)
-        self._held[slice_] = 1
+        cells = self.layout.positions[slice_]
+        self.place((cells,), self._coder.decode(payload, cells, self.layout.grid))
+
+    def place(self, cells: Positions, tokens: NDArray[np.int64]) -> None:
+        """Take decoded slices.
+
+        Args:
+            cells: each slice's.
+            tokens: int64[n], of all of them; -1 for those that did not decode.
+        """
+        self._indices[np.concatenate(cells)] = tokens
 
     def grid(self) -> ReceivedGrid:
         """The tokens so far; a copy."""
@@ -61,6 +64,7 @@ class Packetizer:
         """Raises LookupError if there is no coder for the configured entropy mode and codebook."""
         self._config = config
         self._coders = coder_for
+        self._layouts: dict[tuple[int, int], Layout] = {}  # by width and height
         self._coder = coder_for(ENTROPY_MODES.index(config.entropy), config.codebook_size)
 
     def split(
@@ -69,30 +73,38 @@ class Packetizer:
         """The packets of one frame, in sending order.
 
         Args:
+            index_map, width, height: as for `payloads`, whose errors this raises.
+            first_sequence: number of slice 0; any integer, taken modulo 2**16.
+        """
+        layout, payloads = self.payloads(index_map, width, height)
+        return [
+            Packet((first_sequence + number) % SEQUENCES, number, layout, payload)
+            for number, payload in enumerate(payloads)
+        ]
+
+    def payloads(
+        self, index_map: NDArray[np.int64], width: int, height: int
+    ) -> tuple[Layout, list[bytes]]:
+        """The payloads of one frame's packets, in sending order, and how it is cut.
+
+        Args:
             index_map: int64[h, w], h = ceil(height / 16), w = ceil(width / 16), values 0..K-1.
             width, height: of the image, in pixels.
-            first_sequence: number of slice 0; any integer, taken modulo 2**16.
 
         Raises:
             StreamConfigError: a slice could outgrow the mtu.
             ValueError: the map's shape or a value does not fit.
         """
-        layout = self._config.layout(width, height)
+        if (width, height) not in self._layouts:
+            self._layouts[width, height] = self._config.layout(width, height)
+        layout = self._layouts[width, height]
         if index_map.shape != layout.grid:
             raise ValueError(
                 f"a {width}x{height} image has a grid of {layout.grid}, not {index_map.shape}"
             )
         tokens = np.ascontiguousarray(index_map, np.int64).ravel()
-        encode, grid = self._coder.encode, layout.grid
-        return [
-            Packet(
-                (first_sequence + number) % SEQUENCES,
-                number,
-                layout,
-                encode(tokens[positions], positions, grid),
-            )
-            for number, positions in enumerate(layout.positions)
-        ]
+        tokens = tokens[layout.order]
+        return layout, self._coder.encode_all(tokens, layout.positions, layout.grid)
 
     def join(self, packets: Iterable[Packet]) -> ReceivedGrid:
         """What a frame's packets hold, in any order, with any of them missing.
@@ -110,8 +122,6 @@ class Packetizer:
         assembly = FrameAssembly(packets[0].layout, self._coders)
         for packet in packets:
             if not assembly.holds(packet.slice):
-                try:
+                with suppress(CorruptPayload):
                     assembly.put(packet.slice, packet.payload)
-                except CorruptPayload:
-                    continue
         return assembly.grid()

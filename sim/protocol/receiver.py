@@ -18,6 +18,11 @@ right checksum and then passes the same questions.
 
 Nothing a datagram says changes state before the last question, so hostile ones can at worst be
 counted. Memory is bounded by the frames between capture and deadline.
+
+All but the last question are answered at once for a datagram that is `expected`, and the last waits
+until the answer matters: so all of a frame is decoded in one pass. Only the others are asked one by
+one. With protection or shared packets none is expected: there, what one brings decides how the
+next is taken.
 """
 
 from __future__ import annotations
@@ -26,40 +31,30 @@ import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from codec.entropy import CoderFor, CorruptPayload
+from sim.protocol.arriving import ArrivingFrames, Taken
 from sim.protocol.config import StreamKey
-from sim.protocol.events import FrameReady, PacketRejected
+from sim.protocol.events import REJECTIONS, FrameReady, PacketRejected
+from sim.protocol.expected import Expected
 from sim.protocol.feedback import pack_requests
 from sim.protocol.handshake import StreamStart
-from sim.protocol.packet import FIELDS, MEDIA, PACK, PARITY, MalformedPacket, Packet, header, parse
-from sim.protocol.packetizer import FrameAssembly
+from sim.protocol.packet import (
+    FIELDS,
+    MEDIA,
+    PACK,
+    PARITY,
+    MalformedPacket,
+    Packet,
+    header,
+    parse,
+)
 from sim.protocol.packing import split_parts
 from sim.protocol.parity import parse_parity
 from sim.protocol.plan import Group, walk
 from sim.protocol.repair import ParityMismatch, Repair, Restored
 from sim.protocol.requests import Requests
 from sim.protocol.sequence import SEQUENCES, unwrap
-
-REJECTIONS = (
-    "malformed_truncated",
-    "malformed_oversized",
-    "malformed_version",
-    "malformed_entropy",
-    "malformed_codebook",
-    "malformed_slice_count",
-    "malformed_slice",
-    "malformed_block",
-    "foreign_or_corrupt",
-    "unsupported_kind",
-    "out_of_window",
-    "inconsistent",
-    "late",
-    "duplicate",
-    "corrupt_payload",
-)
-"""Why a datagram is not used."""
 
 _NAMES = {"checksum": "foreign_or_corrupt", "kind": "unsupported_kind"}
 _KEPT_REJECTIONS = 1024  # events not yet taken; beyond that they are only counted
@@ -69,16 +64,6 @@ class _Rejected(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         self.reason = reason
         self.detail = detail
-
-
-@dataclass(slots=True)
-class _Arriving:
-    """A frame of which something has come."""
-
-    assembly: FrameAssembly
-    first_s: float
-    last_s: float
-    recovered: int = 0
 
 
 class Receiver:
@@ -101,7 +86,6 @@ class Receiver:
         self._config = config
         self._key = key
         self._seed = key.seed
-        self._coders = coders
         self._kind = MEDIA if config.packing == 1 else PACK
         self._packs = start.packs
         self._firsts = start.first_sequences
@@ -110,7 +94,7 @@ class Receiver:
         self._starts_s = start.pack_starts_s
         self._dues_s = start.dues_s
         self._pack_of = {first: number for number, first in enumerate(self._firsts[:-1])}
-        self._frames: dict[int, _Arriving] = {}
+        self._frames = ArrivingFrames(start.layouts, coders)
         self._next_frame = 0  # to be released
         self._latest_s = -math.inf
         self._highest = -1  # sequence accepted, unwrapped
@@ -121,23 +105,42 @@ class Receiver:
         if config.arq is not None:
             self._requests = Requests(config, self._repair.wanted if self._repair else None)
         self._protected = config.fec is not None or config.arq is not None
+        plain = not self._protected and config.packing == 1
+        self._expected = Expected(start) if plain else None
+        self._taken: list[Taken] = []  # not decoded yet
         self._plan = walk(start) if self._protected else iter(())
         self._next_pack = next(self._plan, None)
         self._feedback: list[bytes] = []
         names = ("received", "accepted", "reordered", "recovered", "requested", *REJECTIONS)
-        self.counters = dict.fromkeys(names, 0)
-        for layout in dict.fromkeys(self._layouts):
-            FrameAssembly(layout, coders)
+        self._counters = dict.fromkeys(names, 0)
 
     def receive_datagram(self, data: bytes, now: float) -> None:
+        """`receive` for one datagram."""
+        self.receive((now,), (data,))
+
+    def receive(self, times_s: Sequence[float], datagrams: Sequence[bytes]) -> None:
         """Take what arrived.
 
         Args:
-            data: any bytes.
-            now: media time in seconds; frames that are due before must have been released with
-                `handle_timer`.
+            times_s: when each arrived, in seconds of media time, never decreasing; frames that are
+                due before must have been released with `handle_timer`.
+            datagrams: any bytes.
         """
-        self.counters["received"] += 1
+        self._counters["received"] += len(datagrams)
+        expected, keep = self._expected, self._taken.append
+        due_s = self._dues_s[self._next_frame] if self._next_frame < len(self._dues_s) else -1.0
+        for now, data in zip(times_s, datagrams, strict=True):
+            if expected is not None and now <= due_s:
+                if now >= expected.opens_s:
+                    expected.open(now, self._next_frame)
+                if (taken := expected.take(data)) is not None:
+                    keep((now, *taken))
+                    continue
+            self._decode()
+            self._receive_any(data, now)
+
+    def _receive_any(self, data: bytes, now: float) -> None:
+        """Take a datagram that was not expected: ask all the questions."""
         self._latest_s = now
         if self._next_pack is not None:
             self._look_ahead(now)
@@ -148,8 +151,36 @@ class Receiver:
         except MalformedPacket as error:
             reason = _NAMES.get(error.field, f"malformed_{error.field}")
             self._reject(reason, now, str(error))
-        else:
-            self.counters["accepted"] += 1
+
+    def _decode(self) -> None:
+        """Decode what was taken."""
+        taken, expected = self._taken.copy(), self._expected
+        if not taken or expected is None:
+            return
+        self._taken.clear()
+        errors = self._frames.put_all(taken)
+        for place, error in errors.items():
+            now, found, _ = taken[place]
+            expected.miss(found)
+            self._reject("corrupt_payload", now, str(error))
+        self._accepted([one[1].sequence for n, one in enumerate(taken) if n not in errors])
+
+    def _accepted(self, sequences: Sequence[int]) -> None:
+        highest, reordered = self._highest, 0
+        for sequence in sequences:
+            if sequence < highest:
+                reordered += 1
+            else:
+                highest = sequence
+        self._highest = highest
+        self._counters["accepted"] += len(sequences)
+        self._counters["reordered"] += reordered
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Counts, by the names above; the same object every time, up to date when asked for."""
+        self._decode()
+        return self._counters
 
     def feedback_to_send(self) -> list[bytes]:
         """Control datagrams for the sender, made since this was last called."""
@@ -171,10 +202,11 @@ class Receiver:
     def handle_timer(self, now: float) -> None:
         """Ask for what is missing, and release the frames that are due at ``now`` or before."""
         self._latest_s = now
+        self._decode()
         self._look_ahead(now)
         if self._requests is not None:
             missing = self._requests.due(now)
-            self.counters["requested"] += len(missing)
+            self._counters["requested"] += len(missing)
             self._feedback += pack_requests(missing, self._seed)
         while self._next_frame < len(self._layouts) and self._dues_s[self._next_frame] <= now:
             self._release(self._next_frame, self._dues_s[self._next_frame])
@@ -183,6 +215,7 @@ class Receiver:
 
     def next_event(self) -> FrameReady | PacketRejected | None:
         """The oldest event not yet taken."""
+        self._decode()
         if not self._events:
             return None
         event = self._events.popleft()
@@ -205,6 +238,7 @@ class Receiver:
     def _accept(self, data: bytes, now: float) -> None:
         if self._repair is not None and data and data[0] >> 4 & 3 == PARITY:
             self._accept_parity(self._repair, data, now)
+            self._counters["accepted"] += 1
             return
         packet = parse(data, self._seed, self._config.mtu)
         if packet.kind != self._kind:
@@ -222,12 +256,11 @@ class Receiver:
             if self._protected and rejected.reason != "corrupt_payload":
                 self._note(sequence, data, now)
             raise
+        if self._expected is not None:
+            self._expected.drop(data)
         if self._protected:
             self._note(sequence, data, now)
-        if sequence < self._highest:
-            self.counters["reordered"] += 1
-        else:
-            self._highest = sequence
+        self._accepted((sequence,))
 
     def _note(self, sequence: int, data: bytes, now: float) -> None:
         """A genuine media packet, even if it comes too late for its own frame."""
@@ -267,7 +300,7 @@ class Receiver:
                 self._deliver(pack, packet, now, restored=True)
             except (MalformedPacket, _Rejected):
                 continue  # forged parity, or too late
-            self.counters["recovered"] += 1
+            self._counters["recovered"] += 1
             if self._requests is not None:
                 self._requests.settled(sequence)
             if self._repair is not None:
@@ -300,20 +333,12 @@ class Receiver:
     def _put(self, frame: int, slice_: int, part: bytes, now: float, restored: bool) -> None:
         if frame < self._next_frame or self._dues_s[frame] < now:
             raise _Rejected("late", f"frame {frame} slice {slice_}")
-        arriving = self._frames.get(frame)
-        assembly = (
-            arriving.assembly if arriving else FrameAssembly(self._layouts[frame], self._coders)
-        )
-        if assembly.holds(slice_):
+        if self._frames.holds(frame, slice_):
             raise _Rejected("duplicate", f"frame {frame} slice {slice_}")
         try:
-            assembly.put(slice_, part)
+            self._frames.put(frame, slice_, part, now, restored)
         except CorruptPayload as error:
             raise _Rejected("corrupt_payload", str(error)) from None
-        if arriving is None:
-            arriving = self._frames[frame] = _Arriving(assembly, now, now)
-        arriving.last_s = now
-        arriving.recovered += restored
 
     def _sequence_sent_at(self, now: float) -> int:
         """About the sequence number that is being sent at this time, unwrapped."""
@@ -322,16 +347,16 @@ class Receiver:
         return self._firsts[min(max(latest, 0), len(self._firsts) - 1)]
 
     def _reject(self, reason: str, now: float, detail: str) -> None:
-        self.counters[reason] += 1
+        self._counters[reason] += 1
         if self._rejections_kept < _KEPT_REJECTIONS:
             self._rejections_kept += 1
             self._events.append(PacketRejected(reason, now, detail))
 
     def _release(self, frame: int, due_s: float) -> None:
-        layout = self._layouts[frame]
-        arriving = self._frames.pop(frame, None)
-        assembly = arriving.assembly if arriving else FrameAssembly(layout, self._coders)
-        grid = assembly.grid()
+        if self._expected is not None:
+            self._expected.release(frame)
+        layout, arriving = self._layouts[frame], self._frames.release(frame)
+        grid = arriving.grid
         self._events.append(
             FrameReady(
                 frame=frame,
@@ -341,10 +366,10 @@ class Receiver:
                 height=layout.height,
                 codebook_size=layout.codebook_size,
                 complete=bool(grid.received.all()),
-                first_arrival_s=arriving.first_s if arriving else None,
+                first_arrival_s=arriving.first_s,
                 due_s=due_s,
-                last_arrival_s=arriving.last_s if arriving else None,
-                recovered=arriving.recovered if arriving else 0,
+                last_arrival_s=arriving.last_s,
+                recovered=arriving.recovered,
             )
         )
         if self._repair is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from sim.protocol.events import PacketSent
 from sim.protocol.fec import erasure_code
 from sim.protocol.feedback import parse_requests
 from sim.protocol.handshake import StreamStart
-from sim.protocol.packet import FIELDS, PACK, MalformedPacket, Packet, pack
+from sim.protocol.packet import FIELDS, PACK, MalformedPacket, headers, seal
 from sim.protocol.packetizer import Packetizer
 from sim.protocol.packing import join_parts
 from sim.protocol.parity import pack_parity
@@ -23,6 +23,9 @@ from sim.protocol.plan import Group, Pack, walk
 from sim.protocol.sequence import SEQUENCES, unwrap
 
 Difficulty = NDArray[np.floating]
+
+_Planned = tuple[int, tuple[int, int], int, str, bytes]
+"""A packet without its time: sequence, first and last frame, number, kind, bytes."""
 
 
 @dataclass(slots=True)
@@ -65,7 +68,7 @@ class Sender:
         self._plan = walk(start)
         self._pack = next(self._plan, None)  # the next to be complete
         self._frame = 0
-        self._slices: list[tuple[list[Packet], list[float]]] = []  # of the pack's frames so far
+        self._slices: list[tuple[list[bytes], list[float]]] = []  # of the pack's frames so far
         self._group: list[Protected] = []  # of the open parity group
         self._waiting: deque[tuple[PacketSent, bytes]] = deque()
         self._again: deque[tuple[PacketSent, bytes]] = deque()
@@ -98,15 +101,15 @@ class Sender:
         plan = self._pack
         if plan is None:
             raise ValueError(f"frame {self._frame} was not announced")
-        packets = self._packetizer.split(index_map, width, height, plan.first)
-        if packets[0].layout != self._layouts[self._frame]:
+        layout, payloads = self._packetizer.payloads(index_map, width, height)
+        if layout != self._layouts[self._frame]:
             raise ValueError(f"frame {self._frame} was announced with another size")
         if difficulty is None:
-            weights = [float(len(packet.payload)) for packet in packets]
+            weights = [float(len(payload)) for payload in payloads]
         else:
             flat = difficulty.ravel()
-            weights = [float(flat[cells].sum()) for cells in packets[0].layout.positions]
-        self._slices.append((packets, weights))
+            weights = [float(flat[cells].sum()) for cells in layout.positions]
+        self._slices.append((payloads, weights))
         self._frame += 1
         if self._frame == plan.frames.stop:
             media = self._media(plan)
@@ -139,7 +142,7 @@ class Sender:
                 continue
             kept.retries -= 1
             self._budgets[kept.pack] -= 1
-            sent = replace(kept.sent, kind="retransmission", sent_s=now)
+            sent = kept.sent._replace(kind="retransmission", sent_s=now)
             self._again.append((sent, kept.data))
 
     def next_timer(self) -> float | None:
@@ -164,80 +167,70 @@ class Sender:
         """The oldest event not yet taken."""
         return self._events.popleft() if self._events else None
 
+    def events(self) -> list[PacketSent]:
+        """All events not yet taken."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
     def _media(self, plan: Pack) -> list[tuple[bytes, float]]:
         """The pack's media datagrams, with their weights."""
         if self._config.packing == 1:
-            [(packets, weights)] = self._slices
-            datagrams = [pack(packet, self._key) for packet in packets]
-            return list(zip(datagrams, weights, strict=True))
-        media = []
-        for number in range(plan.count):
-            frames = [frame for frame in self._slices if number < len(frame[0])]
-            packet = Packet(
-                (plan.first + number) % SEQUENCES,
-                number,
-                plan.layout,
-                join_parts([packets[number].payload for packets, _ in frames]),
-                PACK,
-            )
-            media.append((pack(packet, self._key), sum(weights[number] for _, weights in frames)))
-        return media
+            [(payloads, weights)] = self._slices
+            heads = headers(plan.layout, plan.first)
+        else:
+            heads = headers(plan.layout, plan.first, PACK)
+            payloads, weights = [], []
+            for number in range(plan.count):
+                frames = [frame for frame in self._slices if number < len(frame[0])]
+                payloads.append(join_parts([parts[number] for parts, _ in frames]))
+                weights.append(sum(weighed[number] for _, weighed in frames))
+        datagrams = [
+            seal(head, payload, self._key) for head, payload in zip(heads, payloads, strict=True)
+        ]
+        return list(zip(datagrams, weights, strict=True))
 
     def _schedule(self, plan: Pack, media: list[tuple[bytes, float]], start_s: float) -> None:
         """Queue a pack's packets and the parity of the groups that end with it."""
         config = self._config
-        packets: list[tuple[PacketSent, bytes]] = []
+        frames = plan.frames[0], plan.frames[-1]
+        packets: list[_Planned] = []
         for step in plan.steps:
             if isinstance(step, Group):
                 packets += self._parity(step)
                 continue
-            number = step - plan.first
-            data, weight = media[number]
-            sent = PacketSent(
-                step % SEQUENCES,
-                plan.frames[0],
-                number,
-                len(data),
-                start_s,
-                "media",
-                plan.frames[-1],
-            )
-            packets.append((sent, data))
+            data, weight = media[step - plan.first]
+            packets.append((step % SEQUENCES, frames, step - plan.first, "media", data))
             if config.fec is not None:
                 self._group.append(Protected(data[FIELDS.size :], weight))
         self._forget(start_s)
-        for position, after_s in enumerate(plan.departures(config.fec, config.passes)):
-            sent, data = packets[position % len(packets)]
-            sent = replace(sent, sent_s=start_s + after_s)
+        departures = plan.departures(config.fec, config.passes)
+        for (sequence, (frame, last), number, kind, data), after_s in zip(
+            packets * config.passes, departures, strict=True
+        ):
+            sent = PacketSent(sequence, frame, number, len(data), start_s + after_s, kind, last)
             self._waiting.append((sent, data))
-            if config.arq is not None and sent.kind == "media" and position < len(packets):
-                self._kept[plan.first + sent.slice] = _Kept(
+            if config.arq is not None and kind == "media":
+                kept = _Kept(
                     sent,
                     data,
-                    media[sent.slice][1],
-                    config.due_s(sent.last_frame),
+                    media[number][1],
+                    config.due_s(last),
                     plan.number,
                     config.arq.retries,
                 )
+                self._kept.setdefault(plan.first + number, kept)  # the first pass
                 self._budgets[plan.number] = math.ceil(config.arq.budget * plan.count)
 
-    def _parity(self, group: Group) -> list[tuple[PacketSent, bytes]]:
+    def _parity(self, group: Group) -> list[_Planned]:
         fec, code = self._config.fec, self._code
         if fec is None or code is None:
             raise RuntimeError("a group without parity")
-        found = []
+        found: list[_Planned] = []
+        frames = group.packs[0] * self._config.packing, group.last_frame
         for packet in parity_packets(fec, code, group, self._group):
             data = pack_parity(packet, self._key)
-            sent = PacketSent(
-                group.first % SEQUENCES,
-                group.packs[0] * self._config.packing,
-                packet.number,
-                len(data),
-                0.0,
-                "parity",
-                group.last_frame,
-            )
-            found.append((sent, data))
+            found.append((group.first % SEQUENCES, frames, packet.number, "parity", data))
         self._group.clear()
         return found
 

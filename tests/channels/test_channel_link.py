@@ -96,6 +96,27 @@ def test_the_vectorised_channel_is_the_channel():
 
 
 @pytest.mark.parametrize("name", LINKS)
+def test_several_packets_at_once_have_the_fates_of_each_by_itself(name):
+    """To the last bit of every corrupted copy, in any mix of the two ways."""
+    sizes, times = packets(1500)
+    datagrams = [np.random.default_rng(size).bytes(size) for size in sizes]
+    single, several = (build(BURSTY, link=LINKS[name], seed=6) for _ in range(2))
+    for start, stop in pairwise([0, 1, 40, 41, 300, 300, 1500]):
+        found = several.transmit_all(datagrams[start:stop], times[start:stop])
+        one_by_one = [
+            (number, delivery.arrival_s, delivery.data)
+            for number in range(stop - start)
+            for delivery in single.transmit(datagrams[start + number], float(times[start + number]))
+        ]
+        changed = [found.changed.get(at) for at in range(found.packet.size)]
+        rows = zip(found.packet.tolist(), found.arrival_s.tolist(), changed, strict=True)
+        assert list(rows) == one_by_one
+    with pytest.raises(ValueError):
+        several.transmit_all([b"", b""], np.array([1.0, 0.5]) + times[-1])
+    assert several.transmit(b"", float(times[-1])) == single.transmit(b"", float(times[-1]))
+
+
+@pytest.mark.parametrize("name", LINKS)
 def test_no_impairment_changes_which_packets_are_lost_at_random(name):
     sizes, times = packets(1500)
     channel = build(BURSTY, link=LINKS[name], seed=4)

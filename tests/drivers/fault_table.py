@@ -74,6 +74,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
     import fault_table
     import test_faults_bytes  # noqa: F401  (fills the rows)
+    import test_faults_commands  # noqa: F401
     import test_faults_peers  # noqa: F401
 
     DOCUMENT.write_text(fault_table.with_table(DOCUMENT.read_text()))

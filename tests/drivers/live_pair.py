@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,10 @@ class Collector:
         self.watermark, self.next_time = self.end.watermark, self.end.next_time
         self.replies = self.end.replies
 
-    def datagram(self, when: float, data: bytes) -> None:
-        self.before()
-        self.end.datagram(when, data)
+    def datagrams(self, times_s: Sequence[float], data: Sequence[bytes]) -> None:
+        for _ in data:
+            self.before()
+        self.end.datagrams(times_s, data)
 
     def note(self, when: float, data: bytes) -> None:
         self.notes.append(data)

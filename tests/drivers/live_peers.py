@@ -43,7 +43,7 @@ def make_channel(spec: Mapping[str, Any], seed: int) -> Channel:
     return build(loss, seed=seed, link=link)
 
 
-class Ties:
+class Ties(Channel):
     """Delays and copies packets by whole twentieths of a second: many arrivals coincide with
     each other, with departures and with deadlines."""
 

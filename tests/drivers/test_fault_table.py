@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fault_table
 import test_faults_bytes  # noqa: F401  (fills the table)
+import test_faults_commands  # noqa: F401
 import test_faults_peers  # noqa: F401
 
 from sim.drivers.receiving import RECEIVER_ANOMALIES

@@ -77,7 +77,7 @@ class Whole:
     def __init__(self, start: bytes, about: object) -> None:
         self.frames: list[Any] = []
         self.end = ReceivingEnd(start, peers.KEY, peers.make_book(), self.frames.append)
-        self.datagram, self.watermark = self.end.datagram, self.end.watermark
+        self.datagrams, self.watermark = self.end.datagrams, self.end.watermark
         self.next_time, self.replies = self.end.next_time, self.end.replies
 
     def news(self) -> None:

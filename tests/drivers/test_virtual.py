@@ -4,7 +4,7 @@ import live_peers as peers
 import numpy as np
 import pytest
 
-from channels import Delivery
+from channels import Channel, Delivery
 from sim.drivers.ends import ReceivingEnd, SendingEnd
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.drivers.virtual import run_virtual
@@ -108,7 +108,7 @@ def test_the_sink_sees_frames_in_order_and_progress_counts_them() -> None:
 def test_ties_are_broken_in_favour_of_arrivals() -> None:
     """A packet that arrives exactly at the deadline is in time."""
 
-    class AtTheDeadline:
+    class AtTheDeadline(Channel):
         def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
             frame = int(now_s * config.fps + 1e-9)
             return (Delivery(config.due_s(frame)), Delivery(np.nextafter(config.due_s(frame), 9)))

@@ -75,6 +75,16 @@ def test_the_page(seen: tuple[Watched, subprocess.Popen[str]]) -> None:
     def theory(text: str) -> None:
         page.locator(".numbers .note", has_text=f"theory {text}").first.wait_for()
 
+    # Whenever one looks, the large picture and the small ones are of one frame.
+    frames_shown = """() => [...new Set([...document.querySelectorAll('img[data-picture]')]
+        .map(img => img.dataset.shown.split('/')[2]))]"""
+    seen_frames = set()
+    for _ in range(30):
+        (frame,) = page.evaluate(frames_shown)
+        seen_frames.add(frame)
+        page.wait_for_timeout(100)
+    assert len(seen_frames) > 1
+
     # A slider changes picture and numbers of the running stream.
     lost = page.get_by_role("button", name="stage 4: lost")
     theory("20.0%")

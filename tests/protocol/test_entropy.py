@@ -189,3 +189,29 @@ def test_the_book_finds_coders_and_says_when_there_is_none() -> None:
     for mode, size in ((1, 128), (2, 64)):
         with pytest.raises(LookupError, match=str(size)):
             book(mode, size)
+
+
+@given(st.sampled_from([2, 64, 1024]), st.integers(1, 40), st.integers(1, 30), st.integers(0, 99))
+def test_slices_coded_together_are_slices_coded_alone(
+    size: int, slices: int, tokens: int, seed: int
+) -> None:
+    """Of any lengths, in any order, damaged or not."""
+    rng = np.random.default_rng(seed)
+    cells = [positions(int(n)) for n in rng.integers(1, tokens + 1, slices)]
+    parts = [rng.integers(0, size, len(places)) for places in cells]
+    for coder in coders(size):
+        payloads = coder.encode_all(np.concatenate(parts), cells, GRID)
+        for data, part, places in zip(payloads, parts, cells, strict=True):
+            assert data == coder.encode(part, places, GRID)
+        for number in rng.integers(0, slices, slices // 3):
+            payloads[number] = rng.bytes(int(rng.integers(0, 12)))
+        found, errors = coder.decode_all(payloads, cells, GRID)
+        at = 0
+        for number, (data, places) in enumerate(zip(payloads, cells, strict=True)):
+            part, at = found[at : at + len(places)], at + len(places)
+            try:
+                np.testing.assert_array_equal(part, coder.decode(data, places, GRID))
+                assert number not in errors
+            except CorruptPayload as error:
+                assert str(errors[number]) == str(error)
+                assert (part == -1).all()

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from codec.entropy import CoderBook
 from sim.protocol.config import StreamConfig, StreamConfigError, StreamKey
-from sim.protocol.events import FrameReady, PacketSent
+from sim.protocol.events import REJECTIONS, FrameReady, PacketSent
 from sim.protocol.feedback import pack_requests
 from sim.protocol.handshake import StreamStart
 from sim.protocol.packet import HEADER_BYTES, PACK, PARITY, Packet, pack, parse
 from sim.protocol.parity import ParityPacket, pack_parity, parse_parity
 from sim.protocol.plan import Group, walk
 from sim.protocol.protection import ArqConfig, FecConfig
-from sim.protocol.receiver import REJECTIONS, Receiver
+from sim.protocol.receiver import Receiver
 from sim.protocol.sender import Sender
 
 KEY = StreamKey("0123456789abcdef", 3)
@@ -123,7 +123,7 @@ def play(
         assert frame.complete == frame.grid.received.all()
     rejected = sum(receiver.counters[reason] for reason in REJECTIONS)
     assert receiver.counters["received"] == receiver.counters["accepted"] + rejected
-    assert not receiver._frames, "memory is given back"
+    assert not receiver._frames and not receiver._expected, "memory is given back"
     if receiver._repair is not None:
         assert not receiver._repair._groups and not receiver._repair._states
         assert not receiver._repair._loose

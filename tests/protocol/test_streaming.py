@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import struct
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,11 +17,11 @@ from numpy.typing import NDArray
 
 from codec.entropy import CoderBook
 from sim.protocol.config import StreamConfig, StreamKey
-from sim.protocol.events import FrameReady, PacketRejected
+from sim.protocol.events import REJECTIONS, FrameReady, PacketRejected
 from sim.protocol.handshake import ForeignStream, StreamStart
 from sim.protocol.ledger import Ledger, LedgerError
-from sim.protocol.packet import PARITY, Layout, Packet, pack
-from sim.protocol.receiver import REJECTIONS, Receiver
+from sim.protocol.packet import PARITY, Layout, Packet, pack, seal
+from sim.protocol.receiver import Receiver
 from sim.protocol.sender import Sender
 
 KEY = StreamKey("0123456789abcdef", 3)
@@ -221,6 +223,50 @@ def test_hostile_bytes_never_change_a_token(noise: list[bytes], seed: int) -> No
     check_tokens(frames)
     assert all(frame.complete for frame in frames)
     assert counters["accepted"] == len(honest)
+
+
+@given(st.integers(0, 2**32), st.floats(0, 0.4))
+def test_what_comes_together_counts_as_if_it_came_alone(seed: int, jitter_s: float) -> None:
+    """Frames, rejections and counters do not depend on how arrivals are cut into calls, nor on
+    when somebody asks for the counters: copies, damage, and sealed payloads that do not decode,
+    before and after the true packet, over several layouts."""
+    rng = np.random.default_rng(seed)
+    arrivals = []
+    for now, data in send():
+        copies = [data] * int(rng.integers(0, 3))
+        if rng.random() < 0.3:
+            copies.append(seal(data[:9], bytes(200), KEY.seed))
+        if rng.random() < 0.3:
+            at = int(rng.integers(len(data)))
+            copies.append(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        rng.shuffle(copies)
+        arrivals += [(now + float(rng.uniform(0, jitter_s)), copy) for copy in copies]
+    arrivals.sort(key=lambda arrival: arrival[0])
+
+    def run(together: bool) -> tuple[list[FrameReady], list[PacketRejected], dict[str, int]]:
+        receiver = Receiver(StreamStart(CONFIG, KEY, SIZES), KEY, BOOK)
+        rest = arrivals
+        while (due := receiver.next_timer()) is not None:
+            intime = bisect_right(rest, due, key=lambda arrival: arrival[0])
+            cuts = rng.integers(0, intime + 1, 3).tolist() if together else range(intime)
+            for start, stop in pairwise(sorted({0, *cuts, intime})):
+                receiver.receive(*zip(*rest[start:stop], strict=True))
+                assert together or receiver.counters["received"]
+            receiver.handle_timer(due)
+            rest = rest[intime:]
+        for now, data in rest:
+            receiver.receive_datagram(data, now)
+        events = list(iter(receiver.next_event, None))
+        frames = [event for event in events if isinstance(event, FrameReady)]
+        rejected = [event for event in events if isinstance(event, PacketRejected)]
+        rejected.sort(key=lambda event: (event.now_s, event.reason, event.detail))
+        return frames, rejected, receiver.counters
+
+    (frames, *rest), (alone, *others) = run(True), run(False)
+    assert rest == others
+    for one, other in zip(frames, alone, strict=True):
+        np.testing.assert_array_equal(one.grid.indices, other.grid.indices)
+        assert dataclasses.replace(one, grid=other.grid) == other
 
 
 def test_a_flood_does_not_fill_the_memory() -> None:
