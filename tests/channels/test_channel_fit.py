@@ -141,8 +141,8 @@ def test_intervals_cover_the_truth_of_visible_models(name):
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", ["gilbert_hidden", "gilbert_elliott", "four_state"])
 def test_intervals_cover_the_truth_of_hidden_models(name):
-    hits = coverage(name, 200)
-    assert all(coverage_is_honest(count, 200) for count in hits.values()), hits
+    hits = coverage(name, 600)
+    assert all(coverage_is_honest(count, 600) for count in hits.values()), hits
 
 
 def test_wilson():

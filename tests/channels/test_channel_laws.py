@@ -22,6 +22,8 @@ MODELS = {
     "gilbert": GilbertElliott.from_loss(0.2, 5),
     "rare": GilbertElliott.from_loss(0.01, 3),
     "heavy": GilbertElliott.from_loss(0.5, 8),
+    "dense": GilbertElliott(0.3, 0.4),
+    "one-byte": GilbertElliott(0.301, 0.697),  # 256 p and 256 (1 - r) share their whole part
     "anti-bursty": GilbertElliott(0.6, 0.9),
     "gilbert60": GilbertElliott(0.05, 0.2, 0.0, 0.5),
     "elliott": GilbertElliott(0.05, 0.2, 0.02, 0.7),
