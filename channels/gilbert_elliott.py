@@ -134,9 +134,7 @@ class GilbertElliott:
         simple = self.loss_good == 0.0 and self.loss_bad == 1.0
         runs_per_packet = self.p * self.r / (self.p + self.r)
         dense = runs_per_packet > (_DENSE_RUNS if simple else _DENSE_MASK)
-        states = (CarrySampler if dense and self.p + self.r <= 1.0 else SojournSampler)(
-            self.p, self.r, rng
-        )
+        states = (CarrySampler if dense else SojournSampler)(self.p, self.r, rng)
         return states if simple else TwoStateSampler(states, self.loss_good, self.loss_bad, rng)
 
 
@@ -171,33 +169,41 @@ class SojournSampler(RunSampler):
 
 
 class CarrySampler(MaskSampler):
-    """Bad states of a stationary two-state chain with p + r <= 1, packet by packet.
+    """Bad states of a stationary two-state chain, packet by packet.
 
-    With u uniform in [0, 1) for each packet, u < p makes its state bad, u >= 1 - r makes it good,
-    and any other u keeps the state before. So a state is the carry of a binary addition, which
-    the first generate, the second absorb and the others pass on: long integers add a block of
-    packets at once.
+    With u uniform in [0, 1) for each packet, u < min(p, 1 - r) makes its state bad,
+    u >= max(p, 1 - r) makes it good, and any other u keeps the state before (p + r < 1) or changes
+    it (p + r > 1). So a state is the carry of a binary addition, which the first generate, the
+    second absorb and the others pass on: long integers add a block of packets at once. For
+    p + r > 1 that holds of the states with every second one, 1, 3, 5, ..., taken for its opposite.
     """
 
     def __init__(self, p: float, r: float, rng: np.random.Generator) -> None:
         super().__init__()
         self._rng = rng
-        self._bounds = 256.0 * p, 256.0 * (1.0 - r)
-        self._bad = int(rng.random() < p / (p + r))
+        self._bounds = 256.0 * min(p, 1.0 - r), 256.0 * max(p, 1.0 - r)
+        self._changing = p + r > 1.0
+        self._bad = bool(rng.random() < p / (p + r))
 
     def _draw(self, n: int) -> Mask:
         low, high = (int(bound) for bound in self._bounds)
         digits = self._rng.bit_generator.random_raw(n // 8).view(np.uint8)  # of 256 u
-        generate, absorb_not = digits < low, digits < high
+        below, not_above = digits < low, digits < high
         ties = np.flatnonzero((digits == low) | (digits == high))
         rest = digits[ties] + self._rng.random(ties.size)
-        generate[ties], absorb_not[ties] = rest < self._bounds[0], rest < self._bounds[1]
-        a, b = _as_integer(generate), _as_integer(absorb_not)
-        carries = (a + b + self._bad) ^ a ^ b  # bit i: carry into place i, the state before i
+        below[ties], not_above[ties] = rest < self._bounds[0], rest < self._bounds[1]
+        if self._changing:
+            passing = below ^ not_above
+            below[1::2] = ~not_above[1::2]
+            not_above = below | passing
+        a, b = _as_integer(below), _as_integer(not_above)
+        carries = (a + b + (self._bad ^ self._changing)) ^ a ^ b  # bit i: the state before i
         packed = np.frombuffer(carries.to_bytes(n // 8 + 1, "little"), np.uint8)
-        states = np.unpackbits(packed, count=n + 1, bitorder="little").view(np.bool_)
-        self._bad = int(states[n])
-        return states[1:]
+        states = np.unpackbits(packed, count=n + 1, bitorder="little")[1:].view(np.bool_)
+        if self._changing:
+            states[1::2] ^= True
+        self._bad = bool(states[-1])
+        return states
 
 
 def _as_integer(bits: Mask) -> int:

@@ -25,6 +25,7 @@ MODELS = {
     "dense": GilbertElliott(0.3, 0.4),
     "one-byte": GilbertElliott(0.301, 0.697),  # 256 p and 256 (1 - r) share their whole part
     "anti-bursty": GilbertElliott(0.6, 0.9),
+    "anti-elliott": GilbertElliott(0.9, 0.7, 0.1, 0.8),
     "gilbert60": GilbertElliott(0.05, 0.2, 0.0, 0.5),
     "elliott": GilbertElliott(0.05, 0.2, 0.02, 0.7),
     "four-state": FourState(0.04, 0.3, 0.6, 0.4, 0.01),

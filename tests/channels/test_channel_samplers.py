@@ -16,6 +16,7 @@ MODELS = {
     "gilbert": {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5},
     "dense": {"type": "gilbert_elliott", "p": 0.3, "r": 0.4},
     "dense-elliott": {"type": "gilbert_elliott", "p": 0.3, "r": 0.4, "loss_bad": 0.9},
+    "sparse": {"type": "gilbert_elliott", "p": 0.01, "r": 0.4, "loss_bad": 0.9},
     "alternating": {"type": "gilbert_elliott", "p": 1.0, "r": 1.0},
     "anti-bursty": {"type": "gilbert_elliott", "p": 0.9, "r": 0.8},
     "long": {"type": "gilbert_elliott", "p": 1e-5, "r": 1e-4},
