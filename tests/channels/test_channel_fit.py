@@ -7,6 +7,7 @@ from scipy.stats import binom
 from channels import FourState, GilbertElliott, OrderN, UniformErasure, loss_model
 from channels.baum_welch import Observed, expected_counts
 from channels.fit import CANDIDATES, fit, wilson
+from channels.hidden import FAMILIES, expit
 from channels.parameters import ChannelParameterError
 from channels.theory import stationary
 
@@ -143,6 +144,36 @@ def test_intervals_cover_the_truth_of_visible_models(name):
 def test_intervals_cover_the_truth_of_hidden_models(name):
     hits = coverage(name, 600)
     assert all(coverage_is_honest(count, 600) for count in hits.values()), hits
+
+
+def scores(name: str, masks: list[np.ndarray], logits: np.ndarray) -> np.ndarray:
+    """Gradient of log L by the logits of the parameters for each mask: float64[len(masks), k]."""
+    family, x = FAMILIES[name], expit(logits)
+    chain = family.make(x).chain()
+    return np.array([family.score(expected_counts(chain, Observed(m)), x) for m in masks])
+
+
+@pytest.mark.study
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", ["gilbert_hidden", "gilbert_elliott", "four_state"])
+def test_the_score_scatters_as_the_intervals_assume(name):
+    """One Newton step from the truth, on 2000 traces: the errors have mean 0 and, in units of the
+    information, variance 1 (both within 4 standard errors). Sharper than coverage, and cheaper."""
+    truth, trials, n = truth_of(name), 2000, 100_000
+    x = np.array([truth[key] for key in FAMILIES[name].names])
+    z, step = np.log(x / (1 - x)), 1e-3
+    long = [trace(name, 40 * n, 7)]
+    slopes = [
+        (scores(name, long, z - step * unit) - scores(name, long, z + step * unit))[0]
+        for unit in np.eye(z.size)
+    ]
+    covariance = np.linalg.inv(np.array(slopes) / (2 * step * 40))  # of one trace's estimate
+    found = np.concatenate([scores(name, [trace(name, n, 9000 + s)], z) for s in range(trials)])
+    errors = found @ covariance / np.sqrt(np.diag(covariance))
+    inside = (np.abs(errors) < 1.96).mean(axis=0)
+    print(f"\n| {name} | sd {errors.std(axis=0).round(3)}, in 95%: {inside.round(3)} |")
+    assert np.abs(errors.mean(axis=0)).max() < 4 / np.sqrt(trials)
+    assert np.abs((errors**2).mean(axis=0) - 1).max() < 4 * np.sqrt(2 / trials)
 
 
 def test_wilson():
