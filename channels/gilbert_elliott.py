@@ -26,6 +26,9 @@ from channels.samplers import (
 from channels.theory import LossChain
 
 _FIRST_BATCH, _LAST_BATCH = 64, 4096  # pairs of sojourns; batches grow so that starting is cheap
+_DENSE_RUNS, _DENSE_MASK = 0.07, 0.03
+"""Runs per packet above which states are drawn by packet: where runs are wanted, and where only
+their mask is. Part of the definition of a stream, as are the batches."""
 _LONGEST = 2.0**44  # packets; rarer events are taken as this rare, so that int64 never wraps
 
 
@@ -121,17 +124,18 @@ class GilbertElliott:
 
     def sampler(
         self, rng: np.random.Generator
-    ) -> ConstantSampler | BernoulliSampler | SojournSampler | TwoStateSampler:
+    ) -> ConstantSampler | BernoulliSampler | SojournSampler | CarrySampler | TwoStateSampler:
         """See `LossModel.sampler`: starts bad with probability p/(p + r)."""
         if self.p == 0.0 or self.r == 0.0 or self.loss_good == self.loss_bad:
             loss = self.loss
             return (
                 ConstantSampler(loss == 1.0) if loss in (0.0, 1.0) else BernoulliSampler(loss, rng)
             )
-        states = SojournSampler(self.p, self.r, rng)
-        if self.loss_good == 0.0 and self.loss_bad == 1.0:
-            return states
-        return TwoStateSampler(states, self.loss_good, self.loss_bad, rng)
+        simple = self.loss_good == 0.0 and self.loss_bad == 1.0
+        runs_per_packet = self.p * self.r / (self.p + self.r)
+        dense = runs_per_packet > (_DENSE_RUNS if simple else _DENSE_MASK)
+        states = (CarrySampler if dense else SojournSampler)(self.p, self.r, rng)
+        return states if simple else TwoStateSampler(states, self.loss_good, self.loss_bad, rng)
 
 
 class SojournSampler(RunSampler):
@@ -164,12 +168,54 @@ class SojournSampler(RunSampler):
         return edges.reshape(-1, 2), int(edges[-1])
 
 
+class CarrySampler(MaskSampler):
+    """Bad states of a stationary two-state chain, packet by packet.
+
+    With u uniform in [0, 1) for each packet, u < min(p, 1 - r) makes its state bad,
+    u >= max(p, 1 - r) makes it good, and any other u keeps the state before (p + r < 1) or changes
+    it (p + r > 1). So a state is the carry of a binary addition, which the first generate, the
+    second absorb and the others pass on: long integers add a block of packets at once. For
+    p + r > 1 that holds of the states with every second one, 1, 3, 5, ..., taken for its opposite.
+    """
+
+    def __init__(self, p: float, r: float, rng: np.random.Generator) -> None:
+        super().__init__()
+        self._rng = rng
+        self._bounds = 256.0 * min(p, 1.0 - r), 256.0 * max(p, 1.0 - r)
+        self._changing = p + r > 1.0
+        self._bad = bool(rng.random() < p / (p + r))
+
+    def _draw(self, n: int) -> Mask:
+        low, high = (int(bound) for bound in self._bounds)
+        digits = self._rng.bit_generator.random_raw(n // 8).view(np.uint8)  # of 256 u
+        below, not_above = digits < low, digits < high
+        ties = np.flatnonzero((digits == low) | (digits == high))
+        rest = digits[ties] + self._rng.random(ties.size)
+        below[ties], not_above[ties] = rest < self._bounds[0], rest < self._bounds[1]
+        if self._changing:
+            passing = below ^ not_above
+            below[1::2] = ~not_above[1::2]
+            not_above = below | passing
+        a, b = _as_integer(below), _as_integer(not_above)
+        carries = (a + b + (self._bad ^ self._changing)) ^ a ^ b  # bit i: the state before i
+        packed = np.frombuffer(carries.to_bytes(n // 8 + 1, "little"), np.uint8)
+        states = np.unpackbits(packed, count=n + 1, bitorder="little")[1:].view(np.bool_)
+        if self._changing:
+            states[1::2] ^= True
+        self._bad = bool(states[-1])
+        return states
+
+
+def _as_integer(bits: Mask) -> int:
+    return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
+
+
 class TwoStateSampler(MaskSampler):
     """Losses thinned by state: probability loss_good outside the runs of `states`, loss_bad in."""
 
     def __init__(
         self,
-        states: SojournSampler,
+        states: SojournSampler | CarrySampler,
         loss_good: float,
         loss_bad: float,
         rng: np.random.Generator,

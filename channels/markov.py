@@ -4,11 +4,11 @@
 between visits (excursions) are independent, so thousands of them are walked side by side in
 numpy and laid end to end.
 
-Sources: S. Salsano, F. Ludovici, A. Ordine, D. Giuli, "Definition of a general and intuitive loss
-model for packet networks and its implementation in the Netem module in the Linux kernel", tech.
-report, Univ. Roma Tor Vergata (2012), below: Salsano; M. Yajnik, S. Moon, J. Kurose, D. Towsley,
-"Measurement and modelling of the temporal dependence in packet loss", INFOCOM 1999, for chains
-of order n.
+Sources: S. Salsano, F. Ludovici, A. Ordine, D. Giannuzzi, "Definition of a general and intuitive
+loss model for packet networks and its implementation in the Netem module in the Linux kernel",
+version 3.1, Univ. Roma Tor Vergata (2012), below: Salsano; M. Yajnik, S. Moon, J. Kurose, D.
+Towsley, "Measurement and modelling of the temporal dependence in packet loss", INFOCOM 1999, for
+chains of order n.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FourState:
 
     States: 1 received in a gap, 2 received in a burst, 3 lost in a burst, 4 lost alone in a gap
     (which always returns to 1). Attributes are transition probabilities in [0, 1], named as in
-    ``tc ... loss state p13 p31 p32 p23 p14`` and Salsano section 2.
+    ``tc ... loss state p13 p31 p32 p23 p14`` and Salsano section 4.1.
 
     Raises:
         ChannelParameterError: out of range, p13 + p14 > 1, p31 + p32 > 1, or a state left open.
@@ -72,7 +72,7 @@ class FourState:
 
     @property
     def loss(self) -> float:
-        """Stationary loss rate pi3 + pi4 (Salsano section 3)."""
+        """Stationary loss rate pi3 + pi4 (Salsano section 4.1)."""
         return loss_rate(self.chain())
 
     def chain(self) -> LossChain:

@@ -40,10 +40,11 @@ _ALL = (
     Preset(
         "wifi",
         "Wi-Fi without retransmission (broadcast): heavy-tailed bursts, little delay",
-        "J. Angeja, L. Carvalho, A. Navarro, 'A new packet loss model of the IEEE 802.11g wireless "
+        "L. Carvalho, J. Angeja, A. Navarro, 'A new packet loss model of the IEEE 802.11g wireless "
         "network for multimedia communications', IEEE Trans. Consumer Electronics 51 (2005) 809",
-        "from the source: runs are heavy-tailed and Gilbert-Elliott is a poor fit; chosen: 5% "
-        "loss, bursts of mean 5.4 and standard deviation about 19 packets, delay and jitter",
+        "from the source: lost and received runs are heavy-tailed, and Gilbert-Elliott fits them "
+        "less well; chosen: 5% loss, bursts of mean 5.4 and standard deviation about 19 packets, "
+        "delay and jitter (typical; no published figure)",
         {
             "loss": {
                 "type": "semi_markov",
@@ -65,8 +66,9 @@ _ALL = (
         "a mobile link that hides loss behind retransmission: long, skewed delays, deep buffer",
         "K. Winstein, A. Sivaraman, H. Balakrishnan, 'Stochastic forecasts achieve high throughput "
         "and low delay over cellular networks', USENIX NSDI 2013",
-        "from the source: loss is rare, delay varies and buffers hold seconds; chosen: all "
-        "numbers. Replay one of the paper's capacity traces (capacity: FILE) for real variation",
+        "from the source: the rate changes dramatically and queues of several seconds build up; "
+        "chosen: all numbers (rare loss, deep buffer: typical; no published figure). Replay one "
+        "of the paper's capacity traces (capacity: FILE) for real variation",
         {
             "loss": {"type": "gilbert", "loss": 0.002, "mean_burst": 3},
             "link": {
@@ -83,8 +85,9 @@ _ALL = (
         "N. Mohan et al., 'A multifaceted look at Starlink performance', WWW 2024 "
         "(arXiv:2310.09242); M. M. Kassem et al., 'A browser-side view of Starlink connectivity', "
         "IMC 2022",
-        "from the sources: reconfiguration every 15 s, losses that go with handovers; chosen: "
-        "outages of 0.3 s, 0.3% other loss, delay, jitter and rate",
+        "from the first: links are reconfigured every 15 s; from the second: bursts of up to half "
+        "the packets lost, which seem to go with handovers; chosen: outages of 0.3 s, 0.3% other "
+        "loss, delay, jitter and rate (typical; no published figure)",
         {
             "loss": {
                 "type": "any",
@@ -105,7 +108,8 @@ _ALL = (
         "geostationary",
         "geostationary satellite: a quarter of a second one way, rare bit errors",
         "M. Allman, D. Glover, L. Sanchez, RFC 2488 (1999), section 2",
-        "from the source: 279.0 ms one way at the edge of the view; chosen: rate and bit errors",
+        "from the source: 279.0 ms one way for stations at the edge of the satellite's view; "
+        "chosen: rate, queue and bit errors",
         {"link": {"delay_s": 0.279, "rate_bps": 2e6, "queue_packets": 400, "bit_error": 1e-7}},
     ),
     Preset(
@@ -114,8 +118,10 @@ _ALL = (
         "LoRa Alliance, 'RP002 LoRaWAN regional parameters', EU863-870 data rate 5; "
         "J. Petajajarvi et al., 'On the coverage of LPWANs: range evaluation and channel "
         "attenuation model for LoRa technology', ITST 2015",
-        "from the first: 5470 bit/s and the packet size; from the second: about 15% loss at "
-        "2 to 5 km (measured from a car at the slowest data rate); chosen: independent losses",
+        "from the first: 5470 bit/s, and 222 bytes of payload where a repeater may take part (242 "
+        "where none does); from the second: a range of over 15 km on the ground, measured from a "
+        "car at the slowest data rate; chosen: 15% loss, independent (typical; no published "
+        "figure at this data rate)",
         {
             "loss": {"type": "uniform", "loss": 0.15},
             "link": {"delay_s": 0.001, "rate_bps": 5470},

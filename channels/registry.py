@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -256,10 +257,13 @@ def loss_model(spec: Mapping[str, object]) -> LossModel:
     return kind.make(**given)
 
 
+_COMMA = re.compile(r",(?![^\[]*\])")  # one outside brackets
+
+
 def parse_inline(text: str) -> dict[str, object]:
     """Read the one-line form, ``type`` or ``type:name=value,name=value``.
 
-    Values that look like numbers become int or float; the rest stays text.
+    Values that look like numbers become int or float, [a,b] a list; the rest stays text.
     ``parse_inline("gilbert_elliott:loss=0.2,mean_burst=5")`` gives
     ``{"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5}``.
 
@@ -268,7 +272,7 @@ def parse_inline(text: str) -> dict[str, object]:
     """
     name, _, rest = text.partition(":")
     spec: dict[str, object] = {"type": name.strip()}
-    for part in filter(None, (p.strip() for p in rest.split(","))):
+    for part in filter(None, (p.strip() for p in _COMMA.split(rest))):
         key, equals, value = part.partition("=")
         key = key.strip()
         if not equals or not key:
@@ -280,6 +284,8 @@ def parse_inline(text: str) -> dict[str, object]:
 
 
 def _plain(key: str, value: str) -> object:
+    if value[:1] == "[" and value[-1:] == "]":
+        return [_plain(key, item.strip()) for item in value[1:-1].split(",") if item.strip()]
     if key == "mask":  # 0011 is text, not the number eleven
         return value
     for number in (int, float):

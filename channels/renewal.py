@@ -1,8 +1,8 @@
 """Semi-Markov losses: received runs and lost runs alternate, each with any length law.
 
 Sources: A. Konrad, B. Y. Zhao, A. D. Joseph, R. Ludwig, "A Markov-based channel model algorithm
-for wireless networks", Wireless Networks 9 (2003) 189, on runs that are not geometric; J. Angeja,
-L. Carvalho, A. Navarro, "A new packet loss model of the IEEE 802.11g wireless network for
+for wireless networks", Wireless Networks 9 (2003) 189, on runs that are not geometric; L. Carvalho,
+J. Angeja, A. Navarro, "A new packet loss model of the IEEE 802.11g wireless network for
 multimedia communications", IEEE Trans. Consumer Electronics 51 (2005) 809, on the heavy tails of
 real Wi-Fi runs; D. R. Cox, *Renewal Theory* (1962), chapter 7, for the stationary start.
 """

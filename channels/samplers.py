@@ -170,10 +170,16 @@ class MaskSampler(ABC):
 
     def runs(self, n: int) -> Runs:
         """Lost runs among the next n packets: int64[k, 2], [start, end) within [0, n]."""
-        parts = [np.empty((0, 2), np.int64)]
+        edges: list[npt.NDArray[np.int64]] = []
+        last = False
         for start in range(0, n, BLOCK):
-            parts.append(runs_of_mask(self.mask(min(BLOCK, n - start))) + start)
-        return merge_runs(np.concatenate(parts))
+            mask = self.mask(min(BLOCK, n - start))
+            if mask[0] != last:
+                edges.append(np.array([start]))
+            edges.append(np.flatnonzero(mask[1:] != mask[:-1]) + (start + 1))
+            last = bool(mask[-1])
+        edges.append(np.array([n] if last else [], np.int64))
+        return np.concatenate(edges).reshape(-1, 2)
 
 
 class RunSampler(ABC):

@@ -119,7 +119,8 @@ def sample(
         summary = {"packets": packets, "losses": losses, "loss_rate": rate, "seed": seed}
         _print_json({"channel": channel, "mask": str(out), **summary, "notes": notes})
         return
-    typer.echo(f"{out}: {packets:,} packets, {losses:,} lost ({rate:.4%}), seed {seed}")
+    share = f" ({rate:.4%})" if packets else ""
+    typer.echo(f"{out}: {packets:,} packets, {losses:,} lost{share}, seed {seed}")
     for note in notes:
         typer.echo(f"note: {note}")
 
@@ -145,13 +146,17 @@ def fit(
     """Choose the loss model of a trace by BIC; what is printed is ready YAML."""
     from channels.fit import CANDIDATES
     from channels.fit import fit as fit_models
+    from channels.parameters import ChannelParameterError
     from channels.trace import read_loss_trace
     from sim.channel_source import new_file
 
     names = [name.strip() for name in models.split(",")] if models else list(CANDIDATES)
-    with _told(str(trace)):
+    try:
         mask = read_loss_trace(trace)
         report = fit_models(mask, names)
+    except ChannelParameterError as error:
+        where = {"path": "", "candidates": "--models: "}.get(error.parameter, f"{trace}: ")
+        raise UserError(f"{where}{error.problem}") from None
     text = _fit_text(trace, report, int(mask.size))
     if out is not None:
         with new_file(out) as partial:
@@ -307,9 +312,9 @@ def _print_description(
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for heading in ("theory", "sample", "99% interval", ""):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in found.rows:
-        interval = "" if math.isnan(row.low) else f"{row.low:.5g} to {row.high:.5g}"
+        interval = "" if math.isnan(row.low) else f"{_figures(row.low)} to {_figures(row.high)}"
         verdict = "" if row.inside else "OUTSIDE"
         table.add_row(row.name, _figures(row.theory), _figures(row.sample), interval, verdict)
     console.print(table)
@@ -321,7 +326,10 @@ def _print_description(
 
 
 def _figures(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.5g}"
+    """Four digits; whole above 10,000; rounding errors are 0."""
+    if math.isnan(value):
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{round(value, 12) + 0.0:.4g}"
 
 
 def _fit_row(found: Fit) -> dict[str, object]:

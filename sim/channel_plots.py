@@ -71,7 +71,7 @@ def _raster(axes: Axes, mask: Mask) -> None:
     image = loss_raster(shown, min(width, shown.size))
     colours = ListedColormap(["#F4F4F4", _LOST])
     axes.imshow(image, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    axes.set_title(f"the first {shown.size:,} packets, lost ones dark", size=9)
+    axes.set_title(f"the first {shown.size:,} packets, lost ones coloured", size=9)
     axes.set_xlabel("packet in its row")
     axes.set_ylabel(f"row of {image.shape[1]} packets")
 
@@ -87,10 +87,12 @@ def _runs(axes: Axes, mask: Mask, chain: LossChain | None) -> None:
         return
     axes.bar(found.lengths, found.counts, width=0.9, color=_SAMPLE, label="sample")
     if found.expected is not None:
-        axes.plot(found.lengths, found.expected, color=_THEORY, linewidth=1.4, label="theory")
+        theory, rest = found.expected[:-1], found.expected[-1:]  # rest: that long or longer
+        axes.plot(found.lengths[:-1], theory, color=_THEORY, linewidth=1.4, label="theory")
+        axes.plot(found.lengths[-1:], rest, "_", color=_THEORY, markersize=5)
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.5)
-    axes.legend(frameon=False)
+    _legend(axes)
 
 
 def _memory(axes: Axes, mask: Mask, chain: LossChain | None) -> None:
@@ -107,8 +109,17 @@ def _memory(axes: Axes, mask: Mask, chain: LossChain | None) -> None:
         theory: Sequence[float] = autocorrelation(chain, _LAGS).tolist()
         axes.plot(lags, theory, color=_THEORY, linewidth=1.4, label="theory")
     axes.axhline(0, color="black", linewidth=0.6)
-    axes.legend(frameon=False)
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=labels.__getitem__)
+    named = [handles[i] for i in order], [labels[i] for i in order]
+    axes.legend(*named, edgecolor="none", framealpha=0.85)
 
 
 def _nothing(axes: Axes, why: str) -> None:
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
     axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color="#555555")

@@ -191,6 +191,25 @@ def test_the_same_plot_is_the_same_bytes(channel: Cli) -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["outages:up=100,down=10", "uniform:loss=0.2", "loss gemodel 5%", "order_n:loss_after=[.1,.4]"],
+)
+def test_a_description_fits_a_terminal_and_its_rounding_errors_do_not_show(
+    channel: Cli, name: str
+) -> None:
+    text = channel("describe", name, "-n", 100_000).stdout
+    assert "OUTSIDE" not in text and "e-1" not in text
+    table = [line for line in text.splitlines() if line[:1] in "│┃"]
+    assert len(table) == 9  # a heading and eight rows, none of them broken
+    assert max(map(len, table)) <= 80
+
+
+def test_missing_theory_is_explained(channel: Cli) -> None:
+    assert "note: no theory" in channel("describe", "scripted:mask=0011", "-n", 10_000).stdout
+    assert "note: no theory" not in channel("describe", "burst20", "-n", 10_000).stdout
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["describe", "moon"], "moon: is no channel: give a preset (burst20, wifi"),
@@ -212,8 +231,8 @@ def test_the_same_plot_is_the_same_bytes(channel: Cli) -> None:
         (["sample", "uniform:loss=2", "-n", "9", "-o", "m.npy"], "is a probability"),
         (["fit", "nowhere.npy"], "cannot read nowhere.npy"),
         (["fit", "bad.yaml"], "is not a whole number"),
-        (["fit", "short.txt"], "a fit needs 100 or more"),
-        (["fit", "long.txt", "--models", "best", "-o", "f.yaml"], "choose among uniform"),
+        (["fit", "short.txt"], "short.txt: has 4 packets with 2 lost; a fit needs 100 or more"),
+        (["fit", "long.txt", "--models", "best", "-o", "f.yaml"], "--models: 'best' is unknown"),
         (["lint", "moon"], "is no channel"),
         (["lint", "perfect", "--deadline", "inf"], "must be finite"),
         (["plot", "uniform:loss=.2", "-o", "c.jpg"], "a figure is one of .png, .svg, .pdf"),

@@ -12,6 +12,7 @@ from channels import (
     Delivery,
     GilbertElliott,
     LossyChannel,
+    OrderN,
     Perfect,
     Scripted,
     UniformErasure,
@@ -175,6 +176,12 @@ def test_inline_specs():
         "mean_burst": 5,
     }
     assert parse_inline("scripted:mask=0011") == {"type": "scripted", "mask": "0011"}
+    assert parse_inline("semi_markov:bursts=[1, 2],gaps=[30]") == {
+        "type": "semi_markov",
+        "bursts": [1, 2],
+        "gaps": [30],
+    }
+    assert loss_model(parse_inline("order_n:loss_after=[.05,.5]")) == OrderN((0.05, 0.5))
     assert loss_model(parse_inline("uniform:loss=1e-3")) == UniformErasure(0.001)
     for bad in ("uniform:loss", "uniform:=3", "uniform:loss=.1,loss=.2"):
         with pytest.raises(ChannelParameterError):
