@@ -59,11 +59,9 @@ class PacketRow:
 
 def strips(run: RunTables) -> list[Strip]:
     """The pictured images of a run, `MAX_IMAGES` at most."""
-    cell = str(run.manifest["pictured_cell"])
     rows: dict[str, dict[str, Mapping[str, str]]] = {}
     for row in run.images:
-        if row["cell"] == cell:
-            rows.setdefault(row["image"], {})[row["concealer"]] = row
+        rows.setdefault(row["image"], {})[row["concealer"]] = row
     there = [name for name in rows if (run.folder / PANELS / name).is_dir()][:MAX_IMAGES]
     return [_strip(run.folder / PANELS / name, name, rows[name]) for name in there]
 
@@ -128,16 +126,15 @@ _HEIGHTS = {"delivered": 3, "parity": 3, "resent": 3, "late": 6, "erased": 10}
 
 def packet_rows(run: RunTables) -> list[PacketRow]:
     """The packets of the pictured stream, a row per image, `MAX_FRAMES` at most."""
-    cell = str(run.manifest["pictured_cell"])
-    rows = [row for row in run.packets if row["cell"] == cell]
-    frames = sorted({int(row["frame"]) for row in rows})[:MAX_FRAMES]
-    return [_packet_row([row for row in rows if int(row["frame"]) == frame]) for frame in frames]
+    frames = sorted({int(row["frame"]) for row in run.packets})[:MAX_FRAMES]
+    return [
+        _packet_row([row for row in run.packets if int(row["frame"]) == frame]) for frame in frames
+    ]
 
 
 def packet_counts(run: RunTables) -> dict[str, int]:
     """How many packets of the pictured stream have each look; only looks that occur."""
-    cell = str(run.manifest["pictured_cell"])
-    looks = [_look(row) for row in run.packets if row["cell"] == cell]
+    looks = [_look(row) for row in run.packets]
     return {name: looks.count(name) for name in PACKET_LOOKS if name in looks}
 
 
