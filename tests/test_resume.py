@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from codec.model import Model
 from sim.errors import UserError
 from sim.experiment import How, Outcome, merge_runs, run_experiment
 from sim.journal import Appender, Journal
@@ -185,6 +186,10 @@ def test_a_cell_is_named_by_what_it_is(raw: Raw, tmp_path: Path) -> None:
     ):
         assert not set(keys(raw | change)) & set(first), change
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sim.plan.__version__", "0.0.0")
+        assert not set(keys(raw)) & set(first)
+
     trace = tmp_path / "trace.txt"
     trace.write_text("0011")
     replay = raw | {"channel": {"type": "trace", "path": str(trace)}, "sweep": {}}
@@ -194,6 +199,24 @@ def test_a_cell_is_named_by_what_it_is(raw: Raw, tmp_path: Path) -> None:
     assert keys(replay | {"channel": {"type": "trace", "path": str(copy)}}) == before
     copy.write_text("0010")
     assert keys(replay | {"channel": {"type": "trace", "path": str(copy)}}) != before
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_other_weights_compute_all_cells_again(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens too: they are the tokenizer's."""
+    models = [Model.random(seed=seed) for seed in (0, 1)]
+    tokens = []
+    for number, model in enumerate(models):
+        monkeypatch.setattr("sim.experiment.load_model", lambda name, model=model: model)
+        outcome = run(raw, "run")
+        assert (outcome.cells, outcome.found) == (6, 0)
+        tokens.append(len(Journal(Path("run/cells"))))
+        run(raw, f"fresh{number}")
+        assert tables("run") == tables(f"fresh{number}")
+    assert tokens == [6 + 2, 2 * (6 + 2)]  # a run's cells and its tokenized images
+    assert tables("fresh0") != tables("fresh1")
+    monkeypatch.setattr("sim.experiment.load_model", lambda name: models[0])
+    assert run(raw, "run").found == 6  # the old cells are still there
 
 
 @pytest.mark.usefixtures("small_model", "no_figures")
