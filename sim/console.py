@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sim.experiment import Outcome
 from sim.results import FIGURES
-from sim.scenario import CLEAN, values_label
+from sim.scenario import CLEAN, value_label
 
 _COLUMNS = {
     "psnr_db": ("PSNR dB", ".2f"),
@@ -47,30 +47,31 @@ def print_summary(outcome: Outcome) -> None:
     """The summary as a table on standard output, and where everything is."""
     console = Console(highlight=False)
     summary = outcome.summary
-    if summary is None:
+    if not summary:
         console.print(
-            f"{outcome.cells} cells of this shard are finished; when all shards are: "
+            f"cells of this shard finished: {outcome.cells}; when all shards are, "
             f"sim merge {outcome.folder}",
             soft_wrap=True,
         )
         return
     metrics = [*summary["metrics"], "token_accuracy"]
     table = Table(title=f"{summary['scenario']}, seed {summary['seed']}", title_justify="left")
-    sweep = len(summary["points"]) > 1
-    for heading in (["point"] if sweep else []) + ["repair"]:
-        table.add_column(heading, no_wrap=not sweep)
+    swept = _swept(summary["points"])
+    for key in swept:
+        table.add_column(key.rpartition(".")[2].replace("_", " "), no_wrap=True)
+    table.add_column("repair", no_wrap=not swept)
     for metric in metrics:
         table.add_column(_COLUMNS[metric][0], justify="right")
     for point in summary["points"]:
-        first = values_label(point["values"])
+        first = _values(point, swept)
         for name, found in point["concealers"].items():
             label = "(no loss)" if name == CLEAN else name.replace("_", " ")
             cells = [_cell(found[metric], metric) for metric in metrics]
-            table.add_row(*([first] if sweep else []), label, *cells)
-            first = ""
+            table.add_row(*first, label, *cells)
+            first = [""] * len(swept)
         table.add_section()
     console.print(table)
-    if not sweep:
+    if len(summary["points"]) == 1:
         console.print(_loss_line(summary["points"][0]))
     if outcome.found:
         there = f"{outcome.found} of {outcome.cells} cells were finished before"
@@ -82,18 +83,33 @@ def print_summary(outcome: Outcome) -> None:
 def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float) -> None:
     """What `sim.repeats.repeats_wanted` found, as a table on standard output."""
     table = Table(title=f"repeats for {metric} +-{within:g}", title_justify="left")
-    for heading in ("point", "repair", "repeats so far", "+- so far", "repeats needed"):
-        table.add_column(heading, justify="left" if heading in ("point", "repair") else "right")
+    swept = _swept(found)
+    for key in swept:
+        table.add_column(key.rpartition(".")[2].replace("_", " "), no_wrap=True)
+    table.add_column("repair", no_wrap=True)
+    for heading in ("repeats so far", "+- so far", "repeats needed"):
+        table.add_column(heading, justify="right")
     for entry in found:
         half, needed = entry["half_width"], entry["needed"]
         table.add_row(
-            values_label(entry["values"]),
+            *_values(entry, swept),
             entry["repair"].replace("_", " "),
             str(entry["repeats"]),
             "" if half != half else f"{half:.3g}",
             "run at least 2" if needed is None else str(needed),
         )
     Console(highlight=False).print(table)
+
+
+def _swept(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that differ between points."""
+    return list(dict.fromkeys(key for point in points for key in point["values"]))
+
+
+def _values(point: Mapping[str, Any], swept: Sequence[str]) -> list[str]:
+    """Of these keys at a point."""
+    values = point["values"]
+    return [value_label(values[key]) if key in values else "" for key in swept]
 
 
 def _cell(found: Mapping[str, Any], metric: str) -> str:

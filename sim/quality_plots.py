@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from sim.plot_style import key_label, look, setting_label, words
+from sim.plot_style import key_label, level, look, metric_name, setting_label, words
 from sim.scenario import CLEAN, value_label
 
 Point = Mapping[str, Any]
@@ -154,7 +154,10 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
 
 
 def rates_vary(points: Sequence[Point]) -> bool:
-    """Whether points differ in their bits on the wire, so that quality can be drawn over rate."""
+    """Whether points repair and differ in their bits on the wire, so that quality can be drawn
+    over rate."""
+    if set(points[0]["concealers"]) == {CLEAN}:
+        return False
     rates = [point["bpp_wire"] for point in points]
     return bool(max(rates) > 1.02 * min(rates))
 
@@ -201,6 +204,38 @@ def best_repair(points: Sequence[Point], metric: str) -> str:
         if name != CLEAN and np.isfinite(means).any() and np.nanmean(means) >= highest:
             best, highest = name, float(np.nanmean(means))
     return best
+
+
+def finding(points: Sequence[Point], metric: str) -> str:
+    """What the best repair comes to, in one line: the title of a figure."""
+    repair = best_repair(points, metric)
+
+    def mean(members: Sequence[Point]) -> float:
+        return float(np.nanmean(floats([estimate(p, repair, metric)["mean"] for p in members])))
+
+    name = metric_name(metric)
+    if len(points) == 1:
+        clean = points[0]["concealers"][CLEAN][metric]["mean"]
+        if points[0]["loss"]["tokens"] == 0 or clean is None:
+            return "No token was lost"
+        reached, best = level(mean(points), metric), level(clean, metric)
+        return f"{name} with {words(repair)}: {reached}, of {best} without loss"
+    found = curves(points)
+    places: dict[float, list[Point]] = {}
+    for members in found.groups.values():
+        for point, place in zip(members, found.positions(members), strict=True):
+            places.setdefault(place, []).append(point)
+    means = {place: mean(members) for place, members in sorted(places.items())}
+    if found.ticks is None:
+        ends = (min(means), max(means))
+        told = " to ".join(f"{level(means[at], metric)} at {at:g}" for at in ends)
+    else:
+        ranked = sorted(means, key=means.__getitem__)
+        told = " to ".join(
+            f"{level(means[at], metric)} ({words(found.ticks[int(at)])})"
+            for at in (ranked[0], ranked[-1])
+        )
+    return f"{name} with {words(repair)}, over {axis_title(found)}: {told}"
 
 
 def floats(values: Sequence[float | None]) -> NDArray[np.float64]:

@@ -14,8 +14,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sim.errors import UserError
-from sim.plot_style import metric_label, words
-from sim.report_answer import answer, level
+from sim.plot_style import level, metric_label, words
+from sim.report_answer import answer
 from sim.report_data import RunTables, read_runs
 from sim.report_figures import Block, quality_blocks, rate_blocks
 from sim.report_pictures import PACKET_LOOKS, packet_counts, packet_rows, strips
@@ -88,7 +88,7 @@ def render(folders: Sequence[Path], metric: str = "psnr_db") -> str:
         context = {
             "runs": [_run(run, number, metric) for number, run in enumerate(runs)],
             "answer": answer(runs, metric),
-            "title": " and ".join(dict.fromkeys(run.name for run in runs)),
+            "title": _listed(list(dict.fromkeys(run.name for run in runs))),
             "compared": _compared(runs, metric) if len(runs) > 1 else [],
             "metric": metric_label(metric),
             "glossary": GLOSSARY,
@@ -97,6 +97,10 @@ def render(folders: Sequence[Path], metric: str = "psnr_db") -> str:
         where = ", ".join(map(str, folders))
         raise UserError(f"{where}: the tables are not those of a run ({error!r})") from None
     return environment.get_template("report.html").render(context)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _run(run: RunTables, number: int, metric: str) -> dict[str, Any]:
@@ -159,8 +163,12 @@ def _estimate(found: Mapping[str, Any], metric: str) -> dict[str, str]:
     if found["mean"] is None:
         return {"mean": "", "range": ""}
     ends = found["low"], found["high"]
-    shown = "" if None in ends else f"{level(ends[0], metric)} to {level(ends[1], metric)}"
-    return {"mean": level(found["mean"], metric), "range": shown}
+    shown = (
+        ""
+        if None in ends
+        else f"{level(ends[0], metric, False)} to {level(ends[1], metric, False)}"
+    )
+    return {"mean": level(found["mean"], metric, False), "range": shown}
 
 
 def _losses(run: RunTables) -> list[dict[str, str]]:
@@ -198,7 +206,7 @@ def _compared(runs: Sequence[RunTables], metric: str) -> list[dict[str, str]]:
                 {
                     "run": run.title,
                     "repair": words(name),
-                    "mean": level(sum(known) / len(known), metric) if known else "",
+                    "mean": level(sum(known) / len(known), metric, False) if known else "",
                     "wire": f"{sum(p['bpp_wire'] for p in run.points) / len(run.points):.4f}",
                     "lost": f"{sum(p['loss']['packets'] for p in run.points) / len(means):.1%}",
                 }

@@ -83,11 +83,11 @@ def _strip(folder: Path, name: str, rows: Mapping[str, Mapping[str, str]]) -> St
             told = f"{name} with its holes left open" if repair == "none" else told
             shown = _pixels(folder / f"{repair}.png")
             pictures.append(_picture(shown, words(repair), score(rows[repair]), told))
-    if (folder / PROBABILITY).is_file():
+    if (folder / PROBABILITY).is_file() and lost:
         sure = PowerNorm(0.5, 0, 1)(np.load(folder / PROBABILITY, allow_pickle=False))
         doubt = shade(_pixels(folder / f"{INPAINT}.png"), ~received, sure)
-        told = f"{name} in grey, each token that was filled in darker the less sure the guess is"
-        pictures.append(_picture(doubt, "made up", "dark: unsure", told))
+        told = f"{name} in grey; tokens filled in are yellow where the guess is sure, violet if not"
+        pictures.append(_picture(doubt, "how sure", "yellow: sure", told))
     return Strip(name, pictures)
 
 

@@ -165,6 +165,32 @@ def test_figures_come_from_the_tables(run: Run, cli: Cli) -> None:
     assert {path.name: path.read_bytes() for path in Path("moved/figures").iterdir()} == drawn
 
 
+SWEPT = '{"channel.loss": [0.0, 0.4], "stream.slices": [4, 6]}'
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        (["concealers=[nearest, inpaint]"], {"quality", "rate", "packets"}),
+        (["concealers=[]"], {"losses", "packets"}),
+    ],
+    ids=["repairs", "losses"],
+)
+def test_figures_of_sweeps_come_from_the_tables(
+    run: Run, cli: Cli, settings: list[str], names: set[str]
+) -> None:
+    """The tables, summary, manifest and panels alone: no cells."""
+    texts = [*settings, f"sweep={SWEPT}", "repeats=2", "channel={type: uniform, loss: 0}"]
+    run("--out", "run", *(word for text in texts for word in ("--set", text)))
+    drawn = {path.name: path.read_bytes() for path in Path("run/figures").iterdir()}
+    assert {name[:-4] for name in drawn if name.endswith(".svg")} == names
+    for name in ("figures", "cells"):
+        shutil.rmtree(Path("run", name))
+    Path("run").rename("moved")
+    assert cli("plot", "moved").exit_code == 0
+    assert {path.name: path.read_bytes() for path in Path("moved/figures").iterdir()} == drawn
+
+
 def test_sweeps_are_grids_with_paired_repeats(run: Run) -> None:
     summary = run(
         "--out",

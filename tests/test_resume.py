@@ -333,6 +333,18 @@ def test_dask_gives_the_same_though_a_worker_dies(
         run(raw, "nowhere", dask="tcp://127.0.0.1:1")
 
 
+@pytest.mark.usefixtures("small_model", "no_figures")
+def test_a_shard_says_what_comes_next(raw: Raw, cli: Callable[..., Any]) -> None:
+    Path("s.yaml").write_text(json.dumps(raw))
+    result = cli("run", "s.yaml", "--out", "out", "--shard", "1/1")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "cells of this shard finished: 6; when all shards are, sim merge out\n",
+    )
+    result = cli("merge", "out")
+    assert result.exit_code == 0 and "loss" in result.stdout
+
+
 def test_help_of_a_shard_is_told(cli: Callable[..., Any]) -> None:
     Path("s.yaml").write_text("seed: 1\n")
     for wrong in ("3/2", "0/2", "1", "a/b"):
