@@ -160,12 +160,11 @@ def _dots(point: Mapping[str, Any], metrics: Sequence[str]) -> Figure:
     for axes, metric in zip(all_axes, metrics, strict=True):
         dot_panel(axes, point, metric)
         axes.set_xlabel(metric_label(metric))
-    loss = point["loss"]
-    figure.suptitle(
-        f"{finding([point], metrics[0])}\n{loss['packets']:.1%} of {loss['packets_sent']} packets "
-        f"lost; means of {point['images']} images, bars: 95% intervals of what the loss took",
-        size=9,
-    )
+    loss, images = point["loss"], point["images"]
+    about = f"{loss['packets']:.1%} of {loss['packets_sent']} packets lost"
+    if images > 1:
+        about += f"; means of {images} images, bars: 95% intervals of what the loss took"
+    figure.suptitle(f"{finding([point], metrics[0])}\n{about}", size=9)
     return figure
 
 
