@@ -99,7 +99,10 @@ def key_label(key: str) -> str:
 
 
 def setting_label(values: Mapping[str, Any]) -> str:
-    """A point's sweep values, one after the other: "channel: uniform, mean burst: 2"."""
-    return ", ".join(
-        f"{words(key.rpartition('.')[2])}: {words(value_label(v))}" for key, v in values.items()
-    )
+    """A point's sweep values, one after the other: "channel: uniform, playout delay: 0.2 s"."""
+    parts = []
+    for key, value in values.items():
+        name = key.rpartition(".")[2]
+        unit = " s" if name.endswith("_s") else ""
+        parts.append(f"{words(name.removesuffix('_s'))}: {words(value_label(value))}{unit}")
+    return ", ".join(parts)

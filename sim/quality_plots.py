@@ -46,12 +46,16 @@ class Curves:
 
 
 def curves(points: Sequence[Point]) -> Curves:
-    """Arrange the points of a sweep: over the loss rate if it is swept, else over the first key
-    whose values are numbers, else over the last key."""
+    """Arrange the points of a sweep: over the loss rate if it is swept, else over the key with the
+    most numbers, else over the last key."""
     keys = list(dict.fromkeys(key for point in points for key in point["values"]))
     numbers = [key for key in keys if all(_is_number(p["values"].get(key)) for p in points)]
-    preferred: list[str] = [key for key in numbers if key == "channel.loss"] or numbers or keys[-1:]
-    key = preferred[0]
+    if "channel.loss" in numbers:
+        key = "channel.loss"
+    elif numbers:
+        key = max(numbers, key=lambda key: len({p["values"][key] for p in points}))
+    else:
+        key = keys[-1]
     groups: dict[str, list[Point]] = {}
     for point in points:
         others = {k: v for k, v in point["values"].items() if k != key}
@@ -151,6 +155,8 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
         axes.xaxis.set_major_locator(FixedLocator(kept))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(ScalarFormatter())
+    elif all(float(position).is_integer() for position in positions):
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
 def rates_vary(points: Sequence[Point]) -> bool:
@@ -176,6 +182,7 @@ def rate_panel(axes: Axes, points: Sequence[Point], metric: str, repair: str) ->
         low = floats([estimate(point, repair, metric)["low"] for point in ordered])
         high = floats([estimate(point, repair, metric)["high"] for point in ordered])
         axes.fill_between(rates, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("bits per pixel on the wire")
 
 

@@ -201,7 +201,7 @@ def _svg(
     told: str,
     draw: Callable[[Axes], None],
     size: tuple[float, float] = _SIZE,
-    left: float = 0.145,
+    left: float = 0.18,
     foot: float = 0.46,
 ) -> str:
     """One axes as SVG for HTML."""
