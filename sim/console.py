@@ -54,11 +54,47 @@ def print_summary(outcome: Outcome) -> None:
             soft_wrap=True,
         )
         return
-    metrics = [*summary["metrics"], "token_accuracy"]
+    repairs = any(set(point["concealers"]) != {CLEAN} for point in summary["points"])
+    console.print(_quality_table(summary) if repairs else _loss_table(summary))
+    if len(summary["points"]) == 1:
+        console.print(_loss_line(summary["points"][0]))
+    if outcome.found:
+        there = f"{outcome.found} of {outcome.cells} cells were finished before"
+        console.print(f"{there}; --fresh does them again")
+    console.print(f"pictures: {outcome.folder / FIGURES}", soft_wrap=True)
+    console.print(f"tables:   {outcome.folder}", soft_wrap=True)
+
+
+def _table(summary: Mapping[str, Any], swept: Sequence[str]) -> Table:
     table = Table(title=f"{summary['scenario']}, seed {summary['seed']}", title_justify="left")
-    swept = _swept(summary["points"])
     for key in swept:
         table.add_column(key.rpartition(".")[2].replace("_", " "), no_wrap=True)
+    return table
+
+
+def _loss_table(summary: Mapping[str, Any]) -> Table:
+    """What the channel took at every point, for a run that repairs nothing."""
+    swept = _swept(summary["points"])
+    table = _table(summary, swept)
+    for heading in ("packets", "lost", "95% interval", "by theory", "tokens lost"):
+        table.add_column(heading, justify="right")
+    for point in summary["points"]:
+        loss = point["loss"]
+        table.add_row(
+            *_values(point, swept),
+            f"{loss['packets_sent']:,}",
+            f"{loss['packets']:.1%}",
+            f"{loss['low']:.0%} to {loss['high']:.0%}",
+            f"{loss['expected']:.1%}" if "expected" in loss else "",
+            f"{loss['tokens']:.1%}",
+        )
+    return table
+
+
+def _quality_table(summary: Mapping[str, Any]) -> Table:
+    metrics = [*summary["metrics"], "token_accuracy"]
+    swept = _swept(summary["points"])
+    table = _table(summary, swept)
     table.add_column("repair", no_wrap=not swept)
     for metric in metrics:
         table.add_column(_COLUMNS[metric][0], justify="right")
@@ -70,14 +106,7 @@ def print_summary(outcome: Outcome) -> None:
             table.add_row(*first, label, *cells)
             first = [""] * len(swept)
         table.add_section()
-    console.print(table)
-    if len(summary["points"]) == 1:
-        console.print(_loss_line(summary["points"][0]))
-    if outcome.found:
-        there = f"{outcome.found} of {outcome.cells} cells were finished before"
-        console.print(f"{there}; --fresh does them again")
-    console.print(f"pictures: {outcome.folder / FIGURES}", soft_wrap=True)
-    console.print(f"tables:   {outcome.folder}", soft_wrap=True)
+    return table
 
 
 def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float) -> None:

@@ -149,7 +149,10 @@ def _losses(points: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_xlabel("" if found is None else axis_title(found))
     all_axes[0].set_ylabel("share lost, with 95% interval")
     handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    shares = sorted(point["loss"]["packets"] for point in points)
+    told = " to ".join(dict.fromkeys(f"{share:.1%}" for share in (shares[0], shares[-1])))
+    title = f"{told} of the packets lost"
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, title=title)
     return figure
 
 

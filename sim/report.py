@@ -17,7 +17,7 @@ from sim.errors import UserError
 from sim.plot_style import level, metric_label, words
 from sim.report_answer import answer
 from sim.report_data import RunTables, read_runs
-from sim.report_figures import Block, quality_blocks, rate_blocks
+from sim.report_figures import Block, loss_blocks, quality_blocks, rate_blocks
 from sim.report_pictures import PACKET_LOOKS, packet_counts, packet_rows, strips
 from sim.scenario import CLEAN
 
@@ -109,7 +109,10 @@ def _run(run: RunTables, number: int, metric: str) -> dict[str, Any]:
     prefix = f"r{number}"
     quality = quality_blocks(run.points, [*metrics, "token_accuracy"], prefix)
     key, rest = quality[:1], quality[1:]
-    if len(run.points) == 1:
+    repairs = set(run.points[0]["concealers"]) != {CLEAN}
+    if not repairs:
+        key, rest = loss_blocks(run.points, prefix), []
+    elif len(run.points) == 1:
         key = [Block([], quality[0].panels[:1])]
         rest = [Block([], quality[0].panels[1:])]
     manifest = run.manifest
@@ -120,6 +123,7 @@ def _run(run: RunTables, number: int, metric: str) -> dict[str, Any]:
         "question": run.question,
         "look": run.look,
         "answer": answer([run], metric),
+        "repairs": repairs,
         "key": key,
         "quality": rest,
         "rate": rate_blocks(run.points, run.summary["metrics"], prefix),

@@ -23,8 +23,9 @@ def answer(runs: Sequence[RunTables], metric: str) -> str:
     (run,) = runs
     repair = best_repair(run.points, metric)
     if repair == CLEAN:
-        lost = ", ".join(f"{point['loss']['packets']:.1%}" for point in run.points)
-        return f"No repair was asked for; the channel lost {lost} of the packets."
+        shares = sorted(point["loss"]["packets"] for point in run.points)
+        lost = " to ".join(dict.fromkeys(f"{share:.1%}" for share in (shares[0], shares[-1])))
+        return f"The channel lost {lost} of the packets; no repair was asked for."
     if len(run.settings) == 1:
         return _one_setting(run.settings[0], repair, metric)
     return _sweep(run, repair, metric)

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 from codec.model import Model
+from sim.console import print_summary
 from sim.errors import UserError
 from sim.experiment import How, Outcome, merge_runs, run_experiment
 from sim.journal import Appender, Journal
 from sim.plan import Plan
+from sim.report import render
 from sim.results import read_table
 from sim.scenario_file import LoadedScenario, load_mapping
 
@@ -160,10 +162,14 @@ def test_repeats_until_it_is_certain(raw: Raw) -> None:
 
 
 @pytest.mark.usefixtures("small_model")
-def test_a_study_of_the_channel_alone(raw: Raw) -> None:
-    """Figures too: there is no repair to draw."""
+def test_a_study_of_the_channel_alone(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures, report and terminal too: there is no repair to show."""
     raw["concealers"] = []
-    run(raw, "run")
+    print_summary(run(raw, "run"))
+    told = capsys.readouterr().out
+    assert "by theory" in told and "30.0%" in told and "PSNR" not in told
+    page = render([Path("run")])
+    assert "What was lost" in page and "share of packets lost: 0.0%, " in page
     rows = read_table(Path("run/images.csv"))
     assert len(rows) == 6 * 2 and {row["concealer"] for row in rows} == {"clean"}
     assert not Path("run/panels").exists()
