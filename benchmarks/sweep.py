@@ -15,9 +15,9 @@ cells and keeps nothing, in as many processes at once as there are workers, over
 - wall: workers times the run's wall time, everything included; the goal is 80% on idle cores
 - processor: all processes' processor time, which says something on a busy machine too
 
-The bare loop takes a sample of the cells, evenly spread. Peak memory: resident, of the process that
-was started and of its largest worker; it is flat when ten times the cells take no more. Dask: the
-goal is that two workers take at most 1/1.7 of the time of one.
+The bare loop takes a sample of the cells, evenly spread, before and after the run. Peak memory:
+resident, of the process that was started and of its largest worker; it is flat when ten times the
+cells take no more. Dask: the goal is that two workers take at most 1/1.7 of the time of one.
 
 ``--batch``: instead, one forward pass of four frames against four passes of one, the reason why
 cells are not batched.
@@ -264,10 +264,11 @@ def peak_mb(pid: int) -> float:
 def row(job: Job, compare: bool) -> Cost:
     """Measure and print a row."""
     shares = ("", "")
-    bare = bare_s(job) if compare else None
+    bare = [bare_s(job)] if compare else []
     found = cost(job)
-    if bare is not None:
-        wall_s, cpu_s = bare
+    if compare:
+        bare.append(bare_s(job))  # the speed of a processor changes with its heat
+        wall_s, cpu_s = (sum(part) / len(bare) for part in zip(*bare, strict=True))
         shares = f"{wall_s / (job.workers * found.wall_s):.0%}", f"{cpu_s / found.cpu_s:.0%}"
     others = job.workers > 1 or job.dask
     who = f"{job.workers} {'Dask' if job.dask else 'pool'}" if others else "alone"
