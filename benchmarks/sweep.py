@@ -1,19 +1,26 @@
-"""What a sweep costs beyond what its cells compute: journal, tables, intervals, figures.
+"""What a sweep costs beyond what its cells compute, how much memory it takes, what workers add.
 
-    python -m benchmarks.sweep [--cells 1000] [--inpaint-cells 6] [--memory] [--dask]
+    python -m benchmarks.sweep [--workers 2] [--cells 10000] [--inpaint-cells 1000]
+                               [--dask-cells 10000] [--inpaint-side 192]
 
-A cell is one stream of the four sample photographs (128 packets) through Gilbert-Elliott losses
-(20%, bursts of 5) in virtual time: without repairs, or repaired by inpainting and measured by every
-metric. Efficiency is the processor time of the bare work, a loop that streams (restores, measures)
-the same cells and keeps nothing, divided by that of the whole `run_experiment` in one process, all
-tables and figures written; loading weights and tokenizing, done once however many cells there are,
-are in neither. Processor time, because other processes can only add to the wall's. The goal is 80%.
+One command, one table; each row is a whole `sim run` in a process of its own, from loading the
+weights to the last figure. A cell is one stream of the four sample photographs (128 packets)
+through Gilbert-Elliott losses (20%, bursts of 2 to 11) in virtual time: without repairs, or
+repaired by inpainting and measured by every metric. With the photographs whole, a thousand
+inpainted cells take hours, so ``--inpaint-side`` cuts the middle out of each (0: whole).
 
-``--memory``: peak memory of a process that runs so many cells, and ten times as many.
-``--dask``: wall time of the cells on a local cluster of one worker and of two; the goal is 1.7
-times the speed, and means something only where two cores are idle.
-``--batch``: one forward pass of four frames against four passes of one, the reason why cells are
-not batched.
+Share of bare compute: seconds of the bare work, a loop that streams (restores, measures) the same
+cells and keeps nothing, in as many processes at once as there are workers, over those of the run:
+
+- wall: workers times the run's wall time, everything included; the goal is 80% on idle cores
+- processor: all processes' processor time, which says something on a busy machine too
+
+The bare loop takes a sample of the cells, evenly spread, before and after the run. Peak memory:
+resident, of the process that was started and of its largest worker; it is flat when ten times the
+cells take no more. Dask: the goal is that two workers take at most 1/1.7 of the time of one.
+
+``--batch``: instead, one forward pass of four frames against four passes of one, the reason why
+cells are not batched.
 
 What was measured: docs/sweeps.md.
 """
@@ -22,57 +29,138 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from codec.model import Model
-from sim.cell import Clean
 from sim.drivers.record import MediaFrame
 from sim.experiment import How, run_experiment
 from sim.images import LoadedImage, load_images
-from sim.journal import Journal
 from sim.media import Restorer, encode_images, load_model, one_thread
 from sim.metrics import quality
-from sim.plan import ImageAbout, Plan
 from sim.scenario import Cell
 from sim.scenario_file import LoadedScenario, load_mapping
 from sim.streaming import stream_cell
 
 CODEBOOK = 1024
+POINTS = 10
+BARE_SAMPLE = {"none": 1000, "inpaint": 100}
 
 
-def scenario(cells: int, concealers: list[str], model: str | None) -> LoadedScenario:
-    """A sweep of so many cells: up to ten points, the rest repeats."""
-    points = min(10, cells)
-    raw: dict[str, Any] = {
-        "name": "benchmark",
-        "codec": {"codebook": CODEBOOK} | ({"model": model} if model else {}),
-        "channel": {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5},
-        "transport": "virtual",
-        "concealers": concealers,
-        "repeats": cells // points,
-        "sweep": {"channel.mean_burst": [2.0 + n for n in range(points)]},
-    }
-    return load_mapping(raw)
+@dataclass(frozen=True)
+class Job:
+    """One row of the table.
+
+    Attributes:
+        repair: "inpaint", or "none": nothing is restored at all.
+        cells: how many.
+        workers: processes.
+        dask: on a local Dask cluster.
+        side: of the images, in pixels; 0: whole.
+    """
+
+    repair: str
+    cells: int
+    workers: int
+    dask: bool = False
+    side: int = 0
+
+    def scenario(self, images: Path) -> LoadedScenario:
+        """A sweep of so many cells: up to ten points, the rest repeats.
+
+        Args:
+            images: an empty folder, for cut photographs.
+        """
+        points = min(POINTS, self.cells)
+        raw: dict[str, Any] = {
+            "name": "benchmark",
+            "images": [str(cut(images, self.side))] if self.side else ["samples"],
+            "codec": {"codebook": CODEBOOK} | ({"model": "random"} if self.bare else {}),
+            "channel": {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5},
+            "transport": "virtual",
+            "concealers": [] if self.bare else ["inpaint"],
+            "repeats": self.cells // points,
+            "sweep": {"channel.mean_burst": [2.0 + n for n in range(points)]},
+        }
+        return load_mapping(raw)
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing is restored; weights do not matter then."""
+        return self.repair == "none"
 
 
-def bare_s(loaded: LoadedScenario, images: list[LoadedImage], model: Model) -> float:
-    """Processor seconds of the cells' own work."""
+@dataclass(frozen=True)
+class Cost:
+    """What a row took: seconds, seconds of all processors, and peak memory in MB."""
+
+    wall_s: float
+    cpu_s: float
+    parent_mb: float
+    worker_mb: float
+
+
+def cut(folder: Path, side: int) -> Path:
+    """Write the middle of every sample photograph, side x side pixels, into a folder."""
+    for image in load_images(["samples"], Path()):
+        top, left = (image.height - side) // 2, (image.width - side) // 2
+        Image.fromarray(image.pixels[top : top + side, left : left + side]).save(
+            folder / f"{image.name}.png"
+        )
+    return folder
+
+
+# In the processes that are measured.
+
+
+def run(job: Job) -> None:
+    """The run of a row."""
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder, "images")
+        images.mkdir()
+        how = How(Path(folder, "run"), workers=job.workers, dask="local" if job.dask else None)
+        run_experiment(job.scenario(images), how)
+
+
+def bare(job: Job, share: int) -> dict[str, float]:
+    """The bare work of one worker's share of a sample of the cells: seconds and how many cells."""
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = job.scenario(Path(folder))
+        images = load_images(loaded.scenario.images, loaded.images_base)
+    model = load_model(loaded.model)
     frames = list(encode_images(model, images, CODEBOOK))
-    start = time.process_time()
-    for _, point in loaded.points:
-        for repeat in range(point.repeats):
-            _stream_and_measure(Cell(0, 0, {}, point, repeat), frames, images, model)
-    return time.process_time() - start
+    cells = [
+        Cell(0, 0, {}, point, repeat)
+        for _, point in loaded.points
+        for repeat in range(point.repeats)
+    ]
+    step = max(1, len(cells) // BARE_SAMPLE[job.repair])
+    sample = cells[share * step :: step * job.workers]
+    _stream_and_measure(sample[0], frames, images, model)  # imports and first calls
+    print("ready", flush=True)
+    sys.stdin.readline()  # until all are
+    start, cpu = time.perf_counter(), time.process_time()
+    for cell in sample:
+        _stream_and_measure(cell, frames, images, model)
+    return {
+        "wall_s": time.perf_counter() - start,
+        "cpu_s": time.process_time() - cpu,
+        "cells": len(sample),
+    }
 
 
 def _stream_and_measure(
-    cell: Cell, frames: list[MediaFrame], images: list[LoadedImage], model: Model
+    cell: Cell, frames: list[MediaFrame], images: Sequence[LoadedImage], model: Model
 ) -> None:
     record = stream_cell(
         cell,
@@ -83,9 +171,9 @@ def _stream_and_measure(
         _nobody,
         lambda out, total: None,
     )
-    if cell.scenario.concealers:
-        restorer = Restorer(model, cell.scenario.concealers)
-        for ready, image in zip(record.frames, images, strict=True):
+    restorer = Restorer(model, cell.scenario.concealers)
+    for ready, image in zip(record.frames, images, strict=True):
+        if cell.scenario.concealers and not ready.complete:
             for restored in restorer.restore(ready).restored.values():
                 quality(image.pixels, restored.image)
 
@@ -94,70 +182,123 @@ def _nobody() -> Any:
     raise RuntimeError("virtual streams need no receiver elsewhere")
 
 
-def whole_s(loaded: LoadedScenario, images: list[LoadedImage], folder: Path) -> float:
-    """Processor seconds of the run, but for loading and tokenizing."""
-    start = time.process_time()
-    model = load_model(loaded.model)
-    Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    once = time.process_time() - start
-    start = time.process_time()
-    for image, frame in zip(images, encode_images(model, images, CODEBOOK), strict=True):
-        with one_thread():
-            decoded = model.decode(frame.index_map, CODEBOOK, frame.height, frame.width)
-        Clean(frame.index_map, quality(image.pixels, decoded))
-    once += time.process_time() - start
-    start = time.process_time()
-    run_experiment(loaded, How(folder, workers=1))
-    return time.process_time() - start - once
+# In the process that measures.
 
 
-def efficiency(cells: int, concealers: list[str], model_name: str | None) -> None:
-    """Print how much of a run's time its cells take."""
-    loaded = scenario(cells, concealers, model_name)
-    images = load_images(["samples"], Path())
-    model = load_model(loaded.model)
-    for image in images:
-        quality(image.pixels, image.pixels)  # imports and first calls
-    _stream_and_measure(
-        Cell(0, 0, {}, loaded.points[0][1], 0),
-        list(encode_images(model, images, CODEBOOK)),
-        images,
-        model,
+def start(what: str, job: Job, share: int = 0) -> subprocess.Popen[str]:
+    """This program again, for one piece of work, on one thread."""
+    command = [sys.executable, "-m", "benchmarks.sweep", "--do", what, json.dumps(asdict(job))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [*command, str(share)], stdin=pipe, stdout=pipe, text=True, env=environment
     )
-    bare = bare_s(loaded, images, model)
-    with tempfile.TemporaryDirectory() as folder:
-        whole = whole_s(loaded, images, Path(folder, "run"))
-        size = sum(path.stat().st_size for path in Path(folder).rglob("*.jsonl"))
-        records = len(Journal(Path(folder, "run", "cells")))
-    what = "+".join(concealers) or "no repair"
+
+
+def cost(job: Job) -> Cost:
+    """Run a row and watch it."""
+    before, begin = os.times(), time.perf_counter()
+    process = start("run", job)
+    peaks: dict[int, float] = {}
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            for pid in family(process.pid):
+                peaks[pid] = max(peaks.get(pid, 0.0), peak_mb(pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    status = process.wait()
+    over.set()
+    watcher.join()
+    if status:
+        raise SystemExit(f"a run failed: {job}")
+    after = os.times()
+    used = sum(getattr(after, k) - getattr(before, k) for k in ("children_user", "children_system"))
+    workers = [peak for pid, peak in peaks.items() if pid != process.pid]
+    wall_s = time.perf_counter() - begin
+    return Cost(wall_s, used, peaks.get(process.pid, 0.0), max(workers, default=0.0))
+
+
+def bare_s(job: Job) -> tuple[float, float]:
+    """Bare seconds of a row's cells, on its workers' processors: by the wall, and of processor."""
+    processes = [start("bare", job, share) for share in range(job.workers)]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    found = []
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        found.append(json.loads(process.communicate()[0]))
+    cells = sum(part["cells"] for part in found)
+    wall_s, cpu_s = (sum(part[name] for part in found) for name in ("wall_s", "cpu_s"))
+    return wall_s * job.cells / cells, cpu_s * job.cells / cells
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process and all that came from it; only where /proc tells."""
+    yield pid
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = path.read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            yield from family(int(child))
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that a process has had resident; 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    lines = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return float(lines[0].split()[1]) / 1024 if lines else 0.0
+
+
+def row(job: Job, compare: bool) -> Cost:
+    """Measure and print a row."""
+    shares = ("", "")
+    bare = [bare_s(job)] if compare else []
+    found = cost(job)
+    if compare:
+        bare.append(bare_s(job))  # the speed of a processor changes with its heat
+        wall_s, cpu_s = (sum(part) / len(bare) for part in zip(*bare, strict=True))
+        shares = f"{wall_s / (job.workers * found.wall_s):.0%}", f"{cpu_s / found.cpu_s:.0%}"
+    others = job.workers > 1 or job.dask
+    who = f"{job.workers} {'Dask' if job.dask else 'pool'}" if others else "alone"
     print(
-        f"{cells} cells, {what}: {cells / whole:.2f} cells/s of processor time, bare "
-        f"{cells / bare:.2f}: efficiency {bare / whole:.0%}; journal {size / records / 1e3:.1f} kB "
-        "a cell"
+        f"{job.repair:8} {job.cells:7,} {who:8} {job.cells / found.wall_s:8.1f} "
+        f"{1e3 * found.cpu_s / job.cells:9.1f} {shares[0]:>6} {shares[1]:>9} "
+        f"{found.parent_mb:9.0f} {f'{found.worker_mb:.0f}' if others else '':>9}",
+        flush=True,
     )
+    return found
 
 
-def memory_mb(cells: int) -> float:
-    """Peak memory of a fresh process that runs so many cells."""
-    command = [sys.executable, "-m", "benchmarks.sweep", "--peak", str(cells)]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(json.loads(found.stdout))
-
-
-def peak_mb(cells: int) -> float:
-    """Run so many cells here; the highest this process has been."""
-    with tempfile.TemporaryDirectory() as folder:
-        run_experiment(scenario(cells, [], "random"), How(Path(folder, "run"), workers=1))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def dask_s(cells: int, workers: int) -> float:
-    """Wall seconds of a run on a local cluster."""
-    with tempfile.TemporaryDirectory() as folder:
-        how = How(Path(folder, "run"), workers=workers, dask="local")
-        start = time.perf_counter()
-        run_experiment(scenario(cells, [], "random"), how)
-        return time.perf_counter() - start
+def table(given: argparse.Namespace) -> None:
+    """Measure and print everything."""
+    print(
+        "                          cells/s     ms of   share of bare       peak memory, MB\n"
+        "repair     cells workers  by wall processor   wall processor    parent   workers"
+    )
+    said = []
+    for repair, cells in (("none", given.cells), ("inpaint", given.inpaint_cells)):
+        side = given.inpaint_side if repair == "inpaint" else 0
+        if cells:
+            sizes = (max(1, cells // 10), cells)
+            few, many = (row(Job(repair, n, given.workers, side=side), n == cells) for n in sizes)
+            ratio = max(many.parent_mb, many.worker_mb) / max(few.parent_mb, few.worker_mb)
+            said.append(f"{repair}: ten times the cells take {ratio:.2f} times the memory")
+    if given.dask_cells:
+        one, two = (row(Job("none", given.dask_cells, n, dask=True), False) for n in (1, 2))
+        said.append(f"Dask: two workers are {one.wall_s / two.wall_s:.2f} times as fast as one")
+    print("\n".join(said))
 
 
 def batch() -> None:
@@ -169,43 +310,39 @@ def batch() -> None:
     frame = next(encode_images(model, load_images(["samples"], Path())[:1], CODEBOOK))
     words = torch.from_numpy(model.codewords(CODEBOOK)[frame.index_map]).permute(2, 0, 1)
     many = words.expand(4, *words.shape).contiguous()
-    with torch.inference_mode():
+    with torch.inference_mode(), one_thread():
         model.decoder(many[:1])
-        start = time.process_time()
+        begin = time.process_time()
         alone = torch.cat([model.decoder(many[n : n + 1]) for n in range(4)])
         middle = time.process_time()
         together = model.decoder(many)
         end = time.process_time()
     same = "the same bits" if torch.equal(alone, together) else "other bits"
-    gain = (middle - start) / (end - middle)
+    gain = (middle - begin) / (end - middle)
     print(f"decoding four frames together: {gain:.2f} times the speed, {same}")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cells", type=int, default=1000, help="cells without repairs")
-    parser.add_argument("--inpaint-cells", type=int, default=6, help="cells with inpainting")
-    parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--dask", action="store_true")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--cells", type=int, default=10_000, help="without repairs; 0: none")
+    parser.add_argument("--inpaint-cells", type=int, default=1000, help="with inpainting; 0: none")
+    parser.add_argument("--inpaint-side", type=int, default=192, help="pixels; 0: whole images")
+    parser.add_argument("--dask-cells", type=int, default=10_000, help="without repairs; 0: none")
     parser.add_argument("--batch", action="store_true")
-    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--do", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.peak:
-        print(peak_mb(given.peak))
-        return
-    if given.cells:
-        efficiency(given.cells, [], "random")
-    if given.inpaint_cells:
-        efficiency(given.inpaint_cells, ["inpaint"], None)
-    if given.memory:
-        few, many = (memory_mb(count) for count in (given.cells // 10, given.cells))
-        print(f"peak memory: {few:.0f} MB, and {many:.0f} MB for ten times the cells")
-    if given.dask:
-        one, two = (dask_s(given.cells, workers) for workers in (1, 2))
-        print(f"Dask: two workers {one / two:.2f} times as fast as one ({one:.0f} s, {two:.0f} s)")
-    if given.batch:
+    if given.do:
+        what, job, share = given.do
+        if what == "run":
+            run(Job(**json.loads(job)))
+        else:
+            print(json.dumps(bare(Job(**json.loads(job)), int(share))))
+    elif given.batch:
         batch()
+    else:
+        table(given)
 
 
 if __name__ == "__main__":

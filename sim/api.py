@@ -17,7 +17,7 @@ import html
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -143,15 +143,15 @@ class Point:
 
     index: int
     values: Mapping[str, Any]
-    channel: Mapping[str, Any]
+    channel: Mapping[str, Any] = field(repr=False)
     repeats: int
     images: int
     loss: Loss
     bpp: float
     bpp_wire: float
-    concealers: Mapping[str, Mapping[str, Estimate]]
-    gains: Mapping[str, Mapping[str, Estimate]]
-    precision: Mapping[str, Mapping[str, Precision]]
+    concealers: Mapping[str, Mapping[str, Estimate]] = field(repr=False)
+    gains: Mapping[str, Mapping[str, Estimate]] = field(repr=False)
+    precision: Mapping[str, Mapping[str, Precision]] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Figure:
     """A drawn figure; a notebook shows it. ``svg`` is None for one of photographs."""
 
     path: Path
-    svg: str | None
+    svg: str | None = field(repr=False)
 
     def _repr_png_(self) -> bytes:
         return self.path.read_bytes()
@@ -176,8 +176,8 @@ class RunResult:
     """
 
     folder: Path
-    summary: Mapping[str, Any]
-    manifest: Mapping[str, Any]
+    summary: Mapping[str, Any] = field(repr=False)
+    manifest: Mapping[str, Any] = field(repr=False)
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ import math
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from sim.errors import UserError
 from sim.images import LoadedImage
 from sim.journal import Record
 from sim.media import Restorer, decode_clean, encode_images, load_model, weighed
-from sim.metrics import Quality, quality, token_accuracy
+from sim.metrics import METRICS, Quality, quality, token_accuracy
 from sim.outputs import SavedOutput, read_output, saving_sink
 from sim.protocol.config import StreamConfig, StreamConfigError
 from sim.results import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
@@ -145,10 +145,10 @@ class Workshop:
         frames = self._frames(task)
         if task.cell.scenario.stream_config().weighs:
             frames = [self._weigh(n, frame, task.cell) for n, frame in enumerate(frames)]
+        if task.cell.scenario.transport == "virtual":
+            return self.measure(task, self._stream(task.cell, frames, Path(), progress), progress)
         with tempfile.TemporaryDirectory(prefix="sim-cell-") as scratch:
             record = self._stream(task.cell, frames, Path(scratch), progress)
-            if task.cell.scenario.transport == "virtual":
-                return self.measure(task, record, progress)
             outputs = (read_output(Path(scratch), number) for number in range(len(frames)))
             return self._measured(task, frames, record, outputs, progress)
 
@@ -188,8 +188,8 @@ class Workshop:
             if number < task.pictures:
                 pictures |= self._pictures(task.cell, number, frames[number], output)
             progress(1)
-        lost = [packet for packet in record.packets if packet.fate != "delivered" or packet.late]
-        fates = np.array([p.fate != "delivered" or p.late for p in record.packets])
+        lost = [packet.fate != "delivered" or packet.late for packet in record.packets]
+        erased = [packet.fate == "erased" for packet in record.packets]
         found = {
             "key": task.key,
             "pictures": task.pictures,
@@ -197,8 +197,8 @@ class Workshop:
             "rows": [[cell_text(value) for value in row.values()] for row in rows],
             **_packet_table(record.packets, frames),
             "counters": record.counters,
-            "effective": effective_size(fates),
-            "erased_only": all(packet.fate == "erased" for packet in lost),
+            "effective": effective_size(np.array(lost)),
+            "erased_only": lost == erased,
         }
         return found, pictures
 
@@ -276,11 +276,16 @@ class Workshop:
         clean, image = task.clean[number].quality, self._images[number]
         whole = bool(output.received.all())
         nothing = float("nan")
-        yield {**about, "concealer": CLEAN, **asdict(clean), "token_accuracy": nothing}
+        yield {**about, "concealer": CLEAN, **_by_metric(clean), "token_accuracy": nothing}
         for name in task.cell.scenario.concealers:
             measured = clean if whole else quality(image.pixels, output.images[name])
             accuracy = token_accuracy(frame.index_map, output.indices[name], output.received)
-            yield {**about, "concealer": name, **asdict(measured), "token_accuracy": accuracy}
+            yield {
+                **about,
+                "concealer": name,
+                **_by_metric(measured),
+                "token_accuracy": accuracy,
+            }
 
     def _pictures(
         self, cell: Cell, number: int, frame: MediaFrame, output: SavedOutput
@@ -309,22 +314,32 @@ def record_rows(record: Record) -> Iterator[dict[str, str]]:
         yield dict(zip(record["columns"], values, strict=True))
 
 
-def packet_lines(record: Record) -> list[str]:
-    """The CSV lines of a cell's packets, in the columns that its record names."""
+def packet_lines(record: Record, start: str) -> str:
+    """The CSV lines of a cell's packets, in the columns that its record names; every line opens
+    with `start`."""
     text = zlib.decompress(base64.b64decode(record["packets"])).decode()
-    return text.split("\n")[:-1]
+    return (start + text.replace("\n", "\n" + start)).removesuffix(start)
 
 
 def _packet_table(packets: Sequence[PacketRecord], frames: Sequence[MediaFrame]) -> dict[str, Any]:
     """Packets as compressed CSV: they are most of what a cell leaves."""
     columns = PacketRecord._fields
+    names = [" ".join(frame.name.splitlines()) for frame in frames]  # a line holds one packet
+    values = zip(*packets, strict=True)  # by column: most need no work
+    shown = [[names[packet.frame] for packet in packets], *map(_texts, values)]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for packet in packets:
-        name = " ".join(frames[packet.frame].name.splitlines())  # a line holds one packet
-        writer.writerow([name, *(cell_text(getattr(packet, column)) for column in columns)])
+    csv.writer(text, lineterminator="\n").writerows(zip(*shown, strict=True))
     packed = base64.b64encode(zlib.compress(text.getvalue().encode(), 1))
     return {"packet_columns": ["image", *columns], "packets": packed.decode()}
+
+
+def _texts(column: Sequence[object]) -> Sequence[object]:
+    """As tables show them; whole numbers and words are written as they are."""
+    return column if set(map(type, column)) <= {int, str} else [cell_text(v) for v in column]
+
+
+def _by_metric(measured: Quality) -> dict[str, float]:
+    return {name: getattr(measured, name) for name in METRICS}
 
 
 @dataclass(frozen=True, slots=True)

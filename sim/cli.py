@@ -18,9 +18,17 @@ from sim.page_cli import page
 from sim.report_cli import gallery, report
 from sim.study_cli import paper_check
 
+_FIRST = ("run", "scenarios", "new", "report", "page", "demo")
+"""What to try first stands first in the help."""
+
 
 class OneLineErrors(TyperGroup):
     """Tells a user's mistake in one line on standard error and exits with code 2."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the help."""
+        names = super().list_commands(ctx)
+        return [*_FIRST, *(name for name in names if name not in _FIRST)]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was given."""
@@ -119,7 +127,7 @@ def run(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a scenario: tables, figures and a summary in a run folder.
+    """Run a scenario: tables, figures, summary in a folder.
 
     What is in the folder already is not done again: after an interruption, or a change to some
     points of a sweep, the same command goes on.
@@ -152,7 +160,7 @@ def merge(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make tables and figures of the cells that shards have finished."""
+    """Make tables and figures of what shards have finished."""
     from sim.console import print_summary
     from sim.experiment import merge_runs
 
@@ -170,7 +178,7 @@ def repeats(
     metric: Annotated[str, typer.Option(help="Of which metric.")] = "psnr_db",
     as_json: AsJson = False,
 ) -> None:
-    """How many repeats would make the means of a run certain to +-WITHIN, for its images."""
+    """Tell how many repeats make a run's means certain. To +-WITHIN, for its images."""
     from sim.console import print_repeats
     from sim.repeats import repeats_wanted
 

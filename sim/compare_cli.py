@@ -27,7 +27,7 @@ def compare(
     hed: Hed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare strategies at equal bytes on the wire, on the same losses."""
+    """Compare strategies at equal bytes, on the same losses."""
     from sim.compare_file import load_comparison
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
@@ -65,7 +65,8 @@ def optimise(
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the best codebook, packets, parity and retries for a channel and a byte budget."""
+    """Find the best settings for a channel and a byte budget. They are codebook, packets, parity
+    and retries."""
     from sim.library import find_scenario
     from sim.scenario_file import load_scenario
 

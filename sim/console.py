@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sim.experiment import Outcome
 from sim.results import FIGURES
-from sim.scenario import CLEAN, values_label
+from sim.scenario import CLEAN, value_label
 
 _COLUMNS = {
     "psnr_db": ("PSNR dB", ".2f"),
@@ -47,30 +47,16 @@ def print_summary(outcome: Outcome) -> None:
     """The summary as a table on standard output, and where everything is."""
     console = Console(highlight=False)
     summary = outcome.summary
-    if summary is None:
+    if not summary:
         console.print(
-            f"{outcome.cells} cells of this shard are finished; when all shards are: "
+            f"cells of this shard finished: {outcome.cells}; when all shards are, "
             f"sim merge {outcome.folder}",
             soft_wrap=True,
         )
         return
-    metrics = [*summary["metrics"], "token_accuracy"]
-    table = Table(title=f"{summary['scenario']}, seed {summary['seed']}", title_justify="left")
-    sweep = len(summary["points"]) > 1
-    for heading in (["point"] if sweep else []) + ["repair"]:
-        table.add_column(heading, no_wrap=not sweep)
-    for metric in metrics:
-        table.add_column(_COLUMNS[metric][0], justify="right")
-    for point in summary["points"]:
-        first = values_label(point["values"])
-        for name, found in point["concealers"].items():
-            label = "(no loss)" if name == CLEAN else name.replace("_", " ")
-            cells = [_cell(found[metric], metric) for metric in metrics]
-            table.add_row(*([first] if sweep else []), label, *cells)
-            first = ""
-        table.add_section()
-    console.print(table)
-    if not sweep:
+    repairs = any(set(point["concealers"]) != {CLEAN} for point in summary["points"])
+    console.print(_quality_table(summary) if repairs else _loss_table(summary))
+    if len(summary["points"]) == 1:
         console.print(_loss_line(summary["points"][0]))
     if outcome.found:
         there = f"{outcome.found} of {outcome.cells} cells were finished before"
@@ -79,21 +65,80 @@ def print_summary(outcome: Outcome) -> None:
     console.print(f"tables:   {outcome.folder}", soft_wrap=True)
 
 
+def _table(summary: Mapping[str, Any], swept: Sequence[str]) -> Table:
+    table = Table(title=f"{summary['scenario']}, seed {summary['seed']}", title_justify="left")
+    for key in swept:
+        table.add_column(key.rpartition(".")[2].replace("_", " "), no_wrap=True)
+    return table
+
+
+def _loss_table(summary: Mapping[str, Any]) -> Table:
+    """What the channel took at every point, for a run that repairs nothing."""
+    swept = _swept(summary["points"])
+    table = _table(summary, swept)
+    for heading in ("packets", "lost", "95% interval", "by theory", "tokens lost"):
+        table.add_column(heading, justify="right")
+    for point in summary["points"]:
+        loss = point["loss"]
+        table.add_row(
+            *_values(point, swept),
+            f"{loss['packets_sent']:,}",
+            f"{loss['packets']:.1%}",
+            f"{loss['low']:.0%} to {loss['high']:.0%}",
+            f"{loss['expected']:.1%}" if "expected" in loss else "",
+            f"{loss['tokens']:.1%}",
+        )
+    return table
+
+
+def _quality_table(summary: Mapping[str, Any]) -> Table:
+    metrics = [*summary["metrics"], "token_accuracy"]
+    swept = _swept(summary["points"])
+    table = _table(summary, swept)
+    table.add_column("repair", no_wrap=not swept)
+    for metric in metrics:
+        table.add_column(_COLUMNS[metric][0], justify="right")
+    for point in summary["points"]:
+        first = _values(point, swept)
+        for name, found in point["concealers"].items():
+            label = "(no loss)" if name == CLEAN else name.replace("_", " ")
+            cells = [_cell(found[metric], metric) for metric in metrics]
+            table.add_row(*first, label, *cells)
+            first = [""] * len(swept)
+        table.add_section()
+    return table
+
+
 def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float) -> None:
     """What `sim.repeats.repeats_wanted` found, as a table on standard output."""
     table = Table(title=f"repeats for {metric} +-{within:g}", title_justify="left")
-    for heading in ("point", "repair", "repeats so far", "+- so far", "repeats needed"):
-        table.add_column(heading, justify="left" if heading in ("point", "repair") else "right")
+    swept = _swept(found)
+    for key in swept:
+        table.add_column(key.rpartition(".")[2].replace("_", " "), no_wrap=True)
+    table.add_column("repair", no_wrap=True)
+    for heading in ("repeats so far", "+- so far", "repeats needed"):
+        table.add_column(heading, justify="right")
     for entry in found:
         half, needed = entry["half_width"], entry["needed"]
         table.add_row(
-            values_label(entry["values"]),
+            *_values(entry, swept),
             entry["repair"].replace("_", " "),
             str(entry["repeats"]),
             "" if half != half else f"{half:.3g}",
             "run at least 2" if needed is None else str(needed),
         )
     Console(highlight=False).print(table)
+
+
+def _swept(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that differ between points."""
+    return list(dict.fromkeys(key for point in points for key in point["values"]))
+
+
+def _values(point: Mapping[str, Any], swept: Sequence[str]) -> list[str]:
+    """Of these keys at a point."""
+    values = point["values"]
+    return [value_label(values[key]) if key in values else "" for key in swept]
 
 
 def _cell(found: Mapping[str, Any], metric: str) -> str:

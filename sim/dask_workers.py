@@ -21,8 +21,9 @@ except ImportError:
         "--dask needs Dask: pip install 'lossy-stream-sim[dask]', or leave it out"
     ) from None
 
-CHUNK_S = 20.0
-"""Seconds of work in a task: Dask itself takes some milliseconds for each."""
+CHUNK_S = 2.0
+"""Seconds of work in a task: Dask itself takes some milliseconds for each, and at the end workers
+wait for the last one."""
 
 _WORKSHOP = "lossy-stream-sim"
 

@@ -99,10 +99,21 @@ def _entry(run: RunTables, shown: Shown, folder: Path) -> str:
     for figure in shown.figures:
         name = "-".join([run.name, *changed, figure.removeprefix("strip-")]) + ".webp"
         shrink(run.folder / FIGURES / f"{figure}.png", folder / name)
-        lines.append(f"![{run.name}: {figure.replace('-', ', ')}]({name})")
+        lines.append(f"![{_told(figure, run.name)}]({name})")
     settings = (word for text in shown.overrides for word in ("--set", text))
     lines.append(f"```sh\n{shlex.join(['sim', 'run', run.name, *settings])}\n```")
     return "\n\n".join(line for line in lines if line)
+
+
+def _told(figure: str, scenario: str) -> str:
+    """What a figure shows, for those who cannot see it."""
+    kind, _, image = figure.partition("-")
+    return {
+        "strip": f"{image} in {scenario}: original, decoded without loss, lost tokens, and what "
+        "each repair makes of them",
+        "packets": f"{scenario}: every packet in time, and which of them were lost",
+        "quality": f"{scenario}: the quality of every repair against the loss rate",
+    }[kind]
 
 
 def _page(parts: list[str]) -> str:

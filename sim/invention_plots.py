@@ -35,7 +35,7 @@ def invention_figure(
         probability, pixel_error: float32[h,w]; see `codec.concealment.Concealed`.
     """
     height, width = repaired.shape[:2]
-    across, head, foot, gap = 4.6, 0.34, 0.62, 0.06  # inches
+    across, head, foot, gap = 4.6, 0.34, 0.72, 0.06  # inches
     down = across * height / width
     lost = ~received
     told = float(probability[lost].mean()) if lost.any() else 1.0
@@ -43,14 +43,14 @@ def invention_figure(
     panels: list[tuple[str, NDArray[np.uint8], Scale | None]] = [
         (f"{name}, repaired", repaired, None),
         (
-            f"{lost.mean():.0%} made up, {told:.0%} sure on average",
+            f"{lost.mean():.0%} of tokens made up, {told:.0%} sure on average",
             shade(repaired, lost, sure(probability)),
-            (sure, "probability told of the filled token", _TICKS),
+            (sure, "how sure: probability given to the filled token", _TICKS),
         ),
     ]
     if np.isfinite(pixel_error).all():
         far = Normalize(0, max(1.0, float(pixel_error.max())))
-        scale = (far, "expected error of the filled pixels (of 255)", None)
+        scale = (far, "expected error of the filled pixels (grey levels of 255)", None)
         panels.append(("how far it may be off", shade(repaired, lost, far(pixel_error)), scale))
     total = (len(panels) * (across + gap), head + down + foot)
     figure = Figure(figsize=total)
@@ -63,7 +63,7 @@ def invention_figure(
         axes.set_axis_off()
         if legend is not None:
             norm, label, ticks = legend
-            below = (left + 0.02, 0.42 / total[1], across / total[0] - 0.04, 0.1 / total[1])
+            below = (left + 0.02, 0.52 / total[1], across / total[0] - 0.04, 0.1 / total[1])
             bar: Axes = figure.add_axes(below)
             mappable = ScalarMappable(norm, "viridis")
             bars = figure.colorbar(mappable, cax=bar, orientation="horizontal", ticks=ticks)

@@ -95,16 +95,19 @@ def shipped() -> list[ShippedScenario]:
 
 
 def find_scenario(given: Path) -> Path:
-    """The file that was meant: a path as it is, or else the name of a shipped scenario.
+    """The file that was meant: a path as it is, or else the name of a shipped scenario, also where
+    a folder, such as that of its results, has the same name.
 
     Raises:
         UserError: neither; told with the closest names.
     """
-    if given.exists() or given.suffix or len(given.parts) > 2:
+    if given.is_file() or given.suffix or len(given.parts) > 2:
         return given
     files = {path.stem: path for path in library_files()}
     if given.name in files and given.parent.name in ("", _group(files[given.name])):
         return files[given.name]
+    if given.exists():
+        return given
     close = difflib.get_close_matches(given.name, files, 3)
     hint = f"did you mean {' or '.join(close)}?" if close else "sim scenarios lists those that ship"
     raise UserError(f"{given}: no such scenario; {hint}")

@@ -14,7 +14,7 @@ def scenarios(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
 ) -> None:
-    """List the scenarios that ship: what each asks, its size and how long it takes."""
+    """List the scenarios that ship, or explain one. What each asks, its size, how long it takes."""
     from sim.library import describe, find_scenario, shipped
     from sim.library_console import as_data, print_library, print_scenario
 

@@ -95,9 +95,10 @@ class Plan:
 
     def pictured(self) -> tuple[int, int]:
         """Point and repeat whose pictures and packets are shown: the first repeat of the last
-        point of those nearest to 20% loss."""
-        losses = [nominal_loss(scenario.channel) for _, scenario in self.loaded.points]
-        return min(reversed(range(len(losses))), key=lambda n: abs(losses[n] - 0.2)), 0
+        point of those nearest to 20% loss that protect least; others may have nothing to show."""
+        points = [scenario for _, scenario in self.loaded.points]
+        ranks = [(abs(nominal_loss(p.channel) - 0.2), _protection(p)) for p in points]
+        return min(reversed(range(len(points))), key=ranks.__getitem__), 0
 
     def same_as(self, other: Plan) -> bool:
         """Whether the other consists of the same cells."""
@@ -133,6 +134,14 @@ class Plan:
         loaded = load_mapping(content["scenario"], source=content["source"])
         images = [ImageAbout(**about) for about in content["images"]]
         return cls(loaded, images, content["weights_fingerprint"])
+
+
+def _protection(scenario: Scenario) -> int:
+    """How many times over a packet is protected, roughly."""
+    stream = scenario.stream
+    parity = 0 if stream.fec is None else stream.fec.parity
+    retries = 0 if stream.arq is None else stream.arq.retries
+    return parity + retries + stream.passes + stream.receivers
 
 
 def _resolved(scenario: Scenario) -> dict[str, Any]:

@@ -6,6 +6,7 @@ they say, for print in grey.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,9 @@ LABELS = {
     "ssimulacra2": "SSIMULACRA2",
     "token_accuracy": "lost tokens guessed right",
 }
+
+_UNITS = {"psnr_db": " dB"}
+_DIGITS = {"psnr_db": 2, "ssimulacra2": 1}
 
 KEY_LABELS = {
     "channel.loss": "loss rate of packets",
@@ -77,11 +81,28 @@ def metric_label(metric: str) -> str:
     return LABELS.get(metric, metric.replace("_", " "))
 
 
+def metric_name(metric: str) -> str:
+    """A metric without its unit."""
+    return metric_label(metric).partition(" (")[0]
+
+
+def level(value: float, metric: str, unit: bool = True) -> str:
+    """A value of a metric, with its unit; how many digits depends on the metric."""
+    if not math.isfinite(value):
+        return "not defined"
+    return f"{value:.{_DIGITS.get(metric, 3)}f}{_UNITS.get(metric, '') if unit else ''}"
+
+
 def key_label(key: str) -> str:
     """A swept key in words; the key itself where there are none."""
     return KEY_LABELS.get(key, key)
 
 
 def setting_label(values: Mapping[str, Any]) -> str:
-    """A point's sweep values, one after the other: "channel: uniform, loss: 0.2"."""
-    return ", ".join(f"{key.rpartition('.')[2]}: {value_label(v)}" for key, v in values.items())
+    """A point's sweep values, one after the other: "channel: uniform, playout delay: 0.2 s"."""
+    parts = []
+    for key, value in values.items():
+        name = key.rpartition(".")[2]
+        unit = " s" if name.endswith("_s") else ""
+        parts.append(f"{words(name.removesuffix('_s'))}: {words(value_label(value))}{unit}")
+    return ", ".join(parts)

@@ -12,6 +12,8 @@ The same tables give the same bytes.
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ from sim.quality_plots import (
     best_repair,
     curves,
     dot_panel,
+    finding,
     line_panel,
     rate_panel,
     rates_vary,
@@ -146,7 +149,10 @@ def _losses(points: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_xlabel("" if found is None else axis_title(found))
     all_axes[0].set_ylabel("share lost, with 95% interval")
     handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    shares = sorted(point["loss"]["packets"] for point in points)
+    told = " to ".join(dict.fromkeys(f"{share:.1%}" for share in (shares[0], shares[-1])))
+    title = f"{told} of the packets lost"
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, title=title)
     return figure
 
 
@@ -157,12 +163,11 @@ def _dots(point: Mapping[str, Any], metrics: Sequence[str]) -> Figure:
     for axes, metric in zip(all_axes, metrics, strict=True):
         dot_panel(axes, point, metric)
         axes.set_xlabel(metric_label(metric))
-    loss = point["loss"]
-    figure.suptitle(
-        f"{loss['packets']:.1%} of {loss['packets_sent']} packets lost; means of "
-        f"{point['images']} images, with 95% intervals of what the loss took",
-        size=9,
-    )
+    loss, images = point["loss"], point["images"]
+    about = f"{loss['packets']:.1%} of {loss['packets_sent']} packets lost"
+    if images > 1:
+        about += f"; means of {images} images, bars: 95% intervals of what the loss took"
+    figure.suptitle(f"{finding([point], metrics[0])}\n{about}", size=9)
     return figure
 
 
@@ -175,12 +180,14 @@ def _lines(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figur
     for column, (title, members) in enumerate(found.groups.items()):
         for axes, metric in zip(grid[:, column], metrics, strict=True):
             line_panel(axes, members, found, metric)
-        grid[0, column].set_title(title or " ", size=9)
+        grid[0, column].set_title(title, size=9)
         grid[-1, column].set_xlabel(axis_title(found))
     for axes, metric in zip(grid[:, 0], metrics, strict=True):
         axes.set_ylabel(metric_label(metric))
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    title = textwrap.fill(finding(points, metrics[0]), 62 * len(found.groups))
+    style: dict[str, Any] = {"ncols": 3 * len(found.groups), "frameon": False, "title": title}
+    figure.legend(handles, labels, loc="outside upper center", **style)
     return figure
 
 
@@ -197,7 +204,7 @@ def _rate(run: _Run) -> list[Path]:
         rate_panel(axes, points, metric, repair)
         axes.set_title(metric_label(metric), size=9)
     handles, labels = all_axes[0].get_legend_handles_labels()
-    title = f"repair: {words(repair)}"
+    title = f"repaired by {words(repair)}; up and to the left is better"
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, title=title)
     return [run.save(figure, "rate")]
 
@@ -243,7 +250,8 @@ def _strip(run: _Run, name: str, rows: Mapping[str, Mapping[str, str]], folder: 
     ]
     for kind, repair in (("unrepaired", unrepaired), ("repaired", repaired)):
         pixels = _read(folder / f"{repair}.png")
-        panels.append((f"{kind}: {words(repair)}", _score(rows[repair]), pixels))
+        title = kind if repair == "none" else f"{kind}: {words(repair)}"
+        panels.append((title, _score(rows[repair]), pixels))
     height, width = original.shape[:2]
     across, gap, head, foot = 3.2, 0.04, 0.48, 0.2  # inches
     down = across * height / width
@@ -306,7 +314,11 @@ def _packets(run: _Run) -> Path:
     axes.set_xlabel("seconds since the image was captured (time of sending)")
     axes.grid(False)
     totals = {fate: sum(fate_of(row) == fate for row in rows) for fate in looks}
-    handles = [Patch(color=looks[f][0], label=f"{f}: {totals[f]}") for f in looks]
+    handles = [Patch(color=looks[f][0], label=f"{f}: {totals[f]}") for f in looks if totals[f]]
+    gone = [fate_of(row) != "delivered" for row in rows]
+    runs = [len(list(run)) for lost, run in itertools.groupby(gone) if lost]
+    told = f"{sum(gone)} of {len(rows)} packets lost, at most {max(runs, default=0)} in a row"
+    axes.set_title(told if runs else "No packet was lost", size=9, loc="left")
     figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False)
     return run.save(figure, "packets")
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from sim.plot_style import key_label, look, setting_label, words
+from sim.plot_style import key_label, level, look, metric_name, setting_label, words
 from sim.scenario import CLEAN, value_label
 
 Point = Mapping[str, Any]
@@ -46,12 +46,16 @@ class Curves:
 
 
 def curves(points: Sequence[Point]) -> Curves:
-    """Arrange the points of a sweep: over the loss rate if it is swept, else over the first key
-    whose values are numbers, else over the last key."""
+    """Arrange the points of a sweep: over the loss rate if it is swept, else over the key with the
+    most numbers, else over the last key."""
     keys = list(dict.fromkeys(key for point in points for key in point["values"]))
     numbers = [key for key in keys if all(_is_number(p["values"].get(key)) for p in points)]
-    preferred: list[str] = [key for key in numbers if key == "channel.loss"] or numbers or keys[-1:]
-    key = preferred[0]
+    if "channel.loss" in numbers:
+        key = "channel.loss"
+    elif numbers:
+        key = max(numbers, key=lambda key: len({p["values"][key] for p in points}))
+    else:
+        key = keys[-1]
     groups: dict[str, list[Point]] = {}
     for point in points:
         others = {k: v for k, v in point["values"].items() if k != key}
@@ -151,10 +155,15 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
         axes.xaxis.set_major_locator(FixedLocator(kept))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(ScalarFormatter())
+    elif all(float(position).is_integer() for position in positions):
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
 def rates_vary(points: Sequence[Point]) -> bool:
-    """Whether points differ in their bits on the wire, so that quality can be drawn over rate."""
+    """Whether points repair and differ in their bits on the wire, so that quality can be drawn
+    over rate."""
+    if set(points[0]["concealers"]) == {CLEAN}:
+        return False
     rates = [point["bpp_wire"] for point in points]
     return bool(max(rates) > 1.02 * min(rates))
 
@@ -173,6 +182,7 @@ def rate_panel(axes: Axes, points: Sequence[Point], metric: str, repair: str) ->
         low = floats([estimate(point, repair, metric)["low"] for point in ordered])
         high = floats([estimate(point, repair, metric)["high"] for point in ordered])
         axes.fill_between(rates, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("bits per pixel on the wire")
 
 
@@ -201,6 +211,38 @@ def best_repair(points: Sequence[Point], metric: str) -> str:
         if name != CLEAN and np.isfinite(means).any() and np.nanmean(means) >= highest:
             best, highest = name, float(np.nanmean(means))
     return best
+
+
+def finding(points: Sequence[Point], metric: str) -> str:
+    """What the best repair comes to, in one line: the title of a figure."""
+    repair = best_repair(points, metric)
+
+    def mean(members: Sequence[Point]) -> float:
+        return float(np.nanmean(floats([estimate(p, repair, metric)["mean"] for p in members])))
+
+    name = metric_name(metric)
+    if len(points) == 1:
+        clean = points[0]["concealers"][CLEAN][metric]["mean"]
+        if points[0]["loss"]["tokens"] == 0 or clean is None:
+            return "No token was lost"
+        reached, best = level(mean(points), metric), level(clean, metric)
+        return f"{name} with {words(repair)}: {reached}, of {best} without loss"
+    found = curves(points)
+    places: dict[float, list[Point]] = {}
+    for members in found.groups.values():
+        for point, place in zip(members, found.positions(members), strict=True):
+            places.setdefault(place, []).append(point)
+    means = {place: mean(members) for place, members in sorted(places.items())}
+    if found.ticks is None:
+        ends = (min(means), max(means))
+        told = " to ".join(f"{level(means[at], metric)} at {at:g}" for at in ends)
+    else:
+        ranked = sorted(means, key=means.__getitem__)
+        told = " to ".join(
+            f"{level(means[at], metric)} ({words(found.ticks[int(at)])})"
+            for at in (ranked[0], ranked[-1])
+        )
+    return f"{name} with {words(repair)}, over {axis_title(found)}: {told}"
 
 
 def floats(values: Sequence[float | None]) -> NDArray[np.float64]:

@@ -14,10 +14,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sim.errors import UserError
-from sim.plot_style import metric_label, words
-from sim.report_answer import answer, level
+from sim.plot_style import level, metric_label, words
+from sim.report_answer import answer
 from sim.report_data import RunTables, read_runs
-from sim.report_figures import Block, quality_blocks, rate_blocks
+from sim.report_figures import Block, loss_blocks, quality_blocks, rate_blocks
 from sim.report_pictures import PACKET_LOOKS, packet_counts, packet_rows, strips
 from sim.scenario import CLEAN
 
@@ -88,7 +88,7 @@ def render(folders: Sequence[Path], metric: str = "psnr_db") -> str:
         context = {
             "runs": [_run(run, number, metric) for number, run in enumerate(runs)],
             "answer": answer(runs, metric),
-            "title": " and ".join(dict.fromkeys(run.name for run in runs)),
+            "title": _listed(list(dict.fromkeys(run.name for run in runs))),
             "compared": _compared(runs, metric) if len(runs) > 1 else [],
             "metric": metric_label(metric),
             "glossary": GLOSSARY,
@@ -99,13 +99,20 @@ def render(folders: Sequence[Path], metric: str = "psnr_db") -> str:
     return environment.get_template("report.html").render(context)
 
 
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def _run(run: RunTables, number: int, metric: str) -> dict[str, Any]:
     """What the template says about one run."""
     metrics = [metric, *(name for name in run.summary["metrics"] if name != metric)]
     prefix = f"r{number}"
     quality = quality_blocks(run.points, [*metrics, "token_accuracy"], prefix)
     key, rest = quality[:1], quality[1:]
-    if len(run.points) == 1:
+    repairs = set(run.points[0]["concealers"]) != {CLEAN}
+    if not repairs:
+        key, rest = loss_blocks(run.points, prefix), []
+    elif len(run.points) == 1:
         key = [Block([], quality[0].panels[:1])]
         rest = [Block([], quality[0].panels[1:])]
     manifest = run.manifest
@@ -116,6 +123,7 @@ def _run(run: RunTables, number: int, metric: str) -> dict[str, Any]:
         "question": run.question,
         "look": run.look,
         "answer": answer([run], metric),
+        "repairs": repairs,
         "key": key,
         "quality": rest,
         "rate": rate_blocks(run.points, run.summary["metrics"], prefix),
@@ -159,8 +167,12 @@ def _estimate(found: Mapping[str, Any], metric: str) -> dict[str, str]:
     if found["mean"] is None:
         return {"mean": "", "range": ""}
     ends = found["low"], found["high"]
-    shown = "" if None in ends else f"{level(ends[0], metric)} to {level(ends[1], metric)}"
-    return {"mean": level(found["mean"], metric), "range": shown}
+    shown = (
+        ""
+        if None in ends
+        else f"{level(ends[0], metric, False)} to {level(ends[1], metric, False)}"
+    )
+    return {"mean": level(found["mean"], metric, False), "range": shown}
 
 
 def _losses(run: RunTables) -> list[dict[str, str]]:
@@ -198,7 +210,7 @@ def _compared(runs: Sequence[RunTables], metric: str) -> list[dict[str, str]]:
                 {
                     "run": run.title,
                     "repair": words(name),
-                    "mean": level(sum(known) / len(known), metric) if known else "",
+                    "mean": level(sum(known) / len(known), metric, False) if known else "",
                     "wire": f"{sum(p['bpp_wire'] for p in run.points) / len(run.points):.4f}",
                     "lost": f"{sum(p['loss']['packets'] for p in run.points) / len(means):.1%}",
                 }

@@ -10,13 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sim.plot_style import key_label, metric_label, words
+from sim.plot_style import key_label, level, metric_name, words
 from sim.quality_plots import best_repair, curves
 from sim.report_data import Difference, Key, RunTables, Setting, averaged, difference
 from sim.scenario import CLEAN
-
-_UNITS = {"psnr_db": " dB", "token_accuracy": ""}
-_DIGITS = {"psnr_db": 2, "ssimulacra2": 1}
 
 
 def answer(runs: Sequence[RunTables], metric: str) -> str:
@@ -26,8 +23,9 @@ def answer(runs: Sequence[RunTables], metric: str) -> str:
     (run,) = runs
     repair = best_repair(run.points, metric)
     if repair == CLEAN:
-        lost = ", ".join(f"{point['loss']['packets']:.1%}" for point in run.points)
-        return f"No repair was asked for; the channel lost {lost} of the packets."
+        shares = sorted(point["loss"]["packets"] for point in run.points)
+        lost = " to ".join(dict.fromkeys(f"{share:.1%}" for share in (shares[0], shares[-1])))
+        return f"The channel lost {lost} of the packets; no repair was asked for."
     if len(run.settings) == 1:
         return _one_setting(run.settings[0], repair, metric)
     return _sweep(run, repair, metric)
@@ -35,18 +33,18 @@ def answer(runs: Sequence[RunTables], metric: str) -> str:
 
 def _one_setting(setting: Setting, repair: str, metric: str) -> str:
     point, values = setting.point, setting.values
-    mean = _mean(values[repair, metric])
+    mean = level(_mean(values[repair, metric]), metric)
     loss = point["loss"]
     if loss["tokens"] == 0:
         return (
-            f"Nothing was lost: {_level(mean, metric)} is what the codec makes of the images at "
-            f"{point['bpp']:.4f} bits per pixel, {point['bpp_wire']:.4f} on the wire."
+            f"Nothing was lost: a mean {metric_name(metric)} of {mean} is what the codec makes of "
+            f"the images at {point['bpp']:.4f} bits per pixel, {point['bpp_wire']:.4f} on the wire."
         )
     cost = difference(values[CLEAN, metric], values[repair, metric])
     text = (
         f"With {loss['packets']:.1%} of {loss['packets_sent']} packets lost, {words(repair)} "
-        f"reaches {_level(mean, metric)}, {_difference(cost, metric)} below the same images "
-        "without loss"
+        f"reaches a mean {metric_name(metric)} of {mean}, {_difference(cost, metric)} below the "
+        "same images without loss"
     )
     others = [name for name in point["concealers"] if name not in (CLEAN, repair)]
     if others:
@@ -101,13 +99,13 @@ def _over_places(
     first, last = next(iter(levels)), list(levels)[-1]
     steps = np.diff(list(means.values()))
     if len(levels) == 1:
-        return f"With {words(repair)}, quality is {_level(means[first], metric)}"
+        return f"With {words(repair)}, mean {metric_name(metric)} is {level(means[first], metric)}"
     if ordered and len(levels) > 2 and ((steps > 0).all() or (steps < 0).all()):
         change = difference(levels[last], levels[first])
         verb = "rises" if change.mean > 0 else "falls"
         return (
-            f"With {words(repair)}, quality {verb} with {key}: from "
-            f"{_level(means[first], metric)} at {names[first]} to {_level(means[last], metric)} at "
+            f"With {words(repair)}, mean {metric_name(metric)} {verb} with {key}: from "
+            f"{level(means[first], metric)} at {names[first]} to {level(means[last], metric)} at "
             f"{names[last]}, {_difference(change, metric)} {'more' if change.mean > 0 else 'less'}"
             f"{_verdict(change)}"
         )
@@ -115,8 +113,9 @@ def _over_places(
     best, second, worst = ranked[0], ranked[1], ranked[-1]
     lead = difference(levels[best], levels[second])
     text = (
-        f"With {words(repair)}, {key} {names[best]} gives the most, {_level(means[best], metric)}, "
-        f"{_difference(lead, metric)} above {names[second]}{_verdict(lead)}"
+        f"With {words(repair)}, {key} {names[best]} gives the highest mean {metric_name(metric)}, "
+        f"{level(means[best], metric)}, {_difference(lead, metric)} above "
+        f"{names[second]}{_verdict(lead)}"
     )
     if worst != second:
         range_ = difference(levels[best], levels[worst])
@@ -147,8 +146,11 @@ def _between_runs(runs: Sequence[RunTables], metric: str) -> str:
     ranked = sorted(levels, key=lambda title: -_mean(levels[title]))
     best, second = ranked[0], ranked[1]
     lead = difference(levels[best], levels[second])
-    text = f"Each at its best repair, {best} gives {_level(_mean(levels[best]), metric)}"
-    other = f"{second} with {_level(_mean(levels[second]), metric)}"
+    text = (
+        f"Each at its best repair, {best} gives the highest mean {metric_name(metric)}, "
+        f"{level(_mean(levels[best]), metric)}"
+    )
+    other = f"{second} with {level(_mean(levels[second]), metric)}"
     if not lead.pairs:
         return f"{text}, ahead of {other}; they share no images, so nothing is decided."
     if len(runs) > 2:
@@ -161,27 +163,14 @@ def _mean(values: Mapping[Key, float]) -> float:
     return float(np.mean(finite)) if finite else float("nan")
 
 
-def level(value: float, metric: str) -> str:
-    """A mean with its unit; how many digits depends on the metric."""
-    if not np.isfinite(value):
-        return "not defined"
-    return f"{value:.{_DIGITS.get(metric, 3)}f}"
-
-
-def _level(value: float, metric: str) -> str:
-    text = level(value, metric)
-    unit = _UNITS.get(metric)
-    return f"{metric_label(metric)} {text}" if unit is None else f"{text}{unit}"
-
-
 def _difference(found: Difference, metric: str) -> str:
     """ "1.20 dB (0.31 to 2.05)", as a size: the sign is in the words around it."""
     sign = -1 if found.mean < 0 else 1
     ends = sorted((sign * found.low, sign * found.high))
-    text = level(sign * found.mean, metric) + (_UNITS.get(metric) or "")
+    text = level(sign * found.mean, metric)
     if not np.isfinite(ends[0]):
         return text
-    return f"{text} ({level(ends[0], metric)} to {level(ends[1], metric)})"
+    return f"{text} ({level(ends[0], metric, False)} to {level(ends[1], metric, False)})"
 
 
 def _verdict(found: Difference) -> str:
@@ -193,4 +182,4 @@ def _verdict(found: Difference) -> str:
 
 
 def _too_few(pairs: int) -> str:
-    return f", which {pairs} pictures are too few to decide" if pairs > 1 else " (one picture)"
+    return f", though {pairs} pictures are too few to be sure" if pairs > 1 else " (one picture)"

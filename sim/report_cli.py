@@ -17,7 +17,7 @@ def report(
     ] = None,
     metric: Annotated[str, typer.Option(help="What the answer is about.")] = "psnr_db",
 ) -> None:
-    """Explain finished runs in one HTML file that opens anywhere, without a network."""
+    """Explain finished runs in one HTML file. It opens anywhere, without a network."""
     from sim.report import write_report
 
     target = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
@@ -29,7 +29,7 @@ def gallery(
         "results/gallery"
     ),
 ) -> None:
-    """Run some of the shipped scenarios and show them on one page of small pictures."""
+    """Run some shipped scenarios and show them on one page."""
     from sim.gallery import make_gallery
 
     typer.echo(make_gallery(out, doing=lambda name: typer.echo(f"running {name}", err=True)))

@@ -26,6 +26,7 @@ from sim.results import (
     number,
     read_json,
     read_table,
+    table_rows,
 )
 from sim.statistics import estimate
 
@@ -80,7 +81,7 @@ class RunTables:
         title: unique among those of a report.
         folder: where it lies.
         manifest, summary: their content.
-        images, packets: rows of images.csv and packets.csv as text.
+        images, packets: rows of the pictured stream in images.csv and packets.csv, as text.
         settings: one per point.
     """
 
@@ -174,30 +175,28 @@ def _read_run(folder: Path, title: str) -> RunTables:
     if not is_run_folder(folder):
         raise UserError(f"{folder}: is not a run folder (no {MANIFEST} in it)")
     manifest, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
-    images, packets = read_table(folder / IMAGES), read_table(folder / PACKETS)
     try:
-        metrics = [*summary["metrics"], "token_accuracy"]
+        values = _values(folder, [*summary["metrics"], "token_accuracy"])
         settings = [
-            Setting(
-                setting_label(point["values"]),
-                point,
-                _values([row for row in images if row["point"] == str(point["point"])], metrics),
-            )
+            Setting(setting_label(point["values"]), point, values[str(point["point"])])
             for point in summary["points"]
         ]
+        pictured = manifest["pictured_cell"]
+        images, packets = (read_table(folder / name, pictured) for name in (IMAGES, PACKETS))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: its tables are not those of a run ({error!r})") from None
     return RunTables(title, folder, manifest, summary, images, packets, settings)
 
 
 def _values(
-    rows: Sequence[Mapping[str, str]], metrics: Sequence[str]
-) -> dict[tuple[str, str], dict[Key, float]]:
-    found: dict[tuple[str, str], dict[Key, float]] = {}
-    for row in rows:
+    folder: Path, metrics: Sequence[str]
+) -> dict[str, dict[tuple[str, str], dict[Key, float]]]:
+    """The values of a setting by its point."""
+    found: dict[str, dict[tuple[str, str], dict[Key, float]]] = {}
+    for row in table_rows(folder / IMAGES):
+        point, key = found.setdefault(row["point"], {}), (row["image"], row["repeat"])
         for metric in metrics:
-            key = (row["image"], row["repeat"])
-            found.setdefault((row["concealer"], metric), {})[key] = number(row[metric])
+            point.setdefault((row["concealer"], metric), {})[key] = number(row[metric])
     return found
 
 

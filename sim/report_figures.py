@@ -17,7 +17,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sim.plot_style import SETTINGS, look, metric_label, words
+from sim.loss_plots import loss_panel
+from sim.plot_style import DELIVERED, ERASED, SETTINGS, look, metric_label, words
 from sim.quality_plots import (
     Point,
     axis_title,
@@ -112,6 +113,30 @@ def quality_blocks(points: Sequence[Point], metrics: Sequence[str], prefix: str)
     return blocks
 
 
+def loss_blocks(points: Sequence[Point], prefix: str) -> list[Block]:
+    """What the channel took, for a study that repairs nothing: a panel per group of its curves."""
+    found = curves(points) if len(points) > 1 else None
+    groups = {"": points} if found is None else found.groups
+    panels = []
+    for number, (title, members) in enumerate(groups.items()):
+
+        def draw(axes: Axes, members: Sequence[Point] = members) -> None:
+            loss_panel(axes, members, found)
+            axes.set_xlabel("" if found is None else axis_title(found))
+            axes.set_ylabel("share lost")
+
+        shares = ", ".join(f"{point['loss']['packets']:.1%}" for point in members)
+        told = f"share of packets lost{', ' + title if title else ''}: {shares}"
+        room = 0.0 if found is None or found.ticks is None else 0.3
+        panels.append(Panel(title, _svg(f"{prefix}-losses-{number}", told, draw, foot=0.46 + room)))
+    legend = [
+        Legend("●", _COLOURS[ERASED.lower()], "packets lost"),
+        Legend("■", _COLOURS[DELIVERED.lower()], "tokens lost"),
+        Legend("┄", "currentColor", "packets, by theory"),
+    ]
+    return [Block(legend, panels)]
+
+
 def rate_blocks(points: Sequence[Point], metrics: Sequence[str], prefix: str) -> list[Block]:
     """Quality over bits on the wire, where these differ."""
     if len(points) == 1 or not rates_vary(points):
@@ -201,7 +226,7 @@ def _svg(
     told: str,
     draw: Callable[[Axes], None],
     size: tuple[float, float] = _SIZE,
-    left: float = 0.145,
+    left: float = 0.18,
     foot: float = 0.46,
 ) -> str:
     """One axes as SVG for HTML."""

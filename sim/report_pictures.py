@@ -59,11 +59,9 @@ class PacketRow:
 
 def strips(run: RunTables) -> list[Strip]:
     """The pictured images of a run, `MAX_IMAGES` at most."""
-    cell = str(run.manifest["pictured_cell"])
     rows: dict[str, dict[str, Mapping[str, str]]] = {}
     for row in run.images:
-        if row["cell"] == cell:
-            rows.setdefault(row["image"], {})[row["concealer"]] = row
+        rows.setdefault(row["image"], {})[row["concealer"]] = row
     there = [name for name in rows if (run.folder / PANELS / name).is_dir()][:MAX_IMAGES]
     return [_strip(run.folder / PANELS / name, name, rows[name]) for name in there]
 
@@ -85,11 +83,11 @@ def _strip(folder: Path, name: str, rows: Mapping[str, Mapping[str, str]]) -> St
             told = f"{name} with its holes left open" if repair == "none" else told
             shown = _pixels(folder / f"{repair}.png")
             pictures.append(_picture(shown, words(repair), score(rows[repair]), told))
-    if (folder / PROBABILITY).is_file():
+    if (folder / PROBABILITY).is_file() and lost:
         sure = PowerNorm(0.5, 0, 1)(np.load(folder / PROBABILITY, allow_pickle=False))
         doubt = shade(_pixels(folder / f"{INPAINT}.png"), ~received, sure)
-        told = f"{name} in grey, each token that was filled in darker the less sure the guess is"
-        pictures.append(_picture(doubt, "made up", "dark: unsure", told))
+        told = f"{name} in grey; tokens filled in are yellow where the guess is sure, violet if not"
+        pictures.append(_picture(doubt, "how sure", "yellow: sure", told))
     return Strip(name, pictures)
 
 
@@ -128,16 +126,15 @@ _HEIGHTS = {"delivered": 3, "parity": 3, "resent": 3, "late": 6, "erased": 10}
 
 def packet_rows(run: RunTables) -> list[PacketRow]:
     """The packets of the pictured stream, a row per image, `MAX_FRAMES` at most."""
-    cell = str(run.manifest["pictured_cell"])
-    rows = [row for row in run.packets if row["cell"] == cell]
-    frames = sorted({int(row["frame"]) for row in rows})[:MAX_FRAMES]
-    return [_packet_row([row for row in rows if int(row["frame"]) == frame]) for frame in frames]
+    frames = sorted({int(row["frame"]) for row in run.packets})[:MAX_FRAMES]
+    return [
+        _packet_row([row for row in run.packets if int(row["frame"]) == frame]) for frame in frames
+    ]
 
 
 def packet_counts(run: RunTables) -> dict[str, int]:
     """How many packets of the pictured stream have each look; only looks that occur."""
-    cell = str(run.manifest["pictured_cell"])
-    looks = [_look(row) for row in run.packets if row["cell"] == cell]
+    looks = [_look(row) for row in run.packets]
     return {name: looks.count(name) for name in PACKET_LOOKS if name in looks}
 
 

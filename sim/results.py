@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import itertools
 import json
 import math
 import os
@@ -122,19 +123,26 @@ def read_table(path: Path, cell: int | None = None) -> list[dict[str, str]]:
     Raises:
         UserError: there is none.
     """
-    rows = table_rows(path)
-    return list(rows) if cell is None else [row for row in rows if row["cell"] == str(cell)]
+    return list(table_rows(path, cell))
 
 
-def table_rows(path: Path) -> Iterator[dict[str, str]]:
-    """Rows of a CSV table as text, one by one: tables may be larger than the memory.
+def table_rows(path: Path, cell: int | None = None) -> Iterator[dict[str, str]]:
+    """Rows of a CSV table as text, one by one: tables may be larger than the memory. All, or
+    those of one cell, which stand together: "cell" is the first column.
 
     Raises:
         UserError: there is none.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            yield from csv.DictReader(file)
+            rows: Iterator[list[str]] = csv.reader(file)
+            columns = next(rows, [])
+            if cell is not None:
+                first = [str(cell)]
+                rows = itertools.dropwhile(lambda row: row[:1] != first, rows)
+                rows = itertools.takewhile(lambda row: row[:1] == first, rows)
+            for row in rows:
+                yield dict(zip(columns, row, strict=False))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 

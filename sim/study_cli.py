@@ -106,7 +106,7 @@ def paper_check(
     model: ModelName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Test the claim: with up to 20% of the indices lost, minimal perceptual loss."""
+    """Test a claim: 20% of the indices lost is hardly seen."""
     chosen = _numbers("--levels", levels)
     from sim.console import progress_bar
     from sim.paper_check import CheckConfig, run_check

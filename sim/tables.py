@@ -119,8 +119,7 @@ class _Tables:
                 values = [row.get(column, "") for column in columns]
                 table.writerow([cell.index, cell.point, cell.repeat, *swept, *values])
                 rows.add(row)
-            for line in packet_lines(record):
-                packets.write(f"{cell.index},{cell.repeat},{line}\n")
+            packets.write(packet_lines(record, f"{cell.index},{cell.repeat},"))
             for name, count in record["counters"].items():
                 self._counters[name] = self._counters.get(name, 0) + count
             losses = losses.plus(record["effective"], record["erased_only"])

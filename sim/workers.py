@@ -54,7 +54,7 @@ def cost_s(task: Task, pixels: Sequence[int]) -> float:
         return 6e-6 * pixels[task.image]
     scenario = task.cell.scenario
     packets = scenario.stream.slices * len(pixels)
-    return 2e-4 * packets + 6e-6 * sum(pixels) * len(scenario.concealers)
+    return 1e-4 * packets + 6e-6 * sum(pixels) * len(scenario.concealers)
 
 
 def chunks(

@@ -21,6 +21,22 @@ ROOT = Path(__file__).parent.parent
 Cli = Callable[..., "Result"]
 
 
+def drawn_again(folder: Path, draw: Callable[[Path], object]) -> bool:
+    """Whether a program draws the very bytes of the figures in a folder when they are gone."""
+    figures = folder / "figures"
+    before = {path.name: path.read_bytes() for path in figures.iterdir()}
+    for path in figures.iterdir():
+        path.unlink()
+    draw(folder)
+    return bool(before) and before == {path.name: path.read_bytes() for path in figures.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def redrawn() -> Callable[[Path, Callable[[Path], object]], bool]:
+    """`redrawn(folder, draw)`: see `drawn_again`."""
+    return drawn_again
+
+
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     """A smooth picture with some noise, 56 x 40 pixels: no multiple of 16 either way."""

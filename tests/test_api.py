@@ -47,6 +47,7 @@ def test_importing_it_is_light() -> None:
 
 def test_a_result_tells_what_its_folder_holds(result: sim.RunResult) -> None:
     assert (result.name, result.seed) == ("small", 5)
+    assert all(len(repr(shown)) < 500 for shown in (result, *result.points)), "for a prompt"
     assert [dict(point.values) for point in result.points] == SCENARIO_POINTS
     point = result.points[1]
     assert (point.repeats, point.images) == (2, 4)

@@ -15,11 +15,14 @@ import sim.compare
 from channels import build, read_channel
 from channels.theory import block_failure, residual_losses
 from codec.model import Model
+from sim.compare_plots import draw_comparison
 from sim.compare_send import largest
 from sim.compare_summary import mean_rows, winner_rows
+from sim.optimise_plots import draw_optimisation
 from sim.results import read_table
 
 Cli = Callable[..., Any]
+Redrawn = Callable[[Path, Callable[[Path], object]], bool]
 
 COMPARISON = """\
 # Question: ?
@@ -62,7 +65,7 @@ def comparison(text: str = COMPARISON) -> Path:
 
 @pytest.mark.usefixtures("photo", "one_model")
 def test_bytes_are_kept_losses_paired_and_parts_reused(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, redrawn: Redrawn
 ) -> None:
     done = cli("compare", comparison(), "-o", "out", "--json")
     assert done.exit_code == 0, done.output
@@ -82,6 +85,7 @@ def test_bytes_are_kept_losses_paired_and_parts_reused(
     assert len({next(iter(e)) for key, e in fates.items() if key[0] == "0.3"}) > 1
     drawn = sorted(path.name for path in Path("out/figures").glob("*.png"))
     assert drawn == ["quality-2.png", "strip-2-photo.png", "winners-2.png"]
+    assert redrawn(Path("out"), draw_comparison)
 
     def never(*arguments: object) -> None:
         raise AssertionError("a finished part was made again")
@@ -259,7 +263,9 @@ repeats: 2
 
 
 @pytest.mark.usefixtures("photo", "one_model", "small_model")
-def test_the_optimum_runs_and_keeps_its_budget(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_optimum_runs_and_keeps_its_budget(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, redrawn: Redrawn
+) -> None:
     monkeypatch.setattr("sim.optimise.SLICES", (3, 6))
     monkeypatch.setattr("sim.optimise_run.LOSSES", (0.0, 0.5, 1.0))
     path = comparison(SCENARIO)
@@ -275,6 +281,7 @@ def test_the_optimum_runs_and_keeps_its_budget(cli: Cli, monkeypatch: pytest.Mon
         assert row["expected_bpp_wire"] == pytest.approx(row["bpp_wire"], rel=0.6)
     assert found["winner"]["psnr_db"] == max(row["psnr_db"] for row in found["verified"])
     assert Path("out/figures/optimise.png").is_file()
+    assert redrawn(Path("out"), draw_optimisation)
     ran = cli("run", "out/winner.yaml", "--json", "--out", "ran")
     assert ran.exit_code == 0, ran.output
     (point,) = json.loads(ran.stdout)["points"]

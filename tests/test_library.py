@@ -36,6 +36,7 @@ def test_the_list_and_one_of_it(cli: Cli) -> None:
 
 
 def test_names_stand_for_files(cli: Cli) -> None:
+    Path("lora").mkdir()  # of results
     assert find_scenario(Path("lora")) == library_folder() / "links" / "lora.yaml"
     assert find_scenario(Path("links/lora")) == find_scenario(Path("lora"))
     assert find_scenario(Path("mine.yaml")) == Path("mine.yaml")

@@ -130,7 +130,8 @@ def test_content_of_a_run(run: Run, photo: Path) -> None:
     assert json.loads((folder / "summary.json").read_text())["points"] == summary["points"]
 
 
-def test_same_scenario_same_bytes(run: Run) -> None:
+def test_same_scenario_same_bytes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sim.plots.draw_figures", lambda folder: [])  # which are made of the tables
     run("--out", "first")
     run("--out", "second")
     for name in TABLES:
@@ -161,6 +162,32 @@ def test_figures_come_from_the_tables(run: Run, cli: Cli) -> None:
     result = cli("plot", "moved", "--json")
     assert result.exit_code == 0, result.output
     assert len(json.loads(result.stdout)["figures"]) == 6
+    assert {path.name: path.read_bytes() for path in Path("moved/figures").iterdir()} == drawn
+
+
+SWEPT = '{"channel.loss": [0.0, 0.4], "stream.slices": [4, 6]}'
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        (["concealers=[nearest, inpaint]"], {"quality", "rate", "packets"}),
+        (["concealers=[]"], {"losses", "packets"}),
+    ],
+    ids=["repairs", "losses"],
+)
+def test_figures_of_sweeps_come_from_the_tables(
+    run: Run, cli: Cli, settings: list[str], names: set[str]
+) -> None:
+    """The tables, summary, manifest and panels alone: no cells."""
+    texts = [*settings, f"sweep={SWEPT}", "repeats=2", "channel={type: uniform, loss: 0}"]
+    run("--out", "run", *(word for text in texts for word in ("--set", text)))
+    drawn = {path.name: path.read_bytes() for path in Path("run/figures").iterdir()}
+    assert {name[:-4] for name in drawn if name.endswith(".svg")} == names
+    for name in ("figures", "cells"):
+        shutil.rmtree(Path("run", name))
+    Path("run").rename("moved")
+    assert cli("plot", "moved").exit_code == 0
     assert {path.name: path.read_bytes() for path in Path("moved/figures").iterdir()} == drawn
 
 

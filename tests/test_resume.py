@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from codec.model import Model
+from sim.console import print_summary
 from sim.errors import UserError
 from sim.experiment import How, Outcome, merge_runs, run_experiment
 from sim.journal import Appender, Journal
 from sim.plan import Plan
+from sim.report import render
 from sim.results import read_table
 from sim.scenario_file import LoadedScenario, load_mapping
 
@@ -159,10 +162,14 @@ def test_repeats_until_it_is_certain(raw: Raw) -> None:
 
 
 @pytest.mark.usefixtures("small_model")
-def test_a_study_of_the_channel_alone(raw: Raw) -> None:
-    """Figures too: there is no repair to draw."""
+def test_a_study_of_the_channel_alone(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures, report and terminal too: there is no repair to show."""
     raw["concealers"] = []
-    run(raw, "run")
+    print_summary(run(raw, "run"))
+    told = capsys.readouterr().out
+    assert "by theory" in told and "30.0%" in told and "PSNR" not in told
+    page = render([Path("run")])
+    assert "What was lost" in page and "share of packets lost: 0.0%, " in page
     rows = read_table(Path("run/images.csv"))
     assert len(rows) == 6 * 2 and {row["concealer"] for row in rows} == {"clean"}
     assert not Path("run/panels").exists()
@@ -185,6 +192,10 @@ def test_a_cell_is_named_by_what_it_is(raw: Raw, tmp_path: Path) -> None:
     ):
         assert not set(keys(raw | change)) & set(first), change
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sim.plan.__version__", "0.0.0")
+        assert not set(keys(raw)) & set(first)
+
     trace = tmp_path / "trace.txt"
     trace.write_text("0011")
     replay = raw | {"channel": {"type": "trace", "path": str(trace)}, "sweep": {}}
@@ -194,6 +205,24 @@ def test_a_cell_is_named_by_what_it_is(raw: Raw, tmp_path: Path) -> None:
     assert keys(replay | {"channel": {"type": "trace", "path": str(copy)}}) == before
     copy.write_text("0010")
     assert keys(replay | {"channel": {"type": "trace", "path": str(copy)}}) != before
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_other_weights_compute_all_cells_again(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens too: they are the tokenizer's."""
+    models = [Model.random(seed=seed) for seed in (0, 1)]
+    tokens = []
+    for number, model in enumerate(models):
+        monkeypatch.setattr("sim.experiment.load_model", lambda name, model=model: model)
+        outcome = run(raw, "run")
+        assert (outcome.cells, outcome.found) == (6, 0)
+        tokens.append(len(Journal(Path("run/cells"))))
+        run(raw, f"fresh{number}")
+        assert tables("run") == tables(f"fresh{number}")
+    assert tokens == [6 + 2, 2 * (6 + 2)]  # a run's cells and its tokenized images
+    assert tables("fresh0") != tables("fresh1")
+    monkeypatch.setattr("sim.experiment.load_model", lambda name: models[0])
+    assert run(raw, "run").found == 6  # the old cells are still there
 
 
 @pytest.mark.usefixtures("small_model", "no_figures")
@@ -308,6 +337,18 @@ def test_dask_gives_the_same_though_a_worker_dies(
     assert tables("dask") == tables("alone")
     with pytest.raises(UserError, match="no scheduler there"):
         run(raw, "nowhere", dask="tcp://127.0.0.1:1")
+
+
+@pytest.mark.usefixtures("small_model", "no_figures")
+def test_a_shard_says_what_comes_next(raw: Raw, cli: Callable[..., Any]) -> None:
+    Path("s.yaml").write_text(json.dumps(raw))
+    result = cli("run", "s.yaml", "--out", "out", "--shard", "1/1")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "cells of this shard finished: 6; when all shards are, sim merge out\n",
+    )
+    result = cli("merge", "out")
+    assert result.exit_code == 0 and "loss" in result.stdout
 
 
 def test_help_of_a_shard_is_told(cli: Callable[..., Any]) -> None:
