@@ -100,11 +100,11 @@ def frame_bytes(packets: Iterable[PacketRecord], frames: int, feedback: int = 0)
         frames: how many it has.
         feedback: bytes of the way back, split evenly among all frames.
     """
-    payload, wire = np.zeros(frames), np.full(frames, feedback / max(frames, 1))
+    payload, wire = [0.0] * frames, [feedback / max(frames, 1)] * frames
     for packet in packets:
-        serves = slice(packet.frame, packet.last_frame + 1)
         share = packet.last_frame + 1 - packet.frame
-        wire[serves] += packet.size_bytes / share
-        if packet.kind == "media":
-            payload[serves] += (packet.size_bytes - HEADER_BYTES) / share
-    return FrameBytes(payload, wire)
+        for frame in range(packet.frame, packet.last_frame + 1):
+            wire[frame] += packet.size_bytes / share
+            if packet.kind == "media":
+                payload[frame] += (packet.size_bytes - HEADER_BYTES) / share
+    return FrameBytes(np.array(payload), np.array(wire))
