@@ -86,6 +86,7 @@ def main() -> None:
     models = {
         "Gilbert-Elliott 20%/5": (GilbertElliott.from_loss(0.2, 5), "<= 1.5"),
         "Gilbert-Elliott 5%/2": (GilbertElliott.from_loss(0.05, 2), "<= 1.5"),
+        "Gilbert-Elliott 30%/3": (GilbertElliott.from_loss(0.3, 3), ""),
         "Gilbert-Elliott 50%/3": (GilbertElliott.from_loss(0.5, 3), "<= 1.5"),
         "Gilbert-Elliott, anti-bursty": (GilbertElliott(0.6, 0.9), "<= 1.5"),
         "Gilbert-Elliott, loss_bad .7": (GilbertElliott(0.05, 0.2, 0.0, 0.7), "<= 1.5"),

@@ -26,9 +26,10 @@ from channels.samplers import (
 from channels.theory import LossChain
 
 _FIRST_BATCH, _LAST_BATCH = 64, 4096  # pairs of sojourns; batches grow so that starting is cheap
-_DENSE_RUNS, _DENSE_MASK = 0.07, 0.03
-"""Runs per packet above which states are drawn by packet: where runs are wanted, and where only
-their mask is. Part of the definition of a stream, as are the batches."""
+_DENSE_RUNS, _DENSE_MASK = 0.11, 0.03
+"""Runs per packet above which states are drawn by packet: where intervals may be wanted (sojourns
+give them faster than uniforms below this), and where only the mask is. Part of the definition of a
+stream, as are the batches."""
 _LONGEST = 2.0**44  # packets; rarer events are taken as this rare, so that int64 never wraps
 
 
