@@ -42,17 +42,16 @@ import json
 import math
 import multiprocessing
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zmq
 
+from benchmarks.live_networks import CODEBOOK, SLICES, channel, networks
 from sim.drivers.clock import WallClock
 from sim.drivers.links import open_receiver, open_sender
 from sim.drivers.receiving import LiveReceiver
@@ -61,19 +60,19 @@ from sim.drivers.udp import BATCH_BYTES as UDP_BATCH_BYTES
 from sim.drivers.zeromq import BATCH_BYTES
 
 SIZE = 200
-_WIDTH, _HEIGHT, _CODEBOOK, _SLICES = 768, 512, 1024, 32
+_WIDTH, _HEIGHT = 768, 512
 
 
 class Packets:
     """Stands for a `SendingEnd`: so many packets of one size, one every microsecond, with a
-    deadline after every frame of `_SLICES`."""
+    deadline after every frame of `SLICES`."""
 
     interactive = False
     start = b""
 
     def __init__(self, count: int) -> None:
         self.data = [bytes([n % 256]) * SIZE for n in range(256)]
-        self._sent, self._due, self._count = 0, _SLICES, count
+        self._sent, self._due, self._count = 0, SLICES, count
 
     def next_time(self) -> float | None:
         return None if self._sent == self._count else self._sent * 1e-6
@@ -82,7 +81,7 @@ class Packets:
         return None if self._due > self._count else self._due * 1e-6
 
     def passed(self, now: float) -> None:
-        self._due += _SLICES
+        self._due += SLICES
 
     def advance(self, until_s: float) -> tuple[list[float], list[bytes]]:
         sent, self._sent = self._sent, min(self._count, int(until_s * 1e6 + 1e-3) + 1)
@@ -234,12 +233,12 @@ def protocol(frames: int) -> tuple[int, float]:
     from sim.drivers.live import run_live
     from sim.protocol.config import StreamConfig, StreamKey
 
-    config = StreamConfig(codebook_size=_CODEBOOK, entropy="fixed", slices=_SLICES, fps=10)
+    config = StreamConfig(codebook_size=CODEBOOK, entropy="fixed", slices=SLICES, fps=10)
     before = os.times()
     record = run_live(
         partial(_frames, frames),
         config,
-        _channel,
+        channel,
         StreamKey("0123456789abcdef"),
         _coders,
         pace=0,
@@ -257,88 +256,14 @@ def _frames(count: int) -> list[Any]:
     rng = np.random.default_rng(1)
     shape = (_HEIGHT // 16, _WIDTH // 16)
     return [
-        MediaFrame(str(n), rng.integers(0, _CODEBOOK, shape), _WIDTH, _HEIGHT) for n in range(count)
+        MediaFrame(str(n), rng.integers(0, CODEBOOK, shape), _WIDTH, _HEIGHT) for n in range(count)
     ]
-
-
-def _channel() -> Any:
-    from channels import build, read_channel
-
-    loss, link = read_channel({"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5})
-    return build(loss, seed=1, link=link)
 
 
 def _coders() -> Any:
     from codec.entropy import FREQUENCY_TOTAL, CoderBook
 
-    return CoderBook({_CODEBOOK: np.full(_CODEBOOK, FREQUENCY_TOTAL // _CODEBOOK)})
-
-
-def networks(images: int) -> dict[str, float]:
-    """Seconds of live streams with networks, and of the forward passes alone."""
-    import torch
-
-    from sim.drivers.live import run_live
-    from sim.images import load_images, samples_folder
-    from sim.media import Restorer, encode_images, load_model
-    from sim.protocol.config import StreamConfig, StreamKey
-
-    torch.set_num_threads(1)
-    config = StreamConfig(codebook_size=_CODEBOOK, slices=_SLICES)
-    model = load_model(None)
-    loaded = load_images(["samples"], samples_folder())
-    pictures = [loaded[n % len(loaded)] for n in range(images)]
-    key = StreamKey(model.fingerprint)
-    table = {_CODEBOOK: model.frequencies(_CODEBOOK)}
-    frames = list(encode_images(model, pictures, _CODEBOOK))
-    with tempfile.TemporaryDirectory() as folder:
-        marks = Path(folder) / "marks"
-        record = run_live(
-            _Same(frames), config, _channel, key, _Book(table), _Restore(str(marks)), pace=0
-        )
-        times = [float(line) for line in marks.read_text().split()]
-    restorer = Restorer(model, ["inpaint"])
-    restorer.restore(record.frames[0])
-    began = time.process_time()
-    for ready in record.frames[1:]:
-        restorer.restore(ready)
-    bare_s = time.process_time() - began
-    return {"live_s": times[-1] - times[0], "bare_s": bare_s, "images": images - 1}
-
-
-class _Same:
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __call__(self) -> Any:
-        return self.value
-
-
-class _Book(_Same):
-    def __call__(self) -> Any:
-        from codec.entropy import CoderBook
-
-        return CoderBook(self.value)
-
-
-class _Restore(_Same):
-    """Makes the sink; it notes the receiver's processor time whenever an image is done, so that
-    loading is not in it."""
-
-    def __call__(self) -> Any:
-        import torch
-
-        from sim.media import Restorer, load_model
-
-        torch.set_num_threads(1)
-        restorer = Restorer(load_model(None), ["inpaint"])
-
-        def sink(ready: Any) -> None:
-            restorer.restore(ready)
-            with Path(self.value).open("a") as file:
-                file.write(f"{time.process_time()}\n")
-
-        return sink
+    return CoderBook({CODEBOOK: np.full(CODEBOOK, FREQUENCY_TOTAL // CODEBOOK)})
 
 
 def main() -> None:

@@ -36,9 +36,9 @@ from codec.training.tokens import MaskSource, TokenCache
 class DecoderTraining:
     """Hyper-parameters of the run. The adversarial loss starts after `adversarial_from` steps; its
     gradient in the pixels is scaled to `adversarial_share` of the other losses' (Esser et al. 2021,
-    eq. 7, who measure at the last layer). The
-    inpainter keeps learning to predict tokens, too: their negative log-likelihood as a share of
-    log K counts `nats_weight`. `levels` are those trained for; none means all of the ladder."""
+    eq. 7, who measure at the last layer). The inpainter keeps learning to predict tokens, too:
+    their negative log-likelihood as a share of log K counts `nats_weight`. `levels` are those
+    trained for; none means all of the ladder."""
 
     batch: int = 8
     crop: int = 128

@@ -1,0 +1,85 @@
+"""The live driver beside the networks alone: a part of `benchmarks.live`."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+CODEBOOK, SLICES = 1024, 32
+
+
+def channel() -> Any:
+    """20% loss in bursts of five, the same on every call."""
+    from channels import build, read_channel
+
+    loss, link = read_channel({"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5})
+    return build(loss, seed=1, link=link)
+
+
+def networks(images: int) -> dict[str, float]:
+    """Seconds of live streams with networks, and of the forward passes alone."""
+    import torch
+
+    from sim.drivers.live import run_live
+    from sim.images import load_images, samples_folder
+    from sim.media import Restorer, encode_images, load_model
+    from sim.protocol.config import StreamConfig, StreamKey
+
+    torch.set_num_threads(1)
+    config = StreamConfig(codebook_size=CODEBOOK, slices=SLICES)
+    model = load_model(None)
+    loaded = load_images(["samples"], samples_folder())
+    pictures = [loaded[n % len(loaded)] for n in range(images)]
+    key = StreamKey(model.fingerprint)
+    table = {CODEBOOK: model.frequencies(CODEBOOK)}
+    frames = list(encode_images(model, pictures, CODEBOOK))
+    with tempfile.TemporaryDirectory() as folder:
+        marks = Path(folder) / "marks"
+        record = run_live(
+            _Same(frames), config, channel, key, _Book(table), _Restore(str(marks)), pace=0
+        )
+        times = [float(line) for line in marks.read_text().split()]
+    restorer = Restorer(model, ["inpaint"])
+    restorer.restore(record.frames[0])
+    began = time.process_time()
+    for ready in record.frames[1:]:
+        restorer.restore(ready)
+    bare_s = time.process_time() - began
+    return {"live_s": times[-1] - times[0], "bare_s": bare_s, "images": images - 1}
+
+
+class _Same:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self) -> Any:
+        return self.value
+
+
+class _Book(_Same):
+    def __call__(self) -> Any:
+        from codec.entropy import CoderBook
+
+        return CoderBook(self.value)
+
+
+class _Restore(_Same):
+    """Makes the sink; it notes the receiver's processor time whenever an image is done, so that
+    loading is not in it."""
+
+    def __call__(self) -> Any:
+        import torch
+
+        from sim.media import Restorer, load_model
+
+        torch.set_num_threads(1)
+        restorer = Restorer(load_model(None), ["inpaint"])
+
+        def sink(ready: Any) -> None:
+            restorer.restore(ready)
+            with Path(self.value).open("a") as file:
+                file.write(f"{time.process_time()}\n")
+
+        return sink
