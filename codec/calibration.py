@@ -2,8 +2,9 @@
 
 Fitted on photos that were held out of training, with dispersed losses of 10% to 50%:
 
-* probability: the temperature of least negative log-likelihood (Guo et al., "On Calibration of
-  Modern Neural Networks", ICML 2017, section 4.2);
+* probability: the temperature (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+  section 4.2) at which the most probable tokens are right as often as they say. Theirs, of least
+  negative log-likelihood, listens to the tail of all K tokens, and leaves the top less honest;
 * words: the temperature whose mean codewords decode nearest to the originals (mean squared error);
 * pixels: the least-squares factor from a token's spread to the error of its pixels.
 
@@ -112,9 +113,7 @@ def fit(
 
     `decoded` photos, the first, serve for the two fits that look at pixels; by default all.
     """
-    logits = np.concatenate([one.logits for one in found])
-    truth = np.concatenate([one.truth for one in found])
-    probability = likeliest_temperature(logits, truth)
+    probability = honest_temperature(found)
     seen = found[:decoded]
     errors = []
     for temperature in WORD_TEMPERATURES:
@@ -172,15 +171,13 @@ def _squared_error(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.flo
     return error
 
 
-def likeliest_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
-    """The temperature under which tokens int64[n] are likeliest given logits float32[n,K]."""
-    rows = np.arange(len(truth))
+def honest_temperature(found: Sequence[Predictions]) -> float:
+    """The temperature at which the mean probability of the most probable tokens is the share of
+    them that is right."""
 
-    def nats(log_temperature: float) -> float:
-        scaled = logits / np.float32(np.exp(log_temperature))
-        top = scaled.max(1)
-        total = np.log(np.exp(scaled - top[:, None]).sum(1)) + top
-        return float((total - scaled[rows, truth]).mean())
+    def gap(log_temperature: float) -> float:
+        chance, right = surest(found, float(np.exp(log_temperature)))
+        return abs(float(chance.mean()) - float(right.mean()))
 
-    best = minimize_scalar(nats, bounds=(np.log(0.2), np.log(8)), method="bounded")
+    best = minimize_scalar(gap, bounds=(np.log(0.2), np.log(8)), method="bounded")
     return round(float(np.exp(best.x)), 3)

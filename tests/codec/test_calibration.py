@@ -8,7 +8,7 @@ import pytest
 from codec.calibration import (
     Predictions,
     fit,
-    likeliest_temperature,
+    honest_temperature,
     predict,
     reliability,
     surest,
@@ -41,7 +41,7 @@ def test_the_temperature_that_truth_was_drawn_with_is_found(
     truth = (chance.cumsum(1) < rng.random((6000, 1))).sum(1).clip(max=15)
     image = np.zeros((16 * 60, 16 * 100, 3), np.uint8)
     found = Predictions(image, truth.reshape(60, 100), np.zeros((60, 100), bool), logits)
-    fitted = likeliest_temperature(logits, truth)
+    fitted = honest_temperature([found])
     assert fitted == pytest.approx(temperature, rel=0.06)
     assert reliability(*surest([found], fitted)).ece < 0.03
 
