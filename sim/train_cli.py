@@ -129,6 +129,9 @@ def inpainter(
     out: Out = Path("training-runs/inpainter"),
     model: ModelFolder = None,
     start: Start = None,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="Layers; those that --start lacks are added.")
+    ] = None,
     steps: Steps = 20_000,
     decay_steps: Decay = 4_000,
     crops: Crops = 12_000,
@@ -142,7 +145,9 @@ def inpainter(
     from sim.packet_masks import packet_mask
 
     def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
-        return train_inpainter(images, out, loop, packet_mask, model, start=start, cache=cache)
+        return train_inpainter(
+            images, out, loop, packet_mask, model, start=start, depth=depth, cache=cache
+        )
 
     _train(run, out / INPAINTER_FILE, (steps, decay_steps, crops), as_json)
 

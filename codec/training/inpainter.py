@@ -62,8 +62,9 @@ class InpainterTask:
         )
 
     def start_from(self, inpainter: Inpainter) -> None:
-        """Go on from a trained network of the same shape."""
-        self.inpainter.load_state_dict(inpainter.state_dict())
+        """Go on from a trained network of the same width; layers that it lacks stay as they were
+        made, adding nothing yet, so that the deeper network starts as the same function."""
+        self.inpainter.load_state_dict(self.inpainter.state_dict() | inpainter.state_dict())
         self.optimised.restart_average()
 
     def _mask(self, rng: np.random.Generator, step: int) -> NDArray[np.bool_]:

@@ -145,11 +145,17 @@ def train_inpainter(
     config: InpainterTraining | None = None,
     *,
     start: Path | None = None,
+    depth: int | None = None,
     cache: CacheConfig = DEFAULT_CACHE,
 ) -> dict[str, float]:
     """Train (or resume) a transformer for the tokenizer in `model` (default: the shipped one) and
     write `inpainter.safetensors` into `folder`. A new run starts from random weights, or from the
-    inpainter in `start`, which may belong to another tokenizer."""
+    inpainter in `start`, which may belong to another tokenizer. ``depth``: layers of the network
+    (default: those of `start`, or of the default network); those that `start` lacks are added.
+
+    Raises:
+        ValueError: fewer layers than `start` has.
+    """
     source = model or PRETRAINED
     _, encoder, decoder, ladder, _ = load_tokenizer(source)
     words = ladder.codewords(ladder.levels[-1])
@@ -158,6 +164,10 @@ def train_inpainter(
     chosen = config or InpainterTraining(InpainterConfig())
     trained = None if start is None else load_inpainter(start)[0]
     network = chosen.network if trained is None else trained.config
+    if depth is not None:
+        if trained is not None and depth < network.depth:
+            raise ValueError(f"{depth} layers: the inpainter in {start} has {network.depth}")
+        network = replace(network, depth=depth)
     network = replace(network, latent_dim=words.shape[1])
     task = InpainterTask(decoder, ladder, seen, held_out, masks, replace(chosen, network=network))
     if trained is not None:
