@@ -129,6 +129,7 @@ class Layer(nn.Module):
         self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
         for last in (self.attention.out, self.down, self.local):
             nn.init.zeros_(last.weight)
+        nn.init.zeros_(self.down.bias)  # a new layer adds nothing
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from codec.checkpoint import ModelError, load_weights
 from codec.inpainting import InpainterConfig
-from codec.model import Model
+from codec.model import Model, load_inpainter
 from codec.tokenizer import TokenizerConfig
 from codec.training.context import ContextConfig, ContextTask, ContextTraining
 from codec.training.data import PhotoFolder, random_crops
@@ -176,6 +176,26 @@ def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_pat
         for key in before:
             if not key.startswith("ladder"):
                 assert torch.allclose(before[key].float(), after[key].float(), atol=1e-3), key
+
+
+def test_an_inpainter_grows_deeper_as_the_same_function(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    """Layers that the start lacks add nothing before they have learnt; fewer cannot be."""
+    still = LoopConfig(steps=1, decay_steps=1, warmup_steps=10**9)
+    first, second = tmp_path / "first", tmp_path / "second"
+    train_all(photos, model, first, "inpainter", LoopConfig(3, 1, 1))
+    options = {"start": first, "cache": CACHE}
+    train_inpainter(photos, second, still, scattered_loss, model, depth=4, **options)
+    shallow, deep = load_inpainter(first)[0], load_inpainter(second)[0]
+    assert (shallow.config.depth, deep.config.depth) == (2, 4)
+    words = torch.randn(1, 9, 7, shallow.config.latent_dim)
+    known = torch.rand(1, 9, 7) > 0.4
+    with torch.inference_mode():
+        before, after = (n.hidden(words, known, torch.tensor([5])) for n in (shallow, deep))
+    assert torch.allclose(before, after, atol=1e-2)
+    with pytest.raises(ValueError, match="1 layers: .* has 2"):
+        train_inpainter(photos, tmp_path, still, scattered_loss, model, depth=1, **options)
 
 
 def test_the_decoder_learns_from_repaired_losses(
