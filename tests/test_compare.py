@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,18 @@ def test_bytes_are_kept_losses_paired_and_parts_reused(
     assert again.exit_code == 0, again.output
     for name in ("outcomes.csv", "means.csv", "winners.csv"):
         assert Path("out", name).read_bytes() == Path("again", name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("photo")
+def test_processes_change_nothing_but_the_time(cli: Cli, own_cache: Path) -> None:
+    text = COMPARISON.replace("repeats: 3", "repeats: 1").replace("[independent, 3]", "[3]")
+    for workers in (1, 2):
+        done = cli("compare", comparison(text), "-o", str(workers), "--workers", workers)
+        assert done.exit_code == 0, done.output
+        shutil.rmtree(own_cache)
+    for name in ("outcomes.csv", "means.csv", "winners.csv", "figures/quality-2.png"):
+        assert Path("1", name).read_bytes() == Path("2", name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_an_inpainter_grows_deeper_as_the_same_function(
     with torch.inference_mode():
         before, after = (n.hidden(words, known, torch.tensor([5])) for n in (shallow, deep))
     assert torch.allclose(before, after, atol=1e-2)
-    with pytest.raises(ValueError, match="1 layers: .* has 2"):
+    with pytest.raises(ValueError, match=r"1 layers: .* has 2"):
         train_inpainter(photos, tmp_path, still, scattered_loss, model, depth=1, **options)
 
 
