@@ -3,6 +3,9 @@
 The ladder shrinks the trained base codebook to K = 1024, 512, ..., 8 codewords by usage-weighted
 K-means (Mao et al., DCC 2024, section 2.2). It is nested: each level clusters the codewords of the
 level above, so an index at one level determines the index at every smaller level.
+
+Codewords merge by their vectors and by what they look like. Vectors alone tell neighbours well, but
+not what is far apart, which is all there is to choose among few clusters.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from torch import Tensor, nn
 
 SMALLEST_LEVEL = 8
 FREQUENCY_BITS = 16
+LOOKS_WEIGHT = 2.0
+"""Variance of looks in K-means, relative to that of the codewords' vectors."""
 
 
 def nearest(latents: Tensor, codewords: Tensor, chunk: int = 16384) -> Tensor:
@@ -109,25 +114,42 @@ class Ladder:
         cls,
         base: Tensor,
         usage: Tensor,
-        seed: int = 0,
+        looks: Tensor | None = None,
+        *,
         iterations: int = 50,
+        tries: int = 3,
         start: Ladder | None = None,
     ) -> Ladder:
-        """Shrink base codewords float[K,D], used float[K] times, down to the smallest level; from
-        the centres of the ladder `start` where there is one, else from k-means++."""
-        words, parents = {len(base): base.float()}, {}
+        """Shrink base codewords float[K,D], used float[K] times, down to the smallest level.
+
+        Args:
+            base, usage: see above.
+            looks: float[K,F], what each codeword looks like, such as its patches' mean pixels.
+            iterations: of Lloyd's algorithm.
+            tries: starts of k-means++; the best is taken.
+            start: a ladder of the same size, from whose clusters to start instead.
+        """
         weights, size = usage.float() + 1e-3, len(base)
+        dim = base.shape[1]
+        points = base.float()
+        if looks is not None:
+            share = LOOKS_WEIGHT * _variance(points, weights) / (_variance(looks, weights) + 1e-12)
+            points = torch.cat([points, share.sqrt() * looks], dim=1)
+        words, parents = {size: points}, {}
         while size > SMALLEST_LEVEL:
             size //= 2
             above = words[2 * size]
             if start is None:
-                centres = spread_centres(above, weights, size, seed)
+                starts = [spread_centres(above, weights, size, seed) for seed in range(tries)]
             else:
-                centres = start.codewords(size)
-            centres, parent = weighted_kmeans(above, weights, centres, iterations)
+                starts = [_means(above, weights, start._parents[size], size)]
+            found = [weighted_kmeans(above, weights, centres, iterations) for centres in starts]
+            centres, parent = min(
+                found, key=lambda f: float(weights @ (above - f[0][f[1]]).square().sum(1))
+            )
             words[size], parents[size] = centres, parent
             weights = torch.zeros(size).index_add_(0, parent, weights)
-        return cls(words, usage, parents)
+        return cls({k: v[:, :dim].contiguous() for k, v in words.items()}, usage, parents)
 
     @classmethod
     def pairs(cls, base: Tensor) -> Ladder:
@@ -214,10 +236,21 @@ def weighted_kmeans(
             error = (points - centres[parent]).square().sum(1) * weights
             far = torch.where(counts[parent] > 1, error, -1.0).argmax()
             parent[far] = empty
-        total = torch.zeros(size).index_add_(0, parent, weights)
-        sums = torch.zeros(size, points.shape[1]).index_add_(0, parent, points * weights[:, None])
-        centres = sums / total[:, None]
+        centres = _means(points, weights, parent, size)
     return centres, parent
+
+
+def _means(points: Tensor, weights: Tensor, labels: Tensor, size: int) -> Tensor:
+    """Weighted means float[size,D] of points float[N,D] by label int64[N]."""
+    total = torch.zeros(size).index_add_(0, labels, weights)
+    sums = torch.zeros(size, points.shape[1]).index_add_(0, labels, points * weights[:, None])
+    return sums / total[:, None]
+
+
+def _variance(points: Tensor, weights: Tensor) -> Tensor:
+    """Weighted squared distance of points float[N,D] from their mean, a scalar."""
+    share = weights / weights.sum()
+    return share @ (points - share @ points).square().sum(1)
 
 
 def integer_frequencies(usage: NDArray[np.float32]) -> NDArray[np.uint32]:

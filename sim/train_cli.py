@@ -90,6 +90,26 @@ def tokenizer(
 
 
 @train_app.command()
+def ladder(
+    images: Images,
+    out: Out = Path("training-runs/ladder"),
+    model: ModelFolder = None,
+    crops: Crops = 12_000,
+    threads: Threads = 0,
+) -> None:
+    """The smaller codebooks anew; decoder, inpainter and context coder are then trained for it."""
+    _prepare(images, out, threads)
+    from codec.model import TOKENIZER_FILE
+    from codec.training.runs import CacheConfig, train_ladder
+
+    try:
+        train_ladder(images, out, model, cache=CacheConfig(crops=crops))
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error
+    typer.echo(f"weights: {out / TOKENIZER_FILE}")
+
+
+@train_app.command()
 def decoder(
     images: Images,
     out: Out = Path("training-runs/decoder"),

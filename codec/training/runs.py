@@ -2,6 +2,7 @@
 
 tokenizer   photos -> encoder, codebook, decoder; then the ladder from the codewords' usage
 decoder     the same tokenizer with a decoder fine-tuned for every level, and the inpainter with it
+ladder      the same tokenizer with smaller codebooks made anew, for the runs that follow
 inpainter   the masked transformer for that tokenizer's index maps
 context     the context coder's network for that tokenizer's index maps, in whole numbers
 
@@ -89,11 +90,34 @@ def train_tokenizer(
     encoder.half().float()
     words = task.codebook.codewords
     seen = _cache(folder, images, encoder, words, cache)
+    _save_tokenizer(
+        folder, task.config.network, encoder, decoder, _ladder(seen, words, task.ladder)
+    )
+    return result
+
+
+def train_ladder(
+    images: Path,
+    folder: Path,
+    model: Path | None = None,
+    *,
+    cache: CacheConfig = DEFAULT_CACHE,
+) -> None:
+    """Build the ladder of the tokenizer in `model` (default: the shipped one) anew, and write its
+    `tokenizer.safetensors` into `folder`. Whatever was trained for the smaller levels has to be
+    trained again."""
+    source = model or PRETRAINED
+    network, encoder, decoder, ladder, _ = load_tokenizer(source)
+    words = ladder.codewords(ladder.levels[-1])
+    seen = _cache(source, images, encoder, words, cache)
+    _save_tokenizer(folder, network, encoder, decoder, _ladder(seen, words))
+
+
+def _ladder(seen: TokenCache, words: torch.Tensor, start: Ladder | None = None) -> Ladder:
+    """The ladder of base codewords, by how often crops use them and what they look like there."""
     usage = np.bincount(seen.indices.ravel(), minlength=len(words))
     counts = torch.from_numpy(usage.astype(np.float32))
-    ladder = Ladder.build(words, counts, start=task.ladder)
-    _save_tokenizer(folder, task.config.network, encoder, decoder, ladder)
-    return result
+    return Ladder.build(words, counts, seen.looks(len(words)), start=start)
 
 
 def train_decoder(

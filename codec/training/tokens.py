@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -24,6 +25,15 @@ from codec.training.data import PhotoFolder, random_crops
 
 # (rng, grid shape) -> received bool[h,w]
 MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
+
+
+LOOK = 4
+
+
+def patch_looks(images: Tensor) -> Tensor:
+    """The patches of float[B,3,16h,16w], one per token, shrunk to 4x4 pixels: float[B h w,48]."""
+    small = F.avg_pool2d(images, STRIDE // LOOK)
+    return F.unfold(small, LOOK, stride=LOOK).transpose(1, 2).flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,20 @@ class TokenCache:
     def crop(self) -> int:
         """Side of a crop in pixels."""
         return int(self.indices.shape[1]) * STRIDE
+
+    def looks(self, size: int, crops: int = 2000) -> Tensor:
+        """What each base codeword looks like, float[size,48]: the mean of its patches in the first
+        crops, shrunk to 4x4 pixels; of a codeword never seen, the mean of all."""
+        found = self.indices[:crops]
+        sums, counts = torch.zeros(size, 3 * LOOK**2), torch.zeros(size)
+        for number in track(range(len(found)), "looking at crops", console=Console(stderr=True)):
+            labels = torch.from_numpy(found[number].ravel().astype(np.int64))
+            sums.index_add_(0, labels, patch_looks(self.pixels(number)))
+            counts.index_add_(0, labels, torch.ones(len(labels)))
+        seen = counts > 0
+        looks = sums / counts.clamp(min=1)[:, None]
+        looks[~seen] = sums.sum(0) / counts.sum()
+        return looks
 
     def pixels(self, number: int) -> Tensor:
         """Crop `number` again as float[1,3,crop,crop] in [-1, 1]."""
