@@ -24,6 +24,7 @@ from codec.training.data import PhotoFolder, random_crops
 from codec.training.loop import fast_autocast, image_sheet
 from codec.training.losses import PerceptualDistance, reconstruction_loss
 from codec.training.optimise import Optimised
+from codec.training.tokens import Looks
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class TokenizerTask:
         self.encoder, self.decoder = networks["encoder"], networks["decoder"]
         self.codebook = EmaCodebook(config.codebook_size, config.network.latent_dim)
         self.ladder: Ladder | None = None
+        self.looks = Looks(config.codebook_size, decay=0.998)
         self.optimised = Optimised(
             networks,
             rate=config.rate,
@@ -88,7 +90,7 @@ class TokenizerTask:
     def _follow_codebook(self) -> Ladder:
         """The ladder of the present codebook."""
         base, usage = self.codebook.codewords.clone(), self.codebook.ema_count.clone()
-        return Ladder.build(base, usage, iterations=10, start=self.ladder)
+        return Ladder.build(base, usage, self.looks.means(), iterations=10, start=self.ladder)
 
     def _shrink(self, words: Tensor, indices: Tensor, step: int) -> Tensor:
         """Base codewords float[N,D] and indices int64[N] of a batch -> codewords float[N,D], those
@@ -126,6 +128,7 @@ class TokenizerTask:
                 commitment = (flat - words).square().sum(1).mean()
                 values["codes_per_batch"] = float((torch.bincount(indices) > 0).sum())
                 self.codebook.update(flat.detach(), indices, generator)
+                self.looks.add(indices, images)
                 words = flat + (self._shrink(words, indices, step) - flat).detach()
             grid = words.view(latents.shape[0], *latents.shape[2:], -1).permute(0, 3, 1, 2)
             decoded = self.decoder(grid)
@@ -185,11 +188,13 @@ class TokenizerTask:
     def state(self) -> dict[str, Any]:
         ladder = self.ladder.tensors() if self.ladder is not None else None
         saved = {"codebook": self.codebook.state_dict(), "ladder": ladder}
+        saved["looks"] = {"sums": self.looks.sums, "counts": self.looks.counts}
         return {**self.optimised.state(), **saved}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.optimised.load_state(state)
         self.codebook.load_state_dict(state["codebook"])
+        self.looks.sums, self.looks.counts = state["looks"]["sums"], state["looks"]["counts"]
         if state["ladder"] is not None:
             self.ladder = Ladder.from_tensors(state["ladder"])
 

@@ -27,13 +27,28 @@ from codec.training.data import PhotoFolder, random_crops
 MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
 
 
-LOOK = 4
+class Looks:
+    """What codewords look like: the means of their patches, shrunk to 4x4 pixels."""
 
+    SIDE = 4
 
-def patch_looks(images: Tensor) -> Tensor:
-    """The patches of float[B,3,16h,16w], one per token, shrunk to 4x4 pixels: float[B h w,48]."""
-    small = F.avg_pool2d(images, STRIDE // LOOK)
-    return F.unfold(small, LOOK, stride=LOOK).transpose(1, 2).flatten(0, 1)
+    def __init__(self, size: int, decay: float = 1.0) -> None:
+        """Of `size` codewords; what was added before counts `decay` times as much at each step."""
+        self.decay = decay
+        self.sums, self.counts = torch.zeros(size, 3 * self.SIDE**2), torch.zeros(size)
+
+    def add(self, indices: Tensor, images: Tensor) -> None:
+        """The patches of float[B,3,16h,16w] and their codewords, int64[B h w]."""
+        small = F.avg_pool2d(images, STRIDE // self.SIDE)
+        patches = F.unfold(small, self.SIDE, stride=self.SIDE).transpose(1, 2).flatten(0, 1)
+        self.sums.mul_(self.decay).index_add_(0, indices, patches)
+        self.counts.mul_(self.decay).index_add_(0, indices, torch.ones(len(indices)))
+
+    def means(self) -> Tensor:
+        """float[size,48]; of a codeword that was never seen, the mean of all."""
+        means = self.sums / self.counts.clamp(min=1e-6)[:, None]
+        means[self.counts == 0] = self.sums.sum(0) / self.counts.sum().clamp(min=1e-6)
+        return means
 
 
 @dataclass(frozen=True)
@@ -50,18 +65,12 @@ class TokenCache:
         return int(self.indices.shape[1]) * STRIDE
 
     def looks(self, size: int, crops: int = 2000) -> Tensor:
-        """What each base codeword looks like, float[size,48]: the mean of its patches in the first
-        crops, shrunk to 4x4 pixels; of a codeword never seen, the mean of all."""
-        found = self.indices[:crops]
-        sums, counts = torch.zeros(size, 3 * LOOK**2), torch.zeros(size)
-        for number in track(range(len(found)), "looking at crops", console=Console(stderr=True)):
-            labels = torch.from_numpy(found[number].ravel().astype(np.int64))
-            sums.index_add_(0, labels, patch_looks(self.pixels(number)))
-            counts.index_add_(0, labels, torch.ones(len(labels)))
-        seen = counts > 0
-        looks = sums / counts.clamp(min=1)[:, None]
-        looks[~seen] = sums.sum(0) / counts.sum()
-        return looks
+        """What each of `size` base codewords looks like in the first crops: see `Looks`."""
+        looks, count = Looks(size), min(crops, len(self.indices))
+        for number in track(range(count), "looking at crops", console=Console(stderr=True)):
+            labels = torch.from_numpy(self.indices[number].ravel().astype(np.int64))
+            looks.add(labels, self.pixels(number))
+        return looks.means()
 
     def pixels(self, number: int) -> Tensor:
         """Crop `number` again as float[1,3,crop,crop] in [-1, 1]."""

