@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from codec.tokenizer import STRIDE
+
 SMALLEST_LEVEL = 8
 FREQUENCY_BITS = 16
 LOOKS_WEIGHT = 2.0
@@ -91,6 +93,35 @@ class EmaCodebook(nn.Module):
         self.idle_steps.add_(1)
         self.idle_steps[moved] = 0
         self.restart(latents, (self.idle_steps > self.patience).nonzero()[:, 0], generator)
+
+
+class Looks:
+    """How often codewords are used, and what they look like: the means of their patches, shrunk to
+    4x4 pixels.
+
+    Attributes:
+        counts: float[K], patches seen.
+    """
+
+    SIDE = 4
+
+    def __init__(self, size: int, decay: float = 1.0) -> None:
+        """Of `size` codewords; what was added before counts `decay` times as much at each step."""
+        self.decay = decay
+        self.sums, self.counts = torch.zeros(size, 3 * self.SIDE**2), torch.zeros(size)
+
+    def add(self, indices: Tensor, images: Tensor) -> None:
+        """The patches of float[B,3,16h,16w] and their codewords, int64[B h w]."""
+        small = F.avg_pool2d(images, STRIDE // self.SIDE)
+        patches = F.unfold(small, self.SIDE, stride=self.SIDE).transpose(1, 2).flatten(0, 1)
+        self.sums.mul_(self.decay).index_add_(0, indices, patches)
+        self.counts.mul_(self.decay).index_add_(0, indices, torch.ones(len(indices)))
+
+    def means(self) -> Tensor:
+        """float[size,48]; of a codeword that was never seen, the mean of all."""
+        means = self.sums / self.counts.clamp(min=1e-6)[:, None]
+        means[self.counts == 0] = self.sums.sum(0) / self.counts.sum().clamp(min=1e-6)
+        return means
 
 
 class Ladder:

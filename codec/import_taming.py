@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from codec.checkpoint import ModelError, save_weights
-from codec.codebook import Ladder
+from codec.codebook import Ladder, Looks
 from codec.taming import TamingConfig, TamingDecoder, TamingEncoder, read_config
 
 NOT_NEEDED = ("loss.", "quantize.used", "quantize.re_embed")
@@ -130,26 +130,27 @@ def _fill(tensors: dict[str, Tensor], networks: tuple[torch.nn.Module, ...]) -> 
 
 
 def save_model(
-    checkpoint: TamingCheckpoint, usage: Tensor | None, folder: Path, usage_images: int
+    checkpoint: TamingCheckpoint, seen: Looks | None, folder: Path, images: int
 ) -> Ladder:
     """Build the K-means ladder and write the tokenizer of a model folder.
 
     Args:
         checkpoint: what was read.
-        usage: float[K], how often each codeword is used on images; None: all alike.
+        seen: the codewords on images; None: all are used alike, and looks play no part.
         folder: made if need be.
-        usage_images: how many images the usage was counted on, for the record.
+        images: how many images those were, for the record.
     """
     from codec.model import TOKENIZER_FILE
 
-    counts = torch.ones(len(checkpoint.codewords)) if usage is None else usage.float()
-    ladder = Ladder.build(checkpoint.codewords, counts)
+    usage = torch.ones(len(checkpoint.codewords)) if seen is None else seen.counts
+    looks = None if seen is None else seen.means()
+    ladder = Ladder.build(checkpoint.codewords, usage, looks, tries=1)
     tensors = {f"encoder.{k}": v for k, v in checkpoint.encoder.state_dict().items()}
     tensors |= {f"decoder.{k}": v for k, v in checkpoint.decoder.state_dict().items()}
     tensors |= {f"ladder.{k}": v for k, v in ladder.tensors().items()}
     about = {
         "network": checkpoint.config.to_dict(),
-        "source": {**checkpoint.source, "usage_images": usage_images},
+        "source": {**checkpoint.source, "usage_images": images},
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / TOKENIZER_FILE, about, tensors)

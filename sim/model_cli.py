@@ -11,8 +11,7 @@ import typer
 from sim.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
-
+    from codec.codebook import Looks
     from codec.import_taming import TamingCheckpoint
 
 model_app = typer.Typer(no_args_is_help=True)
@@ -49,9 +48,9 @@ def import_(
         found = read_checkpoint(checkpoint)
     except ModelError as error:
         raise UserError(str(error)) from None
-    usage, count = _usage(found, images) if images else (None, 0)
+    seen, count = _seen(found, images) if images else (None, 0)
     try:
-        ladder = save_model(found, usage, out, count)
+        ladder = save_model(found, seen, out, count)
     except OSError as error:
         raise UserError(f"{out}: cannot write here ({error.strerror})") from None
     to_train = [
@@ -75,26 +74,27 @@ def import_(
         typer.echo(f"  {command}")
 
 
-def _usage(checkpoint: TamingCheckpoint, images: str) -> tuple[torch.Tensor, int]:
-    """How often each codeword is used on some images, float[K], and how many images."""
+def _seen(checkpoint: TamingCheckpoint, images: str) -> tuple[Looks, int]:
+    """The codewords on some images, and how many images."""
     import torch
 
-    from codec.codebook import nearest
+    from codec.codebook import Looks, nearest
     from sim.console import progress_bar
     from sim.images import load_images
 
     loaded = load_images([images], Path.cwd())
     words = checkpoint.codewords
-    counts = torch.zeros(len(words))
+    seen = Looks(len(words))
     encoder = checkpoint.encoder.eval()
     with progress_bar("counting tokens") as steps, torch.inference_mode():
         for number, image in enumerate(loaded):
             steps(number, len(loaded), image.name)
             height, width = (side // 16 * 16 for side in image.pixels.shape[:2])
             pixels = torch.from_numpy(image.pixels[:height, :width].copy()).permute(2, 0, 1)
-            latents = encoder(pixels[None].float() / 127.5 - 1)[0].flatten(1).t()
-            counts += torch.bincount(nearest(latents.contiguous(), words), minlength=len(words))
-    return counts, len(loaded)
+            scaled = pixels[None].float() / 127.5 - 1
+            latents = encoder(scaled)[0].flatten(1).t().contiguous()
+            seen.add(nearest(latents, words), scaled)
+    return seen, len(loaded)
 
 
 @model_app.command("list")

@@ -18,13 +18,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from codec.codebook import EmaCodebook, Ladder, nearest
+from codec.codebook import EmaCodebook, Ladder, Looks, nearest
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 from codec.training.data import PhotoFolder, random_crops
 from codec.training.loop import fast_autocast, image_sheet
 from codec.training.losses import PerceptualDistance, reconstruction_loss
 from codec.training.optimise import Optimised
-from codec.training.tokens import Looks
 
 
 @dataclass(frozen=True)

@@ -13,42 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from codec.codebook import nearest
+from codec.codebook import Looks, nearest
 from codec.tokenizer import STRIDE
 from codec.training.data import PhotoFolder, random_crops
 
 # (rng, grid shape) -> received bool[h,w]
 MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
-
-
-class Looks:
-    """What codewords look like: the means of their patches, shrunk to 4x4 pixels."""
-
-    SIDE = 4
-
-    def __init__(self, size: int, decay: float = 1.0) -> None:
-        """Of `size` codewords; what was added before counts `decay` times as much at each step."""
-        self.decay = decay
-        self.sums, self.counts = torch.zeros(size, 3 * self.SIDE**2), torch.zeros(size)
-
-    def add(self, indices: Tensor, images: Tensor) -> None:
-        """The patches of float[B,3,16h,16w] and their codewords, int64[B h w]."""
-        small = F.avg_pool2d(images, STRIDE // self.SIDE)
-        patches = F.unfold(small, self.SIDE, stride=self.SIDE).transpose(1, 2).flatten(0, 1)
-        self.sums.mul_(self.decay).index_add_(0, indices, patches)
-        self.counts.mul_(self.decay).index_add_(0, indices, torch.ones(len(indices)))
-
-    def means(self) -> Tensor:
-        """float[size,48]; of a codeword that was never seen, the mean of all."""
-        means = self.sums / self.counts.clamp(min=1e-6)[:, None]
-        means[self.counts == 0] = self.sums.sum(0) / self.counts.sum().clamp(min=1e-6)
-        return means
 
 
 @dataclass(frozen=True)

