@@ -111,7 +111,7 @@ def run_experiment(
     images = load_images(scenario.images, loaded.images_base)
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    materials = Materials(tuple(images), loaded.model, model.fingerprint)
+    materials = Materials.of(images, loaded.model, model)
     target = how.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
     with open_run(target, how.fresh) as folder:
         plan.save(folder / CELLS)
@@ -135,7 +135,7 @@ def measure_given(
     images = given.pictures
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    materials = Materials(tuple(images), loaded.model, model.fingerprint)
+    materials = Materials.of(images, loaded.model, model)
     with open_run(out, fresh=True) as folder:
         plan.save(folder / CELLS)
         run = _Run(plan, materials, model, folder, How(save_images=save_images), steps)
