@@ -129,6 +129,10 @@ class Workshop:
             )
         return model
 
+    def load(self) -> None:
+        """Load the networks now; raises as `do`."""
+        _ = self._model
+
     def do(self, task: Task, progress: Progress = lambda steps: None) -> tuple[Record, Pictures]:
         """The record of a finished piece, and its pictures.
 
