@@ -35,22 +35,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from codec.model import Model
 from sim.drivers.record import MediaFrame
-from sim.experiment import How, run_experiment
 from sim.images import LoadedImage, load_images
-from sim.media import Restorer, encode_images, load_model, one_thread
 from sim.metrics import quality
 from sim.scenario import Cell
 from sim.scenario_file import LoadedScenario, load_mapping
 from sim.streaming import stream_cell
+
+if TYPE_CHECKING:  # a pool's processes import this file; `sim run` has them import no torch
+    from codec.model import Model
+    from sim.media import Restorer
 
 CODEBOOK = 1024
 POINTS = 10
@@ -125,6 +127,8 @@ def cut(folder: Path, side: int) -> Path:
 
 def run(job: Job) -> None:
     """The run of a row."""
+    from sim.experiment import How, run_experiment
+
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder, "images")
         images.mkdir()
@@ -134,6 +138,8 @@ def run(job: Job) -> None:
 
 def bare(job: Job, share: int) -> dict[str, float]:
     """The bare work of one worker's share of a sample of the cells: seconds and how many cells."""
+    from sim.media import Restorer, encode_images, load_model
+
     with tempfile.TemporaryDirectory() as folder:
         loaded = job.scenario(Path(folder))
         images = load_images(loaded.scenario.images, loaded.images_base)
@@ -146,12 +152,13 @@ def bare(job: Job, share: int) -> dict[str, float]:
     ]
     step = max(1, len(cells) // BARE_SAMPLE[job.repair])
     sample = cells[share * step :: step * job.workers]
-    _stream_and_measure(sample[0], frames, images, model)  # imports and first calls
+    restorer = partial(Restorer, model)
+    _stream_and_measure(sample[0], frames, images, model, restorer)  # imports and first calls
     print("ready", flush=True)
     sys.stdin.readline()  # until all are
     start, cpu = time.perf_counter(), time.process_time()
     for cell in sample:
-        _stream_and_measure(cell, frames, images, model)
+        _stream_and_measure(cell, frames, images, model, restorer)
     return {
         "wall_s": time.perf_counter() - start,
         "cpu_s": time.process_time() - cpu,
@@ -160,7 +167,11 @@ def bare(job: Job, share: int) -> dict[str, float]:
 
 
 def _stream_and_measure(
-    cell: Cell, frames: list[MediaFrame], images: Sequence[LoadedImage], model: Model
+    cell: Cell,
+    frames: list[MediaFrame],
+    images: Sequence[LoadedImage],
+    model: Model,
+    restorer: Callable[[Sequence[str]], Restorer],
 ) -> None:
     record = stream_cell(
         cell,
@@ -171,10 +182,10 @@ def _stream_and_measure(
         _nobody,
         lambda out, total: None,
     )
-    restorer = Restorer(model, cell.scenario.concealers)
+    repair = restorer(cell.scenario.concealers)
     for ready, image in zip(record.frames, images, strict=True):
         if cell.scenario.concealers and not ready.complete:
-            for restored in restorer.restore(ready).restored.values():
+            for restored in repair.restore(ready).restored.values():
                 quality(image.pixels, restored.image)
 
 
@@ -304,6 +315,8 @@ def table(given: argparse.Namespace) -> None:
 def batch() -> None:
     """Print what four frames in one pass cost, against four passes."""
     import torch
+
+    from sim.media import encode_images, load_model, one_thread
 
     torch.set_num_threads(1)
     model = load_model(None)

@@ -7,35 +7,36 @@ and quality without loss) is a piece of work of its own, done once for each imag
 from __future__ import annotations
 
 import base64
-import csv
 import io
-import math
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from codec.model import Model
+from codec.context import ContextTables
+from sim.cell_packets import FrameSent, packet_table
 from sim.drivers.live import PeerError
-from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord, frame_bytes
+from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
 from sim.images import LoadedImage
 from sim.journal import Record
-from sim.media import Restorer, decode_clean, encode_images, load_model, weighed
 from sim.metrics import METRICS, Quality, quality, token_accuracy
 from sim.outputs import SavedOutput, read_output, saving_sink
-from sim.protocol.config import StreamConfig, StreamConfigError
+from sim.protocol.config import StreamConfigError
 from sim.results import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
 from sim.scenario import CLEAN, Cell
 from sim.statistics import effective_size
 from sim.streaming import stream_cell
+
+if TYPE_CHECKING:  # torch is only loaded where networks run
+    from codec.model import Model
 
 Pictures = dict[str, bytes]
 """PNG and .npy files by path below a cell's folder."""
@@ -52,11 +53,20 @@ class Materials:
         images: in order.
         model: as for `sim.media.load_model`.
         fingerprint: that the weights must have.
+        frequencies, context: tables of the model's coders, as for `sim.streaming.stream_cell`.
     """
 
     images: tuple[LoadedImage, ...]
     model: str | None
     fingerprint: str
+    frequencies: Mapping[int, NDArray[np.uint32]]
+    context: ContextTables | None
+
+    @classmethod
+    def of(cls, images: Iterable[LoadedImage], name: str | None, model: Model) -> Materials:
+        """For a model and the name it was loaded by."""
+        tables = {size: model.frequencies(size) for size in model.levels}
+        return cls(tuple(images), name, model.fingerprint, tables, model.context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,27 +110,36 @@ class Workshop:
     """Does the pieces of one run."""
 
     def __init__(self, materials: Materials, model: Model | None = None) -> None:
-        """``model``: when it is loaded already.
-
-        Raises:
-            ModelError: the weights cannot be loaded here.
-            ValueError: the weights found here are others.
-        """
+        """``model``: when it is loaded already."""
+        self._materials, self._given = materials, model
         self._images = materials.images
         self._weighed: dict[tuple[int, int], MediaFrame] = {}  # by image and codebook
-        self._model_name = materials.model
-        self._model = model or load_model(materials.model)
-        if self._model.fingerprint != materials.fingerprint:
+
+    @cached_property
+    def _model(self) -> Model:
+        """The networks, loaded by the first piece that needs them: those that only stream do not,
+        and torch takes longer to load than a hundred of them."""
+        from sim.media import load_model
+
+        model = self._given or load_model(self._materials.model)
+        if model.fingerprint != self._materials.fingerprint:
             raise ValueError(
-                f"weights here have fingerprint {self._model.fingerprint}, the run's have "
-                f"{materials.fingerprint}"
+                f"weights here have fingerprint {model.fingerprint}, the run's have "
+                f"{self._materials.fingerprint}"
             )
+        return model
+
+    def load(self) -> None:
+        """Load the networks now; raises as `do`."""
+        _ = self._model
 
     def do(self, task: Task, progress: Progress = lambda steps: None) -> tuple[Record, Pictures]:
         """The record of a finished piece, and its pictures.
 
         Raises:
             UserError: a stream does not fit its settings, or its processes failed.
+            ModelError: the weights that it needs cannot be loaded here.
+            ValueError: the weights found here are others.
         """
         if isinstance(task, CleanTask):
             record = self._clean(task)
@@ -129,6 +148,8 @@ class Workshop:
         return self._cell(task, progress)
 
     def _clean(self, task: CleanTask) -> Record:
+        from sim.media import decode_clean, encode_images
+
         image = self._images[task.image]
         (frame,) = encode_images(self._model, [image], task.codebook)
         decoded = decode_clean(self._model, frame, task.codebook)
@@ -167,6 +188,8 @@ class Workshop:
         ]
 
     def _weigh(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
+        from sim.media import weighed
+
         key = image, cell.scenario.codec.codebook
         if key not in self._weighed:
             self._weighed[key] = weighed(self._model, frame, key[1])
@@ -182,7 +205,7 @@ class Workshop:
     ) -> tuple[Record, Pictures]:
         rows: list[dict[str, Any]] = []
         pictures: Pictures = {}
-        sent = _FrameSent.of_each(record, task.cell.scenario.stream_config())
+        sent = FrameSent.of_each(record, task.cell.scenario.stream_config())
         for number, output in enumerate(outputs):
             rows += self._rows(task, number, frames[number], output, sent[number])
             if number < task.pictures:
@@ -195,7 +218,7 @@ class Workshop:
             "pictures": task.pictures,
             "columns": list(rows[0]),
             "rows": [[cell_text(value) for value in row.values()] for row in rows],
-            **_packet_table(record.packets, frames),
+            **packet_table(record.packets, frames),
             "counters": record.counters,
             "effective": effective_size(np.array(lost)),
             "erased_only": lost == erased,
@@ -219,12 +242,12 @@ class Workshop:
             record = stream_cell(
                 cell,
                 frames,
-                self._model.fingerprint,
-                {codebook: self._model.frequencies(codebook)},
+                self._materials.fingerprint,
+                {codebook: self._materials.frequencies[codebook]},
                 lambda frame: None,
-                partial(saving_sink, self._model_name, names, decoding, scratch),
+                partial(saving_sink, self._materials.model, names, decoding, scratch),
                 count,
-                self._model.context,
+                self._materials.context,
             )
         except StreamConfigError as error:
             raise UserError(f"{cell.scenario.name}: stream.{error}") from None
@@ -239,6 +262,12 @@ class Workshop:
         """The frames as restored, one by one. A complete one has no images unless it is shown:
         every repair of it gives the decode without loss."""
         scenario = task.cell.scenario
+        if not scenario.concealers:
+            for ready in record.frames:
+                yield SavedOutput(ready.grid.received, {}, {}, {}, {})
+            return
+        from sim.media import Restorer
+
         restorer = Restorer(self._model, scenario.concealers, scenario.decoding.schedule())
         for number, ready in enumerate(record.frames):
             if ready.complete and number >= task.pictures:
@@ -253,7 +282,7 @@ class Workshop:
         number: int,
         frame: MediaFrame,
         output: SavedOutput,
-        sent: _FrameSent,
+        sent: FrameSent,
     ) -> Iterator[dict[str, Any]]:
         """The rows of one frame: without loss, then each repair."""
         pixels = frame.width * frame.height
@@ -290,6 +319,8 @@ class Workshop:
     def _pictures(
         self, cell: Cell, number: int, frame: MediaFrame, output: SavedOutput
     ) -> Pictures:
+        from sim.media import decode_clean
+
         clean = decode_clean(self._model, frame, cell.scenario.codec.codebook)
         shown = {"original": self._images[number].pixels, CLEAN: clean, **output.images}
         shown["received"] = output.received.astype(np.uint8) * 255
@@ -314,75 +345,8 @@ def record_rows(record: Record) -> Iterator[dict[str, str]]:
         yield dict(zip(record["columns"], values, strict=True))
 
 
-def packet_lines(record: Record, start: str) -> str:
-    """The CSV lines of a cell's packets, in the columns that its record names; every line opens
-    with `start`."""
-    text = zlib.decompress(base64.b64decode(record["packets"])).decode()
-    return (start + text.replace("\n", "\n" + start)).removesuffix(start)
-
-
-def _packet_table(packets: Sequence[PacketRecord], frames: Sequence[MediaFrame]) -> dict[str, Any]:
-    """Packets as compressed CSV: they are most of what a cell leaves."""
-    columns = PacketRecord._fields
-    names = [" ".join(frame.name.splitlines()) for frame in frames]  # a line holds one packet
-    values = zip(*packets, strict=True)  # by column: most need no work
-    shown = [[names[packet.frame] for packet in packets], *map(_texts, values)]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(zip(*shown, strict=True))
-    packed = base64.b64encode(zlib.compress(text.getvalue().encode(), 1))
-    return {"packet_columns": ["image", *columns], "packets": packed.decode()}
-
-
-def _texts(column: Sequence[object]) -> Sequence[object]:
-    """As tables show them; whole numbers and words are written as they are."""
-    return column if set(map(type, column)) <= {int, str} else [cell_text(v) for v in column]
-
-
 def _by_metric(measured: Quality) -> dict[str, float]:
     return {name: getattr(measured, name) for name in METRICS}
-
-
-@dataclass(frozen=True, slots=True)
-class _FrameSent:
-    """What was sent for one frame. A packet is lost when what it carries was not there at the
-    deadline: erased, corrupted or late; one that serves several frames counts with the first.
-
-    recovered: slices that parity restored. retransmitted: packets. latency_s: from capture to the
-    last packet that brought or restored a slice; NaN if none did.
-    """
-
-    packets: int
-    lost: int
-    payload_bytes: float
-    wire_bytes: float
-    recovered: int
-    retransmitted: int
-    latency_s: float
-
-    @classmethod
-    def of_each(cls, record: StreamRecord, config: StreamConfig) -> list[_FrameSent]:
-        """For every frame of a stream."""
-        frames = len(record.frames)
-        sent, lost, again = [0] * frames, [0] * frames, [0] * frames
-        for packet in record.packets:
-            sent[packet.frame] += 1
-            again[packet.frame] += packet.kind == "retransmission"
-            lost[packet.frame] += packet.fate != "delivered" or packet.late
-        taken = frame_bytes(record.packets, frames, record.ledger.feedback_bytes)
-        return [
-            cls(
-                sent[n],
-                lost[n],
-                float(taken.payload[n]),
-                float(taken.wire[n]),
-                ready.recovered,
-                again[n],
-                math.nan
-                if ready.last_arrival_s is None
-                else ready.last_arrival_s - config.capture_s(n),
-            )
-            for n, ready in enumerate(record.frames)
-        ]
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

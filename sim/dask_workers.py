@@ -1,7 +1,8 @@
 """Pieces of a run on a Dask cluster, local or far: the distributed sibling of `sim.workers`.
 
-Workers need this package and the same weights, and no common file system: records come back to
-this process, which keeps them. A worker that dies is replaced, and its tasks go to others.
+Workers need this package, the same weights where cells are repaired, and no common file system:
+records come back to this process, which keeps them. A worker that dies is replaced, and its tasks
+go to others.
 """
 
 from __future__ import annotations

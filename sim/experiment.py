@@ -8,7 +8,7 @@ and kept in a journal (`sim.journal`) that survives them; tables and figures are
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,7 +111,7 @@ def run_experiment(
     images = load_images(scenario.images, loaded.images_base)
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    materials = Materials(tuple(images), loaded.model, model.fingerprint)
+    materials = Materials.of(images, loaded.model, model)
     target = how.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
     with open_run(target, how.fresh) as folder:
         plan.save(folder / CELLS)
@@ -135,7 +135,7 @@ def measure_given(
     images = given.pictures
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    materials = Materials(tuple(images), loaded.model, model.fingerprint)
+    materials = Materials.of(images, loaded.model, model)
     with open_run(out, fresh=True) as folder:
         plan.save(folder / CELLS)
         run = _Run(plan, materials, model, folder, How(save_images=save_images), steps)
@@ -259,6 +259,7 @@ class _Run:
         self._how, self._steps = how, steps
         self.journal = Journal(folder / CELLS)
         self._workshop, self._appender = Workshop(materials, model), Appender(folder / CELLS)
+        self._alone = Alone(self._workshop, self._appender)
         self.cells = self.computed = 0
         self._crews = contextlib.ExitStack()
         self._crew: Crew | None = None
@@ -285,7 +286,8 @@ class _Run:
     def measure(self, record: StreamRecord) -> None:
         """Take a stream that is over for the one cell."""
         (cell,) = self._plan.cells([1])
-        self._tokenize([cell.scenario.codec.codebook])
+        with self._crews:
+            self._prepare([cell])
         task = self._task(cell)
         done = 0
 
@@ -310,8 +312,8 @@ class _Run:
             if not self.journal.has(self._plan.cell_key(cell), self._pictures(cell))
         ]
         if missing:
-            self._tokenize({cell.scenario.codec.codebook for cell in missing})
-            self._work([self._task(cell) for cell in missing])
+            crew = self._prepare(missing)
+            self._work(crew, [self._task(cell) for cell in missing])
             self.computed += len(missing)
 
     def _task(self, cell: Cell) -> CellTask:
@@ -328,19 +330,28 @@ class _Run:
         shown = (cell.point, cell.repeat) == self._pictured
         return min(MAX_PANELS, images) if shown else 0
 
-    def _tokenize(self, codebooks: Iterable[int]) -> None:
-        """Have tokens and clean quality of every image at these codebooks."""
+    def _prepare(self, cells: Sequence[Cell]) -> Crew:
+        """Have tokens and clean quality of every image at the cells' codebooks; returns who
+        streams them, and starts already."""
         numbers = range(len(self._materials.images))
-        wanted = [(codebook, n) for codebook in sorted(codebooks) for n in numbers]
+        wanted = {
+            codebook: [self._plan.clean_key(n, codebook) for n in numbers]
+            for codebook in sorted({cell.scenario.codec.codebook for cell in cells})
+        }
         tasks = [
-            CleanTask(self._plan.clean_key(n, codebook), n, codebook) for codebook, n in wanted
+            CleanTask(key, n, codebook)
+            for codebook, keys in wanted.items()
+            for n, key in enumerate(keys)
+            if not self.journal.has(key)
         ]
-        self._work([task for task in tasks if not self.journal.has(task.key)])
-        for codebook in codebooks:
-            keys = [self._plan.clean_key(n, codebook) for n in numbers]
+        crew = self._crew_for(cells, tasks)
+        few = worthwhile(tasks, self._pixels) == 1
+        self._work(self._alone if few else crew, tasks)
+        for codebook, keys in wanted.items():
             self._clean[codebook] = tuple(read_clean(self.journal.get(key)) for key in keys)
+        return crew
 
-    def _work(self, tasks: Sequence[Task]) -> None:
+    def _work(self, crew: Crew, tasks: Sequence[Task]) -> None:
         if not tasks:
             return
         total = sum(map(steps_of, tasks))
@@ -352,10 +363,10 @@ class _Run:
             self._steps(done, total, _doing(task))
 
         self._steps(0, total, _doing(tasks[0]))
-        self._crew_for(tasks).work(tasks, progress)
+        crew.work(tasks, progress)
         self.journal.refresh()
 
-    def _crew_for(self, tasks: Sequence[Task]) -> Crew:
+    def _crew_for(self, cells: Sequence[Cell], tasks: Sequence[CleanTask]) -> Crew:
         """Who does these. Others, once called, do the rest too."""
         if self._crew is not None:
             return self._crew
@@ -363,13 +374,15 @@ class _Run:
         if how.dask is not None:
             from sim.dask_workers import DaskCrew
 
-            dask = DaskCrew(self._materials, Appender(folder), how.dask, how.workers)
+            dask = DaskCrew(self._materials, self._appender, how.dask, how.workers)
             self._crew = self._crews.enter_context(dask)
             return self._crew
-        workers = how.workers or worthwhile(tasks, self._pixels)
+        workers = how.workers or worthwhile([*tasks, *cells], self._pixels)
         if workers == 1:
-            return Alone(self._workshop, self._appender)
-        self._crew = self._crews.enter_context(Pool(self._materials, folder, workers))
+            return self._alone
+        networks = any(cell.scenario.concealers for cell in cells)
+        pool = Pool(self._materials, folder, workers, networks)
+        self._crew = self._crews.enter_context(pool)
         return self._crew
 
 

@@ -31,6 +31,8 @@ PLAN = "plan.json"
 _ELSEWHERE = {"name", "sweep", "repeats", "until", "images"}
 """Keys of a scenario that do not say what one cell is, or are hashed by content instead."""
 
+_JSON = json.JSONEncoder(sort_keys=True, allow_nan=False)  # `json.dumps` makes one in every call
+
 
 @dataclass(frozen=True, slots=True)
 class ImageAbout:
@@ -179,5 +181,4 @@ def _digest_of(path: str, changed_ns: int, size_bytes: int) -> str:
 
 def _digest(*parts: object) -> str:
     """128 bits of the SHA-256 of anything JSON: 32 hexadecimal digits."""
-    text = json.dumps(parts, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(_JSON.encode(parts).encode()).hexdigest()[:32]

@@ -110,11 +110,11 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 
 def cell_text(value: object) -> str:
     """A value as tables show it: floats with nine significant digits, nothing for NaN and None."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.9g}"
     if isinstance(value, bool):
-        return str(int(value))
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+        return "1" if value else "0"
+    return "" if value is None else str(value)
 
 
 def read_table(path: Path, cell: int | None = None) -> list[dict[str, str]]:

@@ -91,9 +91,12 @@ def estimate(values: Floats) -> Estimate:
     mean = float(values[defined].mean()) if count else math.nan
     if count < 2:
         return Estimate(mean, math.nan, math.nan, count)
-    totals = _drawn(np.where(defined, values - mean, 0.0))  # small numbers keep sums exact
-    counts = _drawn(defined.astype(np.float64))
-    means = mean + totals[counts > 0] / counts[counts > 0]
+    if count == values.size:
+        means = mean + _drawn(values - mean) / count  # small numbers keep sums exact
+    else:
+        totals = _drawn(np.where(defined, values - mean, 0.0))
+        counts = _drawn(defined.astype(np.float64))
+        means = mean + totals[counts > 0] / counts[counts > 0]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Estimate(mean, float(low), float(high), count)

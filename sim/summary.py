@@ -47,8 +47,10 @@ class PointRows:
     def add(self, row: Row) -> None:
         """Take a row of images.csv, as text or numbers; in the order of repeats, and in each of
         images."""
-        columns = self._columns.setdefault(row["concealer"], {c: array("d") for c in _COLUMNS})
-        for name, values in columns.items():
+        concealer = row["concealer"]
+        if concealer not in self._columns:
+            self._columns[concealer] = {name: array("d") for name in _COLUMNS}
+        for name, values in self._columns[concealer].items():
             values.append(number(row[name]))
 
     def table(self, concealer: str, column: str) -> Table:

@@ -14,7 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from sim.cell import packet_lines, record_rows
+from sim.cell import record_rows
+from sim.cell_packets import packet_lines
 from sim.journal import CELLS, Journal, pictures_folder
 from sim.manifest import manifest
 from sim.metrics import METRICS

@@ -15,15 +15,19 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Protocol
 
-from sim.cell import CellTask, Materials, Task, Workshop
+from sim.cell import CellTask, CleanTask, Materials, Task, Workshop
 from sim.errors import UserError
 from sim.journal import Appender
+from sim.scenario import Cell
 
 POOL_CHUNK_S = 2.0
 """Seconds of work handed to a pool's process at once; what it has finished is kept anyway."""
+
+_SMALLEST_CHUNK_S = 0.1  # at the end, where workers wait for the last one
 
 _WORTH_A_POOL_S = 15.0  # below, starting processes and loading networks costs more than it saves
 
@@ -43,16 +47,17 @@ class Crew(Protocol):
         ...
 
 
-def cost_s(task: Task, pixels: Sequence[int]) -> float:
-    """About how many seconds of one core a task takes; only sizes of chunks follow from it.
+def cost_s(piece: Cell | CleanTask, pixels: Sequence[int]) -> float:
+    """About how many seconds of one core a piece takes; only who works, and sizes of chunks, follow
+    from it.
 
     Args:
-        task: the task.
+        piece: a cell to stream, an image to tokenize.
         pixels: of every image.
     """
-    if not isinstance(task, CellTask):
-        return 6e-6 * pixels[task.image]
-    scenario = task.cell.scenario
+    if isinstance(piece, CleanTask):
+        return 6e-6 * pixels[piece.image]
+    scenario = piece.scenario
     packets = scenario.stream.slices * len(pixels)
     return 1e-4 * packets + 6e-6 * sum(pixels) * len(scenario.concealers)
 
@@ -60,14 +65,17 @@ def cost_s(task: Task, pixels: Sequence[int]) -> float:
 def chunks(
     tasks: Sequence[Task], pixels: Sequence[int], seconds: float, workers: int
 ) -> Iterator[list[Task]]:
-    """Tasks in order, in parts of about so many seconds, but enough parts for every worker."""
-    costs = [cost_s(task, pixels) for task in tasks]
-    limit = min(seconds, sum(costs) / (4 * workers))
+    """Tasks in order, in parts of about so many seconds; of less towards the end, so that all
+    workers finish at about the same time."""
+    costs = [cost_s(t.cell if isinstance(t, CellTask) else t, pixels) for t in tasks]
+    left = sum(costs)
     part: list[Task] = []
     size = 0.0
     for task, cost in zip(tasks, costs, strict=True):
+        limit = min(seconds, max(_SMALLEST_CHUNK_S, left / (2 * workers)))
         if part and size + cost > limit:
             yield part
+            left -= size
             part, size = [], 0.0
         part.append(task)
         size += cost
@@ -82,12 +90,12 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def worthwhile(tasks: Sequence[Task], pixels: Sequence[int]) -> int:
-    """How many processes to use when nobody says."""
-    live = any(isinstance(t, CellTask) and t.cell.scenario.transport != "virtual" for t in tasks)
-    if live or sum(cost_s(task, pixels) for task in tasks) < _WORTH_A_POOL_S:
+def worthwhile(pieces: Sequence[Cell | CleanTask], pixels: Sequence[int]) -> int:
+    """How many processes to use for these when nobody says; live streams have their own."""
+    virtual = [p for p in pieces if isinstance(p, CleanTask) or p.scenario.transport == "virtual"]
+    if sum(cost_s(piece, pixels) for piece in virtual) < _WORTH_A_POOL_S:
         return 1
-    return min(usable_cores(), len(tasks))
+    return min(usable_cores(), len(virtual))
 
 
 @dataclass(frozen=True)
@@ -110,15 +118,20 @@ class Alone:
 class Pool:
     """Processes of this machine, each with its own journal. A context manager."""
 
-    def __init__(self, materials: Materials, folder: Path, workers: int) -> None:
+    def __init__(self, materials: Materials, folder: Path, workers: int, networks: bool) -> None:
+        """Start the processes; they get ready, with or without the networks, in their own time."""
         self._pixels = [image.width * image.height for image in materials.images]
         self._workers = workers
+        context = multiprocessing.get_context("spawn")
+        supply = context.Queue()  # as arguments, materials would hold up the start of the next
+        supply.cancel_join_thread()  # a process that was killed takes none
+        for _ in range(workers):
+            supply.put(materials)
         self._executor = ProcessPoolExecutor(
-            workers,
-            multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(materials, folder),
+            workers, context, initializer=_start_worker, initargs=(supply, folder)
         )
+        for _ in range(workers):
+            self._executor.submit(_get_ready, networks)  # what fails here will fail in the work
 
     def __enter__(self) -> Pool:
         return self
@@ -160,10 +173,16 @@ def steps_of(task: Task) -> int:
 _here: tuple[Workshop, Appender] | None = None
 
 
-def _start_worker(materials: Materials, folder: Path) -> None:
+def _start_worker(supply: Queue[Materials], folder: Path) -> None:
     global _here
     follow_parent()
-    _here = Workshop(materials), Appender(folder)
+    _here = Workshop(supply.get()), Appender(folder)
+
+
+def _get_ready(networks: bool) -> None:
+    assert _here is not None
+    if networks:
+        _here[0].load()
 
 
 def follow_parent() -> None:
