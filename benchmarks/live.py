@@ -72,6 +72,7 @@ class Packets:
 
     def __init__(self, count: int) -> None:
         self.data = [bytes([n % 256]) * SIZE for n in range(256)]
+        self._arrivals_s = [n * 1e-6 + 1e-5 for n in range(count)]
         self._sent, self._due, self._count = 0, SLICES, count
 
     def next_time(self) -> float | None:
@@ -84,9 +85,10 @@ class Packets:
         self._due += SLICES
 
     def advance(self, until_s: float) -> tuple[list[float], list[bytes]]:
-        sent, self._sent = self._sent, min(self._count, int(until_s * 1e6 + 1e-3) + 1)
-        numbers = range(sent, self._sent)
-        return [n * 1e-6 + 1e-5 for n in numbers], [self.data[n & 255] for n in numbers]
+        sent = self._sent
+        self._sent = int(min(self._count, until_s * 1e6 + 1e-3 + 1))
+        data = [self.data[n & 255] for n in range(sent, self._sent)]
+        return self._arrivals_s[sent : self._sent], data
 
 
 class Sink:
@@ -166,10 +168,12 @@ def _with_receiver(
 def driver(count: int, batch: int, scheme: str = "tcp") -> tuple[int, float, float]:
     """Through the live driver."""
 
+    packets = Packets(count)
+
     def send(address: str) -> None:
         with closing(open_sender(address)) as link:
             link.batch_bytes = batch * SIZE
-            LiveSender(Packets(count), link, WallClock(), pace=0).run()  # type: ignore[arg-type]
+            LiveSender(packets, link, WallClock(), pace=0).run()  # type: ignore[arg-type]
 
     return _with_receiver(_receive_driver, send, scheme)
 

@@ -138,12 +138,12 @@ class ZmqReceiver:
         """The next message, within ``timeout_s``."""
         self._waits_ms = _wait(self._socket, self._waits_ms, timeout_s)
         try:
-            frames = self._socket.recv_multipart()
+            peer, message = self._socket.recv(), self._socket.recv()
         except zmq.Again:
             return None
-        if len(frames) != 2:  # a stranger's idea of a message; it parses as none
-            return frames[0], b""
-        return frames[0], frames[1]
+        while self._socket.rcvmore:  # a stranger's idea of a message; it parses as none
+            message = self._socket.recv()[:0]
+        return peer, message
 
     def send(self, peer: Peer, message: bytes) -> bool:
         """Never blocks, never drops in silence."""
