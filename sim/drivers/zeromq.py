@@ -29,7 +29,7 @@ from sim.errors import UserError
 
 HIGH_WATER = 64  # messages a socket holds for a peer before it blocks
 WINDOW = 48
-BATCH_BYTES = 32_768
+BATCH_BYTES = 49_152  # a batch is closed by what reaches this, and still fits a message
 _HANDSHAKE_MS, _RECONNECT_MS, _RECONNECT_MOST_MS = 5000, 50, 1000
 _KEEPALIVE_IDLE_S, _KEEPALIVE_EVERY_S, _KEEPALIVE_TIMES = 10, 5, 3
 
