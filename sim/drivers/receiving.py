@@ -7,10 +7,10 @@ by name and changes nothing. A sender that falls silent is given up, and the nex
 from __future__ import annotations
 
 import math
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import le
 from typing import Any, Protocol
 
 from sim.drivers.clock import Clock, SteadyClock
@@ -44,6 +44,7 @@ from sim.drivers.wire import (
 TICK_S = 0.1
 SILENCE_S = 5.0
 _ACK_AFTER_S = 0.005
+_RUNS = re.compile(rb"(.)\1*", re.DOTALL)  # of items of one kind
 
 RECEIVER_ANOMALIES = (
     "malformed_message",
@@ -294,13 +295,11 @@ class LiveReceiver:
                 self._say(session.peer, Status(session.number, dict(news)))
 
     def _pass_on(self, session: _Session, stream: Incoming, items: Items) -> None:
-        times_s = [session.latest_s, *items.times]
-        if not (times_s[-1] < math.inf and all(map(le, times_s, items.times))):  # nan fails too
-            items = self._in_order(session.latest_s, items)
-        start = 0
-        while start < len(items):
+        if not _in_order(session.latest_s, items.times):
+            items = self._without_reversed(session.latest_s, items)
+        for run in _RUNS.finditer(items.kinds):
+            start, stop = run.span()
             kind = items.kinds[start]
-            stop = len(items) - len(items.kinds[start:].lstrip(bytes([kind])))  # of their run
             times_s, contents = items.times[start:stop], items.contents[start:stop]
             session.latest_s = times_s[-1]
             if kind == DATAGRAM:
@@ -313,10 +312,9 @@ class LiveReceiver:
                     stream.note(when, content)
             else:
                 self._anomaly("unknown_item", stop - start)
-            start = stop
 
-    def _in_order(self, latest_s: float, items: Items) -> Items:
-        """The items without those whose time runs back."""
+    def _without_reversed(self, latest_s: float, items: Items) -> Items:
+        """The items without those whose time runs back, or is none."""
         found = Items()
         for item in zip(items.kinds, items.times, items.contents, strict=True):
             if latest_s <= item[1] < math.inf:
@@ -357,3 +355,9 @@ class LiveReceiver:
 
     def _say(self, peer: Peer, message: FromReceiver) -> None:
         self._link.send(peer, pack(message))  # if it is lost, the sender asks again
+
+
+def _in_order(latest_s: float, times_s: list[float]) -> bool:
+    """Whether media time goes on from ``latest_s``; never says so if a time is not finite."""
+    # Sorting would not show a nan, but their sum does.
+    return latest_s <= times_s[0] and sum(times_s) < math.inf and sorted(times_s) == times_s

@@ -104,7 +104,6 @@ class LiveSender:
         self._acked = 0
         self._answer: Ack | None = None  # to the last batch, when it is owed
         self._batch = Items()
-        self._batch_bytes = 0
         self._heard_s = self._asked_s = 0.0
         self._stopping = False
         self._done: dict[str, Any] | None = None
@@ -182,16 +181,18 @@ class LiveSender:
     def _add(self, items: Items) -> None:
         if len(self._batch) + len(items) > MAX_ITEMS:
             self._flush()
-        self._batch.extend(items)
-        self._batch_bytes += sum(map(len, items.contents))
-        if self._batch_bytes >= self._link.batch_bytes or len(self._batch) == MAX_ITEMS:
+        if self._batch:
+            self._batch.extend(items)
+        else:
+            self._batch = items
+        if self._batch.size >= self._link.batch_bytes or len(self._batch) == MAX_ITEMS:
             self._flush()
 
     def _flush(self) -> None:
         if not self._batch:
             return
         message = pack_batch(self._session, self._number, self._flags, self._batch)
-        self._batch, self._batch_bytes = Items(), 0
+        self._batch = Items()
         while self.unanswered >= self._link.window or not self._link.send(message):
             if not self._take(0.0):
                 self.state = "waiting for the receiver to read"

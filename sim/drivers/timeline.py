@@ -67,23 +67,24 @@ class Timeline:
             back_s = self._coming_back[0][0] if self._coming_back else _NEVER
             send_s = _or_never(sending.next_time())
             rings_s = self._rings_s()
-            edge_s = min(rings_s, until_s)
+            edge_s = rings_s if rings_s < until_s else until_s
+            next_s = back_s if back_s < send_s else send_s
             if self._arrivals_s and self._arrivals_s[0] <= edge_s:
-                size -= self._arrive(told, min(edge_s, _before(min(back_s, send_s))), items, size)
-                if len(told.kinds) == items or size <= 0:
+                self._arrive(told, edge_s if edge_s < next_s else _before(next_s), items, size)
+                if len(told.kinds) == items or told.size >= size:
                     return told
-            if back_s <= min(send_s, edge_s) and back_s != _NEVER:
+            if back_s == next_s <= edge_s and back_s != _NEVER:
                 self._now = back_s
                 sending.hear(back_s, heapq.heappop(self._coming_back)[2])
             elif send_s <= edge_s and send_s != _NEVER:
                 self._now = send_s
-                self._leave(min(edge_s, _before(back_s)))
+                self._leave(edge_s if edge_s < back_s else _before(back_s))
             elif rings_s <= until_s and rings_s != _NEVER:
                 self._now = rings_s
                 sending.passed(rings_s)
                 self._timer_s = None
                 told.add(WATERMARK, rings_s, b"")
-                if len(told) == items:
+                if len(told.kinds) == items:
                     return told
             else:
                 return told
@@ -102,20 +103,23 @@ class Timeline:
             arrivals_s += times_s
             self._data += data
 
-    def _arrive(self, told: Items, until_s: float, items: int, size: int) -> int:
-        """What arrives up to then is told, within the limits of `run`; how many bytes that is."""
-        arrivals_s, data = self._arrivals_s, self._data
+    def _arrive(self, told: Items, until_s: float, items: int, size: int) -> None:
+        """What arrives up to then is told, within the limits of `run`."""
+        arrivals_s = self._arrivals_s
         count = min(bisect_right(arrivals_s, until_s), items - len(told.kinds))
-        sizes = list(accumulate(map(len, data[:count])))
-        count = min(count, bisect_left(sizes, size) + 1)
+        data = self._data[:count]
+        if told.size + (total := sum(map(len, data))) > size:
+            sizes = accumulate(map(len, data), initial=told.size)
+            del data[bisect_left(list(sizes), size) :]  # up to the packet that reaches the limit
+            count, total = len(data), sum(map(len, data))
         if not count:
-            return 0
+            return
         self._now = arrivals_s[count - 1]
         told.kinds += _DATAGRAMS[:count]
         told.times += arrivals_s[:count]
-        told.contents += data[:count]
-        del arrivals_s[:count], data[:count]
-        return sizes[count - 1]
+        told.contents += data
+        told.size += total
+        del arrivals_s[:count], self._data[:count]
 
     def answered(self, replies: Iterable[tuple[float, bytes]], timer_s: float | None) -> None:
         """The receiver has seen everything so far, has sent ``replies`` back, each (sent_s,

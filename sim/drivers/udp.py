@@ -42,6 +42,20 @@ def _open(datagram: bytes) -> bytes:
     return message if sound else b""
 
 
+def _receive(from_: socket.socket, timeout_s: float) -> tuple[Peer, bytes] | None:
+    """Who sent the next datagram and the message in it, within ``timeout_s``."""
+    try:
+        try:  # first, because asking whether there is one takes longer than taking it
+            datagram, peer = from_.recvfrom(MAX_UDP_BYTES)
+        except BlockingIOError:
+            if timeout_s <= 0 or not select.select([from_], [], [], timeout_s)[0]:
+                return None
+            datagram, peer = from_.recvfrom(MAX_UDP_BYTES)
+    except OSError:  # nobody listens there now
+        return None
+    return peer, _open(datagram)
+
+
 class UdpSender:
     """See `SenderLink`."""
 
@@ -63,12 +77,8 @@ class UdpSender:
 
     def receive(self, timeout_s: float) -> bytes | None:
         """The next message, within ``timeout_s``."""
-        if not select.select([self._socket], [], [], timeout_s)[0]:
-            return None
-        try:
-            return _open(self._socket.recv(MAX_UDP_BYTES))
-        except OSError:  # nobody listens there now
-            return None
+        got = _receive(self._socket, timeout_s)
+        return None if got is None else got[1]
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -78,7 +88,7 @@ class UdpSender:
 class UdpReceiver:
     """See `ReceiverLink`."""
 
-    ack_every = WINDOW // 3
+    ack_every = WINDOW // 2
 
     def __init__(self, address: Address) -> None:
         """Raises UserError if the address is not free."""
@@ -96,18 +106,7 @@ class UdpReceiver:
 
     def receive(self, timeout_s: float) -> tuple[Peer, bytes] | None:
         """The next message, within ``timeout_s``."""
-        try:
-            datagram, peer = self._socket.recvfrom(MAX_UDP_BYTES)
-        except BlockingIOError:
-            if timeout_s <= 0 or not select.select([self._socket], [], [], timeout_s)[0]:
-                return None
-            try:
-                datagram, peer = self._socket.recvfrom(MAX_UDP_BYTES)
-            except OSError:
-                return None
-        except OSError:
-            return None
-        return peer, _open(datagram)
+        return _receive(self._socket, timeout_s)
 
     def send(self, peer: Peer, message: bytes) -> bool:
         """Never blocks; False if the kernel has no room."""

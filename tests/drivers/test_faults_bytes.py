@@ -16,6 +16,7 @@ from pathlib import Path
 import live_peers as peers
 import numpy as np
 import pytest
+import zmq
 from fault_table import fault
 from live_pair import (
     Collector,
@@ -121,6 +122,11 @@ def test_mutated_messages() -> Mapping[str, int]:
         pack(Probe(5, 3)),
         pack(Hello(5, 1, 3, b"x" * 50)),
     ]
+    with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+        stranger.connect(receiving.link.address)
+        stranger.send_multipart(good)  # one message in three frames
+        wait_for(lambda: any(receiving.receiver.anomalies.values()))
+        assert receiving.receiver.anomalies["malformed_message"] == 1
     for number in range(3000):
         data = bytearray(good[number % 3]) if number % 4 else bytearray(rng.bytes(40))
         for _ in range(3):
@@ -264,10 +270,13 @@ def test_sender_that_breaks_the_rules() -> Mapping[str, int]:
         items = [(NOTE, 1.0, b""), (NOTE, 0.5, b""), (NOTE, float("nan"), b"")]
         items += [(99, 2.0, b""), (NOTE, 2.0, b"")]
         link.send(pack(Batch(7, 0, 0, Items.of(items))))
+        items = [(NOTE, when, b"") for when in (2.0, float("nan"), 3.0, float("inf"))]
+        link.send(pack(Batch(7, 1, 0, Items.of(items))))
         link.send(b"M")
         wait_for(lambda: receiving.streams[0].closed)
     receiving.stop()
-    assert len(receiving.streams[0].notes) == 2
+    assert len(receiving.streams[0].notes) == 4
+    assert receiving.receiver.anomalies["time_reversed"] == 4
     return receiving.receiver.anomalies
 
 
