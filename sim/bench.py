@@ -11,7 +11,6 @@ figures/        drawn from all of the above
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import os
 import platform
@@ -29,7 +28,7 @@ from sim.bench_work import OURS, POINTS, Bench, BenchConfig, Job, Steps
 from sim.errors import UserError
 from sim.image_codec import ImageCodec
 from sim.images import LoadedImage
-from sim.manifest import revision
+from sim.manifest import revision, version_of
 from sim.results import MANIFEST, PANELS, SUMMARY, Row, save_png, write_json, write_table
 
 BENCH, EQUAL = "bench.csv", "equal.csv"
@@ -199,7 +198,7 @@ class _Run:
             "version": __version__,
             "revision": revision(),
             "python": platform.python_version(),
-            "libraries": {name: _version(name) for name in _LIBRARIES},
+            "libraries": {name: version_of(name) for name in _LIBRARIES},
         }
 
 
@@ -358,10 +357,3 @@ def _write_table(path: Path, rows: Sequence[Row]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     write_table(partial, rows)
     os.replace(partial, path)
-
-
-def _version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None

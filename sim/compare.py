@@ -16,17 +16,12 @@ folder under a hash of all that it depends on, so interrupted work goes on where
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +39,19 @@ from sim.baselines.damage import show
 from sim.compare_cache import mark_of
 from sim.compare_fec import fec_rows
 from sim.compare_file import TOKENS, Cell, LoadedComparison, Strategy
+from sim.compare_helpers import Helpers
 from sim.compare_send import CannotReach, FileSource, Sent, TokenSource, pixel_mark
 from sim.compare_summary import mean_rows, winner_rows
 from sim.errors import UserError
 from sim.experiment import RESULTS, Outcome, Steps
 from sim.images import LoadedImage, load_images
-from sim.manifest import revision
+from sim.manifest import revision, version_of
 from sim.media import Restorer, check_model, load_model
 from sim.metrics import METRICS, quality
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
 from sim.results import MANIFEST, PANELS, new_run_folder, save_png, write_json, write_table
 from sim.scenario import Scenario
-from sim.workers import follow_parent
 
 OUTCOMES, MEANS, WINNERS, FEC = "outcomes.csv", "means.csv", "winners.csv", "fec.csv"
 _LIBRARIES = ("torch", "numpy", "scipy", "pillow", "pillow-heif", "imageio-ffmpeg", "ssimulacra2")
@@ -96,7 +91,9 @@ def run_comparison(
     """
     comparison = Comparison(loaded, hed, steps)
     target = out or RESULTS / loaded.name / comparison.mark
-    with new_run_folder(target) as folder, comparison.helped_by(workers):
+    helpers = Helpers(loaded, hed, comparison.unfinished(), workers)
+    with new_run_folder(target) as folder, helpers:
+        comparison.wait_for = helpers.wait_for
         return Outcome(target, comparison.run(folder))
 
 
@@ -107,6 +104,7 @@ class Comparison:
         units: the work, in order; figures come from all of it together.
         notes: strategies that this machine cannot do, and why.
         mark: a hash of all that the results depend on.
+        wait_for: called with the number of each unit before it is done here.
     """
 
     def __init__(self, loaded: LoadedComparison, hed: Path | None, steps: Steps) -> None:
@@ -134,7 +132,7 @@ class Comparison:
         self._files = {name: FileSource(c, self.images) for name, c in self.coders.items()}
         self._scores: dict[tuple[str, str], dict[str, float]] = {}
         self._distance: Any = None
-        self._elsewhere: dict[int, Future[None]] = {}
+        self.wait_for: Callable[[int], object] = lambda number: None
         self._done, self._total = 0, len(self.units) * len(self.images)
 
     @property
@@ -149,29 +147,9 @@ class Comparison:
         marks = "".join(self._mark(unit) for unit in self.units)
         return hashlib.sha256(marks.encode()).hexdigest()[:12]
 
-    @contextmanager
-    def helped_by(self, workers: int) -> Iterator[None]:
-        """Within the block, so many processes do the parts that are not done yet."""
-        if workers == 1:
-            yield
-            return
-        missing = [n for n, unit in enumerate(self.units) if not self._kept(unit).is_file()]
-        with ProcessPoolExecutor(
-            workers, get_context("spawn"), _start_worker, (self.loaded, self.hed)
-        ) as pool:
-            self._elsewhere = {number: pool.submit(_work, number) for number in missing}
-            try:
-                yield
-            except BrokenProcessPool:
-                raise UserError(
-                    "a worker process was killed (out of memory?); what had been finished is "
-                    "kept: run again to go on, with fewer --workers if it was the memory"
-                ) from None
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            finally:
-                self._elsewhere = {}
+    def unfinished(self) -> list[int]:
+        """Numbers of the units that are still to be done."""
+        return [n for n, unit in enumerate(self.units) if not self._kept(unit).is_file()]
 
     def run(self, folder: Path) -> dict[str, Any]:
         """Do what is not done yet, write everything into `folder`, return the summary."""
@@ -207,9 +185,8 @@ class Comparison:
         rows: list[dict[str, Any]] = []
         unreached: list[dict[str, Any]] = []
         for number, unit in enumerate(self.units):
-            if number in self._elsewhere:
-                self._step(unit, 0)
-                self._elsewhere[number].result()
+            self._step(unit, 0)
+            self.wait_for(number)
             part = self.part(unit)
             result = json.loads((part / "rows.json").read_text(encoding="utf-8"))
             rows += result["rows"]
@@ -382,7 +359,7 @@ class Comparison:
             "weights_fingerprint": self.model.fingerprint if self.model else None,
             "version": __version__,
             "revision": revision(),
-            "libraries": {name: _version(name) for name in _LIBRARIES},
+            "libraries": {name: version_of(name) for name in _LIBRARIES},
         }
 
     def _step(self, unit: Unit, steps: int) -> None:
@@ -390,25 +367,6 @@ class Comparison:
         cell = unit.cell
         doing = f"{unit.strategy.name}, {unit.bpp_wire:g} bpp, {cell.loss:.0%} lost"
         self._steps(self._done, self._total, doing)
-
-
-# In a pool's process.
-
-_here: Comparison | None = None
-
-
-def _start_worker(loaded: LoadedComparison, hed: Path | None) -> None:
-    global _here
-    import torch
-
-    torch.set_num_threads(1)
-    follow_parent()
-    _here = Comparison(loaded, hed, lambda done, total, doing: None)
-
-
-def _work(number: int) -> None:
-    assert _here is not None
-    _here.part(_here.units[number])
 
 
 def pictured(cells: Sequence[Cell]) -> Cell:
@@ -437,10 +395,3 @@ def _about(unit: Unit) -> dict[str, Any]:
         "loss": unit.cell.loss,
         "mean_burst": unit.cell.mean_burst,
     }
-
-
-def _version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None

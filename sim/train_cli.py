@@ -96,6 +96,7 @@ def ladder(
     model: ModelFolder = None,
     crops: Crops = 12_000,
     threads: Threads = 0,
+    as_json: AsJson = False,
 ) -> None:
     """The smaller codebooks anew; decoder, inpainter and context coder are then trained for it."""
     _prepare(images, out, threads)
@@ -106,7 +107,8 @@ def ladder(
         train_ladder(images, out, model, cache=CacheConfig(crops=crops))
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
-    typer.echo(f"weights: {out / TOKENIZER_FILE}")
+    weights = out / TOKENIZER_FILE
+    typer.echo(json.dumps({"weights": str(weights)}) if as_json else f"weights: {weights}")
 
 
 @train_app.command()

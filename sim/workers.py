@@ -31,6 +31,11 @@ _SMALLEST_CHUNK_S = 0.1  # at the end, where workers wait for the last one
 
 _WORTH_A_POOL_S = 15.0  # below, starting processes and loading networks costs more than it saves
 
+KILLED = (
+    "a worker process was killed (out of memory?); what had been finished is kept: "
+    "run again to go on, with fewer --workers if it was the memory"
+)
+
 Done = Callable[[Task, int], object]
 """Told of steps done, and in which task."""
 
@@ -151,10 +156,7 @@ class Pool:
             while waiting:
                 self._collect(waiting, done)
         except BrokenProcessPool:
-            raise UserError(
-                "a worker process was killed (out of memory?); what had been finished is kept: "
-                "run again to go on, with fewer --workers if it was the memory"
-            ) from None
+            raise UserError(KILLED) from None
 
     def _collect(self, waiting: dict[Future[None], list[Task]], done: Done) -> None:
         for future in wait(waiting, return_when=FIRST_COMPLETED).done:
