@@ -93,6 +93,8 @@ class _Run:
         )
         figure.draw_without_rendering()  # settles the layout once for all formats
         figure.set_layout_engine("none")
+        for axes in figure.axes:  # the solver's last bits depend on addresses in memory
+            axes.set_position(np.round(axes.get_position(original=True).bounds, 6).tolist())
         paths = [self.folder / FIGURES / f"{name}.{kind}" for kind in formats]
         for path in paths:
             nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}
