@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from codec.codebook import Ladder, nearest
 from codec.context import ContextTables
 from codec.decoding import ONE_PASS, Calibration, Decoding, Filled, fill
 from codec.inpainting import Inpainter, InpainterConfig
+from codec.patches import coded_size, enlarge, grid_of, patch_of, shrink
+from codec.search import Search
 from codec.taming import TamingConfig, TamingDecoder, TamingEncoder
 from codec.tiling import apply_tiled, reach_tokens
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
@@ -147,8 +150,29 @@ class Model:
         return cls(encoder, decoder, ladder, inpainter, f"{seed:016x}", context=context)
 
     @torch.inference_mode()
-    def encode(self, image: NDArray[np.uint8], codebook_size: int) -> NDArray[np.int64]:
-        """Image uint8[H,W,3] -> indices int64[ceil(H/16), ceil(W/16)] in [0, codebook_size)."""
+    def encode(
+        self,
+        image: NDArray[np.uint8],
+        codebook_size: int,
+        patch: int = STRIDE,
+        search: int = 0,
+    ) -> NDArray[np.int64]:
+        """An image's tokens.
+
+        Args:
+            image: uint8[H,W,3].
+            codebook_size: one of `levels`.
+            patch: pixels a token stands for, each way, one of `codec.patches.PATCHES`.
+            search: steps in which better tokens are sought (`codec.search`); 0 takes the encoder's.
+
+        Returns:
+            int64[h,w] in [0, codebook_size), h = ceil(H/patch), w = ceil(W/patch).
+
+        Raises:
+            FeaturesMissing: a search without the extra that it needs.
+        """
+        height, width = image.shape[:2]
+        image = shrink(image, patch_of(grid_of(height, width, patch), height, width))
         height, width = image.shape[:2]
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         pixels = pixels.float().div(127.5).sub(1)
@@ -157,18 +181,33 @@ class Model:
         flat = latents.permute(1, 2, 0).reshape(-1, latents.shape[0])
         base = nearest(flat, self.ladder.codewords(self.levels[-1]))
         indices = self.ladder.shrink(base, codebook_size).view(latents.shape[1:])
+        if search:
+            codewords = self.ladder.codewords(codebook_size)
+            bits = 16 - torch.from_numpy(np.log2(self.frequencies(codebook_size))).float()
+            with torch.inference_mode(False), torch.enable_grad():
+                indices = self._search.improve(
+                    indices.clone(), latents.clone(), pixels.clone(), codewords, bits, search
+                )
         return indices.numpy()
+
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.decoder)
 
     @torch.inference_mode()
     def decode_words(
         self, words: NDArray[np.float32], height: int, width: int
     ) -> NDArray[np.uint8]:
-        """Codeword vectors float32[h,w,D] -> image uint8[height,width,3]."""
+        """Codeword vectors float32[h,w,D] -> image uint8[height,width,3].
+
+        Raises:
+            ValueError: an image of this size never has a grid of this size.
+        """
+        rows, columns = coded_size(height, width, patch_of(words.shape[:2], height, width))
         decoded = self._decode(torch.from_numpy(words).permute(2, 0, 1)[None])
-        pixels = decoded[0, :, :height, :width]
+        pixels = decoded[0, :, :rows, :columns]
         image = pixels.clamp_(-1, 1).add_(1).mul_(127.5).round_().byte()
-        array: NDArray[np.uint8] = image.permute(1, 2, 0).contiguous().numpy()
-        return array
+        return enlarge(image.permute(1, 2, 0).contiguous().numpy(), height, width)
 
     def _encode(self, pixels: Tensor) -> Tensor:
         """Images float[1,3,16h,16w] -> latents float[1,D,h,w]."""
@@ -190,7 +229,7 @@ class Model:
     def decode(
         self, indices: NDArray[np.int64], codebook_size: int, height: int, width: int
     ) -> NDArray[np.uint8]:
-        """Indices int64[ceil(height/16), ceil(width/16)] -> image uint8[height,width,3]."""
+        """Indices int64[h,w] -> image uint8[height,width,3]; see `decode_words`."""
         return self.decode_words(self.codewords(codebook_size)[indices], height, width)
 
     def codewords(self, codebook_size: int) -> NDArray[np.float32]:

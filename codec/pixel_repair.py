@@ -13,7 +13,8 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-STRIDE = 16
+from codec.patches import spread
+
 TELEA_RADIUS = 8
 """Pixels around each missing one that Telea's method looks at: half a token."""
 
@@ -36,18 +37,18 @@ def check_installed(name: str) -> None:
 def repair_pixels(
     name: str, image: NDArray[np.uint8], received: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Paint over the 16x16 squares of the lost tokens.
+    """Paint over the squares of the lost tokens.
 
     Args:
         name: one of PIXEL_REPAIRS.
         image: uint8[H,W,3], a decode; its pixels in lost squares are ignored.
-        received: bool[ceil(H/16), ceil(W/16)].
+        received: bool[h,w], its grid.
 
     Raises:
         RepairMissing: its library is not installed.
     """
     check_installed(name)
-    hole = (~received).repeat(STRIDE, 0).repeat(STRIDE, 1)[: image.shape[0], : image.shape[1]]
+    hole = spread(~received, *image.shape[:2])
     if not hole.any() or hole.all():
         return image
     if name == "telea":

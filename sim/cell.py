@@ -1,7 +1,8 @@
 """One cell of a run: streamed, restored, measured, told as rows.
 
 A cell is one stream of all images through one channel. What does not depend on the channel (tokens
-and quality without loss) is a piece of work of its own, done once for each image and codebook.
+and quality without loss) is a piece of work of its own, done once for each image, codebook,
+patch and search.
 """
 
 from __future__ import annotations
@@ -71,19 +72,23 @@ class Materials:
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """One image at one codebook size: tokens int64[h,w], and quality when none is lost."""
+    """One image at one codebook and so on: tokens int64[h,w], and quality when none is lost."""
 
     index_map: NDArray[np.int64]
     quality: Quality
 
 
+Grain = tuple[int, int, int]
+"""Codebook, patch and steps of the search, as for `Model.encode`."""
+
+
 @dataclass(frozen=True, slots=True)
 class CleanTask:
-    """Tokenize one image (by number) with one codebook."""
+    """Tokenize one image (by number) at one codebook, patch and search."""
 
     key: str
     image: int
-    codebook: int
+    grain: Grain
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ class CellTask:
     Attributes:
         key: its name.
         cell: what it is.
-        clean: of every image, at its codebook.
+        clean: of every image, at its codebook, patch and search.
         pictures: of how many images pictures are kept.
     """
 
@@ -113,7 +118,7 @@ class Workshop:
         """``model``: when it is loaded already."""
         self._materials, self._given = materials, model
         self._images = materials.images
-        self._weighed: dict[tuple[int, int], MediaFrame] = {}  # by image and codebook
+        self._weighed: dict[tuple[int, ...], MediaFrame] = {}  # by image and grain
 
     @cached_property
     def _model(self) -> Model:
@@ -151,8 +156,8 @@ class Workshop:
         from sim.media import decode_clean, encode_images
 
         image = self._images[task.image]
-        (frame,) = encode_images(self._model, [image], task.codebook)
-        decoded = decode_clean(self._model, frame, task.codebook)
+        (frame,) = encode_images(self._model, [image], *task.grain)
+        decoded = decode_clean(self._model, frame, task.grain[0])
         tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
         return {
             "key": task.key,
@@ -190,7 +195,8 @@ class Workshop:
     def _weigh(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
         from sim.media import weighed
 
-        key = image, cell.scenario.codec.codebook
+        codec = cell.scenario.codec
+        key = image, codec.codebook, codec.patch, codec.search
         if key not in self._weighed:
             self._weighed[key] = weighed(self._model, frame, key[1])
         return self._weighed[key]

@@ -30,6 +30,10 @@ ModelName = Annotated[
     str | None, typer.Option("--model", help="Folder of weights. Default: those that ship.")
 ]
 Entropy = Annotated[str, typer.Option(help="fixed, static or context.")]
+Patch = Annotated[int, typer.Option(help="Pixels a token stands for, each way: more is smaller.")]
+Search = Annotated[
+    int, typer.Option(help="Steps in which better tokens are sought: slower; 16 is plenty.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print only a summary, as JSON.")]
 
 
@@ -40,6 +44,8 @@ def encode(
     ],
     out: Out,
     codebook: Annotated[int, typer.Option(help="Codebook size: more is better and larger.")] = 1024,
+    patch: Patch = 16,
+    search: Search = 0,
     entropy: Entropy = "static",
     slices: Annotated[
         int, typer.Option(min=1, max=256, help="Packets; each that is damaged costs its share.")
@@ -54,11 +60,11 @@ def encode(
     codec = _codec(model)
     from sim.image_codec import EXTENSION
 
-    codec.check(codebook, entropy)
+    codec.check(codebook, entropy, patch, search)
     targets = _targets(input_, out, [image.name for image in images], EXTENSION)
     rows = []
     for image, target in zip(images, targets, strict=True):
-        done = codec.encode(image.pixels, codebook, entropy, slices)
+        done = codec.encode(image.pixels, codebook, entropy, slices, patch, search)
         _write(target, done.file)
         bpp = 8 * len(done.file) / (image.width * image.height)
         rows.append(

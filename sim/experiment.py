@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from codec.checkpoint import ModelError
 from codec.model import Model
-from sim.cell import CellTask, Clean, CleanTask, Materials, Task, Workshop, read_clean
+from sim.cell import CellTask, Clean, CleanTask, Grain, Materials, Task, Workshop, read_clean
 from sim.drivers.record import StreamRecord
 from sim.errors import UserError
 from sim.images import LoadedImage, load_images
@@ -264,7 +264,7 @@ class _Run:
         self._crews = contextlib.ExitStack()
         self._crew: Crew | None = None
         self._pixels = [image.width * image.height for image in materials.images]
-        self._clean: dict[int, tuple[Clean, ...]] = {}
+        self._clean: dict[Grain, tuple[Clean, ...]] = {}
 
     def compute(self) -> list[int]:
         """Do all that is missing; returns the repeats of each point."""
@@ -317,7 +317,7 @@ class _Run:
             self.computed += len(missing)
 
     def _task(self, cell: Cell) -> CellTask:
-        clean = self._clean[cell.scenario.codec.codebook]
+        clean = self._clean[_grain(cell)]
         return CellTask(self._plan.cell_key(cell), cell, clean, self._pictures(cell))
 
     def _pictures(self, cell: Cell) -> int:
@@ -331,24 +331,24 @@ class _Run:
         return min(MAX_PANELS, images) if shown else 0
 
     def _prepare(self, cells: Sequence[Cell]) -> Crew:
-        """Have tokens and clean quality of every image at the cells' codebooks; returns who
-        streams them, and starts already."""
+        """Have tokens and clean quality of every image at the cells' codebooks and so on;
+        returns who streams them, and starts already."""
         numbers = range(len(self._materials.images))
         wanted = {
-            codebook: [self._plan.clean_key(n, codebook) for n in numbers]
-            for codebook in sorted({cell.scenario.codec.codebook for cell in cells})
+            grain: [self._plan.clean_key(n, *grain) for n in numbers]
+            for grain in sorted(set(map(_grain, cells)))
         }
         tasks = [
-            CleanTask(key, n, codebook)
-            for codebook, keys in wanted.items()
+            CleanTask(key, n, grain)
+            for grain, keys in wanted.items()
             for n, key in enumerate(keys)
             if not self.journal.has(key)
         ]
         crew = self._crew_for(cells, tasks)
         few = worthwhile(tasks, self._pixels) == 1
         self._work(self._alone if few else crew, tasks)
-        for codebook, keys in wanted.items():
-            self._clean[codebook] = tuple(read_clean(self.journal.get(key)) for key in keys)
+        for grain, keys in wanted.items():
+            self._clean[grain] = tuple(read_clean(self.journal.get(key)) for key in keys)
         return crew
 
     def _work(self, crew: Crew, tasks: Sequence[Task]) -> None:
@@ -384,6 +384,12 @@ class _Run:
         pool = Pool(self._materials, folder, workers, networks)
         self._crew = self._crews.enter_context(pool)
         return self._crew
+
+
+def _grain(cell: Cell) -> Grain:
+    """Codebook, patch and search: what tokens and clean quality depend on, but for the image."""
+    codec = cell.scenario.codec
+    return codec.codebook, codec.patch, codec.search
 
 
 def _doing(task: Task) -> str:

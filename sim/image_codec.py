@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 from codec.concealment import restore
 from codec.entropy import ENTROPY_MODES, CoderBook, CoderFor, fixed_bytes
 from codec.model import Model
+from codec.patches import PATCHES, grid_of
+from codec.perceptual import FeaturesMissing, check_features
 from sim.container import Contents, ForeignModel, NotATokenFile, NothingLeft, pack_file, read_file
 from sim.errors import UserError
 from sim.images import MAX_PIXELS
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.interleaver import MAX_SLICES
-from sim.protocol.packet import HEADER_BYTES, MAX_DATAGRAM_BYTES, STRIDE
+from sim.protocol.packet import HEADER_BYTES, MAX_DATAGRAM_BYTES
 from sim.protocol.packetizer import Packetizer
 
 EXTENSION = ".tok"
@@ -51,28 +54,36 @@ class ImageCodec:
         return CoderBook({codebook_size: table}, self.model.context)
 
     def encode(
-        self, image: NDArray[np.uint8], codebook_size: int, entropy: str, slices: int = 1
+        self,
+        image: NDArray[np.uint8],
+        codebook_size: int,
+        entropy: str,
+        slices: int = 1,
+        patch: int = PATCHES[0],
+        search: int = 0,
     ) -> EncodedImage:
         """Image uint8[H,W,3] -> file.
 
         Args:
-            image: at most 16384 pixels a side.
+            image: at most 8192 pixels a side.
             codebook_size: one of the model's levels.
             entropy: one of `codec.entropy.ENTROPY_MODES`.
             slices: packets, 1..256; more where one could outgrow a datagram.
+            patch, search: as for `Model.encode`.
 
         Raises:
-            UserError: the model has no such level or coder.
+            UserError: the model has no such level or coder, or a search lacks its extra.
         """
-        self.check(codebook_size, entropy)
+        self.check(codebook_size, entropy, patch, search)
         height, width = image.shape[:2]
         config = StreamConfig(
             codebook_size=codebook_size,
             entropy=entropy,
-            slices=max(slices, _least_slices(height, width, codebook_size)),
+            slices=max(slices, _least_slices(grid_of(height, width, patch), codebook_size)),
+            patch=patch,
             mtu=MAX_DATAGRAM_BYTES,
         )
-        tokens = self.model.encode(image, codebook_size)
+        tokens = self.model.encode(image, codebook_size, patch, search)
         packetizer = Packetizer(config, self.coders(codebook_size))
         packets = packetizer.split(tokens, width, height, 0)
         payload = sum(len(packet.payload) for packet in packets)
@@ -125,8 +136,20 @@ class ImageCodec:
         self.check(layout.codebook_size, layout.entropy)
         return contents
 
-    def check(self, codebook_size: int, entropy: str) -> None:
-        """Raise UserError unless the model has this level and this coder."""
+    def check(
+        self, codebook_size: int, entropy: str, patch: int = PATCHES[0], search: int = 0
+    ) -> None:
+        """Raise UserError unless the model has this level and this coder, patch is known, and what
+        a search needs is installed."""
+        if search < 0:
+            raise UserError(f"search {search}: steps are 0 or more")
+        if search:
+            try:
+                check_features()
+            except FeaturesMissing as error:
+                raise UserError(f"search: {error}") from None
+        if patch not in PATCHES:
+            raise UserError(f"patch {patch}: choose one of {', '.join(map(str, PATCHES))}")
         if codebook_size not in self.model.levels:
             levels = ", ".join(map(str, self.model.levels))
             raise UserError(f"codebook {codebook_size}: this model has {levels}")
@@ -138,9 +161,9 @@ class ImageCodec:
             raise UserError(f"entropy {entropy}: {error}") from None
 
 
-def _least_slices(height: int, width: int, codebook_size: int) -> int:
+def _least_slices(grid: tuple[int, int], codebook_size: int) -> int:
     """The fewest packets such that each surely fits a datagram."""
-    tokens = -(-height // STRIDE) * -(-width // STRIDE)
+    tokens = math.prod(grid)
     room = MAX_DATAGRAM_BYTES - HEADER_BYTES
     slices = -(-fixed_bytes(tokens, codebook_size) // room)
     while slices < MAX_SLICES and fixed_bytes(-(-tokens // slices), codebook_size) > room:

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sim.errors import UserError
 
 MIN_SIDE = 16
-MAX_SIDE = 16_384
+MAX_SIDE = 8192
 MAX_PIXELS = 64_000_000
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif"})
 SAMPLES = "samples"
@@ -80,7 +80,7 @@ def load_image(path: Path, name: str | None = None) -> LoadedImage:
 
     Raises:
         UserError: missing, a folder, not an image, corrupt, of an unusable pixel format, a side
-            under 16 or over 16,384 pixels, or over 64 million pixels.
+            under 16 or over 8,192 pixels, or over 64 million pixels.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not an image")

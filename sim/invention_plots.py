@@ -13,7 +13,8 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-TOKEN = 16
+from codec.patches import spread
+
 Scale = tuple[Normalize, str, tuple[float, ...] | None]
 _SHADE = 0.62
 _TICKS = (0, 0.02, 0.1, 0.25, 0.5, 1)
@@ -85,13 +86,10 @@ def shade(
     """
     height, width = image.shape[:2]
 
-    def grown(grid: NDArray[np.generic]) -> NDArray[np.generic]:
-        return grid.repeat(TOKEN, 0).repeat(TOKEN, 1)[:height, :width]
-
     colours = 255 * colormaps["viridis"](np.ma.filled(value, 0).astype(np.float64))[..., :3]
     grey = image.mean(2, keepdims=True).repeat(3, 2)
-    tinted = (1 - _SHADE) * grey + _SHADE * np.asarray(grown(colours), np.float64)
-    mixed = np.where(grown(lost)[..., None], tinted, 0.75 * grey + 50)
+    tinted = (1 - _SHADE) * grey + _SHADE * spread(colours, height, width)
+    mixed = np.where(spread(lost, height, width)[..., None], tinted, 0.75 * grey + 50)
     painted: NDArray[np.uint8] = mixed.clip(0, 255).astype(np.uint8)
     return painted
 

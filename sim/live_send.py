@@ -25,7 +25,7 @@ from sim.live_watch import Watch
 from sim.media import encode_images, weighed
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
-from sim.scenario import Scenario
+from sim.scenario import CodecSection, Scenario
 from sim.streaming import make_channel, make_feedback, stream_key
 
 _T = TypeVar("_T")
@@ -73,13 +73,13 @@ def send_stream(
         UserError: the receiver refuses the stream, there was none until told to stop, or the
             pictures do not fit the settings.
     """
-    codebook = scenario.codec.codebook
+    codec, codebook = scenario.codec, scenario.codec.codebook
     config = scenario.stream_config()
     notes: list[bytes] = []
     latest: list[LoadedImage] = []
 
     def frames() -> Iterator[MediaFrame]:
-        taken = ahead(_tokenized(model, source, codebook, config.weighs, keep), _AHEAD)
+        taken = ahead(_tokenized(model, source, codec, config.weighs, keep), _AHEAD)
         for number, (image, frame) in enumerate(taken):
             notes.append(image_note(number, image.name, digest(image.pixels), frame.index_map))
             latest[:] = [image]
@@ -157,15 +157,19 @@ def _show_news(watch: Watch, status: Mapping[str, Any]) -> None:
 
 
 def _tokenized(
-    model: Model, source: FrameSource, codebook: int, weighs: bool, keep: Path | None
+    model: Model,
+    source: FrameSource,
+    codec: CodecSection,
+    weighs: bool,
+    keep: Path | None,
 ) -> Iterator[tuple[LoadedImage, MediaFrame]]:
     for image in source.pictures():
         if keep is not None:
             from PIL import Image
 
             Image.fromarray(image.pixels).save(keep / f"{image.name}.png")
-        (frame,) = encode_images(model, [image], codebook)
-        yield image, weighed(model, frame, codebook) if weighs else frame
+        (frame,) = encode_images(model, [image], codec.codebook, codec.patch, codec.search)
+        yield image, weighed(model, frame, codec.codebook) if weighs else frame
 
 
 def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:

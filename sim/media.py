@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from codec.concealment import Restored, restore
 from codec.decoding import ONE_PASS, Decoding
 from codec.model import Model
+from codec.patches import PATCHES
+from codec.perceptual import FeaturesMissing, check_features
 from codec.pixel_repair import RepairMissing, check_installed
 from sim.drivers.record import MediaFrame
 from sim.errors import UserError
@@ -51,12 +53,16 @@ def one_thread() -> Iterator[None]:
 
 
 def encode_images(
-    model: Model, images: Iterable[LoadedImage], codebook_size: int
+    model: Model,
+    images: Iterable[LoadedImage],
+    codebook_size: int,
+    patch: int = PATCHES[0],
+    search: int = 0,
 ) -> Iterator[MediaFrame]:
-    """Tokenize images one by one, in order."""
+    """Tokenize images one by one, in order; see `Model.encode`."""
     for image in images:
         with one_thread():
-            tokens = model.encode(image.pixels, codebook_size)
+            tokens = model.encode(image.pixels, codebook_size, patch, search)
         yield MediaFrame(image.name, tokens, image.width, image.height)
 
 
@@ -104,6 +110,11 @@ def check_model(model: Model, scenario: Scenario) -> None:
     if size not in model.levels:
         levels = ", ".join(map(str, model.levels))
         raise UserError(f"codec.codebook: {size}: this model has {levels}")
+    if scenario.codec.search:
+        try:
+            check_features()
+        except FeaturesMissing as error:
+            raise UserError(f"codec.search: {error}") from None
     if entropy == "context" and model.context is None:
         raise UserError(
             "codec.entropy: context: this model has no context coder; train one, sim train context"

@@ -42,6 +42,7 @@ KEY_LABELS = {
     "channel.loss": "loss rate of packets",
     "channel.mean_burst": "mean burst (packets)",
     "codec.codebook": "codewords in the codebook",
+    "codec.patch": "pixels a token stands for, each way",
     "channel": "channel",
     "codec.entropy": "entropy coder",
     "stream.interleaver": "interleaver",

@@ -27,6 +27,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 
+from codec.patches import patch_of, spread
 from sim.errors import UserError
 from sim.invention_plots import invention_figure, load_maps
 from sim.loss_plots import loss_panel
@@ -57,9 +58,6 @@ from sim.results import (
     read_table,
 )
 from sim.scenario import CLEAN
-
-TOKEN = 16
-"""Pixels of an image that one token stands for, each way."""
 
 _MAX_ROWS = 40
 
@@ -281,11 +279,12 @@ def mark_lost(image: NDArray[np.uint8], received: NDArray[np.bool_]) -> NDArray[
     """The image in grey with every lost token painted, and thin lines between tokens."""
     height, width = image.shape[:2]
     grey = image.mean(2, keepdims=True).repeat(3, 2) * 0.8 + 40
-    mask = (~received).repeat(TOKEN, 0).repeat(TOKEN, 1)[:height, :width]
+    mask = spread(~received, height, width)
     colour = np.array([int(ERASED[i : i + 2], 16) for i in (1, 3, 5)], np.float64)
     grey[mask] = 0.2 * grey[mask] + 0.8 * colour
-    grey[TOKEN - 1 :: TOKEN] *= 0.85
-    grey[:, TOKEN - 1 :: TOKEN] *= 0.85
+    patch = patch_of(received.shape, height, width)
+    grey[patch - 1 :: patch] *= 0.85
+    grey[:, patch - 1 :: patch] *= 0.85
     painted: NDArray[np.uint8] = grey.clip(0, 255).astype(np.uint8)
     return painted
 

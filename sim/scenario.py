@@ -42,6 +42,7 @@ Concealer = Literal[
     "biharmonic",
     "inpaint",
 ]
+Patch = Literal[16, 20, 24, 32]
 CodebookSize = Literal[8, 16, 32, 64, 128, 256, 512, 1024, 2048]
 
 CLEAN = "clean"
@@ -58,6 +59,12 @@ class CodecSection(Section):
     """How an image becomes bytes."""
 
     codebook: CodebookSize = Field(1024, description="codewords K; log2(K) bits a token at most")
+    patch: Patch = Field(
+        16, description="pixels a token stands for in each direction; more = fewer tokens"
+    )
+    search: int = Field(
+        0, ge=0, le=256, description="steps in which the sender seeks better tokens; 16 is plenty"
+    )
     entropy: Entropy = Field("static", description="coder of a slice's tokens")
     model: str | None = Field(
         None, description="folder of weights, relative to this file; left out, those that ship"
@@ -301,6 +308,7 @@ class Scenario(Section):
         return StreamConfig(
             codebook_size=self.codec.codebook,
             entropy=self.codec.entropy,
+            patch=self.codec.patch,
             **stream.model_dump(exclude={"receivers", "fec", "arq"}),
             fec=stream.fec.config() if stream.fec else None,
             arq=stream.arq.config() if stream.arq else None,

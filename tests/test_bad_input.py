@@ -165,9 +165,9 @@ def make_unusable(name: str) -> None:
         ("text.png", "text.png: not an image in a format that can be read"),
         ("cut.png", "cut.png: corrupt image"),
         ("1x1.png", "1x1.png: 1 x 1 pixels is too small: each side must be at least 16"),
-        ("20000x20000.png", "20000x20000.png: too large: each side must be at most 16,384"),
-        ("16385x16.png", "16385 x 16 pixels is too large: each side must be at most 16,384"),
-        ("9000x9000.png", "9000 x 9000 pixels is too large: at most 64,000,000"),
+        ("20000x20000.png", "20000x20000.png: too large: each side must be at most 8,192"),
+        ("8193x16.png", "8193 x 16 pixels is too large: each side must be at most 8,192"),
+        ("8100x8100.png", "8100 x 8100 pixels is too large: at most 64,000,000"),
         ("16-bit.png", "16-bit.png: pixel format I;16 is not supported"),
     ],
 )

@@ -163,7 +163,7 @@ def test_large_images_get_more_packets(
 ) -> None:
     codec = ImageCodec(random_model)
     tokens = np.zeros((300, 300), np.int64)
-    monkeypatch.setattr(random_model, "encode", lambda image, size: tokens)
+    monkeypatch.setattr(random_model, "encode", lambda *_: tokens)
     made = codec.encode(np.zeros((4800, 4800, 3), np.uint8), 2048, "fixed")
     contents = codec.read(made.file)
     assert contents.layout.slice_count == 2 and contents.lost == 0
@@ -241,7 +241,7 @@ def test_mistakes_are_told_in_one_line(cli: Cli, photo: Path) -> None:
 def test_an_image_too_large_is_refused(random_model: Model) -> None:
     config = StreamConfig(codebook_size=8, entropy="fixed", mtu=60_000, slices=256)
     book = CoderBook({})
-    huge = Packetizer(config, book).split(np.zeros((1024, 1024), np.int64), 16384, 16384, 0)
+    huge = Packetizer(config, book).split(np.zeros((512, 512), np.int64), 8192, 8192, 0)
     codec = ImageCodec(random_model)
     with pytest.raises(UserError, match="too large"):
         codec.decode(pack_file(huge[:1], codec.key))

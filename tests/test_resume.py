@@ -274,7 +274,7 @@ def test_packets_are_kept_as_the_csv_module_writes_them() -> None:
 
 
 def test_parts_of_work_get_smaller_towards_the_end() -> None:
-    tasks = [CleanTask(f"{n:032x}", 0, 64) for n in range(200)]  # of 0.06 s each
+    tasks = [CleanTask(f"{n:032x}", 0, (64, 16, 0)) for n in range(200)]  # of 0.06 s each
     parts = list(chunks(tasks, [10_000], 2.0, workers=2))
     sizes = [len(part) for part in parts]
     assert [task for part in parts for task in part] == tasks

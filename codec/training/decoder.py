@@ -18,15 +18,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from codec.codebook import Ladder
+from codec.fast import fast_autocast
 from codec.inpainting import Inpainter
+from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import STRIDE
-from codec.training.loop import fast_autocast, image_sheet
+from codec.training.loop import image_sheet
 from codec.training.losses import (
     Critics,
-    PerceptualDistance,
     discriminator_loss,
     generator_loss,
-    reconstruction_loss,
 )
 from codec.training.optimise import Optimised
 from codec.training.tokens import MaskSource, TokenCache

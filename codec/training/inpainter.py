@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from codec.codebook import Ladder
+from codec.fast import fast_autocast
 from codec.inpainting import Inpainter, InpainterConfig
-from codec.training.loop import fast_autocast, image_sheet
+from codec.training.loop import image_sheet
 from codec.training.optimise import Optimised
 from codec.training.tokens import MaskSource, TokenCache
 

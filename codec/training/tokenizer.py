@@ -19,10 +19,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from codec.codebook import EmaCodebook, Ladder, Looks, nearest
+from codec.fast import fast_autocast
+from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 from codec.training.data import PhotoFolder, random_crops
-from codec.training.loop import fast_autocast, image_sheet
-from codec.training.losses import PerceptualDistance, reconstruction_loss
+from codec.training.loop import image_sheet
 from codec.training.optimise import Optimised
 
 

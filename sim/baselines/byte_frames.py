@@ -17,14 +17,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.patches import PATCHES
 from sim.drivers.record import MediaFrame
-from sim.protocol.packet import MAX_SIDE, STRIDE
+from sim.protocol.packet import MAX_SIDE
 
-BYTE_STREAM = {"codec.codebook": 256, "codec.entropy": "fixed", "stream.interleaver": "raster"}
+_PATCH = PATCHES[0]
+BYTE_STREAM = {
+    "codec.codebook": 256,
+    "codec.entropy": "fixed",
+    "codec.patch": _PATCH,
+    "stream.interleaver": "raster",
+}
 """What a scenario must say for its tokens to be bytes in order."""
 
-MAX_FILE_BYTES = 1 << 18
-_MAX_COLUMNS = MAX_SIDE // STRIDE
+MAX_FILE_BYTES = 1 << 17
+_MAX_COLUMNS = MAX_SIDE // _PATCH
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,8 @@ def byte_frame(name: str, file: bytes) -> MediaFrame:
     padding = rows * columns - len(file)  # < rows <= 256
     tokens = np.zeros(rows * columns, np.int64)
     tokens[: len(file)] = np.frombuffer(file, np.uint8)
-    width = STRIDE * columns - padding % STRIDE
-    height = STRIDE * rows - padding // STRIDE
+    width = _PATCH * columns - padding % _PATCH
+    height = _PATCH * rows - padding // _PATCH
     return MediaFrame(name, tokens.reshape(rows, columns), width, height)
 
 
@@ -73,7 +80,7 @@ def received_file(
         received: bool[h,w].
         width, height: of the frame, in pixels.
     """
-    padding = -width % STRIDE + STRIDE * (-height % STRIDE)
+    padding = -width % _PATCH + _PATCH * (-height % _PATCH)
     length = indices.size - padding
     there = received.ravel()[:length]
     data = np.where(there, indices.ravel()[:length], 0).astype(np.uint8).tobytes()

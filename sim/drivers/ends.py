@@ -14,12 +14,13 @@ import numpy as np
 
 from channels.base import Channel, Perfect
 from codec.entropy import CoderFor
+from codec.patches import grid_of
 from sim.drivers.record import MediaFrame, PacketRecord
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady, PacketSent
 from sim.protocol.handshake import StreamStart
 from sim.protocol.ledger import Ledger
-from sim.protocol.packet import HEADER_BYTES, STRIDE
+from sim.protocol.packet import HEADER_BYTES
 from sim.protocol.receiver import Receiver
 from sim.protocol.sender import Sender
 
@@ -49,7 +50,7 @@ class SendingEnd:
             frames = tuple(frames)
             sizes = [(frame.width, frame.height) for frame in frames]
             for frame in frames:
-                _check_shape(frame)
+                _check_shape(frame, config.patch)
         self._frames = iter(frames)
         self._sizes = tuple(sizes)
         self._config = config
@@ -133,7 +134,7 @@ class SendingEnd:
             if now > until_s:
                 break
             frame = next(self._frames)
-            _check_shape(frame)
+            _check_shape(frame, self._config.patch)
             if (frame.width, frame.height) != self._sizes[self._captured]:
                 raise ValueError(f"{frame.name}: not of the size that was announced")
             self._sender.submit(frame.index_map, frame.width, frame.height, now, frame.difficulty)
@@ -273,8 +274,8 @@ class ReceivingEnd:
                 self._on_frame(event)
 
 
-def _check_shape(frame: MediaFrame) -> None:
-    grid = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
+def _check_shape(frame: MediaFrame, patch: int) -> None:
+    grid = grid_of(frame.height, frame.width, patch)
     if frame.index_map.shape != grid:
         raise ValueError(
             f"{frame.name}: a {frame.width}x{frame.height} image has a grid of {grid}, "

@@ -20,8 +20,8 @@ class MediaFrame:
 
     Attributes:
         name: for people.
-        index_map: int64[h, w], h = ceil(height / 16), w = ceil(width / 16), values 0..K-1.
-        width, height: of the image, in pixels, 1..16384.
+        index_map: int64[h, w], h = ceil(height / patch), w = ceil(width / patch), values 0..K-1.
+        width, height: of the image, in pixels, 1..8192.
         difficulty: float[h, w] >= 0, what losing each token costs in spite of concealment, in any
             unit; None if that is not known.
     """

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from channels import PRESETS, read_channel
 from channels.theory import autocorrelation, loss_rate, mean_loss_run
+from codec.patches import PATCHES
 from sim.scenario import Scenario, with_values
 
 Value = float | int | str
@@ -93,6 +94,7 @@ def controls(
             ordered=False,
         ),
         control("codebook", "codewords", tuple(levels), lambda x: f"{x:,}"),
+        control("patch", "pixels a token", PATCHES, lambda x: f"{x} x {x}"),
         control("deadline_s", "deadline", _DEADLINES_S, lambda x: f"{x:g} s"),
         control("delay_s", "random delay", (0.0, *_DELAYS_S), lambda x: f"{1000 * x:g} ms"),
     ]
@@ -114,7 +116,8 @@ def values(scenario: Scenario) -> dict[str, Value]:
     Returns:
         loss (share of packets), burst (mean length of a loss run in packets; 1 stands for
         independent losses), delay_s (mean random delay of a packet), slices, interleaver,
-        codebook, deadline_s, parity (packets in a block of an erasure code).
+        codebook, patch (pixels a token stands for, each way), deadline_s, parity (packets in a
+        block of an erasure code).
     """
     loss, burst = _loss_and_burst(scenario.channel)
     jitter = _link(scenario.channel).get("jitter", {})
@@ -125,6 +128,7 @@ def values(scenario: Scenario) -> dict[str, Value]:
         "slices": scenario.stream.slices,
         "interleaver": scenario.stream.interleaver,
         "codebook": scenario.codec.codebook,
+        "patch": scenario.codec.patch,
         "deadline_s": scenario.stream.playout_delay_s,
         "parity": scenario.stream.fec.parity if scenario.stream.fec else 0,
     }
@@ -134,6 +138,7 @@ _KEYS = {
     "slices": "stream.slices",
     "interleaver": "stream.interleaver",
     "codebook": "codec.codebook",
+    "patch": "codec.patch",
     "deadline_s": "stream.playout_delay_s",
 }
 

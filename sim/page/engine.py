@@ -107,7 +107,7 @@ class Engine:
         """
         lap = self._lap_of(number, scenario)
         ready = lap.frame(number % LAP)
-        coded = self._photos.coded(number, scenario.codec.codebook)
+        coded = self._photos.coded(number, scenario.codec)
         names = dict.fromkeys((UNREPAIRED, concealer))
         restorer = Restorer(self._photos.model, names, scenario.decoding.schedule())
         restored = restorer.restore(ready).restored
@@ -145,15 +145,16 @@ class _Lap:
     def __init__(self, photos: Photos, scenario: Scenario, repeat: int) -> None:
         self.scenario, self.repeat = scenario, repeat
         self.last = -1
-        codebook, model = scenario.codec.codebook, photos.model
+        codec, model = scenario.codec, photos.model
         numbers = range(repeat * LAP, (repeat + 1) * LAP)
-        frames = (photos.frame(number, codebook) for number in numbers)  # tokenized when captured
+        # Each is tokenized when it is captured.
+        frames = (photos.frame(number, codec) for number in numbers)
         sizes = [photos.size(number) for number in numbers]
         config, receivers = scenario.stream_config(), scenario.stream.receivers
         channel = make_channel(scenario.channel, scenario.seed, repeat, receivers)
         feedback = make_feedback(config.arq, scenario.seed, repeat) if config.arq else None
         key = stream_key(model.fingerprint, scenario.seed, repeat)
-        book = CoderBook({codebook: model.frequencies(codebook)}, model.context)
+        book = CoderBook({codec.codebook: model.frequencies(codec.codebook)}, model.context)
         self._stream = VirtualStream(frames, config, channel, key, book, feedback, sizes)
         self._ready: FrameReady | None = None
 

@@ -15,6 +15,7 @@ from sim.drivers.record import MediaFrame
 from sim.images import LoadedImage
 from sim.media import encode_images
 from sim.metrics import psnr_db
+from sim.scenario import CodecSection
 
 _KEPT = 64  # decoded photographs; some 0.3 MB each at the page's usual size
 
@@ -43,8 +44,8 @@ class Photos:
     def __init__(self, images: Sequence[LoadedImage], model: Model) -> None:
         self.images = tuple(images)
         self.model = model
-        self._frames: dict[tuple[int, int], MediaFrame] = {}
-        self._coded: OrderedDict[tuple[int, int], Coded] = OrderedDict()
+        self._frames: dict[tuple[int, ...], MediaFrame] = {}
+        self._coded: OrderedDict[tuple[int, ...], Coded] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -54,25 +55,28 @@ class Photos:
         image = self.images[number % len(self.images)]
         return image.width, image.height
 
-    def frame(self, number: int, codebook_size: int) -> MediaFrame:
+    def frame(self, number: int, codec: CodecSection) -> MediaFrame:
         """The tokens of photograph ``number`` (modulo how many there are)."""
-        key = number % len(self.images), codebook_size
+        at, *how = key = self._key(number, codec)
         if key not in self._frames:
-            (self._frames[key],) = encode_images(self.model, [self.images[key[0]]], codebook_size)
+            (self._frames[key],) = encode_images(self.model, [self.images[at]], *how)
         return self._frames[key]
 
-    def coded(self, number: int, codebook_size: int) -> Coded:
+    def coded(self, number: int, codec: CodecSection) -> Coded:
         """The same with what the tokens decode to."""
-        key = number % len(self.images), codebook_size
+        key = self._key(number, codec)
         if key not in self._coded:
-            frame = self.frame(*key)
-            decoded = self.model.decode(frame.index_map, codebook_size, frame.height, frame.width)
+            frame = self.frame(number, codec)
+            decoded = self.model.decode(frame.index_map, codec.codebook, frame.height, frame.width)
             against = psnr_db(self.images[key[0]].pixels, decoded)
             self._coded[key] = Coded(frame, decoded, against)
             while len(self._coded) > _KEPT:
                 self._coded.popitem(last=False)
         self._coded.move_to_end(key)
         return self._coded[key]
+
+    def _key(self, number: int, codec: CodecSection) -> tuple[int, ...]:
+        return number % len(self.images), codec.codebook, codec.patch, codec.search
 
 
 def shrunk(image: LoadedImage, longest_side: int) -> LoadedImage:

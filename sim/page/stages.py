@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from codec.patches import patch_of
 from sim.page.engine import Snapshot
 from sim.page.history import LATE, LOST, RESTORED, fates_of_slices
 
@@ -63,7 +64,8 @@ def cell_side(grid: tuple[int, int]) -> int:
 
 def _index_map(snapshot: Snapshot) -> Image.Image:
     """Each token's cell in the colour of what it decodes to, with its number where it fits."""
-    shades, indices = _shades(snapshot.coded.decoded), snapshot.coded.frame.index_map
+    indices = snapshot.coded.frame.index_map
+    shades = _shades(snapshot.coded.decoded, indices.shape)
     image = _cells(shades)
     side = cell_side(indices.shape)
     if side < _READABLE_CELL:
@@ -92,7 +94,7 @@ def _lost(snapshot: Snapshot) -> Image.Image:
     """Received cells in their grey; crossed where lost, dotted where late, plus where restored."""
     kinds = _kind_of_cells(snapshot)
     grey = np.repeat(snapshot.coded.decoded.mean(2, keepdims=True).astype(np.uint8), 3, 2)
-    colours = (0.45 * _shades(grey) + 0.55 * 150).astype(np.uint8)
+    colours = (0.45 * _shades(grey, kinds.shape) + 0.55 * 150).astype(np.uint8)
     marks = []
     for kind, colour, mark in (
         (LOST, LOST_COLOUR, _cross(_LIGHT)),
@@ -111,10 +113,11 @@ def _filled(snapshot: Snapshot) -> Image.Image:
     received, probability = snapshot.received, snapshot.concealed.probability
     side = cell_side(received.shape)
     height, width = snapshot.repaired.shape[:2]
+    patch = patch_of(received.shape, height, width)
     grey = snapshot.repaired.astype(np.float64).mean(2)
     pale = np.repeat((0.5 * grey + 0.5 * 140)[..., None], 3, 2).astype(np.uint8)
     scaled = Image.fromarray(pale).resize(
-        (round(width * side / 16), round(height * side / 16)), Image.Resampling.BILINEAR
+        (round(width * side / patch), round(height * side / patch)), Image.Resampling.BILINEAR
     )
     base = Image.new("RGBA", (received.shape[1] * side, received.shape[0] * side))
     base.paste(scaled)
@@ -138,13 +141,13 @@ def _kind_of_cells(snapshot: Snapshot) -> NDArray[np.str_]:
     return kinds
 
 
-def _shades(image: Pixels) -> Pixels:
-    """The mean colour of each cell of 16 x 16 pixels: uint8[H,W,3] -> uint8[h,w,3]."""
+def _shades(image: Pixels, grid: tuple[int, ...]) -> Pixels:
+    """The mean colour of each cell of a grid (h, w): uint8[H,W,3] -> uint8[h,w,3]."""
     height, width = image.shape[:2]
-    rows, columns = -(-height // 16), -(-width // 16)
-    margins = ((0, rows * 16 - height), (0, columns * 16 - width), (0, 0))
+    (rows, columns), patch = grid, patch_of(grid, height, width)
+    margins = ((0, rows * patch - height), (0, columns * patch - width), (0, 0))
     padded = np.pad(image.astype(np.float64), margins, mode="edge")
-    means: Pixels = padded.reshape(rows, 16, columns, 16, 3).mean((1, 3)).astype(np.uint8)
+    means: Pixels = padded.reshape(rows, patch, columns, patch, 3).mean((1, 3)).astype(np.uint8)
     return means
 
 

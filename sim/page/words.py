@@ -33,7 +33,7 @@ class Number:
 def sentence(snapshot: Snapshot, stage: str) -> str:
     """One sentence that explains a stage by this frame's own numbers."""
     frame, tokens = snapshot.coded.frame, snapshot.received.size
-    codebook = snapshot.scenario.codec.codebook
+    codebook, patch = snapshot.scenario.codec.codebook, snapshot.scenario.codec.patch
     lost = int(np.count_nonzero(~snapshot.received))
     clean, repaired, unrepaired = snapshot.psnr_db
     match stage:
@@ -45,8 +45,8 @@ def sentence(snapshot: Snapshot, stage: str) -> str:
             )
         case "index map":
             return (
-                "The encoder stands a codeword for every 16 by 16 pixels, the nearest of "
-                f"{codebook:,}: {tokens} numbers of at most {codebook.bit_length() - 1} bits."
+                f"The encoder stands a codeword for every {patch} by {patch} pixels, the nearest "
+                f"of {codebook:,}: {tokens} numbers of at most {codebook.bit_length() - 1} bits."
             )
         case "packets":
             each = snapshot.wire_bytes / max(1, len(snapshot.packets))

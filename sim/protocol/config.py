@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from codec.entropy import ENTROPY_MODES, fixed_bytes
+from codec.patches import PATCHES
 from sim.protocol.checks import StreamConfigError, one_of, within
 from sim.protocol.interleaver import INTERLEAVERS, MAX_SLICES
 from sim.protocol.packet import (
@@ -69,6 +70,7 @@ class StreamConfig:
     Attributes:
         codebook_size: K, a power of two from 2 to 2**15.
         entropy: how tokens become bytes, one of `codec.entropy.ENTROPY_MODES`.
+        patch: pixels a token stands for in each direction, one of `codec.patches.PATCHES`.
         slices: packets per frame, 1..256; a frame of fewer tokens has one slice per token.
         interleaver: which tokens share a slice, one of `interleaver.INTERLEAVERS`.
         fps: frames captured per second, > 0; frame f is captured at f / fps.
@@ -89,6 +91,7 @@ class StreamConfig:
 
     codebook_size: int = 1024
     entropy: str = "static"
+    patch: int = PATCHES[0]
     slices: int = 32
     interleaver: str = "low_discrepancy"
     fps: float = 2.0
@@ -103,6 +106,7 @@ class StreamConfig:
     def __post_init__(self) -> None:
         one_of("codebook_size", self.codebook_size, CODEBOOK_SIZES)
         one_of("entropy", self.entropy, ENTROPY_MODES)
+        one_of("patch", self.patch, PATCHES)
         one_of("interleaver", self.interleaver, INTERLEAVERS)
         within("slices", self.slices, 1, MAX_SLICES)
         within("mtu", self.mtu, HEADER_BYTES + 1, MAX_DATAGRAM_BYTES)
@@ -173,7 +177,7 @@ class StreamConfig:
         """How a frame of ``width`` x ``height`` pixels is cut.
 
         Raises:
-            StreamConfigError: a side is not 1..16384, or a slice could outgrow the mtu.
+            StreamConfigError: a side is not 1..8192, or a slice could outgrow the mtu.
         """
         within("width", width, 1, MAX_SIDE)
         within("height", height, 1, MAX_SIDE)
@@ -184,6 +188,7 @@ class StreamConfig:
             slices=self.slices,
             interleaver=self.interleaver,
             entropy=self.entropy,
+            patch=self.patch,
         )
         room = (self.mtu - HEADER_BYTES - self._parity_bytes) // self.packing
         room -= PART_LENGTH_BYTES * (self.packing > 1)

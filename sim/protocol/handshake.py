@@ -7,7 +7,7 @@ apart.
 Big-endian::
 
     "TSS1"  fingerprint[8]  stream id u32  fps f64  playout delay f64  first sequence u16
-    mtu u16  slices-1 u8  log2 K u8  interleaver u8  entropy u8  frames u32
+    mtu u16  slices-1 u8  patch u4  log2 K u4  interleaver u8  entropy u8  frames u32
     then per frame: width u16  height u16    then: CRC-32 of all before, u32
 
 A stream with protection says "TSS2" and has, before the frames::
@@ -26,6 +26,7 @@ from functools import cached_property
 from typing import Any
 
 from codec.entropy import ENTROPY_MODES
+from codec.patches import PATCHES
 from sim.protocol.config import StreamConfig, StreamConfigError, StreamKey
 from sim.protocol.interleaver import INTERLEAVERS
 from sim.protocol.packet import Layout, MalformedPacket
@@ -128,7 +129,7 @@ class StreamStart:
             config.first_sequence,
             config.mtu,
             config.slices - 1,
-            config.codebook_size.bit_length() - 1,
+            PATCHES.index(config.patch) << 4 | config.codebook_size.bit_length() - 1,
             INTERLEAVERS.index(config.interleaver),
             ENTROPY_MODES.index(config.entropy),
             len(self.sizes),
@@ -147,7 +148,7 @@ class StreamStart:
             raise MalformedPacket("truncated", len(data))
         fields = _FIELDS.unpack_from(data)
         magic, fingerprint, stream_id, fps, delay, first, mtu = fields[:7]
-        last_slice, log2_codebook, interleaver, entropy, frames = fields[7:]
+        last_slice, codebook, interleaver, entropy, frames = fields[7:]
         if magic not in (_MAGIC, _MAGIC_PROTECTED):
             raise MalformedPacket("version", magic)
         head = _FIELDS.size + (_PROTECTION.size if magic == _MAGIC_PROTECTED else 0)
@@ -158,7 +159,8 @@ class StreamStart:
         sizes = struct.iter_unpack(">HH", data[head:-_CRC_BYTES])
         try:
             config = StreamConfig(
-                codebook_size=1 << log2_codebook,
+                codebook_size=1 << (codebook & 15),
+                patch=PATCHES[codebook >> 4],
                 entropy=ENTROPY_MODES[entropy],
                 slices=last_slice + 1,
                 interleaver=INTERLEAVERS[interleaver],

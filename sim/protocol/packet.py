@@ -10,14 +10,15 @@ Big-endian bit fields::
     +---+---+-------+-------------------------------+---------------+
     |ver|knd|log2 K |           sequence            |     slice     |
     +---+---+-------+---+---+-----------------------+---+-----------+
-    | slice count-1 |ilv|ent|         width-1           | height-1 ..
-    +---------------+---+---+---------------------------+-----------+
+    | slice count-1 |ilv|ent|p|        width-1          |p|height-1 ..
+    +---------------+---+---+-+-------------------------+-+---------+
      .. height-1    |                   checksum                    |
     +---------------+-----------------------------------------------+
 
-width and height are the image's, in pixels (14 bits each); the grid of tokens is 1/16 of that,
-rounded up. There is no frame field: ``sequence - slice`` is the sequence number of the frame's
-slice 0 and names the frame. There is no payload length: a datagram has one.
+width and height are the image's, in pixels (13 bits each); the two bits p, upper first, say how
+many pixels a token stands for in each direction (`codec.patches.PATCHES`), so the grid of tokens is
+1/16 of the image or less, rounded up. There is no frame field: ``sequence - slice`` is the sequence
+number of the frame's slice 0 and names the frame. There is no payload length: a datagram has one.
 
 The checksum is the low 24 bits of the CRC-32 (ISO 3309, as in zlib) of everything else, started
 from the stream's key instead of 0: damage and strangers fail alike. About one
@@ -26,6 +27,7 @@ damaged packet in 2**24 passes.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -35,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.entropy import ENTROPY_MODES
+from codec.patches import PATCHES, grid_of
 from sim.protocol.interleaver import INTERLEAVERS, MAX_SLICES, slice_positions
 from sim.protocol.sequence import SEQUENCES
 
@@ -42,8 +45,7 @@ VERSION = 0
 MEDIA, PARITY, CONTROL, PACK = 0, 1, 2, 3
 HEADER_BYTES = 12
 MAX_DATAGRAM_BYTES = 65_507  # the largest UDP payload over IPv4
-MAX_SIDE = 1 << 14  # pixels
-STRIDE = 16  # pixels a token stands for, in each direction
+MAX_SIDE = 1 << 13  # pixels
 CODEBOOK_SIZES = tuple(1 << bits for bits in range(1, 16))
 
 CHECKSUM_BYTES = 3
@@ -77,7 +79,8 @@ class Layout:
         slice_count: 1..256, at most one per token.
         interleaver: one of `INTERLEAVERS`.
         entropy: one of `codec.entropy.ENTROPY_MODES`.
-        width, height: of the image in pixels, 1..16384.
+        width, height: of the image in pixels, 1..8192.
+        patch: pixels a token stands for in each direction, one of `codec.patches.PATCHES`.
 
     Raises:
         MalformedPacket: a field is out of range.
@@ -89,8 +92,11 @@ class Layout:
     entropy: str
     width: int
     height: int
+    patch: int = PATCHES[0]
 
     def __post_init__(self) -> None:
+        if self.patch not in PATCHES:
+            raise MalformedPacket("patch", self.patch)
         for side in (self.width, self.height):
             if not 1 <= side <= MAX_SIDE:
                 raise MalformedPacket("side", side)
@@ -113,16 +119,17 @@ class Layout:
         slices: int,
         interleaver: str,
         entropy: str,
+        patch: int,
     ) -> Layout:
         """The layout of an image cut into ``slices``, or into as many as it has tokens if fewer."""
-        tokens = -(-height // STRIDE) * -(-width // STRIDE)
-        layout = cls(codebook_size, min(slices, tokens), interleaver, entropy, width, height)
+        slices = min(slices, math.prod(grid_of(height, width, patch)))
+        layout = cls(codebook_size, slices, interleaver, entropy, width, height, patch)
         return _layout(*layout._bits)
 
     @cached_property
     def grid(self) -> tuple[int, int]:
         """(h, w): rows and columns of the grid of tokens."""
-        return -(-self.height // STRIDE), -(-self.width // STRIDE)
+        return grid_of(self.height, self.width, self.patch)
 
     @property
     def tokens(self) -> int:
@@ -143,7 +150,8 @@ class Layout:
     def _bits(self) -> tuple[int, int, int]:
         """log2 K, slice count - 1 and the 32 bits from the interleaver to the height."""
         word = INTERLEAVERS.index(self.interleaver) << 30 | ENTROPY_MODES.index(self.entropy) << 28
-        word |= (self.width - 1) << 14 | (self.height - 1)
+        patch = PATCHES.index(self.patch)
+        word |= patch >> 1 << 27 | (self.width - 1) << 14 | (patch & 1) << 13 | (self.height - 1)
         return self.codebook_size.bit_length() - 1, self.slice_count - 1, word
 
 
@@ -158,8 +166,9 @@ def _layout(log2_codebook: int, last_slice: int, word: int) -> Layout:
         slice_count=last_slice + 1,
         interleaver=INTERLEAVERS[word >> 30],
         entropy=ENTROPY_MODES[entropy],
-        width=(word >> 14 & 0x3FFF) + 1,
-        height=(word & 0x3FFF) + 1,
+        width=(word >> 14 & 0x1FFF) + 1,
+        height=(word & 0x1FFF) + 1,
+        patch=PATCHES[word >> 26 & 2 | word >> 13 & 1],
     )
 
 

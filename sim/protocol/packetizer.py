@@ -88,7 +88,7 @@ class Packetizer:
         """The payloads of one frame's packets, in sending order, and how it is cut.
 
         Args:
-            index_map: int64[h, w], h = ceil(height / 16), w = ceil(width / 16), values 0..K-1.
+            index_map: int64[h, w], the grid of its size and patch, values 0..K-1.
             width, height: of the image, in pixels.
 
         Raises:

@@ -48,7 +48,7 @@ def driven(photos: Photos, given: Scenario, lap: int) -> StreamRecord:
     size = given.codec.codebook
     model = photos.model
     return run_virtual(
-        [photos.frame(lap * LAP + n, size) for n in range(LAP)],
+        [photos.frame(lap * LAP + n, given.codec) for n in range(LAP)],
         given.stream_config(),
         make_channel(given.channel, given.seed, lap),
         stream_key(model.fingerprint, given.seed, lap),
@@ -77,7 +77,13 @@ def test_a_changed_setting_acts_on_the_very_next_frame(photos: Photos) -> None:
     engine, given = Engine(photos), scenario()
     for number in range(3):
         engine.frame(number, given, "none")
-    for moved in ({"loss": 0.6}, {"slices": 9}, {"codebook": 8}, {"deadline_s": 0.05}):
+    for moved in (
+        {"loss": 0.6},
+        {"slices": 9},
+        {"codebook": 8},
+        {"patch": 24},
+        {"deadline_s": 0.05},
+    ):
         other = changed(given, moved)
         snapshot = engine.frame(3, other, "none")
         assert snapshot.scenario == other

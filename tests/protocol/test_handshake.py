@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codec.patches import PATCHES
 from sim.protocol.config import StreamConfig, StreamConfigError, StreamKey
 from sim.protocol.handshake import ForeignStream, StreamStart
 from sim.protocol.interleaver import INTERLEAVERS
@@ -18,6 +19,7 @@ START = StreamStart(StreamConfig(), KEY, ((768, 512), (16, 16), (512, 768)))
         StreamConfig,
         codebook_size=st.sampled_from([2, 64, 32768]),
         entropy=st.sampled_from(["fixed", "static", "context"]),
+        patch=st.sampled_from(PATCHES),
         slices=st.integers(1, 256),
         interleaver=st.sampled_from(INTERLEAVERS),
         fps=st.floats(0.1, 30),
@@ -73,7 +75,7 @@ def test_another_model_or_session_is_refused_in_one_line() -> None:
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("sizes", [((0, 5),), ((5, 16385),), ((16, 16),) * (2**20 + 1)])
+@pytest.mark.parametrize("sizes", [((0, 5),), ((5, 8193),), ((16, 16),) * (2**20 + 1)])
 def test_frames_that_cannot_be_streamed_are_refused(sizes: tuple[tuple[int, int], ...]) -> None:
     with pytest.raises(StreamConfigError):
         StreamStart(StreamConfig(), KEY, sizes)

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codec.entropy import ENTROPY_MODES
+from codec.patches import PATCHES
 from sim.protocol.interleaver import INTERLEAVERS
 from sim.protocol.packet import (
     CODEBOOK_SIZES,
     CONTROL,
     HEADER_BYTES,
+    MAX_SIDE,
     MEDIA,
     PACK,
     Layout,
@@ -29,7 +31,7 @@ LAYOUT = Layout(1024, 32, "low_discrepancy", "static", 768, 512)
 
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
-    width, height = draw(st.integers(1, 16384)), draw(st.integers(1, 16384))
+    width, height = draw(st.integers(1, MAX_SIDE)), draw(st.integers(1, MAX_SIDE))
     return Layout.of_image(
         width,
         height,
@@ -37,6 +39,7 @@ def layouts(draw: st.DrawFn) -> Layout:
         slices=draw(st.integers(1, 256)),
         interleaver=draw(st.sampled_from(INTERLEAVERS)),
         entropy=draw(st.sampled_from(ENTROPY_MODES)),
+        patch=draw(st.sampled_from(PATCHES)),
     )
 
 
@@ -65,7 +68,7 @@ def test_golden_bytes() -> None:
     assert pack(packet, KEY).hex() == "0abeef051f90bfc1ff" + "c1c111" + b"payload".hex()
     small = Packet(1, 0, Layout(2, 1, "raster", "fixed", 1, 1), b"", CONTROL)
     assert pack(small, 0).hex() == "2100010000" + "00000000" + "f489fa"
-    widest = Layout(2**15, 256, "random", "context", 16384, 16384)
+    widest = Layout(2**15, 256, "random", "context", 8192, 8192, 32)
     assert pack(Packet(65535, 255, widest, b""), KEY).hex() == "0fffffffff" + "efffffff" + "52b181"
 
 
@@ -147,7 +150,8 @@ def test_size_limits() -> None:
     "changes",
     [
         {"width": 0},
-        {"height": 16385},
+        {"height": 8193},
+        {"patch": 17},
         {"codebook_size": 1000},
         {"codebook_size": 1},
         {"slice_count": 0},

@@ -140,4 +140,4 @@ def test_an_mtu_too_small_says_how_many_slices_it_takes() -> None:
     for packet in Packetizer(config, BOOK).split(index_map, 768, 512, 0):
         assert HEADER_BYTES + len(packet.payload) <= 108
     with pytest.raises(StreamConfigError, match="raise the mtu"):
-        StreamConfig(slices=256, mtu=40).layout(16384, 16384)
+        StreamConfig(slices=256, mtu=40).layout(8192, 8192)

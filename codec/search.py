@@ -1,0 +1,130 @@
+"""Analysis by synthesis: tokens chosen by what the decoder makes of them.
+
+The encoder names, for each patch, the codeword nearest to its latent vector. The decoder draws each
+patch from its neighbours' codewords too, so another choice may look better. The search follows the
+gradient of the reconstruction's error (pixels and deep features, as the decoder was trained
+against) through the decoder to the latents, straight through the choice of codewords (van den Oord
+et al., NeurIPS 2017, section 3.2), and keeps the best choice that it met. Only the sender searches:
+the tokens mean what they always mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec.fast import fast_autocast
+from codec.perceptual import PerceptualDistance, reconstruction_loss
+from codec.tokenizer import STRIDE
+
+TILE = 48  # tokens a side that are searched for at once; bounds the memory
+MARGIN = 4  # tokens around them that stay as they are
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is minimised, and how.
+
+    Attributes:
+        rate: length of an Adam step in the latents (unit vectors), falling linearly to a quarter.
+        perceptual: weight of the deep features beside the pixels.
+        bit: squared distance that saving one bit of the static code is worth.
+    """
+
+    rate: float = 0.02
+    perceptual: float = 0.5
+    bit: float = 0.04
+
+
+class Search:
+    """Chooses tokens by looking at what they decode to."""
+
+    def __init__(self, decoder: nn.Module, terms: Terms | None = None) -> None:
+        """Raises FeaturesMissing if the extra that carries them is not installed."""
+        self._decoder, self._terms = decoder, terms or Terms()
+        self._perceptual = PerceptualDistance()
+
+    def improve(
+        self,
+        indices: Tensor,
+        latents: Tensor,
+        pixels: Tensor,
+        codewords: Tensor,
+        bits: Tensor,
+        steps: int,
+    ) -> Tensor:
+        """A better choice of tokens, or the same.
+
+        Args:
+            indices: int64[h,w], the encoder's own choice.
+            latents: float[D,h,w], what it made it from.
+            pixels: float[1,3,16h,16w] in [-1, 1].
+            codewords: float[K,D].
+            bits: float[K], what each token costs.
+            steps: how often everything is decoded, at least 1.
+
+        Returns:
+            int64[h,w]; over the pixels of each tile, its error is at most that of ``indices``.
+        """
+        found = indices.clone()
+        for top in range(0, indices.shape[0], TILE):
+            for left in range(0, indices.shape[1], TILE):
+                self._tile(found, latents, pixels, codewords, bits, steps, (top, left))
+        return found
+
+    def _tile(
+        self,
+        found: Tensor,
+        latents: Tensor,
+        pixels: Tensor,
+        codewords: Tensor,
+        bits: Tensor,
+        steps: int,
+        corner: tuple[int, int],
+    ) -> None:
+        """Improve one tile of ``found``, in place."""
+        rows, columns = (slice(max(0, at - MARGIN), at + TILE + MARGIN) for at in corner)
+        images = pixels[
+            :,
+            :,
+            rows.start * STRIDE : rows.stop * STRIDE,
+            columns.start * STRIDE : columns.stop * STRIDE,
+        ].contiguous(memory_format=torch.channels_last)
+        start = found[rows, columns]
+        own = torch.zeros_like(start, dtype=torch.bool)
+        top, left = corner[0] - rows.start, corner[1] - columns.start
+        own[top : top + TILE, left : left + TILE] = True
+        fixed = codewords[start].permute(2, 0, 1)[None]
+        with torch.no_grad(), fast_autocast():
+            wanted = self._perceptual.taps(images)
+
+        terms = self._terms
+        cost = codewords.square().sum(1) + terms.bit * bits
+        moved = latents[:, rows, columns].permute(1, 2, 0)[own].requires_grad_()
+        optimiser = torch.optim.Adam([moved], betas=(0.8, 0.95))
+        best, least = start[own], float("inf")
+        choice = best
+        for step in range(steps + 1):
+            if step > 0:
+                with torch.no_grad():
+                    unit = F.normalize(moved, dim=1)
+                    choice = (cost - 2 * unit @ codewords.t()).argmin(1)
+            straight = moved + (codewords[choice] - moved).detach()
+            words = fixed.permute(0, 2, 3, 1).masked_scatter(own[None, ..., None], straight)
+            with fast_autocast():
+                shown = self._decoder(words.permute(0, 3, 1, 2)).float()
+                features = self._perceptual.between(self._perceptual.taps(shown), wanted).float()
+                error = reconstruction_loss(shown, images) + terms.perceptual * features
+            if error.item() < least:
+                best, least = choice, error.item()
+            if step < steps:
+                optimiser.param_groups[0]["lr"] = terms.rate * (1 - 0.75 * step / steps)
+                optimiser.zero_grad()
+                error.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+        found[corner[0] : corner[0] + TILE, corner[1] : corner[1] + TILE] = best.view(
+            min(TILE, found.shape[0] - corner[0]), min(TILE, found.shape[1] - corner[1])
+        )
