@@ -66,7 +66,7 @@ def run_bench(
             wheel cannot be read.
     """
     for level in config.levels:
-        codec.check(level, config.entropy)
+        codec.check(level, config.entropy, config.patch, config.search)
     bench = Bench(codec, config, out)
     _open(out)
     return _Run(bench, images, model, steps).run(prepare)
@@ -189,6 +189,8 @@ class _Run:
             "levels": self.config.levels,
             "pictured_levels": self.pictured,
             "entropy": self.config.entropy,
+            "patch": self.config.patch,
+            "search": self.config.search,
             "codecs": [*self.bench.baselines],
             "rates": self.config.rates,
             "skipped": self.bench.notes,

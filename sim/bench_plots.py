@@ -22,6 +22,7 @@ from sim.bench import EQUAL
 from sim.bench_metrics import LABELS, SMALLER_IS_BETTER, better
 from sim.bench_work import OURS
 from sim.errors import UserError
+from sim.plot_style import save_figure
 from sim.results import (
     FIGURES,
     MANIFEST,
@@ -67,14 +68,15 @@ def draw_bench(folder: Path) -> list[Path]:
     manifest, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
     try:
         rows = read_table(folder / EQUAL)
+        origin = _origin(manifest)
         (folder / FIGURES).mkdir(exist_ok=True)
         with matplotlib.rc_context(_SETTINGS):
             curves = [
-                _save(folder, "rate-quality", _curves(summary, manifest)),
-                _save(folder, "overview", _overview(summary, manifest)),
+                save_figure(_curves(summary, manifest), folder, "rate-quality", origin),
+                save_figure(_overview(summary, manifest), folder, "overview", origin),
             ]
             sheets = [
-                _save(folder, f"sheet-{level}", _sheet(folder, rows, level), ("png",))
+                save_figure(_sheet(folder, rows, level), folder, f"sheet-{level}", origin, ("png",))
                 for level in manifest["pictured_levels"]
             ]
     except OSError as error:
@@ -84,14 +86,10 @@ def draw_bench(folder: Path) -> list[Path]:
     return [*curves, *sheets]
 
 
-def _save(folder: Path, name: str, figure: Figure, formats: Sequence[str] = ("png", "svg")) -> Path:
-    figure.draw_without_rendering()  # settles the layout once for all formats
-    figure.set_layout_engine("none")
-    paths = [folder / FIGURES / f"{name}.{kind}" for kind in formats]
-    for path in paths:
-        nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(path, dpi=160, metadata=nothing)
-    return paths[0]
+def _origin(manifest: Mapping[str, Any]) -> str:
+    ours = f"ours: {manifest['entropy']} coding, {manifest['patch']} x {manifest['patch']} pixels"
+    search = f", searched in {manifest['search']} steps" if manifest["search"] else ""
+    return f"{ours} a token{search} · weights {manifest['weights_fingerprint']}"
 
 
 def _curves(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure:

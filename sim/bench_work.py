@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.patches import PATCHES
 from sim.baselines import BaselineError, Coded, Counted, find_baselines
 from sim.bench_metrics import Measures
 from sim.bench_points import Point, measure_points
@@ -29,6 +30,7 @@ class BenchConfig:
     Attributes:
         levels: codebook sizes of our ladder, ascending.
         entropy: entropy mode of our files.
+        patch, search: of our files, as for `Model.encode`.
         codecs: names from `sim.baselines.BASELINES`.
         counted: "file": all bytes that a user stores, ours included, are compared; "payload": the
             coded picture alone, on both sides.
@@ -40,6 +42,8 @@ class BenchConfig:
     levels: tuple[int, ...]
     entropy: str
     codecs: tuple[str, ...]
+    patch: int = PATCHES[0]
+    search: int = 0
     counted: Counted = "file"
     hed: Path | None = None
     rates: tuple[float, ...] = (0.0085, 0.013, 0.02, 0.03, 0.045)
@@ -51,14 +55,15 @@ class OurCodec:
 
     name = OURS
 
-    def __init__(self, codec: ImageCodec, entropy: str) -> None:
-        self.codec, self.entropy = codec, entropy
+    def __init__(self, codec: ImageCodec, config: BenchConfig) -> None:
+        self.codec, self.config = codec, config
         self.settings = codec.model.levels[-1] + 1
-        self.identity = f"{codec.model.fingerprint} {entropy}"
+        self.identity = f"{codec.model.fingerprint} {config.entropy} {config.patch} {config.search}"
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`."""
-        made = self.codec.encode(pixels, setting, self.entropy)
+        how = self.config
+        made = self.codec.encode(pixels, setting, how.entropy, patch=how.patch, search=how.search)
         return Coded(made.file, made.payload_bytes)
 
     def decode(self, file: bytes, height: int, width: int) -> NDArray[np.uint8]:
@@ -86,7 +91,7 @@ class Bench:
         """Raises UserError if the wheel cannot be read."""
         self.config, self.folder = config, folder
         self.baselines, self.notes = find_baselines(config.codecs)
-        self.ours = OurCodec(codec, config.entropy)
+        self.ours = OurCodec(codec, config)
         self.measures = Measures(config.hed)
         self.notes |= self.measures.notes
 

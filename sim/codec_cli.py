@@ -145,6 +145,8 @@ def bench(
     levels: Annotated[str, typer.Option(help="Codebook sizes: 8,64,1024. Default: all.")] = "",
     codecs: Annotated[str, typer.Option(help="Other codecs: jpeg,vvc-half. Default: all.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="First N images only; 0 = all.")] = 0,
+    patch: Patch = 16,
+    search: Search = 0,
     entropy: Entropy = "static",
     count: Annotated[
         str, typer.Option(help="What must be equal: file (all bytes) or payload.")
@@ -184,7 +186,9 @@ def bench(
     from sim.console import progress_bar
 
     counted: Counted = "file" if count == "file" else "payload"
-    config = BenchConfig(chosen, entropy, names, counted, hed, _rates(rates), workers)
+    config = BenchConfig(
+        chosen, entropy, names, patch, search, counted, hed, _rates(rates), workers
+    )
     with progress_bar("bench") as steps:
         summary = run_bench(codec, loaded, config, out, steps, model, prepare)
     if prepare:

@@ -25,7 +25,7 @@ from PIL import Image
 
 from sim.errors import UserError
 from sim.plot_style import LABELS as METRIC_LABELS
-from sim.plot_style import SETTINGS
+from sim.plot_style import SETTINGS, save_figure
 from sim.results import (
     FIGURES,
     MANIFEST,
@@ -104,14 +104,7 @@ class _Results:
             f"weights {what['weights_fingerprint']}" if what["weights_fingerprint"] else "",
         ]
         text = " · ".join(part for part in parts if part)
-        figure.text(0.995, 0.004, text, ha="right", va="bottom", size=6, color="#555555")
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        paths = [self.folder / FIGURES / f"{name}.{kind}" for kind in formats]
-        for path in paths:
-            nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-            figure.savefig(path, dpi=160, metadata=nothing)
-        return paths[0]
+        return save_figure(figure, self.folder, name, text, formats)
 
 
 def draw_comparison(folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.images import LoadedImage
 from sim.media import one_thread, weighed
-from sim.scenario import Cell, Scenario
+from sim.scenario import Cell, CodecSection, Scenario
 from sim.streaming import stream_cell
 
 _NO_MODEL = "0" * 16
@@ -62,28 +62,39 @@ class TokenSource:
     def __init__(self, model: Model, images: Sequence[LoadedImage]) -> None:
         self.model = model
         self.images = images
-        self._finest = cache(self._encode)
-        self.frames = cache(self._frames)
-        self.weighed = cache(self._weigh)
+        self._tokens = cache(self._encode)
+        self._frames = cache(self._framed)
+        self._weighed = cache(self._weigh)
 
-    def _encode(self, at: int) -> NDArray[np.int64]:
+    def frames(self, codec: CodecSection) -> Sequence[MediaFrame]:
+        """The images as the codec's settings have them."""
+        return self._frames(codec.codebook, codec.patch, codec.search)
+
+    def weighed(self, codec: CodecSection) -> Sequence[MediaFrame]:
+        """The same, with what each token would be missed for."""
+        return self._weighed(codec.codebook, codec.patch, codec.search)
+
+    def _encode(self, at: int, level: int, patch: int, search: int) -> NDArray[np.int64]:
         with one_thread():
-            return self.model.encode(self.images[at].pixels, self.model.levels[-1])
+            return self.model.encode(self.images[at].pixels, level, patch, search)
 
-    def _frames(self, level: int) -> Sequence[MediaFrame]:
-        """The images at a level; encoded once, since levels merge the codewords of the finest."""
+    def _framed(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
         import torch
 
         frames = []
         for at, image in enumerate(self.images):
-            finest = torch.from_numpy(self._finest(at))
-            index_map = self.model.ladder.shrink(finest.flatten(), level).view(finest.shape)
-            frames.append(MediaFrame(image.name, index_map.numpy(), image.width, image.height))
+            if search:
+                index_map = self._tokens(at, level, patch, search)
+            else:  # encoded once, since levels merge the codewords of the finest
+                finest = torch.from_numpy(self._tokens(at, self.model.levels[-1], patch, 0))
+                merged = self.model.ladder.shrink(finest.flatten(), level)
+                index_map = merged.view(finest.shape).numpy()
+            frames.append(MediaFrame(image.name, index_map, image.width, image.height))
         return frames
 
-    def _weigh(self, level: int) -> Sequence[MediaFrame]:
-        """The same, with what each token would be missed for."""
-        return [weighed(self.model, frame, level) for frame in self.frames(level)]
+    def _weigh(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
+        frames = self._frames(level, patch, search)
+        return [weighed(self.model, frame, level) for frame in frames]
 
     def send(self, scenario: Scenario, budget: float, fixed: bool) -> Sent | CannotReach:
         """Stream at the largest level within the budget, or at the scenario's own if `fixed`.
@@ -111,7 +122,7 @@ class TokenSource:
         codec = scenario.codec.model_copy(update={"codebook": level})
         chosen = scenario.model_copy(update={"codec": codec})
         weighs = chosen.stream_config().weighs
-        frames = self.weighed(level) if weighs else self.frames(level)
+        frames = self.weighed(codec) if weighs else self.frames(codec)
         records = stream(chosen, frames, self.model)
         return Sent(level, (), records, mean_bpp_wire(records, self.images))
 

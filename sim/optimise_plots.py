@@ -13,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from sim.compare_plots import LABELS
 from sim.errors import UserError
-from sim.plot_style import SETTINGS
+from sim.plot_style import SETTINGS, save_figure
 from sim.results import FIGURES, MANIFEST, is_run_folder, number, read_json, read_table
 
 _KINDS = {
@@ -52,18 +52,12 @@ def draw_optimisation(folder: Path) -> Path:
             small = f"scenario {manifest['scenario']['name']} · seed {manifest['seed']}"
             small += f" · lossy-stream-sim {manifest['version']}"
             small += f" · weights {manifest['weights_fingerprint']}"
-            figure.text(0.995, 0.004, small, ha="right", va="bottom", size=6, color="#555555")
             (folder / FIGURES).mkdir(exist_ok=True)
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
-            for kind, nothing in (("svg", {"Date": None}), ("png", {"Software": None})):
-                path = folder / FIGURES / f"optimise.{kind}"
-                figure.savefig(path, dpi=160, metadata=nothing)
+            return save_figure(figure, folder, "optimise", small)
     except OSError as error:
         raise UserError(f"{folder}: cannot draw ({error})") from None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: its tables are not those of a search ({error!r})") from None
-    return path
 
 
 def _all(axes: Axes, rows: list[dict[str, str]], metric: str, budget: float) -> None:

@@ -150,6 +150,7 @@ class QualityCurves:
                 "decoding": self._scenario.decoding.model_dump(),
                 "metric": self._metric,
                 "level": level,
+                "codec": self._scenario.codec.model_dump(include={"patch", "search"}),
                 "losses": LOSSES,
             }
             self._means[level] = np.array(kept("curves", about, lambda: self._measure(level)))
@@ -166,7 +167,8 @@ class QualityCurves:
 
     def _score(self, level: int, loss: float, at: int) -> float:
         model, image = self._tokens.model, self._tokens.images[at]
-        indices = self._tokens.frames(level)[at].index_map
+        codec = self._scenario.codec.model_copy(update={"codebook": level})
+        indices = self._tokens.frames(codec)[at].index_map
         slices = min(_MEASURED_SLICES, indices.size)
         order = np.random.default_rng([self._scenario.seed, at]).permutation(slices)
         received = np.ones(indices.size, bool)
@@ -190,7 +192,7 @@ def measured_bytes(tokens: TokenSource, scenario: Scenario, level: int, slices: 
         update={"slices": slices, "fec": None, "arq": None, "packing": 1, "passes": 1}
     )
     update = {"codec": codec, "stream": bare, "repeats": 1, "channel": {"type": "perfect"}}
-    (record,) = stream(scenario.model_copy(update=update), tokens.frames(level), tokens.model)
+    (record,) = stream(scenario.model_copy(update=update), tokens.frames(codec), tokens.model)
     longest: dict[int, int] = {}
     for packet in record.packets:
         longest[packet.frame] = max(longest.get(packet.frame, 0), packet.size_bytes)

@@ -31,7 +31,7 @@ from codec.patches import patch_of, spread
 from sim.errors import UserError
 from sim.invention_plots import invention_figure, load_maps
 from sim.loss_plots import loss_panel
-from sim.plot_style import DELIVERED, ERASED, LATE, SETTINGS, metric_label, words
+from sim.plot_style import DELIVERED, ERASED, LATE, SETTINGS, metric_label, save_figure, words
 from sim.quality_plots import (
     axis_title,
     best_repair,
@@ -86,18 +86,7 @@ class _Run:
 
     def save(self, figure: Figure, name: str, formats: Sequence[str] = ("png", "svg")) -> Path:
         """Write a figure with its small print; returns the first file."""
-        figure.text(
-            0.995, 0.004, self.small_print, ha="right", va="bottom", size=6, color="#555555"
-        )
-        figure.draw_without_rendering()  # settles the layout once for all formats
-        figure.set_layout_engine("none")
-        for axes in figure.axes:  # the solver's last bits depend on addresses in memory
-            axes.set_position(np.round(axes.get_position(original=True).bounds, 6).tolist())
-        paths = [self.folder / FIGURES / f"{name}.{kind}" for kind in formats]
-        for path in paths:
-            nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-            figure.savefig(path, dpi=160, metadata=nothing)
-        return paths[0]
+        return save_figure(figure, self.folder, name, self.small_print, formats)
 
 
 def draw_figures(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from sim.plot_style import SETTINGS, look
+from sim.plot_style import SETTINGS, look, save_figure
 from sim.results import FIGURES, MANIFEST, SUMMARY, read_json
 from sim.scenario import CLEAN
 
@@ -63,12 +63,8 @@ def _save(figure: Figure, folder: Path, name: str, about: Mapping[str, Any]) -> 
         f"{about['kind']} · seed {seed} · lossy-stream-sim {about['version']} · "
         f"weights {about['weights_fingerprint']}"
     )
-    figure.text(0.995, 0.004, text, ha="right", va="bottom", size=6, color="#555555")
     (folder / FIGURES).mkdir(exist_ok=True)
-    path = folder / FIGURES / f"{name}.png"
-    figure.savefig(path, dpi=150, metadata={"Software": None})
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-    return path
+    return save_figure(figure, folder, name, text)
 
 
 def _figure(size: tuple[float, float]) -> Figure:

@@ -49,6 +49,13 @@ def test_the_seed_of_burst20_is_typical() -> None:
     assert all(any(lost[start : start + 32]) for start in range(0, 128, 32))
 
 
+def _ends(values: Any) -> Any:
+    """First and last of a list, or of each list of keys varied together."""
+    if isinstance(values, dict):
+        return {key: _ends(value) for key, value in values.items()}
+    return [values[0], values[-1]][: len(values)]
+
+
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_scenario_runs(
     path: Path, cli: Cli, photo: Path, small_model: object, monkeypatch: pytest.MonkeyPatch
@@ -57,10 +64,7 @@ def test_scenario_runs(
     virtual time. Figures are drawn for the main one only: others draw the same ones elsewhere."""
     if path.stem != "burst20":
         monkeypatch.setattr("sim.plots.draw_figures", lambda folder: [])
-    sweep = {
-        key: [values[0], values[-1]][: len(values)]
-        for key, values in load_scenario(path).scenario.sweep.items()
-    }
+    sweep = {key: _ends(values) for key, values in load_scenario(path).scenario.sweep.items()}
     overrides = ["images=[../photo.png]", "transport=virtual", "repeats=1"]
     overrides += [f"sweep={json.dumps(sweep)}"] if sweep else []
     options = [word for text in overrides for word in ("--set", text)]
