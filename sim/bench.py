@@ -24,7 +24,7 @@ from sim import __version__
 from sim.baselines import BaselineError
 from sim.bench_metrics import LABELS, better
 from sim.bench_points import Point
-from sim.bench_work import OURS, POINTS, Bench, BenchConfig, Job, Steps
+from sim.bench_work import OURS, POINTS, Bench, BenchConfig, Job, Level, Steps
 from sim.errors import UserError
 from sim.image_codec import ImageCodec
 from sim.images import LoadedImage
@@ -66,7 +66,7 @@ def run_bench(
             wheel cannot be read.
     """
     for level in config.levels:
-        codec.check(level, config.entropy, config.patch, config.search)
+        codec.check(level.codebook, config.entropy, level.patch, config.search)
     bench = Bench(codec, config, out)
     _open(out)
     return _Run(bench, images, model, steps).run(prepare)
@@ -135,9 +135,9 @@ class _Run:
             self._done += 1
             self._steps(self._done, self._total, f"{job.image.name} {job.codec}")
 
-    def _ours(self, image: LoadedImage) -> dict[int, Point]:
-        """Our points of an image by codebook size."""
-        return {point.setting: point for point in self.points[image.name, OURS]}
+    def _ours(self, image: LoadedImage) -> dict[Level, Point]:
+        """Our points of an image."""
+        return {Level.of(point.setting): point for point in self.points[image.name, OURS]}
 
     def _rows(self, image: LoadedImage) -> list[dict[str, Any]]:
         pixels = image.width * image.height
@@ -145,7 +145,7 @@ class _Run:
             {
                 "image": image.name,
                 "codec": name,
-                "setting": point.setting,
+                "setting": str(Level.of(point.setting)) if name == OURS else point.setting,
                 "file_bytes": len(point.file),
                 "payload_bytes": point.payload_bytes,
                 "bpp": 8 * len(point.file) / pixels,
@@ -154,7 +154,7 @@ class _Run:
             }
             for name in (OURS, *self.bench.baselines)
             for point in self.points.get((image.name, name), ())
-            if name != OURS or point.setting in self.config.levels
+            if name != OURS or Level.of(point.setting) in self.config.levels
         ]
 
     def _pictures(self) -> None:
@@ -186,10 +186,9 @@ class _Run:
                 {"name": i.name, "file": str(i.path), "width": i.width, "height": i.height}
                 for i in self.images
             ],
-            "levels": self.config.levels,
-            "pictured_levels": self.pictured,
+            "levels": [str(level) for level in self.config.levels],
+            "pictured_levels": [str(level) for level in self.pictured],
             "entropy": self.config.entropy,
-            "patch": self.config.patch,
             "search": self.config.search,
             "codecs": [*self.bench.baselines],
             "rates": self.config.rates,
@@ -231,7 +230,7 @@ def at_equal_bytes(
             result.append(
                 {
                     "image": image,
-                    "codebook": row["setting"],
+                    "level": row["setting"],
                     "codec": codec,
                     "bytes": row[size],
                     "fits": bool(below),
@@ -265,7 +264,7 @@ def summarize_bench(
     metrics = [name for name in LABELS if equal and name in equal[0]]
     levels = []
     for level in config.levels:
-        here = [row for row in equal if row["codebook"] == level]
+        here = [row for row in equal if row["level"] == str(level)]
         ours = {row["image"]: row for row in here if row["codec"] == OURS}
         codecs: dict[str, dict[str, Any]] = {}
         for name in dict.fromkeys(row["codec"] for row in here):
@@ -281,10 +280,10 @@ def summarize_bench(
                     metric: _share([(ours[r["image"]][metric], r[metric]) for r in fit], metric)
                     for metric in metrics
                 }
-        sizes = [r for r in rows if r["codec"] == OURS and r["setting"] == level]
+        sizes = [r for r in rows if r["codec"] == OURS and r["setting"] == str(level)]
         levels.append(
             {
-                "codebook": level,
+                "level": str(level),
                 **{column: _mean([row[column] for row in sizes]) for column in _SIZES},
                 "best": {metric: _best(codecs, metric) for metric in metrics},
                 "codecs": codecs,
@@ -311,8 +310,9 @@ def _curves(
                 by_image.setdefault(row["image"], []).append(row)
         steps: list[list[Row]] = []
         if name == OURS:
-            for level in config.levels:
-                steps.append([r for rs in by_image.values() for r in rs if r["setting"] == level])
+            every = [row for found in by_image.values() for row in found]
+            for level in map(str, config.levels):
+                steps.append([row for row in every if row["setting"] == level])
         else:
             rate = "bpp" if config.counted == "file" else "bpp_payload"
             for limit in config.rates:
@@ -339,7 +339,7 @@ def _best(codecs: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
     return best
 
 
-def pictured_levels(levels: Sequence[int]) -> tuple[int, ...]:
+def pictured_levels(levels: Sequence[Level]) -> tuple[Level, ...]:
     """The first, the middle and the last."""
     return tuple(dict.fromkeys((levels[0], levels[len(levels) // 2], levels[-1])))
 

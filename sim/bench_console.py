@@ -21,7 +21,7 @@ def print_bench(summary: Mapping[str, Any], folder: Path) -> None:
     """One line per level: ours, and by each metric the best of the others that fit everywhere."""
     console = Console(highlight=False)
     table = Table(title="Ours / the best other at equal bytes", title_justify="left")
-    for heading in ("K", "bytes", "bpp"):
+    for heading in ("K@patch", "bytes", "bpp"):
         table.add_column(heading, justify="right")
     metrics = [name for name in LABELS if name in summary["levels"][0]["codecs"][OURS]]
     for metric in metrics:
@@ -29,7 +29,7 @@ def print_bench(summary: Mapping[str, Any], folder: Path) -> None:
     for level in summary["levels"]:
         cells = [_cell(level["codecs"], metric) for metric in metrics]
         size = (f"{level['file_bytes']:.0f}", f"{level['bpp']:.4f}")
-        table.add_row(str(level["codebook"]), *size, *cells)
+        table.add_row(level["level"], *size, *cells)
     console.print(table)
     if "vgg_hed" in metrics:
         console.print("VGG-HED distance, LPIPS, DISTS: less is better")

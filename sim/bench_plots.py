@@ -87,9 +87,9 @@ def draw_bench(folder: Path) -> list[Path]:
 
 
 def _origin(manifest: Mapping[str, Any]) -> str:
-    ours = f"ours: {manifest['entropy']} coding, {manifest['patch']} x {manifest['patch']} pixels"
+    ours = f"ours: {manifest['entropy']} coding"
     search = f", searched in {manifest['search']} steps" if manifest["search"] else ""
-    return f"{ours} a token{search} · weights {manifest['weights_fingerprint']}"
+    return f"{ours}{search} · weights {manifest['weights_fingerprint']}"
 
 
 def _curves(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure:
@@ -167,7 +167,7 @@ def _look(name: str) -> dict[str, Any]:
     return {"color": colour, "marker": marker, "linewidth": 1, "markersize": 4, **line}
 
 
-def _sheet(folder: Path, rows: Sequence[Mapping[str, str]], level: int) -> Figure:
+def _sheet(folder: Path, rows: Sequence[Mapping[str, str]], level: str) -> Figure:
     """Some rows per image: the original, ours, and each format at the better of its two sizes."""
     images = [
         name
@@ -188,16 +188,16 @@ def _sheet(folder: Path, rows: Sequence[Mapping[str, str]], level: int) -> Figur
         line[0].imshow(_picture(place / "original.png"))
         line[0].set_title(f"{image}, original", fontsize=8)
         for axes, row in zip(line[1:], chosen[image], strict=False):
-            axes.imshow(_picture(place / str(level) / f"{row['codec']}.png"))
+            axes.imshow(_picture(place / level / f"{row['codec']}.png"))
             above = "" if row["fits"] == "1" else ", its least"
             axes.set_title(f"{row['codec']}, {row['file_bytes']} bytes{above}", fontsize=8)
-    figure.suptitle(f"K = {level}: each at most as large as ours, where it can", fontsize=9)
+    figure.suptitle(f"{level} codewords: each at most as large as ours, where it can", fontsize=9)
     return figure
 
 
-def _panels(rows: Sequence[Mapping[str, str]], image: str, level: int) -> list[Mapping[str, str]]:
+def _panels(rows: Sequence[Mapping[str, str]], image: str, level: str) -> list[Mapping[str, str]]:
     """Ours, then the better row of each format: one that fits, then by the best metric there is."""
-    here = [row for row in rows if row["image"] == image and row["codebook"] == str(level)]
+    here = [row for row in rows if row["image"] == image and row["level"] == level]
     metric = "vgg_hed" if here[0].get("vgg_hed") else "ssimulacra2"
     panels = [row for row in here if row["codec"] == OURS]
     for form in FORMATS:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,35 @@ OURS = "ours"
 POINTS = "points"
 
 
+class Level(NamedTuple):
+    """What our codec is set to: a codebook size, and how many pixels a token stands for."""
+
+    codebook: int
+    patch: int = PATCHES[0]
+
+    def __str__(self) -> str:
+        """ "1024", or "1024@24" where a token stands for more than the usual pixels."""
+        return f"{self.codebook}@{self.patch}" if self.patch != PATCHES[0] else str(self.codebook)
+
+    @property
+    def setting(self) -> int:
+        """As a number that grows with the size of files, within a patch."""
+        return self.patch << 16 | self.codebook
+
+    @classmethod
+    def of(cls, setting: int) -> Level:
+        """The inverse of `setting`."""
+        return cls(setting & 0xFFFF, setting >> 16)
+
+
 @dataclass(frozen=True, slots=True)
 class BenchConfig:
     """What to compare.
 
     Attributes:
-        levels: codebook sizes of our ladder, ascending.
+        levels: of our codec.
         entropy: entropy mode of our files.
-        patch, search: of our files, as for `Model.encode`.
+        search: of our files, as for `Model.encode`.
         codecs: names from `sim.baselines.BASELINES`.
         counted: "file": all bytes that a user stores, ours included, are compared; "payload": the
             coded picture alone, on both sides.
@@ -39,10 +60,9 @@ class BenchConfig:
         workers: processes.
     """
 
-    levels: tuple[int, ...]
+    levels: tuple[Level, ...]
     entropy: str
     codecs: tuple[str, ...]
-    patch: int = PATCHES[0]
     search: int = 0
     counted: Counted = "file"
     hed: Path | None = None
@@ -51,19 +71,19 @@ class BenchConfig:
 
 
 class OurCodec:
-    """Our codec behind the interface of the others; a setting is a codebook size."""
+    """Our codec behind the interface of the others; settings are those of `Level`."""
 
     name = OURS
 
     def __init__(self, codec: ImageCodec, config: BenchConfig) -> None:
         self.codec, self.config = codec, config
-        self.settings = codec.model.levels[-1] + 1
-        self.identity = f"{codec.model.fingerprint} {config.entropy} {config.patch} {config.search}"
+        self.settings = Level(codec.model.levels[-1], PATCHES[-1]).setting + 1
+        self.identity = f"{codec.model.fingerprint} {config.entropy} {config.search}"
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`."""
-        how = self.config
-        made = self.codec.encode(pixels, setting, how.entropy, patch=how.patch, search=how.search)
+        (codebook, patch), how = Level.of(setting), self.config
+        made = self.codec.encode(pixels, codebook, how.entropy, patch=patch, search=how.search)
         return Coded(made.file, made.payload_bytes)
 
     def decode(self, file: bytes, height: int, width: int) -> NDArray[np.uint8]:
@@ -105,7 +125,7 @@ class Bench:
             self.ours if ours else self.baselines[job.codec],
             pixels,
             [*budgets, *job.budgets],
-            self.config.levels if ours else (),
+            [level.setting for level in self.config.levels] if ours else (),
             self.config.counted,
             self.measures,
             self.folder / POINTS / job.image.name / f"{job.codec}.json",

