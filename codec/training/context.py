@@ -39,11 +39,11 @@ SliceSource = Callable[[np.random.Generator, tuple[int, int]], Sequence[NDArray[
 class ContextConfig:
     """Shape of the network; see `codec.context`."""
 
-    heads: int = 10
+    heads: int = 12
     reach: int = 6
-    embed: int = 24
-    hidden: int = 160
-    query: int = 64
+    embed: int = 32
+    hidden: int = 256
+    query: int = 96
 
 
 @dataclass(frozen=True)
