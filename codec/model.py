@@ -97,6 +97,7 @@ class Model:
         self.encoder, self.decoder = encoder.eval(), decoder.eval()
         for network in (self.encoder, self.decoder):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.requires_grad_(False)  # a search follows gradients to tokens, not to weights
         self.ladder = ladder
         self.inpainter = None if inpainter is None else inpainter.eval()
         self.context = context
