@@ -194,6 +194,16 @@ def test_encode_and_decode_one_image(cli: Cli, photo: Path, random_model: Model)
     assert sorted(path.name for path in Path().iterdir()) == ["a.png", "a.tok"]
 
 
+def test_patch_and_search_reach_the_file(cli: Cli, photo: Path, random_model: Model) -> None:
+    options = ("--codebook", 8, "--patch", 24, "--search", 2, "--model", "random")
+    assert cli("codec", "encode", photo, *options, "-o", "a.tok").exit_code == 0
+    assert cli("codec", "decode", "a.tok", "--model", "random", "-o", "a.png").exit_code == 0
+    tokens = random_model.encode(load_image(photo).pixels, 8, patch=24, search=2)
+    assert tokens.shape == (2, 3)
+    expected = random_model.decode(tokens, 8, 40, 56)
+    assert np.array_equal(load_image(Path("a.png")).pixels, expected)
+
+
 def test_encode_and_decode_a_folder(cli: Cli, photo: Path) -> None:
     Path("in").mkdir()
     for name in ("x", "y"):
@@ -229,6 +239,8 @@ def test_mistakes_are_told_in_one_line(cli: Cli, photo: Path) -> None:
         (("decode", "junk.tok", "-o", "a.png", *random), "not a file of image tokens"),
         (("decode", "none.tok", "-o", "a.png", *random), "no such file"),
         (("decode", "empty", "-o", "a.png", *random), "no .tok files"),
+        (("encode", photo, "-o", "a.tok", "--patch", 17, *random), "patch 17: choose one of 16,"),
+        (("encode", photo, "-o", "a.tok", "--search", -1, *random), "search -1"),
         (("decode", "junk.tok", "-o", "a.what", *random), "no image format"),
         (("decode", "junk.tok", "-o", "a.png", "--concealer", "x", *random), "choose one of"),
     ]:

@@ -153,6 +153,24 @@ def test_shards_make_the_same_run(raw: Raw) -> None:
 
 
 @pytest.mark.usefixtures("small_model", "no_figures")
+def test_patch_and_search_are_measured_apart(raw: Raw) -> None:
+    """Tokens and loss-free quality are kept by codebook, patch and search together."""
+    raw |= {"concealers": ["nearest"], "repeats": 1}
+    raw["channel"] = {"type": "perfect"}
+    raw["sweep"] = {"codec.patch": [16, 24], "codec.search": [0, 2]}
+    run(raw, "run")
+    rows = [row for row in read_table(Path("run/images.csv")) if row["concealer"] == "clean"]
+    cells = {(row["cell"], row["tokens"], row["psnr_db"]) for row in rows}
+    assert len({psnr for _, _, psnr in cells}) == 4
+    assert sorted({(cell, int(tokens)) for cell, tokens, _ in cells}) == [
+        ("0", 12),
+        ("1", 12),
+        ("2", 6),
+        ("3", 6),
+    ]
+
+
+@pytest.mark.usefixtures("small_model", "no_figures")
 def test_repeats_until_it_is_certain(raw: Raw) -> None:
     raw |= {"repeats": 1, "concealers": [], "until": {"ci": 0.06, "metric": "loss"}}
     summary = run(raw, "run").summary

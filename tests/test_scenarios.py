@@ -81,7 +81,8 @@ def test_scenario_runs(
 def test_both_transports_give_the_same_run(cli: Cli, photo: Path) -> None:
     """The driver law from end to end, through the processes that a user's run starts."""
     path = next(p for p in SCENARIOS if p.stem == "burst20")
-    usual = ("images=[../photo.png, ../photo.png]", "codec.model=random", "pace=0")
+    images = "images=[../photo.png, ../photo.png]"
+    usual = (images, "codec.model=random", "codec.patch=20", "codec.search=1", "pace=0")
     for transport in ("zeromq", "virtual"):
         options = [w for text in (*usual, f"transport={transport}") for w in ("--set", text)]
         result = cli("run", path, "--out", transport, "--save-images", *options)
