@@ -97,7 +97,7 @@ class Search:
         own = torch.zeros_like(start, dtype=torch.bool)
         top, left = corner[0] - rows.start, corner[1] - columns.start
         own[top : top + TILE, left : left + TILE] = True
-        fixed = codewords[start].permute(2, 0, 1)[None]
+        around = codewords[start]
         with torch.no_grad(), fast_autocast():
             wanted = self._perceptual.taps(images)
 
@@ -113,9 +113,9 @@ class Search:
                     unit = F.normalize(moved, dim=1)
                     choice = (cost - 2 * unit @ codewords.t()).argmin(1)
             straight = moved + (codewords[choice] - moved).detach()
-            words = fixed.permute(0, 2, 3, 1).masked_scatter(own[None, ..., None], straight)
+            words = around.masked_scatter(own[..., None], straight)
             with fast_autocast():
-                shown = self._decoder(words.permute(0, 3, 1, 2)).float()
+                shown = self._decoder(words.permute(2, 0, 1)[None]).float()
                 features = self._perceptual.between(self._perceptual.taps(shown), wanted).float()
                 error = reconstruction_loss(shown, images) + terms.perceptual * features
             if error.item() < least:
