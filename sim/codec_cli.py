@@ -62,22 +62,26 @@ def encode(
 
     codec.check(codebook, entropy, patch, search)
     targets = _targets(input_, out, [image.name for image in images], EXTENSION)
+    from sim.console import progress_bar
+
     rows = []
-    for image, target in zip(images, targets, strict=True):
-        done = codec.encode(image.pixels, codebook, entropy, slices, patch, search)
-        _write(target, done.file)
-        bpp = 8 * len(done.file) / (image.width * image.height)
-        rows.append(
-            {
-                "image": str(image.path),
-                "file": str(target),
-                "file_bytes": len(done.file),
-                "payload_bytes": done.payload_bytes,
-                "bpp": bpp,
-            }
-        )
-        if not as_json:
-            typer.echo(f"{target}: {len(done.file)} bytes, {bpp:.4f} bits per pixel")
+    with progress_bar("encode") as steps:
+        for number, (image, target) in enumerate(zip(images, targets, strict=True)):
+            steps(number, len(images), image.name)
+            done = codec.encode(image.pixels, codebook, entropy, slices, patch, search)
+            _write(target, done.file)
+            bpp = 8 * len(done.file) / (image.width * image.height)
+            rows.append(
+                {
+                    "image": str(image.path),
+                    "file": str(target),
+                    "file_bytes": len(done.file),
+                    "payload_bytes": done.payload_bytes,
+                    "bpp": bpp,
+                }
+            )
+            if not as_json:
+                typer.echo(f"{target}: {len(done.file)} bytes, {bpp:.4f} bits per pixel")
     if as_json:
         typer.echo(json.dumps({"model": codec.model.fingerprint, "files": rows}, indent=2))
 
