@@ -7,6 +7,8 @@ share     time of one pass of the encoder and one of the decoder, on tensors tha
           of the networks' speed; goal: at least 85%
 against   VVC (libvvenc, medium) at the largest quality within the same bytes: its encoding alone,
 VVC       in ours; both ways of ours are counted
+search    what 16 steps of the search for better tokens take (`codec.search`), and VVC's encoding
+          as a share of it: both look for what looks best
 
 Times are processor time, children's included, the best of several rounds in which all take turns.
 The image is a shipped photograph, cropped and enlarged.
@@ -15,6 +17,7 @@ The image is a shipped photograph, cropped and enlarged.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import resource
@@ -27,12 +30,14 @@ import torch
 from PIL import Image
 
 from codec.model import Model
+from codec.perceptual import FeaturesMissing, check_features
 from codec.tokenizer import STRIDE
 from sim.baselines import RateSearch, find_baselines
 from sim.image_codec import ImageCodec
 from sim.images import load_images
 
 WIDTH, HEIGHT = 768, 512
+SEARCH_STEPS = 16
 
 
 def processor_s() -> float:
@@ -72,6 +77,9 @@ def measure(model: Model, codebook: int, rounds: int) -> dict[str, Any]:
     for mode in modes:
         actions[f"encode {mode}"] = lambda mode=mode: codec.encode(pixels, codebook, mode)
         actions[f"decode {mode}"] = lambda mode=mode: codec.decode(files[mode])
+    with contextlib.suppress(FeaturesMissing):
+        check_features()
+        actions["search"] = lambda: model.encode(pixels, codebook, search=SEARCH_STEPS)
     found, notes = find_baselines(("vvc",))
     if "vvc" in found:
         setting = RateSearch(found["vvc"], pixels).at_most(len(files["static"])) or 0
@@ -110,6 +118,10 @@ def main() -> None:
         vvc = row.get("vvc_encode_over_ours")
         against = "" if vvc is None else f"; VVC's encoder takes {vvc:.2f} times that"
         print(f"{mode:8} {row['bytes']:5} bytes  {parts}  share {row['share']:.0%}{against}")
+    if "search" in seconds:
+        vvc = seconds.get("vvc encode")
+        share = "" if vvc is None else f"; VVC's encoder takes {vvc / seconds['search']:.2f} of it"
+        print(f"search of {SEARCH_STEPS} steps  {seconds['search']:.3f} s{share}")
     for name, why in result.get("skipped", {}).items():
         print(f"skipped {name}: {why}")
 
