@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
@@ -46,6 +47,7 @@ _STYLES = {
 }
 _SHEET_COLUMNS = 5
 _OURS_COLOUR = "#0072B2"
+_LARGER = "ours, larger patches"
 _SETTINGS: dict[Any, object] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -92,12 +94,30 @@ def _origin(manifest: Mapping[str, Any]) -> str:
     return f"{ours}{search} · weights {manifest['weights_fingerprint']}"
 
 
+def _figure(width: float, height: float) -> Figure:
+    """A figure, in inches, with room for the small print at the bottom."""
+    foot = 0.16 / height
+    return Figure((width, height), layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
+
+
+def _lines_of(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Points by codec; ours with larger patches are a line of their own."""
+    curves = dict(summary["curves"])
+    ours = list(zip(manifest["levels"], curves.pop(OURS), strict=True))
+    lines = {
+        OURS: [point for level, point in ours if "@" not in level],
+        _LARGER: [point for level, point in ours if "@" in level],
+    }
+    return {name: points for name, points in lines.items() if points} | curves
+
+
 def _curves(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure:
-    curves = summary["curves"]
-    metrics = [m for m in LABELS if any(point.get(m) is not None for point in curves[OURS])]
+    curves = _lines_of(summary, manifest)
+    ours = summary["curves"][OURS]
+    metrics = [m for m in LABELS if any(point.get(m) is not None for point in ours)]
     columns = min(3, len(metrics))
     rows = -(-len(metrics) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.7 * rows + 1), layout="constrained")
+    figure = _figure(4.2 * columns, 3.7 * rows + 1)
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in all_axes[len(metrics) :]:
         axes.axis("off")
@@ -115,7 +135,8 @@ def _overview(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure
     deep = next((m for m in ("lpips", "vgg_hed", "ssimulacra2") if m in ours[0]), "ssimulacra2")
     levels = summary["levels"]
     middle = levels[len(levels) // 2]["codecs"]
-    names = [OURS]
+    curves = _lines_of(summary, manifest)
+    names = [name for name in (OURS, _LARGER) if name in curves]
     for form in FORMATS:
         both = [n for n in (form, f"{form}-half") if n in summary["curves"] and n in middle]
         both.sort(key=lambda n: -middle[n]["fits"])
@@ -125,10 +146,10 @@ def _overview(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure
             if fits and better(middle[name][deep], middle[best[0]][deep], deep):
                 best = [name]
         names += best
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    figure = _figure(8, 3.6)
     all_axes = figure.subplots(1, 2)
     for axes, metric in zip(all_axes, (deep, "psnr_db"), strict=True):
-        chosen = {name: summary["curves"][name] for name in names}
+        chosen = {name: curves[name] for name in names}
         _lines(axes, chosen, metric, manifest["counted"])
     handles, labels = all_axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
@@ -161,6 +182,8 @@ def _images(summary: Mapping[str, Any]) -> str:
 def _look(name: str) -> dict[str, Any]:
     if name == OURS:
         return {"color": _OURS_COLOUR, "marker": "o", "linewidth": 2.5, "zorder": 5}
+    if name == _LARGER:
+        return {"color": _OURS_COLOUR, "marker": "o", "linestyle": ":", "markerfacecolor": "none"}
     colour, marker = _STYLES[name.removesuffix("-half")]
     half = name.endswith("-half")
     line = {"linestyle": "--" if half else "-", "markerfacecolor": "none" if half else colour}
@@ -178,8 +201,7 @@ def _sheet(folder: Path, rows: Sequence[Mapping[str, str]], level: str) -> Figur
     panels = 1 + max(len(found) for found in chosen.values())
     columns = min(panels, _SHEET_COLUMNS)
     lines = -(-panels // columns)
-    size = (2.9 * columns, 2.2 * lines * len(images))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = _figure(2.9 * columns, 2.2 * lines * len(images))
     all_axes = figure.subplots(lines * len(images), columns, squeeze=False)
     for line, image in zip(all_axes.reshape(len(images), -1), images, strict=True):
         for axes in line:
