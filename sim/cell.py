@@ -79,7 +79,7 @@ class Clean:
 
 
 Grain = tuple[int, int, int]
-"""Codebook, patch and steps of the search, as for `Model.encode`."""
+"""See `CodecSection.grain`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +195,7 @@ class Workshop:
     def _weigh(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
         from sim.media import weighed
 
-        codec = cell.scenario.codec
-        key = image, codec.codebook, codec.patch, codec.search
+        key = image, *cell.scenario.codec.grain
         if key not in self._weighed:
             self._weighed[key] = weighed(self._model, frame, key[1])
         return self._weighed[key]

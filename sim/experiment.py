@@ -317,7 +317,7 @@ class _Run:
             self.computed += len(missing)
 
     def _task(self, cell: Cell) -> CellTask:
-        clean = self._clean[_grain(cell)]
+        clean = self._clean[cell.scenario.codec.grain]
         return CellTask(self._plan.cell_key(cell), cell, clean, self._pictures(cell))
 
     def _pictures(self, cell: Cell) -> int:
@@ -336,7 +336,7 @@ class _Run:
         numbers = range(len(self._materials.images))
         wanted = {
             grain: [self._plan.clean_key(n, *grain) for n in numbers]
-            for grain in sorted(set(map(_grain, cells)))
+            for grain in sorted({cell.scenario.codec.grain for cell in cells})
         }
         tasks = [
             CleanTask(key, n, grain)
@@ -384,12 +384,6 @@ class _Run:
         pool = Pool(self._materials, folder, workers, networks)
         self._crew = self._crews.enter_context(pool)
         return self._crew
-
-
-def _grain(cell: Cell) -> Grain:
-    """Codebook, patch and search: what tokens and clean quality depend on, but for the image."""
-    codec = cell.scenario.codec
-    return codec.codebook, codec.patch, codec.search
 
 
 def _doing(task: Task) -> str:

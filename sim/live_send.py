@@ -168,7 +168,7 @@ def _tokenized(
             from PIL import Image
 
             Image.fromarray(image.pixels).save(keep / f"{image.name}.png")
-        (frame,) = encode_images(model, [image], codec.codebook, codec.patch, codec.search)
+        (frame,) = encode_images(model, [image], *codec.grain)
         yield image, weighed(model, frame, codec.codebook) if weighs else frame
 
 

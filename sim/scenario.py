@@ -70,6 +70,11 @@ class CodecSection(Section):
         None, description="folder of weights, relative to this file; left out, those that ship"
     )
 
+    @property
+    def grain(self) -> tuple[int, int, int]:
+        """Codebook, patch and search: what an image's tokens depend on, besides the weights."""
+        return self.codebook, self.patch, self.search
+
 
 class FecSection(Section):
     """Parity packets: erasure-coded blocks, across images."""
