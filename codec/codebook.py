@@ -131,13 +131,17 @@ class Ladder:
     int64[2K] of each codeword of the level above.
     """
 
-    def __init__(self, words: dict[int, Tensor], usage: Tensor, parents: dict[int, Tensor]) -> None:
+    def __init__(
+        self, words: dict[int, Tensor], usage: dict[int, Tensor], parents: dict[int, Tensor]
+    ) -> None:
+        """Levels without a `usage` are used as the level above is, merged."""
         self.levels = tuple(sorted(words))
-        self._words, self._parents = words, parents
-        self._usage = {self.levels[-1]: usage.float()}
+        self._words, self._parents, self._counted = words, parents, usage
+        self._usage = {k: v.float() for k, v in usage.items()}
         for size in reversed(self.levels[:-1]):
-            above = self._usage[2 * size]
-            self._usage[size] = torch.zeros(size).index_add_(0, parents[size], above)
+            if size not in usage:
+                above = self._usage[2 * size]
+                self._usage[size] = torch.zeros(size).index_add_(0, parents[size], above)
         self._frequencies = {k: integer_frequencies(self._usage[k].numpy()) for k in self.levels}
 
     @classmethod
@@ -180,7 +184,8 @@ class Ladder:
             )
             words[size], parents[size] = centres, parent
             weights = torch.zeros(size).index_add_(0, parent, weights)
-        return cls({k: v[:, :dim].contiguous() for k, v in words.items()}, usage, parents)
+        words = {k: v[:, :dim].contiguous() for k, v in words.items()}
+        return cls(words, {len(base): usage}, parents)
 
     @classmethod
     def pairs(cls, base: Tensor) -> Ladder:
@@ -190,7 +195,16 @@ class Ladder:
             parents[size // 2] = torch.arange(size) // 2
             words[size // 2] = words[size].view(size // 2, 2, -1).mean(1)
             size //= 2
-        return cls(words, torch.ones(len(base)), parents)
+        return cls(words, {len(base): torch.ones(len(base))}, parents)
+
+    @classmethod
+    def base(cls, words: Tensor) -> Ladder:
+        """The base codebook alone."""
+        return cls({len(words): words.float()}, {len(words): torch.ones(len(words))}, {})
+
+    def counted(self, usage: dict[int, Tensor]) -> Ladder:
+        """The same codewords, used float[K] times at each level K."""
+        return Ladder(self._words, usage, self._parents)
 
     def codewords(self, size: int) -> Tensor:
         """Codewords of a level, float32[K,D]."""
@@ -221,19 +235,24 @@ class Ladder:
         """What is saved; `from_tensors` reads it back."""
         saved = {f"words.{k}": v for k, v in self._words.items()}
         saved |= {f"parents.{k}": v for k, v in self._parents.items()}
+        saved |= {f"usage.{k}": v for k, v in self._counted.items() if k != self.levels[-1]}
         return saved | {"usage": self._usage[self.levels[-1]]}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Ladder:
-        words = {int(k[6:]): v.float() for k, v in tensors.items() if k.startswith("words.")}
-        parents = {int(k[8:]): v.long() for k, v in tensors.items() if k.startswith("parents.")}
-        return cls(words, tensors["usage"], parents)
+        def by_level(name: str) -> dict[int, Tensor]:
+            chosen = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+            return {int(k): v for k, v in chosen.items()}
+
+        words = {k: v.float() for k, v in by_level("words.").items()}
+        parents = {k: v.long() for k, v in by_level("parents.").items()}
+        return cls(words, {max(words): tensors["usage"], **by_level("usage.")}, parents)
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits over codewords, parents and integer tables."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.tensors().items()):
-            if name != "usage":
+            if not name.startswith("usage"):
                 digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
         for size in self.levels:
             digest.update(self._frequencies[size].tobytes())

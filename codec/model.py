@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from codec.patches import coded_size, enlarge, grid_of, patch_of, shrink
 from codec.search import Search
 from codec.taming import TamingConfig, TamingDecoder, TamingEncoder
 from codec.tiling import apply_tiled, reach_tokens
-from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
+from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, told_levels
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 TOKENIZER_FILE = "tokenizer.safetensors"
@@ -178,12 +178,17 @@ class Model:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         pixels = pixels.float().div(127.5).sub(1)
         pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-        latents = self._encode(pixels.contiguous(memory_format=torch.channels_last))[0]
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        latents = self._encode(pixels, codebook_size)[0]
         flat = latents.permute(1, 2, 0).reshape(-1, latents.shape[0])
-        base = nearest(flat, self.ladder.codewords(self.levels[-1]))
-        indices = self.ladder.shrink(base, codebook_size).view(latents.shape[1:])
+        codewords = self.ladder.codewords(codebook_size)
+        if told_levels(self.encoder):
+            found = nearest(flat, codewords)
+        else:
+            base = nearest(flat, self.ladder.codewords(self.levels[-1]))
+            found = self.ladder.shrink(base, codebook_size)
+        indices = found.view(latents.shape[1:])
         if search:
-            codewords = self.ladder.codewords(codebook_size)
             bits = 16 - torch.from_numpy(np.log2(self.frequencies(codebook_size))).float()
             with torch.inference_mode(False), torch.enable_grad():
                 indices = self._search.improve(
@@ -210,13 +215,15 @@ class Model:
         image = pixels.clamp_(-1, 1).add_(1).mul_(127.5).round_().byte()
         return enlarge(image.permute(1, 2, 0).contiguous().numpy(), height, width)
 
-    def _encode(self, pixels: Tensor) -> Tensor:
-        """Images float[1,3,16h,16w] -> latents float[1,D,h,w]."""
+    def _encode(self, pixels: Tensor, codebook_size: int) -> Tensor:
+        """Images float[1,3,16h,16w] -> latents float[1,D,h,w], for a level if the encoder is told
+        it."""
         if not isinstance(self.encoder, Encoder):
             whole: Tensor = self.encoder(pixels)
             return whole
+        encoder = partial(self.encoder, level_bits=torch.tensor([codebook_size.bit_length() - 1]))
         reach = reach_tokens(self.encoder.layers, 1)
-        return apply_tiled(self.encoder, pixels, STRIDE, 1, reach)
+        return apply_tiled(encoder, pixels, STRIDE, 1, reach)
 
     def _decode(self, words: Tensor) -> Tensor:
         """Codewords float[1,D,h,w] -> images float[1,3,16h,16w]."""

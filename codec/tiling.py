@@ -9,6 +9,7 @@ image's edge it is padded as the whole would be.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,12 @@ def reach_tokens(layers: nn.Sequential, pixels_per_cell: int) -> int:
 
 
 def apply_tiled(
-    network: nn.Module, x: Tensor, into: int, out_of: int, reach: int, tile: int = TILE
+    network: Callable[[Tensor], Tensor],
+    x: Tensor,
+    into: int,
+    out_of: int,
+    reach: int,
+    tile: int = TILE,
 ) -> Tensor:
     """`network(x)`, tile by tile where x is larger than one tile.
 

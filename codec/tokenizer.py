@@ -18,17 +18,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRIDE = 16
+MAX_LEVEL_BITS = 15  # log2 of the largest codebook
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Shape of the networks. Widths and depths are given at strides 4, 8 and 16."""
+    """Shape of the networks. Widths and depths are given at strides 4, 8 and 16.
+
+    `encoder_levels`: the encoder is told the codebook's size, and looks for latents near the
+    codewords of that size; without, they are near those of the base codebook.
+    """
 
     latent_dim: int = 16
     encoder_widths: tuple[int, int, int] = (64, 128, 256)
     encoder_depths: tuple[int, int, int] = (1, 2, 2)
     decoder_widths: tuple[int, int, int] = (64, 160, 320)
     decoder_depths: tuple[int, int, int] = (2, 3, 4)
+    encoder_levels: bool = False
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -87,9 +93,40 @@ class Encoder(nn.Module):
             ChannelNorm(w16),
             nn.Conv2d(w16, config.latent_dim, 1),
         )
+        self._told = len(self.layers) - 2 - d16  # layers before those that are told the level
+        self.levels = nn.Embedding(MAX_LEVEL_BITS + 1, w16) if config.encoder_levels else None
+        if self.levels is not None:
+            nn.init.zeros_(self.levels.weight)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return F.normalize(self.layers(images), dim=1)
+    def seen(self, images: Tensor) -> Tensor:
+        """What all levels share: float[B,3,H,W] -> float[B,W16,H/16,W/16]."""
+        seen: Tensor = self.layers[: self._told](images)
+        return seen
+
+    def latents(self, seen: Tensor, level_bits: Tensor | None = None) -> Tensor:
+        """Latents float[B,D,H/16,W/16] from what was `seen` and the level, log2 of the codebook's
+        size, int64[B]; nobody else than an encoder with levels needs it."""
+        if self.levels is not None:
+            assert level_bits is not None
+            seen = seen + self.levels(level_bits)[:, :, None, None].to(seen.dtype)
+        return F.normalize(self.layers[self._told :](seen), dim=1)
+
+    def forward(self, images: Tensor, level_bits: Tensor | None = None) -> Tensor:
+        return self.latents(self.seen(images), level_bits)
+
+    def start_from(self, other: Encoder) -> None:
+        """Take over the weights of an encoder that lacks the levels or the last blocks of this one;
+        what it lacks changes nothing yet."""
+        mine, last = list(self.layers), len(other.layers) - 2
+        for layer, its in zip(mine[:last] + mine[-2:], other.layers, strict=True):
+            layer.load_state_dict(its.state_dict())
+        if self.levels is not None and other.levels is not None:
+            self.levels.load_state_dict(other.levels.state_dict())
+
+
+def told_levels(encoder: nn.Module) -> bool:
+    """Whether an encoder has to be told the codebook's size."""
+    return isinstance(encoder, Encoder) and encoder.levels is not None
 
 
 class Decoder(nn.Module):

@@ -79,16 +79,9 @@ class TokenSource:
             return self.model.encode(self.images[at].pixels, level, patch, search)
 
     def _framed(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
-        import torch
-
         frames = []
         for at, image in enumerate(self.images):
-            if search:
-                index_map = self._tokens(at, level, patch, search)
-            else:  # encoded once, since levels merge the codewords of the finest
-                finest = torch.from_numpy(self._tokens(at, self.model.levels[-1], patch, 0))
-                merged = self.model.ladder.shrink(finest.flatten(), level)
-                index_map = merged.view(finest.shape).numpy()
+            index_map = self._tokens(at, level, patch, search)
             frames.append(MediaFrame(image.name, index_map, image.width, image.height))
         return frames
 

@@ -112,6 +112,35 @@ def ladder(
 
 
 @train_app.command()
+def encoder(
+    images: Images,
+    out: Out = Path("training-runs/encoder"),
+    model: ModelFolder = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=1, help="Blocks at 16 pixels; those that it lacks are added."),
+    ] = None,
+    steps: Steps = 5_000,
+    decay_steps: Decay = 1_500,
+    crops: Crops = 12_000,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """An encoder that is told the codebook's size, for the decoder and the codewords as they are.
+
+    Its tokens are used otherwise than before: inpainter and context coder have to be trained on.
+    """
+    _prepare(images, out, threads)
+    from codec.model import TOKENIZER_FILE
+    from codec.training.runs import train_encoder
+
+    def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
+        return train_encoder(images, out, loop, model, depth=depth, cache=cache)
+
+    _train(run, out / TOKENIZER_FILE, (steps, decay_steps, crops), as_json)
+
+
+@train_app.command()
 def decoder(
     images: Images,
     out: Out = Path("training-runs/decoder"),

@@ -182,16 +182,15 @@ class ContextTask:
 
     def __init__(
         self,
-        ladder: Ladder,
         tokens: TokenCache,
         held_out: TokenCache,
         slices: SliceSource,
         config: ContextTraining,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.ladder, self.slices = config, ladder, slices
+        self.config, self.ladder, self.slices = config, tokens.ladder, slices
         self.tokens, self.held_out = tokens, held_out
-        self.network = ContextNetwork(ladder, config.network)
+        self.network = ContextNetwork(self.ladder, config.network)
         self.optimised = Optimised(
             {"context": self.network},
             rate=config.rate,
@@ -199,16 +198,13 @@ class ContextTask:
             ema_decay=config.ema_decay,
         )
 
-    def _indices(self, base: NDArray[np.uint16], level: int) -> Tensor:
-        return self.ladder.shrink(torch.from_numpy(base.astype(np.int64)), level).flatten(1)
-
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         rng = np.random.default_rng([self.config.seed, step])
-        side = self.tokens.indices.shape[1]
-        numbers = rng.integers(len(self.tokens.indices), size=self.config.batch)
+        side = self.tokens.side
+        numbers = rng.integers(len(self.tokens), size=self.config.batch)
         level = int(rng.choice(self.ladder.levels))
         earlier = earlier_tokens(self.slices(rng, (side, side)))
-        indices = self._indices(self.tokens.indices[numbers], level)
+        indices = self.tokens.at(numbers, level).flatten(1)
         logits = self.network(indices, earlier, level)
         nats = F.cross_entropy(logits.flatten(0, 1), indices.flatten())
         # Levels differ in entropy: a nat is worth the same share of log K at each of them.
@@ -219,15 +215,15 @@ class ContextTask:
     @torch.no_grad()
     def _bits(self, level: int, slices: int) -> Tensor:
         """Bits of every held-out token, float[N,n], in dispersed slices (one: raster order)."""
-        cells = self.held_out.indices[0].size
+        cells = self.held_out.side**2
         places = np.arange(cells)
         if slices > 1:
             places = np.random.default_rng(0).permutation(cells)
         earlier = earlier_tokens([np.sort(part) for part in np.array_split(places, slices)])
         bits = []
-        for start in range(0, len(self.held_out.indices), self.config.batch):
-            part = self.held_out.indices[start : start + self.config.batch]
-            indices = self._indices(part, level)
+        for start in range(0, len(self.held_out), self.config.batch):
+            part = slice(start, start + self.config.batch)
+            indices = self.held_out.at(part, level).flatten(1)
             logits = self.network(indices, earlier, level)
             nats = F.cross_entropy(logits.transpose(1, 2), indices, reduction="none")
             bits.append(nats / math.log(2))
@@ -244,8 +240,8 @@ class ContextTask:
 
     def sample_sheet(self) -> Image.Image:
         """Crops, and what each of their tokens costs at two levels: black nothing, white log2 K."""
-        side = self.held_out.indices.shape[1]
-        shown = min(6, len(self.held_out.indices))
+        side = self.held_out.side
+        shown = min(6, len(self.held_out))
         rows = [torch.cat([self.held_out.pixels(number) for number in range(shown)])]
         with self.optimised.averaged():
             for level in (self.ladder.levels[-2], self.ladder.levels[len(self.ladder.levels) // 2]):
@@ -264,5 +260,5 @@ class ContextTask:
         about: dict[str, Any] = {"task": "context", "training": asdict(self.config)}
         return about | {
             "parameters": self.optimised.parameters(),
-            "crops": len(self.tokens.indices),
+            "crops": len(self.tokens),
         }

@@ -85,16 +85,15 @@ class DecoderTask:
     def __init__(
         self,
         decoder: nn.Module,
-        ladder: Ladder,
         tokens: TokenCache,
         held_out: TokenCache,
         config: DecoderTraining,
         repair: Repair | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.ladder, self.tokens, self.held_out = config, ladder, tokens, held_out
-        self.decoder, self.repair = decoder, repair
-        self.levels = config.levels or ladder.levels
+        self.config, self.tokens, self.held_out = config, tokens, held_out
+        self.ladder, self.decoder, self.repair = tokens.ladder, decoder, repair
+        self.levels = config.levels or self.ladder.levels
         self.discriminator = Critics(config.discriminator_width)
         for network in (self.decoder, self.discriminator):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -109,19 +108,16 @@ class DecoderTask:
         )
         self.perceptual = PerceptualDistance()
 
-    def _indices(self, base: np.ndarray[Any, Any], level: int) -> Tensor:
-        return self.ladder.shrink(torch.from_numpy(base.astype(np.int64)), level)
-
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Codewords float[B,D,s,s], their pixels float[B,3,16s,16s], and the mean negative
         log-likelihood of lost tokens as a share of log K."""
         rng = np.random.default_rng([self.config.seed, step])
         side = self.config.crop // STRIDE
         words, pixels, nats = [], [], []
-        for number in rng.integers(len(self.tokens.indices), size=self.config.batch):
-            top, left = rng.integers(self.tokens.indices.shape[1] - side + 1, size=2)
+        for number in rng.integers(len(self.tokens), size=self.config.batch):
+            top, left = rng.integers(self.tokens.side - side + 1, size=2)
             level = int(rng.choice(self.levels))
-            indices = self._indices(self.tokens.indices[number], level)
+            indices = self.tokens.at(int(number), level)
             if self.repair is not None and rng.random() < 0.5:
                 shape = (indices.shape[0], indices.shape[1])
                 known = torch.from_numpy(self.repair.masks(rng, shape))
@@ -175,7 +171,7 @@ class DecoderTask:
 
     @torch.no_grad()
     def _decode(self, count: int, level: int, lost: float = 0.0) -> tuple[Tensor, Tensor]:
-        indices = [self._indices(base, level) for base in self.held_out.indices[:count]]
+        indices = list(self.held_out.at(slice(count), level))
         images = torch.cat([self.held_out.pixels(number) for number in range(len(indices))])
         rng = np.random.default_rng(0)
         with self.optimised.averaged(), fast_autocast():
@@ -216,5 +212,5 @@ class DecoderTask:
         about: dict[str, Any] = {"task": "decoder", "training": asdict(self.config)}
         return about | {
             "parameters": self.optimised.parameters() | self.critic.parameters(),
-            "crops": len(self.tokens.indices),
+            "crops": len(self.tokens),
         }

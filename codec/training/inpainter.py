@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from codec.codebook import Ladder
 from codec.fast import fast_autocast
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.training.loop import image_sheet
@@ -45,15 +44,14 @@ class InpainterTask:
     def __init__(
         self,
         decoder: nn.Module,
-        ladder: Ladder,
         tokens: TokenCache,
         held_out: TokenCache,
         masks: MaskSource,
         config: InpainterTraining,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.ladder, self.tokens, self.held_out = config, ladder, tokens, held_out
-        self.decoder, self.masks = decoder, masks
+        self.config, self.tokens, self.held_out = config, tokens, held_out
+        self.ladder, self.decoder, self.masks = tokens.ladder, decoder, masks
         self.inpainter = Inpainter(config.network)
         self.optimised = Optimised(
             {"inpainter": self.inpainter},
@@ -69,9 +67,9 @@ class InpainterTask:
         self.optimised.restart_average()
 
     def _mask(self, rng: np.random.Generator, step: int) -> NDArray[np.bool_]:
-        shape = self.tokens.indices.shape[1:]
+        shape = (self.tokens.side, self.tokens.side)
         if rng.random() < 0.5:
-            mask = self.masks(rng, (shape[0], shape[1]))
+            mask = self.masks(rng, shape)
         else:
             share = min(1.0, step / self.config.widening_steps)
             widest = 0.3 + (self.config.widest - 0.3) * share
@@ -80,11 +78,10 @@ class InpainterTask:
             mask[rng.integers(shape[0]), rng.integers(shape[1])] = False
         return mask
 
-    def _predict(self, base: Tensor, known: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """Logits float[N,K] and the truth int64[N] of the hidden tokens of base indices
-        int64[B,h,w]."""
-        indices, codewords = self.ladder.shrink(base, level), self.ladder.codewords(level)
-        log2_size = torch.full((len(base),), level.bit_length() - 1)
+    def _predict(self, indices: Tensor, known: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """Logits float[N,K] and the truth int64[N] of the hidden tokens of indices int64[B,h,w]."""
+        codewords = self.ladder.codewords(level)
+        log2_size = torch.full((len(indices),), level.bit_length() - 1)
         hidden = self.inpainter.hidden(codewords[indices], known, log2_size)[~known]
         logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level))
         return logits, indices[~known]
@@ -97,13 +94,12 @@ class InpainterTask:
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         rng = np.random.default_rng([self.config.seed, step])
-        numbers = rng.integers(len(self.tokens.indices), size=self.config.batch)
-        base = torch.from_numpy(self.tokens.indices[numbers].astype(np.int64))
+        numbers = rng.integers(len(self.tokens), size=self.config.batch)
         masks = np.stack([self._mask(rng, step) for _ in numbers])
         level = int(rng.choice(self.ladder.levels))
         known = torch.from_numpy(masks)
         with fast_autocast():
-            logits, truth = self._predict(base, known, level)
+            logits, truth = self._predict(self.tokens.at(numbers, level), known, level)
         logits = logits.float()
         error = self._vector_error(logits, truth, level)
         nats = F.cross_entropy(logits, truth, reduction="none")
@@ -121,12 +117,13 @@ class InpainterTask:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Bits per hidden token and accuracy at 20% dispersed loss, for some levels."""
-        base = torch.from_numpy(self.held_out.indices.astype(np.int64))
-        hidden = torch.from_numpy(np.random.default_rng(0).random(base.shape) < 0.2)
+        shape = (len(self.held_out), self.held_out.side, self.held_out.side)
+        hidden = torch.from_numpy(np.random.default_rng(0).random(shape) < 0.2)
         values = {}
         with self.optimised.averaged(), fast_autocast():
             for level in self.ladder.levels[1::2]:
-                logits, truth = self._predict(base, ~hidden, level)
+                indices = self.held_out.at(slice(None), level)
+                logits, truth = self._predict(indices, ~hidden, level)
                 bits = F.cross_entropy(logits.float(), truth) / np.log(2)
                 values[f"bits_{level}"] = float(bits)
                 values[f"accuracy_{level}"] = float((logits.argmax(1) == truth).float().mean())
@@ -138,13 +135,12 @@ class InpainterTask:
     def sample_sheet(self) -> Image.Image:
         """Clean decode, 30% lost shown as holes, and filled; at the level below the largest."""
         level = self.ladder.levels[-2]
-        base = torch.from_numpy(self.held_out.indices[:6].astype(np.int64))
-        known = torch.from_numpy(np.random.default_rng(0).random(base.shape) >= 0.3)
+        indices = self.held_out.at(slice(6), level)
+        known = torch.from_numpy(np.random.default_rng(0).random(indices.shape) >= 0.3)
         words = self.ladder.codewords(level)
-        indices = self.ladder.shrink(base, level)
         filled = indices.clone()
         with self.optimised.averaged(), fast_autocast():
-            filled[~known] = self._predict(base, known, level)[0].argmax(1)
+            filled[~known] = self._predict(indices, known, level)[0].argmax(1)
             clean = self.decoder(words[indices].permute(0, 3, 1, 2))
             healed = self.decoder(words[filled].permute(0, 3, 1, 2))
         kept = F.interpolate(known[:, None].float(), clean.shape[2:])
@@ -160,5 +156,5 @@ class InpainterTask:
         about: dict[str, Any] = {"task": "inpainter", "training": asdict(self.config)}
         return about | {
             "parameters": self.optimised.parameters(),
-            "crops": len(self.tokens.indices),
+            "crops": len(self.tokens),
         }

@@ -1,6 +1,7 @@
 """The training runs from photographs to weights files.
 
 tokenizer   photos -> encoder, codebook, decoder; then the ladder from the codewords' usage
+encoder     the same tokenizer with an encoder that is told the codebook's size
 decoder     the same tokenizer with a decoder fine-tuned for every level, and the inpainter with it
 ladder      the same tokenizer with smaller codebooks made anew, for the runs that follow
 inpainter   the masked transformer for that tokenizer's index maps
@@ -16,7 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -32,10 +32,11 @@ from codec.model import (
     load_tokenizer,
 )
 from codec.taming import TamingConfig
-from codec.tokenizer import Decoder, Encoder, TokenizerConfig
+from codec.tokenizer import Decoder, Encoder, TokenizerConfig, told_levels
 from codec.training.context import ContextConfig, ContextTask, ContextTraining, SliceSource
 from codec.training.data import PhotoFolder
 from codec.training.decoder import DecoderTask, DecoderTraining, Repair
+from codec.training.encoder import EncoderTask, EncoderTraining
 from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.loop import LoopConfig, train
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
@@ -72,14 +73,11 @@ def train_tokenizer(
     if start is None:
         task = TokenizerTask(images, config)
     else:
-        network, encoder, decoder, ladder, _ = load_tokenizer(start)
-        if not isinstance(network, TokenizerConfig) or not isinstance(encoder, Encoder):
-            raise ValueError(f"{start}: holds another kind of network than is trained here")
+        network, encoder, decoder, ladder = _own_tokenizer(start)
         size = ladder.levels[-1]
         config = replace(config, network=network, codebook_size=size)
         config = replace(config, continuous_steps=-1, ladder_from=0)
         task = TokenizerTask(images, config)
-        assert isinstance(decoder, Decoder)
         task.start_from(encoder, decoder, ladder)
     result = train(task, folder, loop)
     with task.optimised.averaged():
@@ -89,10 +87,9 @@ def train_tokenizer(
     # The cache is made with the weights as they will be read back, rounded to half precision.
     encoder.half().float()
     words = task.codebook.codewords
-    seen = _cache(folder, images, encoder, words, cache)
-    _save_tokenizer(
-        folder, task.config.network, encoder, decoder, _ladder(seen, words, task.ladder)
-    )
+    seen = _cache(folder, images, encoder, Ladder.base(words), cache)
+    ladder = _ladder(seen, task.ladder)
+    _save_tokenizer(folder, task.config.network, encoder, decoder, ladder)
     return result
 
 
@@ -108,16 +105,58 @@ def train_ladder(
     trained again."""
     source = model or PRETRAINED
     network, encoder, decoder, ladder, _ = load_tokenizer(source)
-    words = ladder.codewords(ladder.levels[-1])
-    seen = _cache(source, images, encoder, words, cache)
-    _save_tokenizer(folder, network, encoder, decoder, _ladder(seen, words))
+    seen = _cache(source, images, encoder, ladder, cache)
+    _save_tokenizer(folder, network, encoder, decoder, _ladder(seen))
 
 
-def _ladder(seen: TokenCache, words: torch.Tensor, start: Ladder | None = None) -> Ladder:
+def _ladder(seen: TokenCache, start: Ladder | None = None) -> Ladder:
     """The ladder of base codewords, by how often crops use them and what they look like there."""
-    usage = np.bincount(seen.indices.ravel(), minlength=len(words))
-    counts = torch.from_numpy(usage.astype(np.float32))
-    return Ladder.build(words, counts, seen.looks(len(words)), start=start)
+    size = seen.ladder.levels[-1]
+    return Ladder.build(seen.ladder.codewords(size), seen.usage(size), seen.looks(), start=start)
+
+
+def train_encoder(
+    images: Path,
+    folder: Path,
+    loop: LoopConfig,
+    model: Path | None = None,
+    config: EncoderTraining | None = None,
+    *,
+    depth: int | None = None,
+    cache: CacheConfig = DEFAULT_CACHE,
+) -> dict[str, float]:
+    """Fine-tune the encoder of the tokenizer in `model` (default: the shipped one), told the
+    codebook's size; write a `tokenizer.safetensors` with the same codewords and decoder, and the
+    usage of its tokens, into `folder`. ``depth``: its blocks at stride 16 (default: as many as it
+    has); those that it lacks are added.
+
+    Raises:
+        ValueError: another kind of network, or fewer blocks than it has.
+    """
+    source = model or PRETRAINED
+    network, encoder, decoder, ladder = _own_tokenizer(source)
+    d4, d8, d16 = network.encoder_depths
+    if depth is not None and depth < d16:
+        raise ValueError(f"{depth} blocks: the encoder in {source} has {d16}")
+    network = replace(network, encoder_levels=True, encoder_depths=(d4, d8, depth or d16))
+    chosen = config or EncoderTraining()
+    task = EncoderTask(images, network, encoder, decoder, ladder, chosen)
+    result = train(task, folder, loop)
+    with task.optimised.averaged():
+        told = task.encoder.half().float()
+        seen = _cache(folder, images, told, ladder, cache)
+        counted = ladder.counted({level: seen.usage(level) for level in ladder.levels})
+        _save_tokenizer(folder, network, told, decoder, counted)
+    return result
+
+
+def _own_tokenizer(folder: Path) -> tuple[TokenizerConfig, Encoder, Decoder, Ladder]:
+    """Raises ValueError for networks of another kind than those that are trained here."""
+    network, encoder, decoder, ladder, _ = load_tokenizer(folder)
+    if not isinstance(network, TokenizerConfig):
+        raise ValueError(f"{folder}: holds another kind of network than is trained here")
+    assert isinstance(encoder, Encoder) and isinstance(decoder, Decoder)
+    return network, encoder, decoder, ladder
 
 
 def train_decoder(
@@ -142,16 +181,15 @@ def train_decoder(
         if level not in ladder.levels:
             known = ", ".join(map(str, ladder.levels))
             raise ValueError(f"level {level}: the tokenizer has {known}")
-    words = ladder.codewords(ladder.levels[-1])
-    seen = _cache(source, images, encoder, words, cache)
-    held_out = _cache(source, images, encoder, words, cache, held_out=True)
+    seen = _cache(source, images, encoder, ladder, cache)
+    held_out = _cache(source, images, encoder, ladder, cache, held_out=True)
     repair = None
     if (source / INPAINTER_FILE).exists():
         inpainter, about, _ = load_inpainter(source)
         if about["codebook"] != ladder.fingerprint():
             raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
         repair = Repair(inpainter, ladder, masks)
-    task = DecoderTask(decoder, ladder, seen, held_out, config, repair)
+    task = DecoderTask(decoder, seen, held_out, config, repair)
     result = train(task, folder, loop)
     with task.optimised.averaged():
         _save_tokenizer(folder, network, encoder, decoder, ladder)
@@ -182,9 +220,8 @@ def train_inpainter(
     """
     source = model or PRETRAINED
     _, encoder, decoder, ladder, _ = load_tokenizer(source)
-    words = ladder.codewords(ladder.levels[-1])
-    seen = _cache(source, images, encoder, words, cache)
-    held_out = _cache(source, images, encoder, words, cache, held_out=True)
+    seen = _cache(source, images, encoder, ladder, cache)
+    held_out = _cache(source, images, encoder, ladder, cache, held_out=True)
     chosen = config or InpainterTraining(InpainterConfig())
     trained = None if start is None else load_inpainter(start)[0]
     network = chosen.network if trained is None else trained.config
@@ -192,8 +229,8 @@ def train_inpainter(
         if trained is not None and depth < network.depth:
             raise ValueError(f"{depth} layers: the inpainter in {start} has {network.depth}")
         network = replace(network, depth=depth)
-    network = replace(network, latent_dim=words.shape[1])
-    task = InpainterTask(decoder, ladder, seen, held_out, masks, replace(chosen, network=network))
+    network = replace(network, latent_dim=ladder.codewords(ladder.levels[-1]).shape[1])
+    task = InpainterTask(decoder, seen, held_out, masks, replace(chosen, network=network))
     if trained is not None:
         task.start_from(trained)
     result = train(task, folder, loop)
@@ -216,11 +253,10 @@ def train_context(
     write `context.safetensors`, all of it integers, into `folder`."""
     source = model or PRETRAINED
     _, encoder, _, ladder, _ = load_tokenizer(source)
-    words = ladder.codewords(ladder.levels[-1])
-    seen = _cache(source, images, encoder, words, cache)
-    held_out = _cache(source, images, encoder, words, cache, held_out=True)
+    seen = _cache(source, images, encoder, ladder, cache)
+    held_out = _cache(source, images, encoder, ladder, cache, held_out=True)
     chosen = config or ContextTraining(ContextConfig())
-    task = ContextTask(ladder, seen, held_out, slices, chosen)
+    task = ContextTask(seen, held_out, slices, chosen)
     result = train(task, folder, loop)
     with task.optimised.averaged():
         arrays = task.network.tables().arrays
@@ -235,18 +271,20 @@ def _cache(
     folder: Path,
     images: Path,
     encoder: nn.Module,
-    words: torch.Tensor,
+    ladder: Ladder,
     config: CacheConfig,
     *,
     held_out: bool = False,
 ) -> TokenCache:
     seed = 4 if held_out else 1
     about = {"seed": seed, "side": config.side}
-    mark = fingerprint(about, {**encoder.state_dict(), "words": words})[:12]
+    levels = ladder.levels if told_levels(encoder) else ladder.levels[-1:]
+    words = {f"words.{level}": ladder.codewords(level) for level in levels}
+    mark = fingerprint(about, {**encoder.state_dict(), **words})[:12]
     photos = PhotoFolder(images, held_out=held_out, min_side=config.side)
     count = config.held_out if held_out else config.crops
     path = folder / f"tokens-{mark}.npz"
-    return cache_tokens(path, photos, encoder, words, crops=count, crop=config.side, seed=seed)
+    return cache_tokens(path, photos, encoder, ladder, crops=count, crop=config.side, seed=seed)
 
 
 def _save_inpainter(folder: Path, inpainter: Inpainter, ladder: Ladder) -> None:

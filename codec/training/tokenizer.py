@@ -110,12 +110,18 @@ class TokenizerTask:
                 words[part] = self.ladder.codewords(level)[self.ladder.shrink(indices[part], level)]
         return words
 
+    def _latents(self, images: Tensor) -> Tensor:
+        """Unit latents float[B,D,h,w] near the base codewords."""
+        bits = torch.full((len(images),), self.config.codebook_size.bit_length() - 1)
+        latents: Tensor = self.encoder(images, bits)
+        return latents.float()
+
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         config = self.config
         images = random_crops(self.photos, config.batch, config.crop, config.seed, step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         with fast_autocast():
-            latents = self.encoder(images).float()
+            latents = self._latents(images)
             flat = latents.permute(0, 2, 3, 1).flatten(0, 2)
             values: dict[str, float] = {}
             words, commitment = flat, flat.new_zeros(())
@@ -146,7 +152,7 @@ class TokenizerTask:
         """Images decoded from a level (default: the base) with the averaged weights, and their base
         indices int64[N]."""
         with self.optimised.averaged(), fast_autocast():
-            latents = self.encoder(images).float()
+            latents = self._latents(images)
             indices = nearest(latents.permute(0, 2, 3, 1).flatten(0, 2), self.codebook.codewords)
             words = self.codebook.codewords[indices]
             if level is not None and self.ladder is not None:

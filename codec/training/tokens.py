@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from codec.codebook import Looks, nearest
-from codec.tokenizer import STRIDE
+from codec.codebook import Ladder, Looks, nearest
+from codec.fast import fast_autocast
+from codec.tokenizer import STRIDE, Encoder, told_levels
 from codec.training.data import PhotoFolder, random_crops
 
 # (rng, grid shape) -> received bool[h,w]
@@ -28,35 +29,54 @@ MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class TokenCache:
-    """Index maps uint16[N,s,s] of N crops of 16 s pixels a side, of the base codebook."""
+    """Index maps uint16[N,L,s,s] of N crops of 16 s pixels a side: at every level of the ladder if
+    the encoder is told it, else at the base, whose tokens merge to those of the others."""
 
     photos: PhotoFolder
-    indices: NDArray[np.uint16]
+    ladder: Ladder
+    maps: NDArray[np.uint16]
     seed: int
 
-    @property
-    def crop(self) -> int:
-        """Side of a crop in pixels."""
-        return int(self.indices.shape[1]) * STRIDE
+    def __len__(self) -> int:
+        return len(self.maps)
 
-    def looks(self, size: int, crops: int = 2000) -> Tensor:
-        """What each of `size` base codewords looks like in the first crops: see `Looks`."""
-        looks, count = Looks(size), min(crops, len(self.indices))
+    @property
+    def side(self) -> int:
+        """Tokens a side."""
+        return int(self.maps.shape[-1])
+
+    def at(self, numbers: int | slice | NDArray[np.int64], level: int) -> Tensor:
+        """Index maps of crops at a level: int64[s,s] of one, int64[n,s,s] of several."""
+        if self.maps.shape[1] == 1:
+            return self.ladder.shrink(_tensor(self.maps[numbers, 0]), level)
+        return _tensor(self.maps[numbers, self.ladder.levels.index(level)])
+
+    def usage(self, level: int) -> Tensor:
+        """How often each codeword of a level is used, float32[K]."""
+        return torch.bincount(self.at(slice(None), level).flatten(), minlength=level).float()
+
+    def looks(self, crops: int = 2000) -> Tensor:
+        """What each base codeword looks like in the first crops: see `Looks`."""
+        size = self.ladder.levels[-1]
+        looks, count = Looks(size), min(crops, len(self))
         for number in track(range(count), "looking at crops", console=Console(stderr=True)):
-            labels = torch.from_numpy(self.indices[number].ravel().astype(np.int64))
-            looks.add(labels, self.pixels(number))
+            looks.add(self.at(number, size).flatten(), self.pixels(number))
         return looks.means()
 
     def pixels(self, number: int) -> Tensor:
-        """Crop `number` again as float[1,3,crop,crop] in [-1, 1]."""
-        return random_crops(self.photos, 1, self.crop, self.seed, number)
+        """Crop `number` again as float[1,3,16s,16s] in [-1, 1]."""
+        return random_crops(self.photos, 1, self.side * STRIDE, self.seed, number)
+
+
+def _tensor(maps: NDArray[np.uint16]) -> Tensor:
+    return torch.from_numpy(maps.astype(np.int64))
 
 
 def cache_tokens(
     path: Path,
     photos: PhotoFolder,
     encoder: nn.Module,
-    codewords: Tensor,
+    ladder: Ladder,
     *,
     crops: int,
     crop: int = 256,
@@ -66,26 +86,44 @@ def cache_tokens(
 
     Crops already in the file are kept, so an interrupted call goes on and a larger count extends.
     """
-    shape = (crops, crop // STRIDE, crop // STRIDE)
-    indices = np.zeros(shape, np.uint16)
+    levels = len(ladder.levels) if told_levels(encoder) else 1
+    shape = (crops, levels, crop // STRIDE, crop // STRIDE)
+    maps = np.zeros(shape, np.uint16)
     done = 0
     if path.exists():
         saved = np.load(path)["indices"][:crops]
         done = len(saved)
-        indices[:done] = saved
+        maps[:done] = saved
 
     def save(count: int) -> None:
         partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(partial, indices=indices[:count])
+        np.savez_compressed(partial, indices=maps[:count])
         os.replace(partial, path)
 
-    with torch.inference_mode():
+    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.inference_mode(), fast_autocast():
         for number in track(range(done, crops), "encoding crops", console=Console(stderr=True)):
-            latents = encoder(random_crops(photos, 1, crop, seed, number))[0]
-            found = nearest(latents.flatten(1).t().contiguous(), codewords)
-            indices[number] = found.view(shape[1:]).numpy()
+            maps[number] = _encode(encoder, ladder, random_crops(photos, 1, crop, seed, number))
             if number % 1000 == 999:
                 save(number + 1)
     if done < crops:
         save(crops)
-    return TokenCache(photos, indices, seed)
+    return TokenCache(photos, ladder, maps, seed)
+
+
+def _encode(encoder: nn.Module, ladder: Ladder, image: Tensor) -> NDArray[np.int64]:
+    """The index maps int64[L,s,s] of one crop float[1,3,16s,16s]."""
+    if told_levels(encoder):
+        assert isinstance(encoder, Encoder)
+        levels = ladder.levels
+        bits = torch.tensor([level.bit_length() - 1 for level in levels])
+        seen = encoder.seen(image)
+        latents = encoder.latents(seen.expand(len(levels), -1, -1, -1), bits).float()
+    else:
+        levels = ladder.levels[-1:]
+        latents = encoder(image).float()
+    maps = [
+        nearest(latent.flatten(1).t().contiguous(), ladder.codewords(level))
+        for latent, level in zip(latents, levels, strict=True)
+    ]
+    return torch.stack(maps).view(len(levels), *latents.shape[2:]).numpy()

@@ -17,17 +17,19 @@ from PIL import Image
 from codec.checkpoint import ModelError, load_weights
 from codec.codebook import Looks
 from codec.inpainting import InpainterConfig
-from codec.model import Model, load_inpainter
+from codec.model import Model, load_inpainter, load_tokenizer
 from codec.tokenizer import TokenizerConfig
 from codec.training.context import ContextConfig, ContextTask, ContextTraining
 from codec.training.data import PhotoFolder, random_crops
 from codec.training.decoder import DecoderTraining, Repair
+from codec.training.encoder import EncoderTask, EncoderTraining
 from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.loop import CHECKPOINT, LoopConfig, learning_rate_factor, load_checkpoint
 from codec.training.runs import (
     CacheConfig,
     train_context,
     train_decoder,
+    train_encoder,
     train_inpainter,
     train_ladder,
     train_tokenizer,
@@ -78,13 +80,16 @@ def model(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConfig) -> None:
     if name == "tokenizer":
         train_tokenizer(photos, folder, loop, TOKENIZER, cache=CACHE)
+    elif name == "encoder":
+        small = EncoderTraining(batch=2, crop=32)
+        train_encoder(photos, folder, loop, model, small, depth=2, cache=CACHE)
     elif name == "decoder":
         config = DecoderTraining(batch=2, crop=32, adversarial_from=2, discriminator_width=4)
         train_decoder(photos, folder, loop, scattered_loss, model, config, cache=CACHE)
     elif name == "context":
         network = ContextConfig(heads=2, reach=1, embed=3, hidden=8, query=5)
-        small = ContextTraining(network, batch=2)
-        train_context(photos, folder, loop, halves, model, small, cache=CACHE)
+        coder = ContextTraining(network, batch=2)
+        train_context(photos, folder, loop, halves, model, coder, cache=CACHE)
     else:
         tiny = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=2)
         train_inpainter(photos, folder, loop, scattered_loss, model, tiny, cache=CACHE)
@@ -104,7 +109,7 @@ def assert_same(a: Any, b: Any) -> None:
         assert a == b
 
 
-@pytest.mark.parametrize("name", ["tokenizer", "decoder", "inpainter", "context"])
+@pytest.mark.parametrize("name", ["tokenizer", "encoder", "decoder", "inpainter", "context"])
 def test_resume_is_exact(
     photos: Path, model: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +121,7 @@ def test_resume_is_exact(
 
     task = {
         "tokenizer": TokenizerTask,
+        "encoder": EncoderTask,
         "decoder": DecoderTask,
         "inpainter": InpainterTask,
         "context": ContextTask,
@@ -162,6 +168,40 @@ def test_trained_weights_make_a_model(photos: Path, model: Path, tmp_path: Path)
     )
     assert tuned.fingerprint != first.fingerprint
     assert load_weights(tmp_path / "tokenizer.safetensors")[0]["network"]["latent_dim"] == 4
+
+
+def test_an_encoder_is_told_the_level(photos: Path, model: Path, tmp_path: Path) -> None:
+    """At first it looks for what it looked for before, nearest at each level; then it learns by
+    level, everything downstream trains on its tokens, and the usage of each level is counted."""
+    still = LoopConfig(steps=1, decay_steps=1, warmup_steps=10**9)
+    train_all(photos, model, tmp_path / "still", "encoder", still)
+    before, after = Model.load(model), Model.load(tmp_path / "still")
+    image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
+    assert np.array_equal(before.encode(image, 32), after.encode(image, 32))
+    for level in after.levels:
+        assert np.array_equal(after.codewords(level), before.codewords(level))
+
+    told = tmp_path / "told"
+    train_all(photos, model, told, "encoder", LoopConfig(4, 1, 1))
+    cached = [np.load(path)["indices"] for path in told.glob("tokens-*.npz")]
+    assert [maps.shape for maps in cached] == [(6, 3, 4, 4)]
+    for at, level in enumerate(after.levels):
+        assert cached[0][:, at].max() < level
+    network, encoder, _, ladder, _ = load_tokenizer(told)
+    assert network.encoder_levels and network.encoder_depths[2] == 2
+    assert encoder.levels is not None and encoder.levels.weight[[3, 4, 5]].abs().min() > 0
+    assert not torch.equal(encoder.levels.weight[3], encoder.levels.weight[5])
+    for at, level in enumerate(ladder.levels):
+        used = np.bincount(cached[0][:, at].ravel(), minlength=level)
+        assert np.array_equal(ladder.usage(level).numpy(), used)
+    for name in ("inpainter", "context"):
+        train_all(photos, told, tmp_path / name, name, LoopConfig(2, 1, 1))
+        trained = (tmp_path / name / f"{name}.safetensors").read_bytes()
+        (told / f"{name}.safetensors").write_bytes(trained)
+    assert Model.load(told).context is not None
+    train_all(photos, told, tmp_path / "decoder", "decoder", LoopConfig(2, 1, 1))
+    with pytest.raises(ValueError, match="has 2"):
+        train_encoder(photos, tmp_path / "fewer", still, told, depth=1, cache=CACHE)
 
 
 def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_path: Path) -> None:
