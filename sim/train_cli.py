@@ -152,10 +152,13 @@ def decoder(
         list[int] | None,
         typer.Option(help="Codebook size to train for; may be repeated. Default: all."),
     ] = None,
+    with_encoder: Annotated[
+        bool, typer.Option("--with-encoder", help="The encoder learns along; it knows levels.")
+    ] = False,
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """One decoder for every codebook level, sharpened by a discriminator; tokens stay valid.
+    """One decoder for every codebook level, sharpened by a discriminator; codewords stay.
 
     If the model folder holds an inpainter too, half of the crops have lost tokens that it fills,
     and it learns along.
@@ -169,7 +172,9 @@ def decoder(
     config = DecoderTraining(levels=tuple(level or ()))
 
     def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
-        return train_decoder(images, out, loop, packet_mask, model, config, cache=cache)
+        return train_decoder(
+            images, out, loop, packet_mask, model, config, with_encoder=with_encoder, cache=cache
+        )
 
     _train(run, out / TOKENIZER_FILE, (steps, decay_steps, crops), as_json)
 

@@ -1,9 +1,12 @@
 """Fine-tuning the decoder, one set of weights for every codebook level, with an adversarial loss.
 
-Encoder and codebook stay as they are, so index maps, the ladder and the inpainter stay valid. Each
-image of a batch is decoded from a random level of the ladder. With an inpainter, half of them have
-lost tokens first: filled with expected codewords, which lie between those of the codebook, so that
-the decoder learns to draw what is uncertain, and the inpainter, trained along, what draws best.
+The codebook stays as it is, so tokens mean what they mean. Each image of a batch is decoded from a
+random level of the ladder. With an inpainter, half of them have lost tokens first: filled with
+expected codewords, which lie between those of the codebook, so that the decoder learns to draw what
+is uncertain, and the inpainter, trained along, what draws best.
+
+The encoder stays as it is too, or learns along: from images without losses, by what is sent back
+from the decoder, straight through the choice of codewords.
 """
 
 from __future__ import annotations
@@ -17,11 +20,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from codec.codebook import Ladder
+from codec.codebook import Ladder, nearest
 from codec.fast import fast_autocast
 from codec.inpainting import Inpainter
 from codec.perceptual import PerceptualDistance, reconstruction_loss
-from codec.tokenizer import STRIDE
+from codec.tokenizer import STRIDE, Encoder
 from codec.training.loop import image_sheet
 from codec.training.losses import (
     Critics,
@@ -37,14 +40,17 @@ class DecoderTraining:
     """Hyper-parameters of the run. The adversarial loss starts after `adversarial_from` steps; its
     gradient in the pixels is scaled to `adversarial_share` of the other losses' (Esser et al. 2021,
     eq. 7, who measure at the last layer). The inpainter keeps learning to predict tokens, too:
-    their negative log-likelihood as a share of log K counts `nats_weight`. `levels` are those
-    trained for; none means all of the ladder."""
+    their negative log-likelihood as a share of log K counts `nats_weight`. Latents of an encoder
+    that learns along are drawn to the codewords chosen for them by `commitment_weight`. `levels`
+    are those trained for; none means all of the ladder."""
 
     batch: int = 8
     crop: int = 128
     rate: float = 2e-4
     inpainter_rate: float = 1e-4
     nats_weight: float = 0.2
+    encoder_rate: float = 2e-4
+    commitment_weight: float = 0.1
     discriminator_rate: float = 2e-4
     discriminator_width: int = 48
     perceptual_weight: float = 0.5
@@ -89,16 +95,22 @@ class DecoderTask:
         held_out: TokenCache,
         config: DecoderTraining,
         repair: Repair | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
+        """An `encoder` that is told the level learns along; without one, tokens are the cached."""
         torch.manual_seed(config.seed)
         self.config, self.tokens, self.held_out = config, tokens, held_out
-        self.ladder, self.decoder, self.repair = tokens.ladder, decoder, repair
+        self.ladder, self.decoder = tokens.ladder, decoder
+        self.repair, self.encoder = repair, encoder
         self.levels = config.levels or self.ladder.levels
         self.discriminator = Critics(config.discriminator_width)
-        for network in (self.decoder, self.discriminator):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         options: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
         networks, rates = {"decoder": decoder}, {"decoder": config.rate}
+        if encoder is not None:
+            networks["encoder"] = encoder
+            rates["encoder"] = config.encoder_rate
+        for network in (*networks.values(), self.discriminator):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if repair is not None:
             networks["inpainter"] = repair.inpainter
             rates["inpainter"] = config.inpainter_rate
@@ -108,34 +120,69 @@ class DecoderTask:
         )
         self.perceptual = PerceptualDistance()
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Codewords float[B,D,s,s], their pixels float[B,3,16s,16s], and the mean negative
-        log-likelihood of lost tokens as a share of log K."""
+    def _latents(self, images: Tensor, levels: list[int]) -> tuple[Tensor, Tensor]:
+        """The encoder's latents of float[B,3,16s,16s] and the codewords nearest to them, each image
+        at its level: float[B,s,s,D] both."""
+        assert self.encoder is not None
+        bits = torch.tensor([level.bit_length() - 1 for level in levels])
+        latents = self.encoder(images, bits).float().permute(0, 2, 3, 1)
+        words = []
+        for latent, level in zip(latents.detach(), levels, strict=True):
+            codewords = self.ladder.codewords(level)
+            words.append(codewords[nearest(latent.flatten(0, 1), codewords)].view_as(latent))
+        return latents, torch.stack(words)
+
+    def _tokens(self, cache: TokenCache, number: int, level: int) -> Tensor:
+        """The index map int64[s,s] of a cached crop, by the encoder as it is now."""
+        if self.encoder is None:
+            return cache.at(number, level)
+        with torch.no_grad():
+            bits = torch.tensor([level.bit_length() - 1])
+            latents = self.encoder(cache.pixels(number), bits).float()[0]
+            found = nearest(latents.flatten(1).t(), self.ladder.codewords(level))
+            return found.view(latents.shape[1:])
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Codewords float[B,D,s,s], their pixels float[B,3,16s,16s], and means: the negative
+        log-likelihood of lost tokens as a share of log K, and the commitment of latents."""
         rng = np.random.default_rng([self.config.seed, step])
         side = self.config.crop // STRIDE
-        words, pixels, nats = [], [], []
+        words: list[Tensor | None] = []
+        pixels, levels, nats = [], [], []
         for number in rng.integers(len(self.tokens), size=self.config.batch):
             top, left = rng.integers(self.tokens.side - side + 1, size=2)
             level = int(rng.choice(self.levels))
-            indices = self.tokens.at(int(number), level)
+            whole = self.tokens.pixels(int(number))
+            part = (slice(top, top + side), slice(left, left + side))
+            drawn = None
             if self.repair is not None and rng.random() < 0.5:
-                shape = (indices.shape[0], indices.shape[1])
-                known = torch.from_numpy(self.repair.masks(rng, shape))
-                drawn, unlikely = self.repair.fill(indices, known, level)
+                indices = self._tokens(self.tokens, int(number), level)
+                known = torch.from_numpy(self.repair.masks(rng, (self.tokens.side,) * 2))
+                filled, unlikely = self.repair.fill(indices, known, level)
                 nats.append(unlikely)
-            else:
-                drawn = self.ladder.codewords(level)[indices]
-            words.append(drawn[top : top + side, left : left + side].permute(2, 0, 1))
-            rows = slice(top * STRIDE, (top + side) * STRIDE)
-            columns = slice(left * STRIDE, (left + side) * STRIDE)
-            pixels.append(self.tokens.pixels(int(number))[0, :, rows, columns])
+                drawn = filled[part]
+            elif self.encoder is None:
+                drawn = self.ladder.codewords(level)[self.tokens.at(int(number), level)[part]]
+            words.append(drawn)
+            levels.append(level)
+            rows, columns = (slice(p.start * STRIDE, p.stop * STRIDE) for p in part)
+            pixels.append(whole[0, :, rows, columns])
         images = torch.stack(pixels).contiguous(memory_format=torch.channels_last)
-        return torch.stack(words), images, torch.stack(nats).mean() if nats else torch.zeros(())
+        means = {"nats": torch.stack(nats).mean()} if nats else {}
+        fresh = [at for at, drawn in enumerate(words) if drawn is None]
+        if fresh:
+            latents, chosen = self._latents(images[fresh], [levels[at] for at in fresh])
+            means["commitment"] = (latents - chosen).square().sum(3).mean()
+            straight = latents + (chosen - latents).detach()
+            for at, drawn in zip(fresh, straight, strict=True):
+                words[at] = drawn
+        ready = [drawn for drawn in words if drawn is not None]
+        return torch.stack(ready).permute(0, 3, 1, 2), images, means
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         config = self.config
         with fast_autocast():
-            words, images, nats = self._batch(step)
+            words, images, means = self._batch(step)
             decoded = self.decoder(words).float()
             # The losses' gradients are taken at the pixels, balanced there, and sent on together.
             shown = decoded.detach().requires_grad_()
@@ -148,7 +195,7 @@ class DecoderTask:
             adversarial = step >= config.adversarial_from
             (pull,) = torch.autograd.grad(loss, shown, retain_graph=adversarial)
             values = {"pixels": pixels.item(), "perceptual": perceptual.item()}
-            values |= {"nats": nats.item(), "loss": loss.item()}
+            values |= {name: mean.item() for name, mean in means.items()} | {"loss": loss.item()}
             if adversarial:
                 self.discriminator.requires_grad_(False)
                 fooled = generator_loss(self.discriminator(shown, taps)).float()
@@ -157,7 +204,10 @@ class DecoderTask:
                 scale = config.adversarial_share * pull.norm() / (push.norm() + 1e-12)
                 pull = pull + scale * push
                 values |= {"generator": fooled.item(), "scale": scale.item()}
-        onward = (decoded * pull).sum() + config.nats_weight * nats
+        onward = (decoded * pull).sum()
+        weights = {"nats": config.nats_weight, "commitment": config.commitment_weight}
+        for name, mean in means.items():
+            onward = onward + weights[name] * mean
         values["gradient"] = self.optimised.step(onward, step, rate)
         # The discriminators see a few images before they are listened to.
         if step >= config.adversarial_from - 50:
@@ -171,10 +221,11 @@ class DecoderTask:
 
     @torch.no_grad()
     def _decode(self, count: int, level: int, lost: float = 0.0) -> tuple[Tensor, Tensor]:
-        indices = list(self.held_out.at(slice(count), level))
-        images = torch.cat([self.held_out.pixels(number) for number in range(len(indices))])
+        numbers = range(min(count, len(self.held_out)))
+        images = torch.cat([self.held_out.pixels(number) for number in numbers])
         rng = np.random.default_rng(0)
         with self.optimised.averaged(), fast_autocast():
+            indices = [self._tokens(self.held_out, number, level) for number in numbers]
             words = [self.ladder.codewords(level)[grid] for grid in indices]
             if self.repair is not None and lost > 0:
                 known = [torch.from_numpy(rng.random(grid.shape) >= lost) for grid in indices]

@@ -167,10 +167,12 @@ def train_decoder(
     model: Path | None = None,
     config: DecoderTraining | None = None,
     *,
+    with_encoder: bool = False,
     cache: CacheConfig = DEFAULT_CACHE,
 ) -> dict[str, float]:
     """Fine-tune the decoder of the tokenizer in `model` (default: the shipped one) for every level;
-    write a `tokenizer.safetensors` with the same encoder, codebook and ladder into `folder`.
+    write a `tokenizer.safetensors` with the same codebook and ladder into `folder`. The encoder is
+    the same, or learns along `with_encoder`: one that is told the level (`train_encoder`).
 
     If `model` holds an inpainter, half of the crops have lost what `masks` hides, filled by it; it
     is fine-tuned along, written into `folder` too, and has to be calibrated anew.
@@ -189,7 +191,10 @@ def train_decoder(
         if about["codebook"] != ladder.fingerprint():
             raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
         repair = Repair(inpainter, ladder, masks)
-    task = DecoderTask(decoder, seen, held_out, config, repair)
+    if with_encoder and not told_levels(encoder):
+        raise ValueError(f"{source}: its encoder is not told the level: sim train encoder first")
+    learner = encoder if with_encoder and isinstance(encoder, Encoder) else None
+    task = DecoderTask(decoder, seen, held_out, config, repair, learner)
     result = train(task, folder, loop)
     with task.optimised.averaged():
         _save_tokenizer(folder, network, encoder, decoder, ladder)

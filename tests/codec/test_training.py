@@ -86,6 +86,15 @@ def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConf
     elif name == "decoder":
         config = DecoderTraining(batch=2, crop=32, adversarial_from=2, discriminator_width=4)
         train_decoder(photos, folder, loop, scattered_loss, model, config, cache=CACHE)
+    elif name == "joint":
+        train_all(photos, model, folder.parent / "told", "encoder", LoopConfig(3, 1, 1))
+        config = DecoderTraining(batch=4, crop=32, adversarial_from=2, discriminator_width=4)
+        told = folder.parent / "told"
+        options: Any = {"cache": CACHE, "with_encoder": True}
+        train_all(photos, told, told / "inpainter", "inpainter", LoopConfig(2, 1, 1))
+        weights = (told / "inpainter" / "inpainter.safetensors").read_bytes()
+        (told / "inpainter.safetensors").write_bytes(weights)
+        train_decoder(photos, folder, loop, scattered_loss, told, config, **options)
     elif name == "context":
         network = ContextConfig(heads=2, reach=1, embed=3, hidden=8, query=5)
         coder = ContextTraining(network, batch=2)
@@ -109,7 +118,9 @@ def assert_same(a: Any, b: Any) -> None:
         assert a == b
 
 
-@pytest.mark.parametrize("name", ["tokenizer", "encoder", "decoder", "inpainter", "context"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer", "encoder", "decoder", "joint", "inpainter", "context"]
+)
 def test_resume_is_exact(
     photos: Path, model: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +134,7 @@ def test_resume_is_exact(
         "tokenizer": TokenizerTask,
         "encoder": EncoderTask,
         "decoder": DecoderTask,
+        "joint": DecoderTask,
         "inpainter": InpainterTask,
         "context": ContextTask,
     }[name]
@@ -200,6 +212,9 @@ def test_an_encoder_is_told_the_level(photos: Path, model: Path, tmp_path: Path)
         (told / f"{name}.safetensors").write_bytes(trained)
     assert Model.load(told).context is not None
     train_all(photos, told, tmp_path / "decoder", "decoder", LoopConfig(2, 1, 1))
+    with pytest.raises(ValueError, match="sim train encoder first"):
+        options: Any = {"cache": CACHE, "with_encoder": True}
+        train_decoder(photos, tmp_path / "x", still, scattered_loss, model, **options)
     with pytest.raises(ValueError, match="has 2"):
         train_encoder(photos, tmp_path / "fewer", still, told, depth=1, cache=CACHE)
 
