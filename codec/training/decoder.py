@@ -32,7 +32,7 @@ from codec.training.losses import (
     generator_loss,
 )
 from codec.training.optimise import Optimised
-from codec.training.tokens import MaskSource, TokenCache
+from codec.training.tokens import Crops, MaskSource, TokenCache
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,18 @@ class DecoderTask:
     def __init__(
         self,
         decoder: nn.Module,
-        tokens: TokenCache,
-        held_out: TokenCache,
+        ladder: Ladder,
+        crops: Crops,
+        held_out: Crops,
         config: DecoderTraining,
         repair: Repair | None = None,
         encoder: Encoder | None = None,
     ) -> None:
-        """An `encoder` that is told the level learns along; without one, tokens are the cached."""
+        """An `encoder` that is told the level learns along; without one, crops are `TokenCache`s of
+        an encoder that stays."""
         torch.manual_seed(config.seed)
-        self.config, self.tokens, self.held_out = config, tokens, held_out
-        self.ladder, self.decoder = tokens.ladder, decoder
+        self.config, self.crops, self.held_out = config, crops, held_out
+        self.ladder, self.decoder = ladder, decoder
         self.repair, self.encoder = repair, encoder
         self.levels = config.levels or self.ladder.levels
         self.discriminator = Critics(config.discriminator_width)
@@ -132,13 +134,14 @@ class DecoderTask:
             words.append(codewords[nearest(latent.flatten(0, 1), codewords)].view_as(latent))
         return latents, torch.stack(words)
 
-    def _tokens(self, cache: TokenCache, number: int, level: int) -> Tensor:
-        """The index map int64[s,s] of a cached crop, by the encoder as it is now."""
+    def _tokens(self, crops: Crops, number: int, level: int) -> Tensor:
+        """The index map int64[s,s] of a crop, by the encoder as it is now."""
         if self.encoder is None:
-            return cache.at(number, level)
+            assert isinstance(crops, TokenCache)
+            return crops.at(number, level)
         with torch.no_grad():
             bits = torch.tensor([level.bit_length() - 1])
-            latents = self.encoder(cache.pixels(number), bits).float()[0]
+            latents = self.encoder(crops.pixels(number), bits).float()[0]
             found = nearest(latents.flatten(1).t(), self.ladder.codewords(level))
             return found.view(latents.shape[1:])
 
@@ -149,20 +152,21 @@ class DecoderTask:
         side = self.config.crop // STRIDE
         words: list[Tensor | None] = []
         pixels, levels, nats = [], [], []
-        for number in rng.integers(len(self.tokens), size=self.config.batch):
-            top, left = rng.integers(self.tokens.side - side + 1, size=2)
+        for number in rng.integers(len(self.crops), size=self.config.batch):
+            top, left = rng.integers(self.crops.side - side + 1, size=2)
             level = int(rng.choice(self.levels))
-            whole = self.tokens.pixels(int(number))
+            whole = self.crops.pixels(int(number))
             part = (slice(top, top + side), slice(left, left + side))
             drawn = None
             if self.repair is not None and rng.random() < 0.5:
-                indices = self._tokens(self.tokens, int(number), level)
-                known = torch.from_numpy(self.repair.masks(rng, (self.tokens.side,) * 2))
+                indices = self._tokens(self.crops, int(number), level)
+                known = torch.from_numpy(self.repair.masks(rng, (self.crops.side,) * 2))
                 filled, unlikely = self.repair.fill(indices, known, level)
                 nats.append(unlikely)
                 drawn = filled[part]
             elif self.encoder is None:
-                drawn = self.ladder.codewords(level)[self.tokens.at(int(number), level)[part]]
+                indices = self._tokens(self.crops, int(number), level)
+                drawn = self.ladder.codewords(level)[indices[part]]
             words.append(drawn)
             levels.append(level)
             rows, columns = (slice(p.start * STRIDE, p.stop * STRIDE) for p in part)
@@ -263,5 +267,5 @@ class DecoderTask:
         about: dict[str, Any] = {"task": "decoder", "training": asdict(self.config)}
         return about | {
             "parameters": self.optimised.parameters() | self.critic.parameters(),
-            "crops": len(self.tokens),
+            "crops": len(self.crops),
         }

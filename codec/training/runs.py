@@ -32,7 +32,7 @@ from codec.model import (
     load_tokenizer,
 )
 from codec.taming import TamingConfig
-from codec.tokenizer import Decoder, Encoder, TokenizerConfig, told_levels
+from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, told_levels
 from codec.training.context import ContextConfig, ContextTask, ContextTraining, SliceSource
 from codec.training.data import PhotoFolder
 from codec.training.decoder import DecoderTask, DecoderTraining, Repair
@@ -40,7 +40,7 @@ from codec.training.encoder import EncoderTask, EncoderTraining
 from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.loop import LoopConfig, train
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
-from codec.training.tokens import MaskSource, TokenCache, cache_tokens
+from codec.training.tokens import Crops, MaskSource, TokenCache, cache_tokens
 
 
 @dataclass(frozen=True)
@@ -183,18 +183,22 @@ def train_decoder(
         if level not in ladder.levels:
             known = ", ".join(map(str, ladder.levels))
             raise ValueError(f"level {level}: the tokenizer has {known}")
-    seen = _cache(source, images, encoder, ladder, cache)
-    held_out = _cache(source, images, encoder, ladder, cache, held_out=True)
+    learner, seen, held_out = None, *(_crops(images, cache, held_out=h) for h in (False, True))
+    if not with_encoder:
+        seen = _cache(source, images, encoder, ladder, cache)
+        held_out = _cache(source, images, encoder, ladder, cache, held_out=True)
+    elif told_levels(encoder):
+        assert isinstance(encoder, Encoder)
+        learner = encoder
+    else:
+        raise ValueError(f"{source}: its encoder is not told the level: sim train encoder first")
     repair = None
     if (source / INPAINTER_FILE).exists():
         inpainter, about, _ = load_inpainter(source)
         if about["codebook"] != ladder.fingerprint():
             raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
         repair = Repair(inpainter, ladder, masks)
-    if with_encoder and not told_levels(encoder):
-        raise ValueError(f"{source}: its encoder is not told the level: sim train encoder first")
-    learner = encoder if with_encoder and isinstance(encoder, Encoder) else None
-    task = DecoderTask(decoder, seen, held_out, config, repair, learner)
+    task = DecoderTask(decoder, ladder, seen, held_out, config, repair, learner)
     result = train(task, folder, loop)
     with task.optimised.averaged():
         _save_tokenizer(folder, network, encoder, decoder, ladder)
@@ -272,6 +276,12 @@ def train_context(
     return result
 
 
+def _crops(images: Path, config: CacheConfig, *, held_out: bool = False) -> Crops:
+    photos = PhotoFolder(images, held_out=held_out, min_side=config.side)
+    count = config.held_out if held_out else config.crops
+    return Crops(photos, config.side // STRIDE, count, seed=4 if held_out else 1)
+
+
 def _cache(
     folder: Path,
     images: Path,
@@ -281,15 +291,12 @@ def _cache(
     *,
     held_out: bool = False,
 ) -> TokenCache:
-    seed = 4 if held_out else 1
-    about = {"seed": seed, "side": config.side}
+    crops = _crops(images, config, held_out=held_out)
     levels = ladder.levels if told_levels(encoder) else ladder.levels[-1:]
     words = {f"words.{level}": ladder.codewords(level) for level in levels}
+    about = {"seed": crops.seed, "side": config.side}
     mark = fingerprint(about, {**encoder.state_dict(), **words})[:12]
-    photos = PhotoFolder(images, held_out=held_out, min_side=config.side)
-    count = config.held_out if held_out else config.crops
-    path = folder / f"tokens-{mark}.npz"
-    return cache_tokens(path, photos, encoder, ladder, crops=count, crop=config.side, seed=seed)
+    return cache_tokens(folder / f"tokens-{mark}.npz", crops, encoder, ladder)
 
 
 def _save_inpainter(folder: Path, inpainter: Inpainter, ladder: Ladder) -> None:

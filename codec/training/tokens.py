@@ -1,4 +1,4 @@
-"""A cache of index maps of random crops: what the inpainter and the decoder are trained on.
+"""Random crops, and a cache of their index maps: what all but the tokenizer are trained on.
 
 Crops are pure functions of (seed, number), so only their indices are stored and the pixels are cut
 again when needed.
@@ -28,22 +28,29 @@ MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class TokenCache:
-    """Index maps uint16[N,L,s,s] of N crops of 16 s pixels a side: at every level of the ladder if
-    the encoder is told it, else at the base, whose tokens merge to those of the others."""
+class Crops:
+    """`count` crops of 16 `side` pixels a side."""
 
     photos: PhotoFolder
-    ladder: Ladder
-    maps: NDArray[np.uint16]
+    side: int
+    count: int
     seed: int
 
     def __len__(self) -> int:
-        return len(self.maps)
+        return self.count
 
-    @property
-    def side(self) -> int:
-        """Tokens a side."""
-        return int(self.maps.shape[-1])
+    def pixels(self, number: int) -> Tensor:
+        """Crop `number` as float[1,3,16s,16s] in [-1, 1]."""
+        return random_crops(self.photos, 1, self.side * STRIDE, self.seed, number)
+
+
+@dataclass(frozen=True)
+class TokenCache(Crops):
+    """Crops and their index maps uint16[N,L,s,s]: at every level of the ladder if the encoder is
+    told it, else at the base, whose tokens merge to those of the others."""
+
+    ladder: Ladder
+    maps: NDArray[np.uint16]
 
     def at(self, numbers: int | slice | NDArray[np.int64], level: int) -> Tensor:
         """Index maps of crops at a level: int64[s,s] of one, int64[n,s,s] of several."""
@@ -63,35 +70,22 @@ class TokenCache:
             looks.add(self.at(number, size).flatten(), self.pixels(number))
         return looks.means()
 
-    def pixels(self, number: int) -> Tensor:
-        """Crop `number` again as float[1,3,16s,16s] in [-1, 1]."""
-        return random_crops(self.photos, 1, self.side * STRIDE, self.seed, number)
-
 
 def _tensor(maps: NDArray[np.uint16]) -> Tensor:
     return torch.from_numpy(maps.astype(np.int64))
 
 
-def cache_tokens(
-    path: Path,
-    photos: PhotoFolder,
-    encoder: nn.Module,
-    ladder: Ladder,
-    *,
-    crops: int,
-    crop: int = 256,
-    seed: int = 1,
-) -> TokenCache:
-    """Read the cache at `path`, or encode `crops` crops and write it there.
+def cache_tokens(path: Path, crops: Crops, encoder: nn.Module, ladder: Ladder) -> TokenCache:
+    """Read the cache at `path`, or encode the crops and write it there.
 
     Crops already in the file are kept, so an interrupted call goes on and a larger count extends.
     """
     levels = len(ladder.levels) if told_levels(encoder) else 1
-    shape = (crops, levels, crop // STRIDE, crop // STRIDE)
+    shape = (len(crops), levels, crops.side, crops.side)
     maps = np.zeros(shape, np.uint16)
     done = 0
     if path.exists():
-        saved = np.load(path)["indices"][:crops]
+        saved = np.load(path)["indices"][: len(crops)]
         done = len(saved)
         maps[:done] = saved
 
@@ -102,13 +96,14 @@ def cache_tokens(
 
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.inference_mode(), fast_autocast():
-        for number in track(range(done, crops), "encoding crops", console=Console(stderr=True)):
-            maps[number] = _encode(encoder, ladder, random_crops(photos, 1, crop, seed, number))
+        numbers = range(done, len(crops))
+        for number in track(numbers, "encoding crops", console=Console(stderr=True)):
+            maps[number] = _encode(encoder, ladder, crops.pixels(number))
             if number % 1000 == 999:
                 save(number + 1)
-    if done < crops:
-        save(crops)
-    return TokenCache(photos, ladder, maps, seed)
+    if done < len(crops):
+        save(len(crops))
+    return TokenCache(crops.photos, crops.side, crops.count, crops.seed, ladder, maps)
 
 
 def _encode(encoder: nn.Module, ladder: Ladder, image: Tensor) -> NDArray[np.int64]:
