@@ -14,7 +14,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
@@ -23,7 +22,7 @@ from sim.bench import EQUAL
 from sim.bench_metrics import LABELS, SMALLER_IS_BETTER, better
 from sim.bench_work import OURS
 from sim.errors import UserError
-from sim.plot_style import save_figure
+from sim.plot_style import new_figure, save_figure
 from sim.results import (
     FIGURES,
     MANIFEST,
@@ -94,12 +93,6 @@ def _origin(manifest: Mapping[str, Any]) -> str:
     return f"{ours}{search} · weights {manifest['weights_fingerprint']}"
 
 
-def _figure(width: float, height: float) -> Figure:
-    """A figure, in inches, with room for the small print at the bottom."""
-    foot = 0.16 / height
-    return Figure((width, height), layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
-
-
 def _lines_of(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Points by codec; ours with larger patches are a line of their own."""
     curves = dict(summary["curves"])
@@ -117,7 +110,7 @@ def _curves(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure:
     metrics = [m for m in LABELS if any(point.get(m) is not None for point in ours)]
     columns = min(3, len(metrics))
     rows = -(-len(metrics) // columns)
-    figure = _figure(4.2 * columns, 3.7 * rows + 1)
+    figure = new_figure(4.2 * columns, 3.7 * rows + 1)
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in all_axes[len(metrics) :]:
         axes.axis("off")
@@ -146,7 +139,7 @@ def _overview(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure
             if fits and better(middle[name][deep], middle[best[0]][deep], deep):
                 best = [name]
         names += best
-    figure = _figure(8, 3.6)
+    figure = new_figure(8, 3.6)
     all_axes = figure.subplots(1, 2)
     for axes, metric in zip(all_axes, (deep, "psnr_db"), strict=True):
         chosen = {name: curves[name] for name in names}
@@ -201,7 +194,7 @@ def _sheet(folder: Path, rows: Sequence[Mapping[str, str]], level: str) -> Figur
     panels = 1 + max(len(found) for found in chosen.values())
     columns = min(panels, _SHEET_COLUMNS)
     lines = -(-panels // columns)
-    figure = _figure(2.9 * columns, 2.2 * lines * len(images))
+    figure = new_figure(2.9 * columns, 2.2 * lines * len(images))
     all_axes = figure.subplots(lines * len(images), columns, squeeze=False)
     for line, image in zip(all_axes.reshape(len(images), -1), images, strict=True):
         for axes in line:

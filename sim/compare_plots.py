@@ -18,14 +18,13 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
 from sim.errors import UserError
 from sim.plot_style import LABELS as METRIC_LABELS
-from sim.plot_style import SETTINGS, save_figure
+from sim.plot_style import SETTINGS, new_figure, save_figure
 from sim.results import (
     FIGURES,
     MANIFEST,
@@ -133,11 +132,6 @@ def draw_comparison(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: its tables are not those of a comparison ({error!r})") from None
 
 
-def _figure(width: float, height: float) -> Figure:
-    foot = 0.16 / height
-    return Figure((width, height), layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
-
-
 def _burst(text: str) -> str:
     return text if text == "independent" else str(float(text))
 
@@ -155,7 +149,7 @@ def _quality(results: _Results, budget: float) -> Path:
     names = {row["strategy"] for row in results.means if float(row["budget"]) == budget}
     columns, width = _layout(len(bursts))
     lines = -(-len(names) // columns)
-    figure = _figure(width, 2.2 * len(metrics) + 0.9 + 0.19 * lines)
+    figure = new_figure(width, 2.2 * len(metrics) + 0.9 + 0.19 * lines)
     grid = figure.subplots(len(metrics), len(bursts), sharex=True, sharey="row", squeeze=False)
     for column, burst in enumerate(bursts):
         rows = results.rows(results.means, budget, burst)
@@ -244,7 +238,7 @@ def _winners(results: _Results, budget: float) -> Path:
     pale where the runner-up may be as good."""
     metrics, bursts = results.manifest["metrics"], results.bursts()
     losses = sorted(results.manifest["losses"])
-    figure = _figure(1.3 + 1.5 * len(metrics) * len(bursts), 1.1 + 0.42 * len(losses))
+    figure = new_figure(1.3 + 1.5 * len(metrics) * len(bursts), 1.1 + 0.42 * len(losses))
     all_axes = figure.subplots(1, len(bursts), sharey=True, squeeze=False)[0]
     for axes, burst in zip(all_axes, bursts, strict=True):
         for row in results.rows(results.winners, budget, burst):
@@ -282,7 +276,7 @@ def _fec(results: _Results) -> list[Path]:
         return []
     bursts = results.bursts()
     columns, width = _layout(len(bursts))
-    figure = _figure(width, 3.9)
+    figure = new_figure(width, 3.9)
     all_axes = figure.subplots(1, len(bursts), sharey=True, squeeze=False)[0]
     blocks = list(dict.fromkeys((r["data"], r["parity"], r["depth"]) for r in results.fec))
     colours = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0, 0.85, len(blocks))]
@@ -364,7 +358,7 @@ def _strip(pictures: Sequence[tuple[str, Path]], rows: Mapping[str, Row]) -> Fig
     with Image.open(pictures[0][1]) as first:
         shape = first.height / first.width
     lines = -(-len(pictures) // _COLUMNS)
-    figure = _figure(2.9 * _COLUMNS, (2.9 * shape + 0.42) * lines + 0.5)
+    figure = new_figure(2.9 * _COLUMNS, (2.9 * shape + 0.42) * lines + 0.5)
     all_axes = figure.subplots(lines, _COLUMNS, squeeze=False).ravel()
     for axes in all_axes:
         axes.axis("off")

@@ -8,12 +8,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from sim.compare_plots import LABELS
 from sim.errors import UserError
-from sim.plot_style import SETTINGS, save_figure
+from sim.plot_style import SETTINGS, new_figure, save_figure
 from sim.results import FIGURES, MANIFEST, is_run_folder, number, read_json, read_table
 
 _KINDS = {
@@ -37,10 +35,8 @@ def draw_optimisation(folder: Path) -> Path:
     try:
         metric = manifest["metric"]
         height = max(3.6, 1.6 + 0.34 * len(verified))
-        foot = 0.16 / height
         with matplotlib.rc_context(SETTINGS):
-            layout = ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot))
-            figure = Figure((11, height), layout=layout)
+            figure = new_figure(11, height)
             left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
             _all(left, predicted, metric, manifest["bpp_wire"])
             _best(right, verified, metric)

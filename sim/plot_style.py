@@ -116,6 +116,15 @@ def setting_label(values: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """A figure, in inches, with room for the small print at its foot."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    foot = 0.16 / height
+    return Figure((width, height), layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
+
+
 def save_figure(
     figure: Figure,
     folder: Path,

@@ -22,7 +22,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
@@ -31,7 +30,16 @@ from codec.patches import patch_of, spread
 from sim.errors import UserError
 from sim.invention_plots import invention_figure, load_maps
 from sim.loss_plots import loss_panel
-from sim.plot_style import DELIVERED, ERASED, LATE, SETTINGS, metric_label, save_figure, words
+from sim.plot_style import (
+    DELIVERED,
+    ERASED,
+    LATE,
+    SETTINGS,
+    metric_label,
+    new_figure,
+    save_figure,
+    words,
+)
 from sim.quality_plots import (
     axis_title,
     best_repair,
@@ -108,12 +116,6 @@ def draw_figures(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: its tables are not those of a run ({error!r})") from None
 
 
-def _figure(size: tuple[float, float]) -> Figure:
-    """A figure of (width, height) inches with room for the small print at the bottom."""
-    foot = 0.16 / size[1]
-    return Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
-
-
 # Quality
 
 
@@ -130,7 +132,7 @@ def _losses(points: Sequence[Mapping[str, Any]]) -> Figure:
     """A study of the channel alone: a column per setting of all but one swept key."""
     found = curves(points) if len(points) > 1 else None
     groups = {"": points} if found is None else found.groups
-    figure = _figure((1.0 + 3.4 * len(groups), 3.4))
+    figure = new_figure(1.0 + 3.4 * len(groups), 3.4)
     all_axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for axes, (title, members) in zip(all_axes, groups.items(), strict=True):
         loss_panel(axes, members, found)
@@ -147,7 +149,7 @@ def _losses(points: Sequence[Mapping[str, Any]]) -> Figure:
 
 def _dots(point: Mapping[str, Any], metrics: Sequence[str]) -> Figure:
     """One point: an axis per metric, a row per concealer."""
-    figure = _figure((2.5 * len(metrics), 0.92 + 0.38 * len(point["concealers"])))
+    figure = new_figure(2.5 * len(metrics), 0.92 + 0.38 * len(point["concealers"]))
     all_axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(all_axes, metrics, strict=True):
         dot_panel(axes, point, metric)
@@ -163,7 +165,7 @@ def _dots(point: Mapping[str, Any], metrics: Sequence[str]) -> Figure:
 def _lines(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figure:
     """A sweep: a row of axes per metric, a column per setting of the other swept keys."""
     found = curves(points)
-    figure = _figure((1.0 + 3.4 * len(found.groups), 0.8 + 2.1 * len(metrics)))
+    figure = new_figure(1.0 + 3.4 * len(found.groups), 0.8 + 2.1 * len(metrics))
     shape = len(metrics), len(found.groups)
     grid = figure.subplots(*shape, sharex=True, sharey="row", squeeze=False)
     for column, (title, members) in enumerate(found.groups.items()):
@@ -186,7 +188,7 @@ def _rate(run: _Run) -> list[Path]:
     if len(points) == 1 or not rates_vary(points):
         return []
     metrics = run.summary["metrics"]
-    figure = _figure((3.3 * len(metrics), 3.6))
+    figure = new_figure(3.3 * len(metrics), 3.6)
     all_axes = figure.subplots(1, len(metrics), squeeze=False)[0]
     repair = best_repair(points, metrics[0])
     for axes, metric in zip(all_axes, metrics, strict=True):
@@ -289,7 +291,7 @@ def _packets(run: _Run) -> Path:
     frames = sorted({int(row["frame"]) for row in rows})[:_MAX_ROWS]
     names = {int(row["frame"]): row["image"] for row in rows}
     counts = {frame: sum(int(row["frame"]) == frame for row in rows) for frame in frames}
-    figure = _figure((9, 1.3 + 0.32 * len(frames)))
+    figure = new_figure(9, 1.3 + 0.32 * len(frames))
     axes = figure.subplots()
     looks = {"delivered": (DELIVERED, 0.3), "late": (LATE, 0.55), "erased": (ERASED, 0.8)}
     for fate, (colour, height) in looks.items():

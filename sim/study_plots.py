@@ -10,10 +10,9 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from sim.plot_style import SETTINGS, look, save_figure
+from sim.plot_style import SETTINGS, look, new_figure, save_figure
 from sim.results import FIGURES, MANIFEST, SUMMARY, read_json
 from sim.scenario import CLEAN
 
@@ -67,11 +66,6 @@ def _save(figure: Figure, folder: Path, name: str, about: Mapping[str, Any]) -> 
     return save_figure(figure, folder, name, text)
 
 
-def _figure(size: tuple[float, float]) -> Figure:
-    foot = 0.16 / size[1]
-    return Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
-
-
 def _values(points: Sequence[Mapping[str, Any]], metric: str, part: str) -> NDArray[np.float64]:
     found = [point[metric][part] for point in points]
     return np.array([np.nan if value is None else value for value in found], np.float64)
@@ -107,7 +101,7 @@ def _schedules(summary: Mapping[str, Any]) -> dict[str, Figure]:
 def _schedule_figure(points: list[Mapping[str, Any]], level: int, images: int) -> Figure:
     metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy", "seconds")
     conditions = _unique(points, "condition")
-    figure = _figure((2.6 * len(metrics), 0.8 + 2.1 * len(conditions)))
+    figure = new_figure(2.6 * len(metrics), 0.8 + 2.1 * len(conditions))
     grid = figure.subplots(len(conditions), len(metrics), sharex=True, squeeze=False)
     for line, condition in zip(grid, conditions, strict=True):
         here = [point for point in points if point["condition"] == condition]
@@ -167,7 +161,7 @@ def _rival_figure(points: list[Mapping[str, Any]], level: int, images: int) -> F
     """What each repair is short of the decode without loss."""
     metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy")
     kinds = _unique(points, "kind")
-    figure = _figure((2.9 * len(metrics), 0.9 + 2.3 * len(kinds)))
+    figure = new_figure(2.9 * len(metrics), 0.9 + 2.3 * len(kinds))
     grid = figure.subplots(len(kinds), len(metrics), sharex=True, sharey="col", squeeze=False)
     for line, kind in zip(grid, kinds, strict=True):
         here = [point for point in points if point["kind"] == kind]
@@ -208,7 +202,7 @@ def _interleavers(summary: Mapping[str, Any]) -> dict[str, Figure]:
 def _interleaver_figure(summary: Mapping[str, Any], metric: str) -> Figure:
     points = summary["points"]
     kinds, slices = _unique(points, "kind"), _unique(points, "slices")
-    figure = _figure((2.4 * len(slices), 0.9 + 2.2 * len(kinds)))
+    figure = new_figure(2.4 * len(slices), 0.9 + 2.2 * len(kinds))
     grid = figure.subplots(len(kinds), len(slices), sharex=True, sharey="row", squeeze=False)
     for line, kind in zip(grid, kinds, strict=True):
         for axes, count in zip(line, slices, strict=True):
@@ -233,7 +227,7 @@ def _interleaver_figure(summary: Mapping[str, Any], metric: str) -> Figure:
 def _bits_figure(summary: Mapping[str, Any]) -> Figure:
     points = summary["bits"]
     modes = _unique(points, "entropy")
-    figure = _figure((3.2 * len(modes), 3.2))
+    figure = new_figure(3.2 * len(modes), 3.2)
     line = figure.subplots(1, len(modes), sharey=True, squeeze=False)[0]
     for axes, mode in zip(line, modes, strict=True):
         for order in _unique(points, "interleaver"):
@@ -260,7 +254,7 @@ def _check(summary: Mapping[str, Any]) -> Figure:
     levels, limits = summary["levels"], summary["limits"]
     measures = ["psnr", *summary["distances"]]
     entries = [(c, r) for c, repairs in levels[0]["conditions"].items() for r in repairs]
-    figure = _figure((3.3 * len(measures) + 1.4, 0.7 + (0.7 + 0.26 * len(entries)) * len(levels)))
+    figure = new_figure(3.3 * len(measures) + 1.4, 0.7 + (0.7 + 0.26 * len(entries)) * len(levels))
     grid = figure.subplots(len(levels), len(measures), sharey=True, squeeze=False)
     for line, level in zip(grid, levels, strict=True):
         for axes, measure in zip(line, measures, strict=True):

@@ -5,8 +5,8 @@ random level of the ladder. With an inpainter, half of them have lost tokens fir
 expected codewords, which lie between those of the codebook, so that the decoder learns to draw what
 is uncertain, and the inpainter, trained along, what draws best.
 
-The encoder stays as it is too, or learns along: from images without losses, by what is sent back
-from the decoder, straight through the choice of codewords.
+The encoder stays as it is too, or learns along, by what is sent back from the decoder and, where
+tokens were lost, from the inpainter, straight through the choice of codewords.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class DecoderTraining:
     gradient in the pixels is scaled to `adversarial_share` of the other losses' (Esser et al. 2021,
     eq. 7, who measure at the last layer). The inpainter keeps learning to predict tokens, too:
     their negative log-likelihood as a share of log K counts `nats_weight`. Latents of an encoder
-    that learns along are drawn to the codewords chosen for them by `commitment_weight`. `levels`
-    are those trained for; none means all of the ladder."""
+    that learns along are drawn to the codewords chosen for them by `commitment_weight`; where
+    tokens are lost, it encodes `around` pixels more than are decoded. `levels` are those trained
+    for; none means all of the ladder."""
 
     batch: int = 8
     crop: int = 128
@@ -50,6 +51,7 @@ class DecoderTraining:
     inpainter_rate: float = 1e-4
     nats_weight: float = 0.2
     encoder_rate: float = 2e-4
+    around: int = 64
     commitment_weight: float = 0.1
     discriminator_rate: float = 2e-4
     discriminator_width: int = 48
@@ -70,19 +72,24 @@ class Repair:
         self.inpainter, self.ladder, self.masks = inpainter, ladder, masks
         self.temperature = temperature
 
-    def fill(self, indices: Tensor, known: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """Indices int64[h,w], known bool[h,w] -> codewords float[h,w,D], expected where unknown,
-        and the mean negative log-likelihood of the unknown tokens as a share of log K."""
-        codewords = self.ladder.codewords(level)
-        words = codewords[indices]
+    def fill(
+        self, words: Tensor, indices: Tensor, known: Tensor, level: int
+    ) -> tuple[Tensor, Tensor]:
+        """Codewords float[h,w,D] of indices int64[h,w], known bool[h,w] -> the same, expected ones
+        where unknown, and the mean negative log-likelihood of the unknown as a share of log K."""
         if known.all():
             return words, words.new_zeros(())
+        codewords = self.ladder.codewords(level)
         log2_size = torch.tensor([level.bit_length() - 1])
         hidden = self.inpainter.hidden(words[None], known[None], log2_size)[0][~known]
         logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level)).float()
         expected = torch.softmax(logits / self.temperature, dim=1) @ codewords
         words = words.masked_scatter(~known[..., None], expected.to(words.dtype))
         return words, F.cross_entropy(logits, indices[~known]) / np.log(level)
+
+
+def _pixels(tokens: slice) -> slice:
+    return slice(tokens.start * STRIDE, tokens.stop * STRIDE)
 
 
 class DecoderTask:
@@ -122,66 +129,56 @@ class DecoderTask:
         )
         self.perceptual = PerceptualDistance()
 
-    def _latents(self, images: Tensor, levels: list[int]) -> tuple[Tensor, Tensor]:
-        """The encoder's latents of float[B,3,16s,16s] and the codewords nearest to them, each image
-        at its level: float[B,s,s,D] both."""
-        assert self.encoder is not None
-        bits = torch.tensor([level.bit_length() - 1 for level in levels])
-        latents = self.encoder(images, bits).float().permute(0, 2, 3, 1)
-        words = []
-        for latent, level in zip(latents.detach(), levels, strict=True):
-            codewords = self.ladder.codewords(level)
-            words.append(codewords[nearest(latent.flatten(0, 1), codewords)].view_as(latent))
-        return latents, torch.stack(words)
+    def _tokens(
+        self, crops: Crops, number: int, pixels: Tensor, level: int, where: tuple[slice, slice]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Part of a crop's tokens: codewords float[s,s,D], indices int64[s,s], and commitment.
 
-    def _tokens(self, crops: Crops, number: int, level: int) -> Tensor:
-        """The index map int64[s,s] of a crop, by the encoder as it is now."""
+        With an encoder that learns, gradients of the codewords go straight through to its latents.
+        """
+        codewords = self.ladder.codewords(level)
         if self.encoder is None:
             assert isinstance(crops, TokenCache)
-            return crops.at(number, level)
-        with torch.no_grad():
-            bits = torch.tensor([level.bit_length() - 1])
-            latents = self.encoder(crops.pixels(number), bits).float()[0]
-            found = nearest(latents.flatten(1).t(), self.ladder.codewords(level))
-            return found.view(latents.shape[1:])
+            indices = crops.at(number, level)[where]
+            return codewords[indices], indices, codewords.new_zeros(())
+        rows, columns = map(_pixels, where)
+        pixels = pixels[:, :, rows, columns].contiguous(memory_format=torch.channels_last)
+        bits = torch.tensor([level.bit_length() - 1])
+        latents = self.encoder(pixels, bits).float()[0].permute(1, 2, 0)
+        indices = nearest(latents.detach().flatten(0, 1), codewords).view(latents.shape[:2])
+        words = codewords[indices]
+        commitment = (latents - words).square().sum(2).mean()
+        return latents + (words - latents).detach(), indices, commitment
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Codewords float[B,D,s,s], their pixels float[B,3,16s,16s], and means: the negative
         log-likelihood of lost tokens as a share of log K, and the commitment of latents."""
         rng = np.random.default_rng([self.config.seed, step])
-        side = self.config.crop // STRIDE
-        words: list[Tensor | None] = []
-        pixels, levels, nats = [], [], []
-        for number in rng.integers(len(self.crops), size=self.config.batch):
-            top, left = rng.integers(self.crops.side - side + 1, size=2)
+        whole, side = self.crops.side, self.config.crop // STRIDE
+        words, images, nats, commitments = [], [], [], []
+        for number in rng.integers(len(self.crops), size=self.config.batch).tolist():
             level = int(rng.choice(self.levels))
-            whole = self.crops.pixels(int(number))
-            part = (slice(top, top + side), slice(left, left + side))
-            drawn = None
-            if self.repair is not None and rng.random() < 0.5:
-                indices = self._tokens(self.crops, int(number), level)
-                known = torch.from_numpy(self.repair.masks(rng, (self.crops.side,) * 2))
-                filled, unlikely = self.repair.fill(indices, known, level)
+            lossy = self.repair is not None and rng.random() < 0.5
+            # What is lost is told from its surroundings, which cost time where they are encoded.
+            around = whole if self.encoder is None else self.config.around // STRIDE
+            region = min(whole, side + around) if lossy else side
+            top, left = rng.integers(whole - region + 1, size=2).tolist()
+            where = slice(top, top + region), slice(left, left + region)
+            cut = self.crops.pixels(number)
+            drawn, indices, commitment = self._tokens(self.crops, number, cut, level, where)
+            if self.repair is not None and lossy:
+                known = torch.from_numpy(self.repair.masks(rng, (region, region)))
+                drawn, unlikely = self.repair.fill(drawn, indices, known, level)
                 nats.append(unlikely)
-                drawn = filled[part]
-            elif self.encoder is None:
-                indices = self._tokens(self.crops, int(number), level)
-                drawn = self.ladder.codewords(level)[indices[part]]
-            words.append(drawn)
-            levels.append(level)
-            rows, columns = (slice(p.start * STRIDE, p.stop * STRIDE) for p in part)
-            pixels.append(whole[0, :, rows, columns])
-        images = torch.stack(pixels).contiguous(memory_format=torch.channels_last)
+            y, x = rng.integers(region - side + 1, size=2).tolist()
+            words.append(drawn[y : y + side, x : x + side].permute(2, 0, 1))
+            rows, columns = (_pixels(slice(at, at + side)) for at in (top + y, left + x))
+            images.append(cut[0, :, rows, columns])
+            commitments.append(commitment)
         means = {"nats": torch.stack(nats).mean()} if nats else {}
-        fresh = [at for at, drawn in enumerate(words) if drawn is None]
-        if fresh:
-            latents, chosen = self._latents(images[fresh], [levels[at] for at in fresh])
-            means["commitment"] = (latents - chosen).square().sum(3).mean()
-            straight = latents + (chosen - latents).detach()
-            for at, drawn in zip(fresh, straight, strict=True):
-                words[at] = drawn
-        ready = [drawn for drawn in words if drawn is not None]
-        return torch.stack(ready).permute(0, 3, 1, 2), images, means
+        means["commitment"] = torch.stack(commitments).mean()
+        pixels = torch.stack(images).contiguous(memory_format=torch.channels_last)
+        return torch.stack(words), pixels, means
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         config = self.config
@@ -227,14 +224,16 @@ class DecoderTask:
     def _decode(self, count: int, level: int, lost: float = 0.0) -> tuple[Tensor, Tensor]:
         numbers = range(min(count, len(self.held_out)))
         images = torch.cat([self.held_out.pixels(number) for number in numbers])
-        rng = np.random.default_rng(0)
+        rng, everything = np.random.default_rng(0), (slice(0, self.held_out.side),) * 2
+        words = []
         with self.optimised.averaged(), fast_autocast():
-            indices = [self._tokens(self.held_out, number, level) for number in numbers]
-            words = [self.ladder.codewords(level)[grid] for grid in indices]
-            if self.repair is not None and lost > 0:
-                known = [torch.from_numpy(rng.random(grid.shape) >= lost) for grid in indices]
-                pairs = zip(indices, known, strict=True)
-                words = [self.repair.fill(grid, mask, level)[0] for grid, mask in pairs]
+            for number in numbers:
+                cut = images[number : number + 1]
+                drawn, indices, _ = self._tokens(self.held_out, number, cut, level, everything)
+                if self.repair is not None and lost > 0:
+                    known = torch.from_numpy(rng.random(indices.shape) >= lost)
+                    drawn, _ = self.repair.fill(drawn, indices, known, level)
+                words.append(drawn)
             decoded = self.decoder(torch.stack(words).permute(0, 3, 1, 2))
             return decoded.float().clamp(-1, 1), images
 

@@ -18,7 +18,7 @@ from codec.checkpoint import ModelError, load_weights
 from codec.codebook import Looks
 from codec.inpainting import InpainterConfig
 from codec.model import Model, load_inpainter, load_tokenizer
-from codec.tokenizer import TokenizerConfig
+from codec.tokenizer import Encoder, TokenizerConfig
 from codec.training.context import ContextConfig, ContextTask, ContextTraining
 from codec.training.data import PhotoFolder, random_crops
 from codec.training.decoder import DecoderTraining, Repair
@@ -77,6 +77,18 @@ def model(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def told(photos: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose encoder is told the level, with an inpainter."""
+    folder = tmp_path_factory.mktemp("told")
+    loop = LoopConfig(steps=4, decay_steps=1, warmup_steps=1)
+    train_all(photos, model, folder, "encoder", loop)
+    train_all(photos, folder, folder / "inpainter", "inpainter", loop)
+    weights = (folder / "inpainter" / "inpainter.safetensors").read_bytes()
+    (folder / "inpainter.safetensors").write_bytes(weights)
+    return folder
+
+
 def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConfig) -> None:
     if name == "tokenizer":
         train_tokenizer(photos, folder, loop, TOKENIZER, cache=CACHE)
@@ -87,14 +99,9 @@ def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConf
         config = DecoderTraining(batch=2, crop=32, adversarial_from=2, discriminator_width=4)
         train_decoder(photos, folder, loop, scattered_loss, model, config, cache=CACHE)
     elif name == "joint":
-        train_all(photos, model, folder.parent / "told", "encoder", LoopConfig(3, 1, 1))
-        config = DecoderTraining(batch=4, crop=32, adversarial_from=2, discriminator_width=4)
-        told = folder.parent / "told"
-        options: Any = {"cache": CACHE, "with_encoder": True}
-        train_all(photos, told, told / "inpainter", "inpainter", LoopConfig(2, 1, 1))
-        weights = (told / "inpainter" / "inpainter.safetensors").read_bytes()
-        (told / "inpainter.safetensors").write_bytes(weights)
-        train_decoder(photos, folder, loop, scattered_loss, told, config, **options)
+        joint = DecoderTraining(batch=3, crop=32, adversarial_from=2, discriminator_width=4)
+        options: Any = {"with_encoder": True, "cache": CACHE}
+        train_decoder(photos, folder, loop, scattered_loss, model, joint, **options)
     elif name == "context":
         network = ContextConfig(heads=2, reach=1, embed=3, hidden=8, query=5)
         coder = ContextTraining(network, batch=2)
@@ -122,9 +129,15 @@ def assert_same(a: Any, b: Any) -> None:
     "name", ["tokenizer", "encoder", "decoder", "joint", "inpainter", "context"]
 )
 def test_resume_is_exact(
-    photos: Path, model: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    photos: Path,
+    model: Path,
+    told: Path,
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped by SIGTERM and started again, a run ends with the very same state."""
+    model = told if name == "joint" else model
     loop = LoopConfig(steps=6, decay_steps=3, warmup_steps=2, evaluate_every=2, report_every=1)
     train_all(photos, model, tmp_path / "whole", name, loop)
 
@@ -182,9 +195,11 @@ def test_trained_weights_make_a_model(photos: Path, model: Path, tmp_path: Path)
     assert load_weights(tmp_path / "tokenizer.safetensors")[0]["network"]["latent_dim"] == 4
 
 
-def test_an_encoder_is_told_the_level(photos: Path, model: Path, tmp_path: Path) -> None:
-    """At first it looks for what it looked for before, nearest at each level; then it learns by
-    level, everything downstream trains on its tokens, and the usage of each level is counted."""
+def test_an_encoder_is_told_the_level(
+    photos: Path, model: Path, told: Path, tmp_path: Path
+) -> None:
+    """At first it looks for what it looked for before; then it learns each level, and how often
+    each of a level's codewords is used is counted. Everything downstream learns from its tokens."""
     still = LoopConfig(steps=1, decay_steps=1, warmup_steps=10**9)
     train_all(photos, model, tmp_path / "still", "encoder", still)
     before, after = Model.load(model), Model.load(tmp_path / "still")
@@ -193,30 +208,33 @@ def test_an_encoder_is_told_the_level(photos: Path, model: Path, tmp_path: Path)
     for level in after.levels:
         assert np.array_equal(after.codewords(level), before.codewords(level))
 
-    told = tmp_path / "told"
-    train_all(photos, model, told, "encoder", LoopConfig(4, 1, 1))
-    cached = [np.load(path)["indices"] for path in told.glob("tokens-*.npz")]
-    assert [maps.shape for maps in cached] == [(6, 3, 4, 4)]
-    for at, level in enumerate(after.levels):
-        assert cached[0][:, at].max() < level
     network, encoder, _, ladder, _ = load_tokenizer(told)
-    assert network.encoder_levels and network.encoder_depths[2] == 2
-    assert encoder.levels is not None and encoder.levels.weight[[3, 4, 5]].abs().min() > 0
-    assert not torch.equal(encoder.levels.weight[3], encoder.levels.weight[5])
+    assert network.encoder_depths[2] == 2
+    assert isinstance(encoder, Encoder) and encoder.levels is not None
+    trained = encoder.levels.weight[[3, 4, 5]]
+    assert not torch.equal(trained[0], trained[2]) and trained.abs().min() > 0
+    shapes = {np.load(path)["indices"].shape for path in told.glob("tokens-*.npz")}
+    assert shapes == {(6, 3, 4, 4), (4, 3, 4, 4)}, "crops and held-out ones, every level"
+    (maps,) = (m for p in told.glob("tokens-*.npz") if len(m := np.load(p)["indices"]) == 6)
     for at, level in enumerate(ladder.levels):
-        used = np.bincount(cached[0][:, at].ravel(), minlength=level)
+        used = np.bincount(maps[:, at].ravel(), minlength=level)
         assert np.array_equal(ladder.usage(level).numpy(), used)
-    for name in ("inpainter", "context"):
-        train_all(photos, told, tmp_path / name, name, LoopConfig(2, 1, 1))
-        trained = (tmp_path / name / f"{name}.safetensors").read_bytes()
-        (told / f"{name}.safetensors").write_bytes(trained)
-    assert Model.load(told).context is not None
-    train_all(photos, told, tmp_path / "decoder", "decoder", LoopConfig(2, 1, 1))
+
+    train_all(photos, told, tmp_path / "joint", "joint", LoopConfig(2, 1, 1))
+    (tmp_path / "joint" / CHECKPOINT).unlink()
+    train_all(photos, told, tmp_path / "joint", "context", LoopConfig(3, 1, 1))
+    joint = Model.load(tmp_path / "joint")
+    assert joint.context is not None and joint.inpainter is not None
+    first = load_weights(told / "tokenizer.safetensors")[1]
+    last = load_weights(tmp_path / "joint" / "tokenizer.safetensors")[1]
+    for part, stays in (("encoder.", False), ("decoder.", False), ("ladder.", True)):
+        same = [torch.equal(first[key], last[key]) for key in first if key.startswith(part)]
+        assert all(same) == stays, part
+    options: Any = {"cache": CACHE, "with_encoder": True}
     with pytest.raises(ValueError, match="sim train encoder first"):
-        options: Any = {"cache": CACHE, "with_encoder": True}
         train_decoder(photos, tmp_path / "x", still, scattered_loss, model, **options)
     with pytest.raises(ValueError, match="has 2"):
-        train_encoder(photos, tmp_path / "fewer", still, told, depth=1, cache=CACHE)
+        train_encoder(photos, tmp_path / "x", still, told, depth=1, cache=CACHE)
 
 
 def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -293,10 +311,15 @@ def test_the_decoder_learns_from_repaired_losses(
     original = Repair.fill
 
     def fill(
-        self: Repair, indices: torch.Tensor, known: torch.Tensor, level: int
+        self: Repair,
+        given: torch.Tensor,
+        indices: torch.Tensor,
+        known: torch.Tensor,
+        level: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        words, nats = original(self, indices, known, level)
+        words, nats = original(self, given, indices, known, level)
         exact = self.ladder.codewords(level)[indices]
+        assert torch.equal(given, exact)
         assert torch.equal(words[known], exact[known])
         filled.append((words - exact)[~known].detach())
         return words, nats
