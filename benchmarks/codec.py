@@ -66,9 +66,11 @@ def measure(model: Model, codebook: int, rounds: int) -> dict[str, Any]:
     dim = model.codewords(codebook).shape[1]
     words = torch.zeros(1, dim, HEIGHT // STRIDE, WIDTH // STRIDE)
 
+    level_bits = torch.tensor([codebook.bit_length() - 1])
+
     def bare() -> None:
         with torch.inference_mode():
-            model.encoder(images)
+            model.encoder(images, level_bits)
             model.decoder(words)
 
     modes = ["fixed", "static"] + ["context"] * (model.context is not None)

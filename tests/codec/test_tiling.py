@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 
@@ -41,6 +44,21 @@ def test_parts_make_the_whole(networks: tuple[Encoder, Decoder], shape: tuple[in
     images = torch.rand(1, 3, 16 * shape[0], 16 * shape[1])
     reach = reach_tokens(encoder.layers, 1)
     torch.testing.assert_close(apply_tiled(encoder, images, 16, 1, reach, 7), encoder(images))
+
+
+@torch.inference_mode()
+def test_parts_of_an_encoder_that_is_told_the_level() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(replace(CONFIG, encoder_levels=True)).eval()
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    images, reach = torch.rand(1, 3, 16 * 19, 16 * 9), reach_tokens(encoder.layers, 1)
+    latents = []
+    for bits in (3, 6):
+        told = partial(encoder, level_bits=torch.tensor([bits]))
+        latents.append(told(images))
+        torch.testing.assert_close(apply_tiled(told, images, 16, 1, reach, 7), latents[-1])
+    assert not torch.allclose(*latents, atol=1e-2)
 
 
 def test_reach_of_a_decoder_counted_by_hand() -> None:
