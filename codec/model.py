@@ -20,7 +20,7 @@ from codec.context import ContextTables
 from codec.decoding import ONE_PASS, Calibration, Decoding, Filled, fill
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.patches import coded_size, enlarge, grid_of, patch_of, shrink
-from codec.search import Search
+from codec.search import Progress, Search
 from codec.taming import TamingConfig, TamingDecoder, TamingEncoder
 from codec.tiling import apply_tiled, reach_tokens
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, told_levels
@@ -157,6 +157,7 @@ class Model:
         codebook_size: int,
         patch: int = STRIDE,
         search: int = 0,
+        progress: Progress = lambda share: None,
     ) -> NDArray[np.int64]:
         """An image's tokens.
 
@@ -165,6 +166,7 @@ class Model:
             codebook_size: one of `levels`.
             patch: pixels a token stands for, each way, one of `codec.patches.PATCHES`.
             search: steps in which better tokens are sought (`codec.search`); 0 takes the encoder's.
+            progress: told the share of the search that is done, up to 1.
 
         Returns:
             int64[h,w] in [0, codebook_size), h = ceil(H/patch), w = ceil(W/patch).
@@ -191,9 +193,8 @@ class Model:
         if search:
             bits = 16 - torch.from_numpy(np.log2(self.frequencies(codebook_size))).float()
             with torch.inference_mode(False), torch.enable_grad():
-                indices = self._search.improve(
-                    indices.clone(), latents.clone(), pixels.clone(), codewords, bits, search
-                )
+                tensors = indices.clone(), latents.clone(), pixels.clone()
+                indices = self._search.improve(*tensors, codewords, bits, search, progress)
         return indices.numpy()
 
     @cached_property

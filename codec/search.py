@@ -10,6 +10,7 @@ the tokens mean what they always mean.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from codec.fast import fast_autocast
 from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import STRIDE
+
+Progress = Callable[[float], None]
 
 TILE = 48  # tokens a side that are searched for at once; bounds the memory
 MARGIN = 4  # tokens around them that stay as they are
@@ -55,6 +58,7 @@ class Search:
         codewords: Tensor,
         bits: Tensor,
         steps: int,
+        progress: Progress = lambda share: None,
     ) -> Tensor:
         """A better choice of tokens, or the same.
 
@@ -65,14 +69,20 @@ class Search:
             codewords: float[K,D].
             bits: float[K], what each token costs.
             steps: how often everything is decoded, at least 1.
+            progress: told the share that is done, up to 1.
 
         Returns:
             int64[h,w]; over the pixels of each tile, its error is at most that of ``indices``.
         """
         found = indices.clone()
-        for top in range(0, indices.shape[0], TILE):
-            for left in range(0, indices.shape[1], TILE):
-                self._tile(found, latents, pixels, codewords, bits, steps, (top, left))
+        height, width = indices.shape
+        corners = [(y, x) for y in range(0, height, TILE) for x in range(0, width, TILE)]
+        for number, corner in enumerate(corners):
+
+            def told(step: int, number: int = number) -> None:
+                progress((number + step / steps) / len(corners))
+
+            self._tile(found, latents, pixels, codewords, bits, steps, corner, told)
         return found
 
     def _tile(
@@ -84,6 +94,7 @@ class Search:
         bits: Tensor,
         steps: int,
         corner: tuple[int, int],
+        told: Callable[[int], None],
     ) -> None:
         """Improve one tile of ``found``, in place."""
         rows, columns = (slice(max(0, at - MARGIN), at + TILE + MARGIN) for at in corner)
@@ -125,6 +136,7 @@ class Search:
                 optimiser.zero_grad()
                 error.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
+            told(step)
         found[corner[0] : corner[0] + TILE, corner[1] : corner[1] + TILE] = best.view(
             min(TILE, found.shape[0] - corner[0]), min(TILE, found.shape[1] - corner[1])
         )

@@ -67,8 +67,13 @@ def encode(
     rows = []
     with progress_bar("encode") as steps:
         for number, (image, target) in enumerate(zip(images, targets, strict=True)):
-            steps(number, len(images), image.name)
-            done = codec.encode(image.pixels, codebook, entropy, slices, patch, search)
+
+            def searched(share: float, number: int = number, name: str = image.name) -> None:
+                steps(100 * number + int(100 * share), 100 * len(images), name)
+
+            searched(0.0)
+            settings = codebook, entropy, slices, patch, search
+            done = codec.encode(image.pixels, *settings, progress=searched)
             _write(target, done.file)
             bpp = 8 * len(done.file) / (image.width * image.height)
             rows.append(

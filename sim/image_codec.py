@@ -13,6 +13,7 @@ from codec.entropy import ENTROPY_MODES, CoderBook, CoderFor, fixed_bytes
 from codec.model import Model
 from codec.patches import PATCHES, grid_of
 from codec.perceptual import FeaturesMissing, check_features
+from codec.search import Progress
 from sim.container import Contents, ForeignModel, NotATokenFile, NothingLeft, pack_file, read_file
 from sim.errors import UserError
 from sim.images import MAX_PIXELS
@@ -61,6 +62,7 @@ class ImageCodec:
         slices: int = 1,
         patch: int = PATCHES[0],
         search: int = 0,
+        progress: Progress = lambda share: None,
     ) -> EncodedImage:
         """Image uint8[H,W,3] -> file.
 
@@ -69,7 +71,7 @@ class ImageCodec:
             codebook_size: one of the model's levels.
             entropy: one of `codec.entropy.ENTROPY_MODES`.
             slices: packets, 1..256; more where one could outgrow a datagram.
-            patch, search: as for `Model.encode`.
+            patch, search, progress: as for `Model.encode`.
 
         Raises:
             UserError: the model has no such level or coder, or a search lacks its extra.
@@ -83,7 +85,7 @@ class ImageCodec:
             patch=patch,
             mtu=MAX_DATAGRAM_BYTES,
         )
-        tokens = self.model.encode(image, codebook_size, patch, search)
+        tokens = self.model.encode(image, codebook_size, patch, search, progress)
         packetizer = Packetizer(config, self.coders(codebook_size))
         packets = packetizer.split(tokens, width, height, 0)
         payload = sum(len(packet.payload) for packet in packets)

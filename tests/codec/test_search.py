@@ -78,8 +78,11 @@ def test_large_images_are_searched_tile_by_tile(
     monkeypatch.setattr(codec.search, "MARGIN", 2)
     image = picture(130, 175)
     plain = model.encode(image, 64, patch)
-    found = model.encode(image, 64, patch, search=6)
+    shares: list[float] = []
+    found = model.encode(image, 64, patch, search=6, progress=shares.append)
     assert found.shape == grid_of(130, 175, patch)
+    tiles = -(-found.shape[0] // 4) * -(-found.shape[1] // 4)
+    assert len(shares) == 7 * tiles and shares == sorted(shares) and shares[-1] == 1
     changed = found != plain
     for top in range(0, found.shape[0], 4):  # every tile is reached, those at the rim too
         assert changed[top : top + 4].any()
