@@ -51,7 +51,8 @@ def test_sim_commands_run(cli: Cli, small_model: object, monkeypatch: pytest.Mon
     Path("my-photos").mkdir()
     Image.radial_gradient("L").resize((48, 32)).save("my-photos/photo.png")
     trained = []
-    for name in ("train_tokenizer", "train_inpainter", "train_context"):
+    names = ["train_tokenizer", "train_encoder", "train_inpainter", "train_context"]
+    for name in names:
 
         def train(*arguments: object, name: str = name, **options: object) -> dict[str, float]:
             trained.append(name)
@@ -66,7 +67,7 @@ def test_sim_commands_run(cli: Cli, small_model: object, monkeypatch: pytest.Mon
             words += ["--set", "sweep={channel.loss: [0, 0.2]}"]
         result = cli(*words, *(small if words[0] == "run" else []))
         assert result.exit_code == 0, f"{command}: {result.output}"
-    assert trained == ["train_tokenizer", "train_inpainter", "train_context"]
+    assert trained == names
     assert Path("my-run/images/inpaint/photo.png").is_file()
 
 
