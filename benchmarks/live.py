@@ -146,7 +146,7 @@ def _receive_driver(pipe: Connection, address: str) -> None:
     link.close()
 
 
-def _receive_bare(pipe: Connection, address: str) -> None:
+def _receive_bare(multipart: bool, pipe: Connection, address: str) -> None:
     context = zmq.Context()
     socket = context.socket(zmq.PULL)
     socket.rcvhwm = 64
@@ -154,26 +154,16 @@ def _receive_bare(pipe: Connection, address: str) -> None:
     pipe.send(socket.last_endpoint.decode().rstrip("\0"))
     before = time.process_time()
     packets = size = 0
-    while message := socket.recv():
-        for at in range(0, len(message), SIZE):
-            data = message[at : at + SIZE]
-            packets += 1
-            size += len(data)
-    pipe.send((packets, time.process_time() - before))
-    context.destroy(linger=0)
-
-
-def _receive_multipart(pipe: Connection, address: str) -> None:
-    context = zmq.Context()
-    socket = context.socket(zmq.PULL)
-    socket.rcvhwm = 64
-    socket.bind(address)
-    pipe.send(socket.last_endpoint.decode().rstrip("\0"))
-    before = time.process_time()
-    packets = size = 0
-    while (message := socket.recv_multipart()) != [b""]:
-        packets += len(message)
-        size += sum(map(len, message))
+    if multipart:
+        while (parts := socket.recv_multipart()) != [b""]:
+            packets += len(parts)
+            size += sum(map(len, parts))
+    else:
+        while message := socket.recv():
+            for at in range(0, len(message), SIZE):
+                data = message[at : at + SIZE]
+                packets += 1
+                size += len(data)
     pipe.send((packets, time.process_time() - before))
     context.destroy(linger=0)
 
@@ -228,7 +218,7 @@ def bare(count: int, batch: int, multipart: bool = False) -> tuple[int, float, f
         socket.send(b"")
         context.destroy(linger=-1)
 
-    return _with_receiver(_receive_multipart if multipart else _receive_bare, send)
+    return _with_receiver(partial(_receive_bare, multipart), send)
 
 
 def _receive_link(cut: Callable[[bytes], list[bytes]], pipe: Connection, address: str) -> None:
