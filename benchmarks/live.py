@@ -21,24 +21,26 @@ protocol   the same packets through the whole stack without networks: packetize,
 networks   images per processor second of the receiver in a live run, beside the very forward
            passes (repair, decode) alone in one process
 
-The goals are 70% of bare pyzmq without networks and 85% of the bare passes with them. Measured on a
-crowded machine (us of processor time per packet, both ends; before, in the same hour):
+The goals are 70% of bare pyzmq without networks and 85% of the bare passes with them. Measured on
+two cores, in us of processor time per packet, both ends:
 
-                                  bare  link  columns  driver       before
-    ZeroMQ, 16 packets a message   .58   60%      42%     17%  3.4   17%  3.9
-    ZeroMQ, as it comes (245)      .42  106%      93%     45%  .94   34%  1.2  (163)
-    UDP, as it comes (40)          .50                    19%  2.7   16%  3.2
-    whole stack, no networks                               3%   20    3%   22
-    with networks, 8 images             93% to 98%
+                              driver  bare  multipart   of bare: link columns driver  of multipart
+    ZeroMQ, 16 a message        3.58   .68       4.30             67%     46%    19%          120%
+    ZeroMQ, as it comes (245)   1.07   .37       3.32            112%     86%    35%          310%
+    UDP, as it comes (40)       1.45   .51       4.19                            35%          288%
+    whole stack, no networks    20.9   .68       4.30                             3%           21%
+    with networks, 8 images: 101%
 
-The first goal is out of this driver's reach. At 16 packets a message the link's return address and
-the few calls that make columns have used up more than it allows. In large messages the columns
-are nearly free: contents are cut by one C call each, which bare slices are not. But a message
-passes a deadline after every 32 packets: at the sender these take 6.7 us to leave, to be put in
-the order of arrival and to fall due, at the receiver 2.5 to be passed on, hot; half as much again
-on this machine; and a message takes some 30 us whatever it holds. Columns as numpy arrays were
-tried instead: 56% of bare where these lists reached 77%, because one call costs as much as 40
-floats in a list. Messages of 480 packets would gain three points and double the memory.
+Beside batches as pyzmq offers them the driver reaches the first goal. Beside packets of one size
+that are joined by hand it does not (in other hours 17 to 20% and 34 to 48%), and cannot. At 16
+packets a message the link's return address and the few calls that make columns have used up more
+than it allows. In large messages the columns are nearly free: contents are cut by one C call each,
+which bare slices are not. But a message passes a deadline after every 32 packets: at the sender
+these take 6.7 us to leave, to be put in the order of arrival and to fall due, at the receiver 2.5
+to be passed on, hot; half as much again on this machine; and a message takes some 30 us whatever it
+holds. Columns as numpy arrays were tried instead: 56% of bare where these lists reached 77%,
+because one call costs as much as 40 floats in a list. Messages of 480 packets would gain three
+points and double the memory.
 
 In the whole stack the protocol dominates: coding, sealing, the channel's verdict and the record of
 each packet take 6 us at the sender, 4 at the receiver, and frames and records for the parent
