@@ -3,13 +3,12 @@
     python -m benchmarks.live [--packets 200000] [--rounds 5] [--images 6] [--json]
 
 Sender and receiver are two processes, as in `sim run`. Times are processor time of both processes,
-threads of ZeroMQ included, of the best round, in which reference and subject take turns: other
-work on the machine can only add to it, and which core waits for which does not matter.
+threads of ZeroMQ included, of the best round, in which reference and subject take turns: other work
+on the machine can only add to it.
 
 bare       pyzmq PUSH/PULL in the same sizes and batches: packets are joined into messages, sent,
            and cut apart again, which needs packets of one size
-multipart  pyzmq PUSH/PULL in the same sizes and batches, as it offers to do it: each message a
-           list of packets (`send_multipart`), whatever their sizes
+multipart  the same as pyzmq offers it: each message a list of packets (`send_multipart`)
 link       the same over the ZeroMQ link: sockets set up as they are here, one connection for both
            directions
 columns    the same in the driver's messages: with a kind, a time and a length for each packet
@@ -32,19 +31,13 @@ two cores, in us of processor time per packet, both ends:
     with networks, 8 images: 101%
 
 Beside batches as pyzmq offers them the driver reaches the first goal. Beside packets of one size
-that are joined by hand it does not (in other hours 17 to 20% and 34 to 48%), and cannot. At 16
-packets a message the link's return address and the few calls that make columns have used up more
-than it allows. In large messages the columns are nearly free: contents are cut by one C call each,
-which bare slices are not. But a message passes a deadline after every 32 packets: at the sender
-these take 6.7 us to leave, to be put in the order of arrival and to fall due, at the receiver 2.5
-to be passed on, hot; half as much again on this machine; and a message takes some 30 us whatever it
-holds. Columns as numpy arrays were tried instead: 56% of bare where these lists reached 77%,
-because one call costs as much as 40 floats in a list. Messages of 480 packets would gain three
-points and double the memory.
+joined by hand it does not (in other hours 17 to 20% and 34 to 48%), and cannot: of 16 packets a
+message, the link's return address and the few calls that make columns use up more than it allows;
+in large messages, a deadline after every 32 packets takes 9 us at both ends, and each message 30 us
+whatever it holds.
 
 In the whole stack the protocol dominates: coding, sealing, the channel's verdict and the record of
-each packet take 6 us at the sender, 4 at the receiver, and frames and records for the parent
-process 1 more; all with hot caches.
+each packet take 6 us at the sender, 4 at the receiver, and 1 more to the parent process.
 """
 
 from __future__ import annotations
@@ -334,8 +327,7 @@ def main() -> None:
         ("UDP, as it comes", UDP_BATCH_BYTES // SIZE, "udp"),
     ):
         count = options.packets
-        subjects = {"bare": partial(bare, count, batch)}
-        subjects |= {"multipart": partial(bare, count, batch, multipart=True)}
+        subjects = {n: partial(bare, count, batch, n == "multipart") for n in ("bare", "multipart")}
         if scheme == "tcp":  # a UDP link loses without the driver's window
             subjects |= {"link": partial(link, count, batch)}
             subjects |= {"columns": partial(columns, count, batch)}
