@@ -1,7 +1,7 @@
 """Fine-tuning the decoder, one set of weights for every codebook level, with an adversarial loss.
 
 The codebook stays as it is, so tokens mean what they mean. Each image of a batch is decoded from a
-random level of the ladder. With an inpainter, half of them have lost tokens first: filled with
+random level of the ladder, the smaller the more often: they have most left to gain. With an inpainter, half of them have lost tokens first: filled with
 expected codewords, which lie between those of the codebook, so that the decoder learns to draw what
 is uncertain, and the inpainter, trained along, what draws best.
 
@@ -112,6 +112,8 @@ class DecoderTask:
         self.ladder, self.decoder = ladder, decoder
         self.repair, self.encoder = repair, encoder
         self.levels = config.levels or self.ladder.levels
+        rarity = np.log2(self.levels)
+        self.shares = (1 / rarity) / (1 / rarity).sum()
         self.discriminator = Critics(config.discriminator_width)
         options: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
         networks, rates = {"decoder": decoder}, {"decoder": config.rate}
@@ -157,7 +159,7 @@ class DecoderTask:
         whole, side = self.crops.side, self.config.crop // STRIDE
         words, images, nats, commitments = [], [], [], []
         for number in rng.integers(len(self.crops), size=self.config.batch).tolist():
-            level = int(rng.choice(self.levels))
+            level = int(rng.choice(self.levels, p=self.shares))
             lossy = self.repair is not None and rng.random() < 0.5
             # What is lost is told from its surroundings, which cost time where they are encoded.
             around = whole if self.encoder is None else self.config.around // STRIDE
