@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from codec.codebook import log2_sizes
 from codec.model import Model
 from codec.perceptual import FeaturesMissing, check_features
 from codec.tokenizer import STRIDE
@@ -66,7 +67,7 @@ def measure(model: Model, codebook: int, rounds: int) -> dict[str, Any]:
     dim = model.codewords(codebook).shape[1]
     words = torch.zeros(1, dim, HEIGHT // STRIDE, WIDTH // STRIDE)
 
-    level_bits = torch.tensor([codebook.bit_length() - 1])
+    level_bits = log2_sizes(codebook)
 
     def bare() -> None:
         with torch.inference_mode():

@@ -37,6 +37,17 @@ def nearest(latents: Tensor, codewords: Tensor, chunk: int = 16384) -> Tensor:
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
 
 
+def quantise(latents: Tensor, codewords: Tensor) -> Tensor:
+    """`nearest` at each position of maps: float[B,D,h,w], float[K,D] -> int64[B,h,w]."""
+    rows = latents.permute(0, 2, 3, 1)
+    return nearest(rows.flatten(0, 2), codewords).view(rows.shape[:3])
+
+
+def log2_sizes(*sizes: int) -> Tensor:
+    """Codebook sizes as encoder and inpainter are told them: int64[n]."""
+    return torch.tensor([size.bit_length() - 1 for size in sizes])
+
+
 class EmaCodebook(nn.Module):
     """A codebook learnt by exponential moving averages (van den Oord et al. 2017, appendix A.1).
 

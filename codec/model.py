@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from codec.checkpoint import ModelError, load_weights
-from codec.codebook import Ladder, nearest
+from codec.codebook import Ladder, log2_sizes, quantise
 from codec.context import ContextTables
 from codec.decoding import ONE_PASS, Calibration, Decoding, Filled, fill
 from codec.inpainting import Inpainter, InpainterConfig
@@ -181,19 +181,17 @@ class Model:
         pixels = pixels.float().div(127.5).sub(1)
         pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        latents = self._encode(pixels, codebook_size)[0]
-        flat = latents.permute(1, 2, 0).reshape(-1, latents.shape[0])
+        latents = self._encode(pixels, codebook_size)
         codewords = self.ladder.codewords(codebook_size)
         if told_levels(self.encoder):
-            found = nearest(flat, codewords)
+            indices = quantise(latents, codewords)[0]
         else:
-            base = nearest(flat, self.ladder.codewords(self.levels[-1]))
-            found = self.ladder.shrink(base, codebook_size)
-        indices = found.view(latents.shape[1:])
+            base = quantise(latents, self.ladder.codewords(self.levels[-1]))[0]
+            indices = self.ladder.shrink(base, codebook_size)
         if search:
             bits = 16 - torch.from_numpy(np.log2(self.frequencies(codebook_size))).float()
             with torch.inference_mode(False), torch.enable_grad():
-                tensors = indices.clone(), latents.clone(), pixels.clone()
+                tensors = indices.clone(), latents[0].clone(), pixels.clone()
                 indices = self._search.improve(*tensors, codewords, bits, search, progress)
         return indices.numpy()
 
@@ -222,7 +220,7 @@ class Model:
         if not isinstance(self.encoder, Encoder):
             whole: Tensor = self.encoder(pixels)
             return whole
-        encoder = partial(self.encoder, level_bits=torch.tensor([codebook_size.bit_length() - 1]))
+        encoder = partial(self.encoder, level_bits=log2_sizes(codebook_size))
         reach = reach_tokens(self.encoder.layers, 1)
         return apply_tiled(encoder, pixels, STRIDE, 1, reach)
 
@@ -263,7 +261,7 @@ class Model:
         codewords = self.ladder.codewords(codebook_size)
         mask = torch.from_numpy(known)
         words = codewords[torch.from_numpy(np.where(known, indices, 0))]
-        level = torch.tensor([codebook_size.bit_length() - 1])
+        level = log2_sizes(codebook_size)
         hidden = self.inpainter.hidden(words[None], mask[None], level)[0][~mask]
         share = self.ladder.log_share(codebook_size)
         return self.inpainter.logits(hidden, codewords, share).numpy()

@@ -1,9 +1,10 @@
 """Fine-tuning the decoder, one set of weights for every codebook level, with an adversarial loss.
 
 The codebook stays as it is, so tokens mean what they mean. Each image of a batch is decoded from a
-random level of the ladder, the smaller the more often: they have most left to gain. With an inpainter, half of them have lost tokens first: filled with
-expected codewords, which lie between those of the codebook, so that the decoder learns to draw what
-is uncertain, and the inpainter, trained along, what draws best.
+random level of the ladder, the smaller the more often: they have most left to gain. With an
+inpainter, half of them have lost tokens first: filled with expected codewords, which lie between
+those of the codebook, so that the decoder learns to draw what is uncertain, and the inpainter,
+trained along, what draws best.
 
 The encoder stays as it is too, or learns along, by what is sent back from the decoder and, where
 tokens were lost, from the inpainter, straight through the choice of codewords.
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from codec.codebook import Ladder, nearest
+from codec.codebook import Ladder, log2_sizes, quantise
 from codec.fast import fast_autocast
 from codec.inpainting import Inpainter
 from codec.perceptual import PerceptualDistance, reconstruction_loss
@@ -80,8 +81,7 @@ class Repair:
         if known.all():
             return words, words.new_zeros(())
         codewords = self.ladder.codewords(level)
-        log2_size = torch.tensor([level.bit_length() - 1])
-        hidden = self.inpainter.hidden(words[None], known[None], log2_size)[0][~known]
+        hidden = self.inpainter.hidden(words[None], known[None], log2_sizes(level))[0][~known]
         logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level)).float()
         expected = torch.softmax(logits / self.temperature, dim=1) @ codewords
         words = words.masked_scatter(~known[..., None], expected.to(words.dtype))
@@ -145,10 +145,9 @@ class DecoderTask:
             return codewords[indices], indices, codewords.new_zeros(())
         rows, columns = map(_pixels, where)
         pixels = pixels[:, :, rows, columns].contiguous(memory_format=torch.channels_last)
-        bits = torch.tensor([level.bit_length() - 1])
-        latents = self.encoder(pixels, bits).float()[0].permute(1, 2, 0)
-        indices = nearest(latents.detach().flatten(0, 1), codewords).view(latents.shape[:2])
-        words = codewords[indices]
+        maps = self.encoder(pixels, log2_sizes(level)).float()
+        indices = quantise(maps.detach(), codewords)[0]
+        words, latents = codewords[indices], maps[0].permute(1, 2, 0)
         commitment = (latents - words).square().sum(2).mean()
         return latents + (words - latents).detach(), indices, commitment
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from codec.codebook import Ladder, nearest
+from codec.codebook import Ladder, log2_sizes, quantise
 from codec.fast import fast_autocast
 from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import Encoder, TokenizerConfig
@@ -75,16 +75,16 @@ class EncoderTask:
         words = []
         for latent, level in zip(latents, levels, strict=True):
             codewords = self.ladder.codewords(level)
-            chosen = codewords[nearest(latent.flatten(1).t(), codewords)]
-            words.append(chosen.t().view_as(latent))
-        return torch.stack(words)
+            chosen = codewords[quantise(latent[None], codewords)]
+            words.append(chosen.permute(0, 3, 1, 2))
+        return torch.cat(words)
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         config = self.config
         images = random_crops(self.photos, config.batch, config.crop, config.seed, step)
         rng = np.random.default_rng([config.seed, step, 1])
         levels = [int(level) for level in rng.choice(self.ladder.levels, size=config.batch)]
-        bits = torch.tensor([level.bit_length() - 1 for level in levels])
+        bits = log2_sizes(*levels)
         with fast_autocast():
             latents = self.encoder(images, bits).float()
             words = self._choose(latents.detach(), levels)
@@ -100,14 +100,13 @@ class EncoderTask:
     @torch.no_grad()
     def _reconstruct(self, images: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Images through a level with the averaged weights, and their indices int64[N]."""
-        bits = torch.full((len(images),), level.bit_length() - 1)
+        bits = log2_sizes(level).expand(len(images))
         with self.optimised.averaged(), fast_autocast():
             latents = self.encoder(images, bits).float()
             codewords = self.ladder.codewords(level)
-            indices = nearest(latents.permute(0, 2, 3, 1).flatten(0, 2), codewords)
-            grid = codewords[indices].view(len(images), *latents.shape[2:], -1)
-            decoded = self.decoder(grid.permute(0, 3, 1, 2)).float().clamp(-1, 1)
-        return decoded, indices
+            indices = quantise(latents, codewords)
+            decoded = self.decoder(codewords[indices].permute(0, 3, 1, 2)).float().clamp(-1, 1)
+        return decoded, indices.flatten()
 
     def evaluate(self) -> dict[str, float]:
         values = {}

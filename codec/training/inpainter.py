@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from codec.codebook import log2_sizes
 from codec.fast import fast_autocast
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.training.loop import image_sheet
@@ -81,7 +82,7 @@ class InpainterTask:
     def _predict(self, indices: Tensor, known: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Logits float[N,K] and the truth int64[N] of the hidden tokens of indices int64[B,h,w]."""
         codewords = self.ladder.codewords(level)
-        log2_size = torch.full((len(indices),), level.bit_length() - 1)
+        log2_size = log2_sizes(level).expand(len(indices))
         hidden = self.inpainter.hidden(codewords[indices], known, log2_size)[~known]
         logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level))
         return logits, indices[~known]

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from codec.codebook import EmaCodebook, Ladder, Looks, nearest
+from codec.codebook import EmaCodebook, Ladder, Looks, log2_sizes, nearest, quantise
 from codec.fast import fast_autocast
 from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
@@ -112,7 +112,7 @@ class TokenizerTask:
 
     def _latents(self, images: Tensor) -> Tensor:
         """Unit latents float[B,D,h,w] near the base codewords."""
-        bits = torch.full((len(images),), self.config.codebook_size.bit_length() - 1)
+        bits = log2_sizes(self.config.codebook_size).expand(len(images))
         latents: Tensor = self.encoder(images, bits)
         return latents.float()
 
@@ -153,7 +153,7 @@ class TokenizerTask:
         indices int64[N]."""
         with self.optimised.averaged(), fast_autocast():
             latents = self._latents(images)
-            indices = nearest(latents.permute(0, 2, 3, 1).flatten(0, 2), self.codebook.codewords)
+            indices = quantise(latents, self.codebook.codewords).flatten()
             words = self.codebook.codewords[indices]
             if level is not None and self.ladder is not None:
                 words = self.ladder.codewords(level)[self.ladder.shrink(indices, level)]

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from codec.codebook import Ladder, Looks, nearest
+from codec.codebook import Ladder, Looks, log2_sizes, quantise
 from codec.fast import fast_autocast
 from codec.tokenizer import STRIDE, Encoder, told_levels
 from codec.training.data import PhotoFolder, random_crops
@@ -111,14 +111,14 @@ def _encode(encoder: nn.Module, ladder: Ladder, image: Tensor) -> NDArray[np.int
     if told_levels(encoder):
         assert isinstance(encoder, Encoder)
         levels = ladder.levels
-        bits = torch.tensor([level.bit_length() - 1 for level in levels])
+        bits = log2_sizes(*levels)
         seen = encoder.seen(image)
         latents = encoder.latents(seen.expand(len(levels), -1, -1, -1), bits).float()
     else:
         levels = ladder.levels[-1:]
         latents = encoder(image).float()
     maps = [
-        nearest(latent.flatten(1).t().contiguous(), ladder.codewords(level))
+        quantise(latent[None], ladder.codewords(level))
         for latent, level in zip(latents, levels, strict=True)
     ]
-    return torch.stack(maps).view(len(levels), *latents.shape[2:]).numpy()
+    return torch.cat(maps).numpy()
