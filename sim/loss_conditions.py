@@ -1,4 +1,5 @@
-"""Losses that studies apply to index maps directly: of single tokens, of packets, of bursts."""
+"""Losses that studies apply to index maps directly: of single tokens, of packets, of bursts, and
+as many packets of each image."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from channels.erasure import UniformErasure
 from channels.gilbert_elliott import GilbertElliott
 from sim.protocol.interleaver import slice_positions
 
-Kind = Literal["tokens", "packets", "bursts"]
-KINDS: tuple[Kind, ...] = ("tokens", "packets", "bursts")
+Kind = Literal["tokens", "packets", "bursts", "dispersed"]
+KINDS: tuple[Kind, ...] = ("tokens", "packets", "bursts", "dispersed")
 MEAN_BURST = 5.0
 
 
@@ -24,7 +25,8 @@ class Condition:
 
     Attributes:
         kind: "tokens": each token alone; "packets": each packet alone; "bursts": packets by a
-            Gilbert-Elliott chain with a mean burst of 5.
+            Gilbert-Elliott chain with a mean burst of 5; "dispersed": exactly that share of each
+            image's packets, at random. One of five leaves no two lost tokens side by side.
         loss: rate, 0 to 1.
         slices, interleaver: how tokens are put into packets; without effect on "tokens".
     """
@@ -52,11 +54,14 @@ def received(
     rng = np.random.default_rng([seed, place, round(condition.loss * 1e6), condition.slices])
     if condition.kind == "tokens":
         return [rng.random(grid) >= condition.loss for grid in grids]
-    channel: UniformErasure | GilbertElliott = UniformErasure(condition.loss)
-    if condition.kind == "bursts":
-        channel = GilbertElliott.from_loss(condition.loss, MEAN_BURST)
     counts = [min(condition.slices, grid[0] * grid[1]) for grid in grids]
-    lost = np.split(channel.sampler(rng).mask(sum(counts)), np.cumsum(counts)[:-1])
+    if condition.kind == "dispersed":
+        lost = [rng.permutation(count) < round(condition.loss * count) for count in counts]
+    else:
+        channel: UniformErasure | GilbertElliott = UniformErasure(condition.loss)
+        if condition.kind == "bursts":
+            channel = GilbertElliott.from_loss(condition.loss, MEAN_BURST)
+        lost = np.split(channel.sampler(rng).mask(sum(counts)), np.cumsum(counts)[:-1])
     found = []
     for grid, count, gone in zip(grids, counts, lost, strict=True):
         there = np.ones(grid[0] * grid[1], bool)

@@ -27,7 +27,7 @@ from codec.model import Model
 from codec.pixel_repair import RepairMissing, check_installed
 from sim.image_codec import ImageCodec
 from sim.images import LoadedImage
-from sim.loss_conditions import KINDS, Condition, received
+from sim.loss_conditions import Condition, received
 from sim.metrics import psnr_db, quality, token_accuracy
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 from sim.results import SUMMARY, write_json, write_table
@@ -207,7 +207,9 @@ def study_interleavers(
         for slices in SLICES:
             for order in INTERLEAVERS:
                 conditions = [
-                    Condition(kind, loss, slices, order) for kind in KINDS[1:] for loss in LOSSES
+                    Condition(kind, loss, slices, order)
+                    for kind in ("packets", "bursts")
+                    for loss in LOSSES
                 ]
                 work = partial(
                     _interleaver_rows, model, image, n, images, level, conditions, tokens

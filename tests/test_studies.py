@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sim.loss_conditions import Condition, received
-from sim.paper_check import LESS_PSNR_DB, MORE_DISTANCE, RIVALS, summarize_check
+from sim.paper_check import CLAIM, LESS_PSNR_DB, MORE_DISTANCE, RIVALS, summarize_check
 from sim.study import Job, run_jobs
 from sim.study_plots import draw_check, draw_study
 
@@ -38,6 +38,12 @@ def test_conditions_lose_what_they_say_and_interleavers_are_paired() -> None:
     for kind, spread in (("tokens", 0.003), ("packets", 0.02), ("bursts", 0.05)):
         found = received(Condition(kind, 0.2), grids, seed=1)  # type: ignore[arg-type]
         assert abs(np.mean([1 - there.mean() for there in found]) - 0.2) < spread
+    lost = [~there for there in received(Condition("dispersed", 0.2, 5), grids, seed=1)]
+    assert all(abs(gone.mean() - 0.2) < 0.001 for gone in lost)
+    assert not any(
+        (gone[1:] & gone[:-1]).any() or (gone[:, 1:] & gone[:, :-1]).any() for gone in lost
+    )
+    assert len({gone.tobytes() for gone in lost}) == 5  # each of the packets, at times
     orders = ("raster", "checkerboard", "low_discrepancy", "random")
     masks = [received(Condition("bursts", 0.3, 16, order), [(8, 8)] * 5, 1) for order in orders]
     counts = [[int(there.sum()) for there in found] for found in masks]
@@ -109,7 +115,7 @@ def test_paper_check_judges_and_never_fails(cli: Cli, pictures: Path, redrawn: R
     assert found["claim"] in ("holds", "undecided", "does not hold")
     assert redrawn(Path(found["folder"]), draw_check)
     with Path(found["folder"], "paper-check.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 2 * (1 + 4 + len(RIVALS))
+        assert len(list(csv.DictReader(file))) == 2 * (1 + len(CLAIM) + 1 + len(RIVALS))
     assert cli(*call).exit_code == 0
     assert cli("paper-check", "--images", pictures, "--levels", "x").exit_code == 2
 
@@ -123,7 +129,7 @@ def _rows(drop: float, more: float, noise: float) -> list[dict[str, Any]]:
         psnr, far = 20 + rng.normal(), 0.7 + 0.1 * rng.random()
         rows.append({**base, "condition": "clean", "repair": "clean", "psnr_db": psnr})
         rows[-1]["vgg_hed"] = far
-        for condition in ("tokens 20%", "packets 20%", "bursts 20%", "tokens 50%"):
+        for condition in (*(c.name for c in CLAIM), "tokens 50%"):
             for repair in ("inpaint", *(RIVALS if condition == "tokens 20%" else ())):
                 lost = {"psnr_db": psnr - drop - noise * rng.normal()}
                 lost["vgg_hed"] = far * (1 + more + noise / 10 * rng.normal())
