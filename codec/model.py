@@ -72,6 +72,21 @@ def load_inpainter(folder: Path) -> tuple[Inpainter, dict[str, Any], str]:
     return inpainter, config, mark
 
 
+def load_context(folder: Path) -> tuple[ContextTables, dict[str, Any], str]:
+    """The context coder's tables of a model folder, their file's config and fingerprint, as
+    `load_inpainter`.
+
+    Raises:
+        ModelError: the file is missing, unreadable or altered, or holds something else.
+    """
+    config, tables, mark = load_weights(folder / CONTEXT_FILE)
+    try:
+        found = ContextTables({name: table.numpy() for name, table in tables.items()})
+    except ValueError as error:
+        raise ModelError(f"{folder / CONTEXT_FILE}: {error}") from None
+    return found, config, mark
+
+
 class Model:
     """Tokenizer, codebook ladder, inpainter and context coder, ready for inference.
 
@@ -125,12 +140,8 @@ class Model:
             }
             marks += mark
         if (folder / CONTEXT_FILE).exists():
-            config, tables, mark = load_weights(folder / CONTEXT_FILE)
+            context, config, mark = load_context(folder)
             _check_codebook(folder / CONTEXT_FILE, config, ladder)
-            try:
-                context = ContextTables({name: table.numpy() for name, table in tables.items()})
-            except ValueError as error:
-                raise ModelError(f"{folder / CONTEXT_FILE}: {error}") from None
             marks += mark
         mark = hashlib.sha256(marks.encode()).hexdigest()[:16]
         return cls(encoder, decoder, ladder, inpainter, mark, calibration, context)

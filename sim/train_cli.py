@@ -213,6 +213,7 @@ def context(
     images: Images,
     out: Out = Path("training-runs/context"),
     model: ModelFolder = None,
+    start: Start = None,
     steps: Steps = 1_500,
     decay_steps: Decay = 500,
     crops: Crops = 12_000,
@@ -226,7 +227,7 @@ def context(
     from sim.slice_orders import random_slices
 
     def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
-        return train_context(images, out, loop, random_slices, model, cache=cache)
+        return train_context(images, out, loop, random_slices, model, start=start, cache=cache)
 
     _train(run, out / CONTEXT_FILE, (steps, decay_steps, crops), as_json)
 

@@ -131,6 +131,42 @@ class ContextNetwork(nn.Module):
         return logits
 
     @torch.no_grad()
+    def start_from(self, tables: ContextTables) -> None:
+        """Become what `tables` were rounded from. Their embeddings and keys start as free, none of
+        them made from codewords.
+
+        Raises:
+            ValueError: they are of another shape, or for other levels.
+        """
+        ours = self.tables().arrays
+        if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in tables.arrays.items()}:
+            raise ValueError("the context coder to start from has another shape")
+
+        def real(name: str, places: float) -> Tensor:
+            return torch.from_numpy(tables.arrays[name] / 2.0**places).float()
+
+        wide = ACTIVATION_BITS + WEIGHT_BITS
+        self.heads.copy_(real("heads", HEAD_BITS).clamp(min=2e-5).log().view_as(self.heads))
+        floors = real("floors", 0)
+        floors[:-1] /= 2.0**HEAD_BITS
+        self.floors.copy_(floors.log())
+        for name, layer in (("1", self.layer1), ("2", self.layer2)):
+            layer.weight.copy_(real(f"layer{name}", WEIGHT_BITS).t())
+        self.query.weight.copy_(real("query", WEIGHT_BITS).t())
+        self.layer2.bias.copy_(real("bias2", wide))
+        self.query.bias.copy_(real("query_bias", wide))
+        for made in (self.embed_words, self.key_words):
+            for parameter in made[-1].parameters():
+                parameter.zero_()
+        ratio = math.log2(math.e)
+        for k in self.levels:
+            self.embed_free[str(k)].copy_(real(f"embed.{k}", ACTIVATION_BITS))
+            bias = real(f"bias.{k}", wide) / ratio - self.get_buffer(f"share{k}")
+            keys = real(f"keys.{k}", WEIGHT_BITS) / ratio
+            self.key_free[str(k)].copy_(torch.cat([keys, bias[:, None]], dim=1))
+            self.level_bias[str(k)].copy_(real(f"bias1.{k}", wide))
+
+    @torch.no_grad()
     def tables(self) -> ContextTables:
         """The integers; raises ValueError where one outgrows its type."""
         flat = self.heads.flatten(1)
@@ -197,6 +233,11 @@ class ContextTask:
             weight_decay=config.weight_decay,
             ema_decay=config.ema_decay,
         )
+
+    def start_from(self, tables: ContextTables) -> None:
+        """Go on from trained tables; see `ContextNetwork.start_from`."""
+        self.network.start_from(tables)
+        self.optimised.restart_average()
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         rng = np.random.default_rng([self.config.seed, step])

@@ -28,6 +28,7 @@ from codec.model import (
     INPAINTER_FILE,
     PRETRAINED,
     TOKENIZER_FILE,
+    load_context,
     load_inpainter,
     load_tokenizer,
 )
@@ -256,16 +257,25 @@ def train_context(
     model: Path | None = None,
     config: ContextTraining | None = None,
     *,
+    start: Path | None = None,
     cache: CacheConfig = DEFAULT_CACHE,
 ) -> dict[str, float]:
     """Train (or resume) a context coder for the tokenizer in `model` (default: the shipped one) and
-    write `context.safetensors`, all of it integers, into `folder`."""
+    write `context.safetensors`, all of it integers, into `folder`. A new run starts from random
+    weights, or from the tables in `start`, which may belong to another tokenizer of the same
+    levels.
+
+    Raises:
+        ValueError: the tables in `start` are of another shape.
+    """
     source = model or PRETRAINED
     _, encoder, _, ladder, _ = load_tokenizer(source)
     seen = _cache(source, images, encoder, ladder, cache)
     held_out = _cache(source, images, encoder, ladder, cache, held_out=True)
     chosen = config or ContextTraining(ContextConfig())
     task = ContextTask(seen, held_out, slices, chosen)
+    if start is not None:
+        task.start_from(load_context(start)[0])
     result = train(task, folder, loop)
     with task.optimised.averaged():
         arrays = task.network.tables().arrays

@@ -270,6 +270,21 @@ def test_integers_mean_what_the_network_means() -> None:
         np.testing.assert_allclose(got[likely], wanted[likely], atol=0.05)
 
 
+def test_a_network_starts_from_tables() -> None:
+    """Training can go on from what ships: the network becomes what the integers stand for."""
+    torch.manual_seed(0)
+    config = ContextConfig(heads=3, reach=3, embed=6, hidden=24, query=12)
+    first, second = (ContextNetwork(small_ladder(), config) for _ in range(2))
+    for parameter in first.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    tables = first.tables()
+    second.start_from(tables)
+    for name, wanted in tables.arrays.items():
+        np.testing.assert_allclose(second.tables().arrays[name], wanted, atol=1, rtol=1e-6)
+    with pytest.raises(ValueError, match="another shape"):
+        ContextNetwork(small_ladder(), ContextConfig(heads=2)).start_from(tables)
+
+
 def test_the_book_has_it_and_can_be_pickled() -> None:
     book = CoderBook({}, TABLES)
     copy = pickle.loads(pickle.dumps(book))
