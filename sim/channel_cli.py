@@ -46,7 +46,7 @@ _LINK_LOSSES = (
 def describe(
     channel: ChannelName, packets: Packets = 1_000_000, seed: Seed = 1, as_json: AsJson = False
 ) -> None:
-    """Theory beside a sample, with intervals, and the tc netem command if there is one."""
+    """Theory beside a sample. With intervals, and the tc netem command if there is one."""
     from channels import PerfectLoss, UniformErasure
     from channels.describe import describe as describe_loss
     from channels.netem import tc_command
@@ -143,7 +143,7 @@ def fit(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose the loss model of a trace by BIC; what is printed is ready YAML."""
+    """Choose the loss model of a trace by BIC. What is printed is ready YAML."""
     from channels.fit import CANDIDATES
     from channels.fit import fit as fit_models
     from channels.parameters import ChannelParameterError
@@ -192,7 +192,10 @@ def lint(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what is impossible (then exit code 1) or misleading; knows the stream of a scenario."""
+    """Tell what is impossible or misleading. Exit code 1: impossible.
+
+    Of a scenario, it knows the stream too.
+    """
     for name, value in (("interval", interval), ("deadline", deadline)):
         if value is not None and not math.isfinite(value):
             raise UserError(f"--{name}: must be finite, got {value}")
@@ -244,7 +247,7 @@ def plot(
     seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Draw losses, burst lengths and autocorrelation of a sample, beside theory."""
+    """Draw a sample beside theory. Losses, burst lengths and autocorrelation."""
     from sim.channel_source import new_file, read_source
 
     source = read_source(channel)

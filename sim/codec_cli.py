@@ -103,7 +103,7 @@ def decode(
     model: ModelName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write each token file's image (PNG, or what the output's ending says)."""
+    """Write each token file's image. PNG, or what the output's ending says."""
     codec = _codec(model)
     from codec.concealment import CONCEALERS
     from codec.pixel_repair import RepairMissing, check_installed
@@ -171,7 +171,7 @@ def bench(
     model: ModelName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare with other codecs at equal bytes: tables, curves, side-by-side sheets.
+    """Compare with other codecs at equal bytes. Tables, curves, side-by-side sheets.
 
     What is in the folder already is not measured again: an interrupted comparison goes on, and new
     weights cost only our own points.
@@ -226,7 +226,10 @@ def bits(
     model: ModelName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bits per token of every entropy mode, level and interleaver: table and figure."""
+    """Bits per token of entropy modes, levels and interleavers.
+
+    Table and figure.
+    """
     try:
         counts = sorted({int(word) for word in slices.split(",") if word.strip()})
     except ValueError:

@@ -44,7 +44,7 @@ def send(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Stream a scenario's images to `sim receive`, in another terminal or on another machine."""
+    """Stream a scenario's images to `sim receive`. It runs in another terminal or elsewhere."""
     from sim.live_commands import send_command
 
     send_command(
@@ -77,7 +77,7 @@ def receive(
     save_images: _SaveImages = False,
     as_json: _Json = False,
 ) -> None:
-    """Receive and repair streams of a scenario; tables and figures after each, as `sim run`."""
+    """Receive and repair streams. Tables and figures after each, as `sim run`."""
     from sim.live_commands import receive_command
 
     receive_command(
@@ -110,7 +110,7 @@ def demo(
     save_images: _SaveImages = False,
     as_json: _Json = False,
 ) -> None:
-    """Watch a scenario run: a sender and a receiver process, in one terminal."""
+    """Watch a scenario run. A sender and a receiver process, in one terminal."""
     from sim.live_commands import demo_command
 
     demo_command(
@@ -140,7 +140,7 @@ def replay(
     save_images: _SaveImages = False,
     as_json: _Json = False,
 ) -> None:
-    """Receive a recorded stream again: the same images and the same tables, byte for byte."""
+    """Receive a recorded stream again. The same images and tables, byte for byte."""
     from sim.live_commands import replay_command
 
     replay_command(
@@ -157,7 +157,7 @@ def replay(
 def keys(
     folder: Annotated[Path, typer.Argument(help="To be made.", show_default=False)],
 ) -> None:
-    """Make CURVE keys for a sender and a receiver on different machines."""
+    """Make CURVE keys. For a sender and a receiver on different machines."""
     from sim.drivers.keys import write_keys
 
     receiver, sender = write_keys(folder)

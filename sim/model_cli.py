@@ -31,7 +31,7 @@ def import_(
     force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a published VQGAN checkpoint (16 pixels a token) into a model folder.
+    """Turn a published VQGAN checkpoint into a model folder. It has 16 pixels a token.
 
     Scenarios use the folder as codec.model, the codec commands as --model.
     """
@@ -139,7 +139,7 @@ def show(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Levels with their bits, files with their sizes and fingerprints, and where they are from."""
+    """Levels, files, fingerprints. Bits and sizes, and where files are from."""
     from codec.model import PRETRAINED
 
     about = _describe(folder or PRETRAINED)

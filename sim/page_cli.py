@@ -23,7 +23,7 @@ def page(
     ] = 384,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Watch a running stream in the browser and change it while it runs."""
+    """Watch a running stream in the browser. Change it while it runs."""
     from sim.library import find_scenario
     from sim.scenario_file import load_scenario
 

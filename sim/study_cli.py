@@ -33,7 +33,7 @@ def schedules(
     model: ModelName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decoding schedules: order, passes, soft or most probable words."""
+    """Decoding schedules. Order, passes, soft or most probable words."""
     chosen, counts = _numbers("--levels", levels), _numbers("--passes", passes)
     if not all(1 <= count <= 12 for count in counts):
         raise UserError(f"--passes {passes}: from 1 to 12")
@@ -81,7 +81,7 @@ def interleavers(
     model: ModelName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Orders of the tokens: repaired quality and coded bits, for 4 to 64 slices."""
+    """Orders of the tokens. Repaired quality and coded bits, for 4 to 64 slices."""
     from sim.console import progress_bar
     from sim.repair_studies import study_interleavers
     from sim.study import load

@@ -78,7 +78,7 @@ def tokenizer(
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Encoder, codebook and decoder from photographs, then the ladder of smaller codebooks."""
+    """Encoder, codebook and decoder. From photographs; then the ladder of smaller codebooks."""
     _prepare(images, out, threads)
     from codec.model import TOKENIZER_FILE
     from codec.training.runs import train_tokenizer
@@ -98,7 +98,7 @@ def ladder(
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """The smaller codebooks anew; decoder, inpainter and context coder are then trained for it."""
+    """The smaller codebooks anew. Decoder, inpainter and context coder are then trained for it."""
     _prepare(images, out, threads)
     from codec.model import TOKENIZER_FILE
     from codec.training.runs import CacheConfig, train_ladder
@@ -126,7 +126,7 @@ def encoder(
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """An encoder that is told the codebook's size, for the decoder and the codewords as they are.
+    """An encoder that is told the codebook's size. Decoder and codewords stay as they are.
 
     Its tokens are used otherwise than before: inpainter and context coder have to be trained on.
     """
@@ -158,7 +158,7 @@ def decoder(
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """One decoder for every codebook level, sharpened by a discriminator; codewords stay.
+    """One decoder for every level. Sharpened by discriminators; codewords stay.
 
     If the model folder holds an inpainter too, half of the crops have lost tokens that it fills,
     and it learns along.
@@ -194,7 +194,7 @@ def inpainter(
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """The masked transformer that fills lost tokens, for every level, on real loss patterns."""
+    """The masked transformer that fills lost tokens. For every level, on real loss patterns."""
     _prepare(images, out, threads)
     from codec.model import INPAINTER_FILE
     from codec.training.runs import train_inpainter
@@ -220,7 +220,7 @@ def context(
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """The small network of the context entropy coder, for every level and way of slicing."""
+    """The context entropy coder's small network. For every level and way of slicing."""
     _prepare(images, out, threads)
     from codec.model import CONTEXT_FILE
     from codec.training.runs import train_context
@@ -244,7 +244,7 @@ def calibrate(
     photos: Annotated[int, typer.Option(min=4, help="Held-out photos at most.")] = 160,
     as_json: AsJson = False,
 ) -> None:
-    """The inpainter's temperatures from held-out photos, and how honest it is on other ones."""
+    """The inpainter's temperatures. From held-out photos; how honest it is on other ones."""
     _prepare(images, out, 0)
     from codec.model import INPAINTER_FILE
     from sim.calibration_run import calibrate as run_calibration
@@ -269,7 +269,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Where to write it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Config, log, curve and last samples of a training run, small enough to commit."""
+    """What of a run to commit. Config, log, curve and last samples, small."""
     from sim.training_report import write_training_report
 
     paths = [str(path) for path in write_training_report(run, out)]

@@ -35,6 +35,15 @@ def test_help_imports_nothing_heavy() -> None:
     assert "schema" in result.stdout
 
 
+def test_no_line_of_help_is_cut(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ((), ("channel",), ("codec",), ("model",), ("study",), ("train",)):
+        commands = cli(*group, "--help").stdout.partition("Commands:")[2]
+        assert len(commands.splitlines()) > 2
+        assert "..." not in commands
+
+
 @pytest.mark.slow
 def test_help_is_quick() -> None:
     """At most twice the processor time of importing what any typer program imports."""
