@@ -95,6 +95,8 @@ def dot_panel(axes: Axes, point: Point, metric: str) -> None:
     clean = point["concealers"][CLEAN][metric]["mean"]
     if clean is not None:
         axes.axvline(clean, color="black", linestyle="--", linewidth=1)
+        low, high = axes.get_xlim()
+        place = (clean - low) / (high - low)
         axes.annotate(
             "no loss",
             (clean, 1.0),
@@ -102,7 +104,7 @@ def dot_panel(axes: Axes, point: Point, metric: str) -> None:
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
             size=7,
-            ha="center",
+            ha="left" if place < 0.2 else "right" if place > 0.8 else "center",  # inside
         )
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_ylim(len(repairs) - 0.5, -0.5)
