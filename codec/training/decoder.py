@@ -1,8 +1,8 @@
 """Fine-tuning the decoder, one set of weights for every codebook level, with an adversarial loss.
 
 The codebook stays as it is, so tokens mean what they mean. Each image of a batch is decoded from a
-random level of the ladder, the smaller the more often: they have most left to gain. With an
-inpainter, half of them have lost tokens first: filled with expected codewords, which lie between
+random level of the ladder, the smaller the more often, by the inverse root of its bits: small ones
+have most to gain, but at the inverse of the bits large ones fall behind. With an inpainter, half of them have lost tokens first: filled with expected codewords, which lie between
 those of the codebook, so that the decoder learns to draw what is uncertain, and the inpainter,
 trained along, what draws best.
 
@@ -112,8 +112,8 @@ class DecoderTask:
         self.ladder, self.decoder = ladder, decoder
         self.repair, self.encoder = repair, encoder
         self.levels = config.levels or self.ladder.levels
-        rarity = np.log2(self.levels)
-        self.shares = (1 / rarity) / (1 / rarity).sum()
+        shares = np.log2(self.levels) ** -0.5
+        self.shares = shares / shares.sum()
         self.discriminator = Critics(config.discriminator_width)
         options: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
         networks, rates = {"decoder": decoder}, {"decoder": config.rate}
