@@ -2,9 +2,10 @@
 
 The codebook stays as it is, so tokens mean what they mean. Each image of a batch is decoded from a
 random level of the ladder, the smaller the more often, by the inverse root of its bits: small ones
-have most to gain, but at the inverse of the bits large ones fall behind. With an inpainter, half of them have lost tokens first: filled with expected codewords, which lie between
-those of the codebook, so that the decoder learns to draw what is uncertain, and the inpainter,
-trained along, what draws best.
+have most to gain, but at the inverse of the bits large ones fall behind. With an inpainter, half of
+the images have lost tokens first: filled with expected codewords, which lie between those of the
+codebook, so that the decoder learns to draw what is uncertain, and the inpainter, trained along,
+what draws best.
 
 The encoder stays as it is too, or learns along, by what is sent back from the decoder and, where
 tokens were lost, from the inpainter, straight through the choice of codewords.
