@@ -1,14 +1,13 @@
 """Fine-tuning the decoder, one set of weights for every codebook level, with an adversarial loss.
 
 The codebook stays as it is, so tokens mean what they mean. Each image of a batch is decoded from a
-random level of the ladder, the smaller the more often, by the inverse root of its bits: small ones
-have most to gain, but at the inverse of the bits large ones fall behind. With an inpainter, half of
-the images have lost tokens first: filled with expected codewords, which lie between those of the
-codebook, so that the decoder learns to draw what is uncertain, and the inpainter, trained along,
-what draws best.
+random level of the ladder. With an inpainter, half of them have lost tokens first: filled with
+expected codewords, which lie between those of the codebook, so that the decoder learns to draw what
+is uncertain, and the inpainter, trained along, what draws best.
 
-The encoder stays as it is too, or learns along, by what is sent back from the decoder and, where
-tokens were lost, from the inpainter, straight through the choice of codewords.
+The encoder stays as it is too, or learns along, by what is sent back from the decoder straight
+through the choice of codewords. Nothing is sent back through the inpainter: that would pay the
+encoder for tokens that are easy to guess, which cost large codebooks more detail than bits.
 """
 
 from __future__ import annotations
@@ -82,7 +81,9 @@ class Repair:
         if known.all():
             return words, words.new_zeros(())
         codewords = self.ladder.codewords(level)
-        hidden = self.inpainter.hidden(words[None], known[None], log2_sizes(level))[0][~known]
+        hidden = self.inpainter.hidden(words.detach()[None], known[None], log2_sizes(level))[0][
+            ~known
+        ]
         logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level)).float()
         expected = torch.softmax(logits / self.temperature, dim=1) @ codewords
         words = words.masked_scatter(~known[..., None], expected.to(words.dtype))
@@ -113,8 +114,6 @@ class DecoderTask:
         self.ladder, self.decoder = ladder, decoder
         self.repair, self.encoder = repair, encoder
         self.levels = config.levels or self.ladder.levels
-        shares = np.log2(self.levels) ** -0.5
-        self.shares = shares / shares.sum()
         self.discriminator = Critics(config.discriminator_width)
         options: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
         networks, rates = {"decoder": decoder}, {"decoder": config.rate}
@@ -159,7 +158,7 @@ class DecoderTask:
         whole, side = self.crops.side, self.config.crop // STRIDE
         words, images, nats, commitments = [], [], [], []
         for number in rng.integers(len(self.crops), size=self.config.batch).tolist():
-            level = int(rng.choice(self.levels, p=self.shares))
+            level = int(rng.choice(self.levels))
             lossy = self.repair is not None and rng.random() < 0.5
             # What is lost is told from its surroundings, which cost time where they are encoded.
             around = whole if self.encoder is None else self.config.around // STRIDE
