@@ -282,7 +282,7 @@ def _check(summary: Mapping[str, Any]) -> Figure:
             loc="left",
         )
     figure.suptitle(
-        "20% lost, restored with minimal perceptual loss?  green: holds, orange: undecided, "
+        "20% lost, restored with minimal perceptual loss?\ngreen: holds, orange: undecided, "
         "red: does not hold, grey: beside the claim; dashed: the limit",
         size=8,
     )
