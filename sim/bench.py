@@ -257,7 +257,8 @@ def summarize_bench(
     """Means over images.
 
     `levels`: every codec at our bytes; `fits` is the share of images where it can be so small, and
-    `beaten` by metric the share of *these* images where ours is better; None where there is none.
+    `beaten` by metric the share of *these* images where ours is better, `fitting` the means of ours
+    and theirs over them; None where there is none.
     `best` names by metric who is best of ours and those that fit everywhere. `curves`: every codec
     at the rates at which it was measured.
     """
@@ -276,10 +277,9 @@ def summarize_bench(
             }
             fit = [row for row in mine if row["fits"]]
             if name != OURS:
-                codecs[name]["beaten"] = {
-                    metric: _share([(ours[r["image"]][metric], r[metric]) for r in fit], metric)
-                    for metric in metrics
-                }
+                pairs = {m: [(ours[row["image"]][m], row[m]) for row in fit] for m in metrics}
+                codecs[name]["beaten"] = {m: _share(pairs[m], m) for m in metrics}
+                codecs[name]["fitting"] = {m: _both(pairs[m]) for m in metrics}
         sizes = [r for r in rows if r["codec"] == OURS and r["setting"] == str(level)]
         levels.append(
             {
@@ -342,6 +342,14 @@ def _best(codecs: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
 def pictured_levels(levels: Sequence[Level]) -> tuple[Level, ...]:
     """The first, the middle and the last."""
     return tuple(dict.fromkeys((levels[0], levels[len(levels) // 2], levels[-1])))
+
+
+def _both(pairs: Sequence[tuple[float, float]]) -> dict[str, float] | None:
+    defined = [pair for pair in pairs if pair[0] == pair[0] and pair[1] == pair[1]]
+    if not defined:
+        return None
+    ours, theirs = np.mean(defined, axis=0)
+    return {"ours": float(ours), "theirs": float(theirs)}
 
 
 def _share(pairs: Sequence[tuple[float, float]], metric: str) -> float | None:

@@ -216,7 +216,9 @@ def test_only_those_that_fit_can_be_beaten() -> None:
     assert codecs["vvc"]["fits"] == pytest.approx(2 / 3)
     assert codecs["vvc"]["beaten"]["psnr_db"] == 0.5
     assert codecs["vvc"]["beaten"]["vgg_hed"] == 0.5
+    assert codecs["vvc"]["fitting"]["psnr_db"] == {"ours": 2.0, "theirs": 2.0}
     assert codecs["jpeg"]["beaten"]["psnr_db"] is None
+    assert codecs["jpeg"]["fitting"]["psnr_db"] is None
     assert level["best"]["psnr_db"] == "webp" and level["best"]["vgg_hed"] == OURS
     assert summary["curves"]["vvc"][0]["psnr_db"] == pytest.approx(13 / 3)
 
