@@ -129,14 +129,11 @@ def _schedule_figure(points: list[Mapping[str, Any]], level: int, images: int) -
             ticks = sorted({p["passes"] for p in here if p["passes"]})
             axes.set_xticks(ticks, [str(t) for t in ticks])
             axes.minorticks_off()
-            if line is grid[0]:
-                axes.set_title(_LABELS.get(metric, metric), size=9)
         line[0].set_ylabel(f"{condition} lost")
     for axes in grid[-1]:
         axes.set_xlabel("passes")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
-    figure.suptitle(f"K = {level}; means of {_count(images)}", size=9)
+    titles = [_LABELS.get(metric, metric) for metric in metrics]
+    _head(figure, grid, titles, f"K = {level}; means of {_count(images)}")
     return figure
 
 
@@ -177,15 +174,20 @@ def _rival_figure(points: list[Mapping[str, Any]], level: int, images: int) -> F
                 width = 2.2 if name == "inpaint" else 1
                 style = {"color": colour, "marker": marker, "linewidth": width}
                 _line(axes, x, chosen, metric, label=name.replace("_", " "), band=False, **style)
-            if line is grid[0]:
-                axes.set_title(_LABELS[metric], size=9)
         line[0].set_ylabel(f"{kind} lost")
     for axes in grid[-1]:
         axes.set_xlabel("loss rate")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
-    figure.suptitle(f"K = {level}; means of {_count(images)}", size=9)
+    titles = [_LABELS[metric] for metric in metrics]
+    _head(figure, grid, titles, f"K = {level}; means of {_count(images)}")
     return figure
+
+
+def _head(figure: Figure, grid: Any, titles: Sequence[str], told: str) -> None:
+    """A title above each column, and above them all what is shown, over the legend."""
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, size=9)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, title=told, loc="outside upper center", ncols=5, frameon=False)
 
 
 # Interleavers
@@ -213,14 +215,11 @@ def _interleaver_figure(summary: Mapping[str, Any], metric: str) -> Figure:
                 label, x = order.replace("_", " "), [p["loss"] for p in chosen]
                 style = {"color": colour, "marker": marker, "label": label, "linewidth": 1.2}
                 _line(axes, x, chosen, metric, band=False, **style)
-            if line is grid[0]:
-                axes.set_title(f"{count} slices", size=9)
         line[0].set_ylabel(f"{_LABELS[metric]},\n{kind} lost")
     for axes in grid[-1]:
         axes.set_xlabel("loss rate of packets")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
-    figure.suptitle(f"Repaired by the transformer; means of {_count(summary['images'])}", size=9)
+    told = f"Repaired by the transformer; means of {_count(summary['images'])}"
+    _head(figure, grid, [f"{count} slices" for count in slices], told)
     return figure
 
 

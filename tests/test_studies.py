@@ -97,6 +97,7 @@ def test_studies_run_resume_and_draw(
     if name == "interleavers":
         drops = [point["psnr_drop_db"]["mean"] for point in summary["overall"]]
         assert len(drops) == 4 and drops == sorted(drops)
+        assert "16 slices" in Path("study", "figures", "quality.svg").read_text()
         fixed = {p["bits_per_token"]["mean"] for p in summary["bits"] if p["entropy"] == "fixed"}
         assert min(fixed) >= 6, "bit-packing takes log2 K bits, and whole bytes per slice"
     again = cli(*call, "--out", "study")
