@@ -277,7 +277,7 @@ def summarize_bench(
             }
             fit = [row for row in mine if row["fits"]]
             if name != OURS:
-                pairs = {m: [(ours[row["image"]][m], row[m]) for row in fit] for m in metrics}
+                pairs = {m: _pairs(ours, fit, m) for m in metrics}
                 codecs[name]["beaten"] = {m: _share(pairs[m], m) for m in metrics}
                 codecs[name]["fitting"] = {m: _both(pairs[m]) for m in metrics}
         sizes = [r for r in rows if r["codec"] == OURS and r["setting"] == str(level)]
@@ -344,17 +344,25 @@ def pictured_levels(levels: Sequence[Level]) -> tuple[Level, ...]:
     return tuple(dict.fromkeys((levels[0], levels[len(levels) // 2], levels[-1])))
 
 
-def _both(pairs: Sequence[tuple[float, float]]) -> dict[str, float] | None:
-    defined = [pair for pair in pairs if pair[0] == pair[0] and pair[1] == pair[1]]
-    if not defined:
+Pairs = list[tuple[float, float]]
+"""A metric of ours and theirs, by image."""
+
+
+def _pairs(ours: Mapping[str, Row], theirs: Sequence[Row], metric: str) -> Pairs:
+    """Where both are defined."""
+    pairs = [(ours[row["image"]][metric], row[metric]) for row in theirs]
+    return [(a, b) for a, b in pairs if a == a and b == b]
+
+
+def _both(pairs: Pairs) -> dict[str, float] | None:
+    if not pairs:
         return None
-    ours, theirs = np.mean(defined, axis=0)
-    return {"ours": float(ours), "theirs": float(theirs)}
+    ours, theirs = map(_mean, zip(*pairs, strict=True))
+    return {"ours": ours, "theirs": theirs}
 
 
-def _share(pairs: Sequence[tuple[float, float]], metric: str) -> float | None:
-    defined = [(a, b) for a, b in pairs if a == a and b == b]
-    return _mean([float(better(a, b, metric)) for a, b in defined]) if defined else None
+def _share(pairs: Pairs, metric: str) -> float | None:
+    return _mean([float(better(a, b, metric)) for a, b in pairs]) if pairs else None
 
 
 def _mean(values: Sequence[float]) -> float:

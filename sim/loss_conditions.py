@@ -26,7 +26,8 @@ class Condition:
     Attributes:
         kind: "tokens": each token alone; "packets": each packet alone; "bursts": packets by a
             Gilbert-Elliott chain with a mean burst of 5; "dispersed": exactly that share of each
-            image's packets, at random. One of five leaves no two lost tokens side by side.
+            image's packets, at random (one of five, of low discrepancy: no two lost tokens are
+            side by side).
         loss: rate, 0 to 1.
         slices, interleaver: how tokens are put into packets; without effect on "tokens".
     """

@@ -264,24 +264,6 @@ def calibrate(
 
 
 @train_app.command()
-def average(
-    first: Annotated[Path, typer.Argument(help="A folder with a tokenizer.", show_default=False)],
-    second: Annotated[Path, typer.Argument(help="One that began as it did.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("training-runs/average"),
-    share: Annotated[float, typer.Option(min=0, max=1, help="Of the second.")] = 0.5,
-) -> None:
-    """A tokenizer between two. Those of two runs with the same beginning and codebooks."""
-    from codec.checkpoint import ModelError
-    from codec.training.average import average_tokenizers
-
-    try:
-        average_tokenizers(first, second, out, share)
-    except (ValueError, ModelError, OSError) as error:
-        raise UserError(str(error)) from error
-    typer.echo(f"weights: {out / 'tokenizer.safetensors'}")
-
-
-@train_app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A training run's folder.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Where to write it.")],

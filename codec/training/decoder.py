@@ -81,9 +81,8 @@ class Repair:
         if known.all():
             return words, words.new_zeros(())
         codewords = self.ladder.codewords(level)
-        hidden = self.inpainter.hidden(words.detach()[None], known[None], log2_sizes(level))[0][
-            ~known
-        ]
+        received = words.detach()[None], known[None], log2_sizes(level)
+        hidden = self.inpainter.hidden(*received)[0][~known]
         logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level)).float()
         expected = torch.softmax(logits / self.temperature, dim=1) @ codewords
         words = words.masked_scatter(~known[..., None], expected.to(words.dtype))

@@ -19,7 +19,6 @@ from codec.codebook import Looks
 from codec.inpainting import InpainterConfig
 from codec.model import Model, load_inpainter, load_tokenizer
 from codec.tokenizer import Encoder, TokenizerConfig
-from codec.training.average import average_tokenizers
 from codec.training.context import ContextConfig, ContextTask, ContextTraining
 from codec.training.data import PhotoFolder, random_crops
 from codec.training.decoder import DecoderTraining, Repair
@@ -347,30 +346,6 @@ def test_weights_for_another_codebook_are_refused(
     train_tokenizer(photos, tmp_path, loop, other, cache=CACHE)
     with pytest.raises(ModelError, match="fingerprint mismatch"):
         Model.load(tmp_path)
-
-
-def test_a_tokenizer_between_two(photos: Path, model: Path, tmp_path: Path) -> None:
-    """Its ends are the two, its middle is their mean; codebooks stay, and have to be the same."""
-    loop = LoopConfig(steps=3, decay_steps=1, warmup_steps=1)
-    trained, between = tmp_path / "trained", tmp_path / "between"
-    train_all(photos, model, trained, "decoder", loop)
-    first, second = (load_weights(f / "tokenizer.safetensors")[1] for f in (model, trained))
-    assert any(not torch.equal(first[name], second[name]) for name in first)
-    for share in (0.0, 0.5, 1.0):
-        average_tokenizers(model, trained, between, share)
-        mean = load_weights(between / "tokenizer.safetensors")[1]
-        for name, value in mean.items():
-            if name.startswith("ladder."):
-                assert torch.equal(value, first[name])
-                continue
-            wanted = (1 - share) * first[name].float() + share * second[name].float()
-            assert torch.allclose(value.float(), wanted, atol=1e-3), name
-            assert value.dtype == first[name].dtype
-    Model.load(between)
-    other = TokenizerTraining(NETWORK, codebook_size=32, batch=2, crop=32, continuous_steps=0)
-    train_tokenizer(photos, tmp_path / "other", loop, other, cache=CACHE)
-    with pytest.raises(ValueError, match="codebooks"):
-        average_tokenizers(model, tmp_path / "other", between)
 
 
 def test_learning_rate_is_a_trapezoid() -> None:
