@@ -3,7 +3,7 @@
 Each token gets its own probabilities: a network looks at the tokens of the *same slice* that come
 before it in coding order, near it in the image, wherever the interleaver has put them; nothing of
 any other slice is seen, so a slice still decodes alone. The encoder knows all tokens and evaluates
-them at once, the decoder one after another.
+them at once, the decoder one after another, but several slices in step.
 
 **Equal on every machine by construction.** A decoder must find the very integers that the encoder
 had, and floating-point sums depend on the order in which a machine adds. So every number here is an
@@ -11,9 +11,11 @@ integer: weights, activations, scores and probabilities are fixed-point. They ar
 for the sake of fast matrix products, and no sum of products can reach 2^53 (weights are int16,
 activations at most 2^15, biases int32, at most 2^22 of them are added; checked when tables are
 made), so every product and partial sum is exact, whatever their order, and fused or not. Between
-layers values are divided by powers of two and rounded down, which is exact; means are integer
-divisions; the exponential is a table made by integer square roots. Nothing else is computed: no
-library function whose last bit a platform chooses.
+layers values are divided by powers of two and rounded down, which is exact. Means are quotients
+a / d of whole numbers, rounded down: IEEE 754 gives the double nearest to a / d, off by at most
+2^-53 a / d, less than the 1 / d that may lack to the next whole number, as |a| < 2^53. The
+exponential is a table made by integer square roots. Nothing else is computed: no library function
+whose last bit a platform chooses.
 
 The network, for one token:
 
@@ -59,7 +61,8 @@ SCORE_BITS = 8
 
 _MODEL_BITS = 24  # constriction's fixed-point probabilities
 _LIMIT = 2**15 - 1  # activations are clipped to it
-_CHUNK = 128  # tokens evaluated at once
+_CHUNK = 64  # tokens evaluated at once
+_TOGETHER = 16  # slices decoded at once; bounds the memory
 
 multiply = np.matmul
 """Every product here; a test puts others in its place, which add in another order."""
@@ -154,14 +157,20 @@ class ContextCoder(SliceCoder):
         self._fixed = FixedCoder(codebook_size)
         self._reach = tables.reach
         array = {name: values.astype(np.float64) for name, values in tables.arrays.items()}
-        self._heads, self._floors = array["heads"], array["floors"].astype(np.int64)[:, None]
-        self._layers = (
-            (array["layer1"], array[f"bias1.{codebook_size}"]),
-            (array["layer2"], array["bias2"]),
+        self._heads, self._floors = array["heads"], array["floors"][:, None]
+        # Scaled by powers of two, so that sums need only be rounded down.
+        part = 2.0**-WEIGHT_BITS
+        self._layers = tuple(
+            (array[matrix] * part, array[bias] * part)
+            for matrix, bias in (
+                ("layer1", f"bias1.{codebook_size}"),
+                ("layer2", "bias2"),
+                ("query", "query_bias"),
+            )
         )
-        self._query = array["query"], array["query_bias"]
-        self._keys = np.ascontiguousarray(array[f"keys.{codebook_size}"].T)
-        self._bias = array[f"bias.{codebook_size}"]
+        part = 2.0 ** (SCORE_BITS - ACTIVATION_BITS - WEIGHT_BITS)
+        self._keys = np.ascontiguousarray(array[f"keys.{codebook_size}"].T) * part
+        self._bias = array[f"bias.{codebook_size}"] * part
         # One row more, of zeros, for what is not known; one column more, which counts.
         embed = array[f"embed.{codebook_size}"]
         self._embed = np.zeros((codebook_size + 1, embed.shape[1] + 1))
@@ -180,14 +189,29 @@ class ContextCoder(SliceCoder):
         self, payloads: Sequence[bytes], positions: Positions, grid: tuple[int, int]
     ) -> tuple[NDArray[np.int64], dict[int, CorruptPayload]]:
         """See `SliceCoder.decode_all`."""
-        parts, errors = [], {}
+        found: list[NDArray[np.int64]] = [np.full(len(cells), -1) for cells in positions]
+        errors: dict[int, CorruptPayload] = {}
+        coded: list[tuple[int, Any]] = []
         for number, (data, cells) in enumerate(zip(payloads, positions, strict=True)):
             try:
-                parts.append(self._decode(data, cells, grid))
+                if len(data) >= fixed_bytes(len(cells), self.codebook_size):
+                    found[number] = self._fixed.decode(data, cells, grid)
+                else:
+                    decoder = constriction.stream.queue.RangeDecoder(words_of(data))
+                    coded.append((number, decoder))
             except CorruptPayload as error:
                 errors[number] = error
-                parts.append(np.full(len(cells), -1))
-        return np.concatenate(parts), errors
+        coded.sort(key=lambda one: -len(positions[one[0]]))
+        for start in range(0, len(coded), _TOGETHER):
+            part = coded[start : start + _TOGETHER]
+            decoders = [decoder for _, decoder in part]
+            tokens, wrong = self._decode(decoders, [positions[number] for number, _ in part], grid)
+            for place, (number, _) in enumerate(part):
+                if place in wrong:
+                    errors[number] = wrong[place]
+                else:
+                    found[number] = tokens[place]
+        return np.concatenate(found), errors
 
     def _encode(
         self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
@@ -204,28 +228,41 @@ class ContextCoder(SliceCoder):
         return self._fixed.encode(indices, positions, grid)
 
     def _decode(
-        self, data: bytes, positions: NDArray[np.int64], grid: tuple[int, int]
-    ) -> NDArray[np.int64]:
-        n = len(positions)
-        if len(data) >= fixed_bytes(n, self.codebook_size):
-            return self._fixed.decode(data, positions, grid)
-        decoder = constriction.stream.queue.RangeDecoder(words_of(data))
+        self, decoders: Sequence[Any], positions: Positions, grid: tuple[int, int]
+    ) -> tuple[list[NDArray[np.int64]], dict[int, CorruptPayload]]:
+        """Slices in step, the longest first: a token of each, and then the next of each, as one
+        product costs little more for several tokens than for one. Errors by place."""
         window = 2 * self._reach + 1
-        tokens, rows, columns = self._start(positions, grid)
-        indices = np.empty(n, np.int64)
-        sums = np.zeros((1, len(self._heads) + 1, self._embed.shape[1]))
-        for i, (y, x) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
-            near = tokens[y : y + window, x : x + window].ravel()
-            multiply(self._heads, self._embed[near], out=sums[0, :-1])
-            weights = self._weights(sums)[0]
-            model = constriction.stream.model.Categorical(weights, perfect=False)
-            try:
-                token = decoder.decode(model)
-            except AssertionError as error:  # how constriction reports an impossible code word
-                raise CorruptPayload(str(error)) from None
-            indices[i] = tokens[y + self._reach, x + self._reach] = token
-            sums[0, -1] += self._embed[token]
-        return indices
+        corners = [self._corners(cells, grid) for cells in positions]
+        height, width = (max(int(part[axis].max()) for part in corners) + window for axis in (0, 1))
+        known = np.full(len(positions) * height * width, self.codebook_size)  # the margin's, too
+        near = (np.arange(window)[:, None] * width + np.arange(window)).ravel()
+        middle = self._reach * (width + 1)
+        lengths = [len(cells) for cells in positions]
+        first = np.zeros((lengths[0], len(positions)), np.int64)  # cell of each token's window
+        for place, (rows, columns) in enumerate(corners):
+            first[: lengths[place], place] = (place * height + rows) * width + columns
+        indices = np.zeros_like(first)
+        sums = np.zeros((len(positions), len(self._heads) + 1, self._embed.shape[1]))
+        errors: dict[int, CorruptPayload] = {}
+        going = len(positions)
+        for i, row in enumerate(first):
+            while lengths[going - 1] <= i:
+                going -= 1
+                sums = sums[:going]
+            at = row[:going]
+            around = known.take(at[:, None] + near)
+            multiply(self._heads, self._embed.take(around, 0), out=sums[:, :-1])
+            tokens = indices[i, :going]
+            for place, weights in enumerate(self._weights(sums)):
+                model = constriction.stream.model.Categorical(weights, perfect=False)
+                try:
+                    tokens[place] = decoders[place].decode(model)
+                except AssertionError as error:  # how constriction reports an impossible code word
+                    errors.setdefault(place, CorruptPayload(str(error)))
+            known[at + middle] = tokens
+            sums[:, -1] += self._embed.take(tokens, 0)
+        return [indices[:n, place] for place, n in enumerate(lengths)], errors
 
     def information(
         self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
@@ -243,7 +280,9 @@ class ContextCoder(SliceCoder):
     ) -> Iterator[tuple[int, Exact]]:
         """(first token, weights [m,K]) for all tokens of a slice, some at a time."""
         window, n = 2 * self._reach + 1, len(positions)
-        tokens, rows, columns = self._start(positions, grid)
+        rows, columns = self._corners(positions, grid)
+        shape = int(rows.max()) + window, int(columns.max()) + window
+        tokens = np.full(shape, self.codebook_size)  # nothing known in the margin
         inner = rows + self._reach, columns + self._reach
         tokens[inner] = indices
         order = np.full(tokens.shape, n, np.int64)
@@ -265,59 +304,58 @@ class ContextCoder(SliceCoder):
             sums[-1] += own.sum(0)
             yield start, self._weights(chunk)
 
-    def _start(
-        self, positions: NDArray[np.int64], grid: tuple[int, int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The slice's part of the grid, nothing known, with a margin of `reach`; and where in it
-        the window of each token begins: rows and columns int64[n]."""
+    @staticmethod
+    def _corners(
+        positions: NDArray[np.int64], grid: tuple[int, int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each token's window begins in the slice's part of the grid, which has a margin of
+        `reach` around it: rows and columns int64[n]."""
         rows, columns = positions // grid[1], positions % grid[1]
-        rows, columns = rows - rows.min(), columns - columns.min()
-        margin = 2 * self._reach + 1
-        shape = int(rows.max()) + margin, int(columns.max()) + margin
-        return np.full(shape, self.codebook_size), rows, columns
+        return rows - rows.min(), columns - columns.min()
 
     def _weights(self, sums: Exact) -> Exact:
         """Sums [m,B+1,E+1] -> what constriction turns into the frequencies ``weight + 1``, which
         sum to 2^24: whole numbers [m,K] >= 1."""
-        total = sums.astype(np.int64)
-        divisor = (total[..., -1:] >> ACTIVATION_BITS) + self._floors
-        x = (total // divisor).astype(np.float64).reshape(len(sums), -1)
-        for matrix, bias in self._layers:
-            x = _rescaled(multiply(x, matrix) + bias, 0)
-        matrix, bias = self._query
-        x = _rescaled(multiply(x, matrix) + bias, -_LIMIT)
-        places = ACTIVATION_BITS + WEIGHT_BITS - SCORE_BITS
-        scores = np.floor((multiply(x, self._keys) + self._bias) * 2.0**-places).astype(np.int64)
-        return integer_shares(scores)
-
-
-def _rescaled(x: Exact, least: int) -> Exact:
-    """Sums of products, rounded down to activations and clipped."""
-    return np.minimum(np.maximum(np.floor(x * 2.0**-WEIGHT_BITS), least), _LIMIT)
+        x = sums / (sums[..., -1:] * 2.0**-ACTIVATION_BITS + self._floors)
+        x = np.floor(x, out=x).reshape(len(sums), -1)
+        for (matrix, bias), least in zip(self._layers, (0, 0, -_LIMIT), strict=True):
+            x = multiply(x, matrix)
+            x += bias
+            np.floor(x, out=x)
+            np.maximum(x, least, out=x)
+            np.minimum(x, _LIMIT, out=x)
+        scores = multiply(x, self._keys)
+        scores += self._bias
+        return integer_shares(np.floor(scores, out=scores).astype(np.int64))
 
 
 def integer_shares(scores: NDArray[np.int64]) -> Exact:
     """Scores [m,K], base-2 logarithms with `SCORE_BITS` places -> whole numbers [m,K] >= 1 in
     proportion to 2^score, each row's sum 2^24 - K: an integer softmax."""
     size = scores.shape[1]
-    below = scores.max(1, keepdims=True) - scores
-    whole = np.minimum(below >> SCORE_BITS, _MODEL_BITS)
-    powers = _powers()[below & ((1 << SCORE_BITS) - 1)] >> whole
-    free = (1 << _MODEL_BITS) - 2 * size
-    shares = 1 + powers * free // powers.sum(1, keepdims=True)
     best = scores.argmax(1)
-    shares[np.arange(len(shares)), best] += free + size - shares.sum(1)
-    exact: Exact = shares.astype(np.float64)
-    return exact
+    row = np.arange(len(scores))
+    below = scores[row, best][:, None] - scores
+    last = _MODEL_BITS << SCORE_BITS | below & (1 << SCORE_BITS) - 1
+    powers = _powers().take(np.minimum(below, last))
+    free = (1 << _MODEL_BITS) - 2 * size
+    shares: Exact = powers * free
+    shares /= powers.sum(1, keepdims=True)
+    np.floor(shares, out=shares)
+    shares += 1
+    shares[row, best] += free + size - shares.sum(1)
+    return shares
 
 
 @lru_cache(maxsize=1)
-def _powers() -> NDArray[np.int64]:
-    """floor(2^(24 - i / 256)) for i in 0..255: roots of whole numbers, eight times halved."""
+def _powers() -> Exact:
+    """By i in 0..6399, floor(2^(24 - i % 256 / 256)) halved i // 256 times: roots of whole numbers,
+    eight times halved."""
     table = []
     for i in range(1 << SCORE_BITS):
         value = 1 << ((_MODEL_BITS << SCORE_BITS) - i)
         for _ in range(SCORE_BITS):
             value = math.isqrt(value)
         table.append(value)
-    return np.array(table, np.int64)
+    halved = np.array(table, np.int64) >> np.arange(_MODEL_BITS + 1)[:, None]
+    return halved.ravel().astype(np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
@@ -69,6 +70,30 @@ def test_any_bytes_decode_or_are_refused(size: int, slices: int, data: bytes) ->
         indices = CODERS[size].decode(data, positions, GRID)
         assert indices.shape == positions.shape
         assert 0 <= indices.min() <= indices.max() < size
+
+
+@given(st.integers(1, 40), st.sampled_from(INTERLEAVERS), st.integers(0, 2**32))
+@settings(max_examples=30, deadline=None)
+def test_slices_decoded_in_step_are_slices_decoded_alone(
+    slices: int, interleaver: str, seed: int
+) -> None:
+    """Of any lengths, in any order, damaged or not."""
+    rng = np.random.default_rng(seed)
+    cells = [places[: rng.integers(1, 64)] for places in slice_positions(GRID, slices, interleaver)]
+    tokens = [rng.integers(0, rng.integers(2, 65), len(places)) for places in cells]
+    coder = CODERS[64]
+    payloads = coder.encode_all(np.concatenate(tokens), cells, GRID)
+    for number in rng.integers(0, len(cells), len(cells) // 3):
+        payloads[number] = rng.bytes(int(rng.integers(0, 12)))
+    found, errors = coder.decode_all(payloads, cells, GRID)
+    parts = np.split(found, np.cumsum([len(places) for places in cells])[:-1])
+    for number, (data, places) in enumerate(zip(payloads, cells, strict=True)):
+        try:
+            np.testing.assert_array_equal(parts[number], coder.decode(data, places, GRID))
+            assert number not in errors
+        except CorruptPayload as error:
+            assert str(errors[number]) == str(error)
+            assert (parts[number] == -1).all()
 
 
 def test_a_slice_that_does_not_compress_is_bit_packed() -> None:
@@ -227,6 +252,14 @@ def test_shares_are_a_softmax_in_whole_numbers(size: int, seed: int, spread: int
     np.testing.assert_allclose(
         shares[likely] / 2**24, exact[likely], rtol=1e-3, atol=3 * size / 2**24
     )
+
+
+@given(st.integers(1, 2**40), st.integers(1, 2**40), st.integers(-1, 1))
+def test_quotients_round_down_as_whole_numbers_do(divisor: int, quotient: int, more: int) -> None:
+    """The hardest are those next to a whole number."""
+    for sign in (1, -1):
+        whole = sign * min(divisor * quotient, 2**52 // divisor * divisor) + more
+        assert math.floor(np.float64(whole) / np.float64(divisor)) == whole // divisor
 
 
 def test_a_slice_sees_no_other() -> None:
