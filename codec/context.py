@@ -32,12 +32,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import constriction
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from codec.entropy import (
     CorruptPayload,
@@ -183,7 +185,8 @@ class ContextCoder(SliceCoder):
         """See `SliceCoder.encode_all`."""
         ends = np.cumsum([len(cells) for cells in positions])
         parts = np.split(indices, ends[:-1])
-        return [self._encode(*part, grid) for part in zip(parts, positions, strict=True)]
+        with _one_thread():
+            return [self._encode(*part, grid) for part in zip(parts, positions, strict=True)]
 
     def decode_all(
         self, payloads: Sequence[bytes], positions: Positions, grid: tuple[int, int]
@@ -205,7 +208,9 @@ class ContextCoder(SliceCoder):
         for start in range(0, len(coded), _TOGETHER):
             part = coded[start : start + _TOGETHER]
             decoders = [decoder for _, decoder in part]
-            tokens, wrong = self._decode(decoders, [positions[number] for number, _ in part], grid)
+            where = [positions[number] for number, _ in part]
+            with _one_thread():
+                tokens, wrong = self._decode(decoders, where, grid)
             for place, (number, _) in enumerate(part):
                 if place in wrong:
                     errors[number] = wrong[place]
@@ -329,6 +334,17 @@ class ContextCoder(SliceCoder):
         return integer_shares(np.floor(scores, out=scores).astype(np.int64))
 
 
+def _one_thread() -> AbstractContextManager[object]:
+    """A token's products are too small to share among threads, which would wait for each other."""
+    limit: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
+    return limit
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 def integer_shares(scores: NDArray[np.int64]) -> Exact:
     """Scores [m,K], base-2 logarithms with `SCORE_BITS` places -> whole numbers [m,K] >= 1 in
     proportion to 2^score, each row's sum 2^24 - K: an integer softmax."""
@@ -347,7 +363,7 @@ def integer_shares(scores: NDArray[np.int64]) -> Exact:
     return shares
 
 
-@lru_cache(maxsize=1)
+@cache
 def _powers() -> Exact:
     """By i in 0..6399, floor(2^(24 - i % 256 / 256)) halved i // 256 times: roots of whole numbers,
     eight times halved."""

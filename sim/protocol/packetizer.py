@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload, Positions
+from codec.entropy import ENTROPY_MODES, CoderFor, Positions
 from sim.protocol.config import StreamConfig
 from sim.protocol.events import ReceivedGrid
 from sim.protocol.packet import Layout, Packet
@@ -119,9 +118,13 @@ class Packetizer:
         packets = list(packets)
         if len({packet.layout for packet in packets}) != 1:
             raise ValueError("packets of exactly one frame are needed")
-        assembly = FrameAssembly(packets[0].layout, self._coders)
-        for packet in packets:
-            if not assembly.holds(packet.slice):
-                with suppress(CorruptPayload):
-                    assembly.put(packet.slice, packet.payload)
+        layout = packets[0].layout
+        assembly = FrameAssembly(layout, self._coders)
+        coder = self._coders(ENTROPY_MODES.index(layout.entropy), layout.codebook_size)
+        cells = [layout.positions[packet.slice] for packet in packets]
+        tokens, errors = coder.decode_all([p.payload for p in packets], cells, layout.grid)
+        parts = np.split(tokens, np.cumsum([len(places) for places in cells[:-1]]))
+        for number in reversed(range(len(packets))):  # of two for a slice, the first stays
+            if number not in errors:
+                assembly.place((cells[number],), parts[number])
         return assembly.grid()
