@@ -46,7 +46,7 @@ from PIL import Image
 from sim.drivers.record import MediaFrame
 from sim.images import LoadedImage, load_images
 from sim.metrics import quality
-from sim.scenario import Cell
+from sim.points import Cell
 from sim.scenario_file import LoadedScenario, load_mapping
 from sim.streaming import stream_cell
 

@@ -21,8 +21,9 @@ from typing import Any
 from sim import __version__
 from sim.errors import UserError
 from sim.images import LoadedImage
+from sim.points import Cell, cells
 from sim.results import read_json, write_json
-from sim.scenario import Cell, Scenario, cells, nominal_loss
+from sim.scenario import Scenario, nominal_loss
 from sim.scenario_file import LoadedScenario, load_mapping
 from sim.yaml_source import TRACE_KEYS
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sim.points import value_label
 from sim.results import FIGURES
-from sim.scenario import CLEAN, value_label
+from sim.scenario import CLEAN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarForm
 from numpy.typing import NDArray
 
 from sim.plot_style import key_label, level, look, metric_name, setting_label, words
-from sim.scenario import CLEAN, value_label
+from sim.points import value_label
+from sim.scenario import CLEAN
 
 Point = Mapping[str, Any]
 

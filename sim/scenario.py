@@ -1,4 +1,4 @@
-"""What a scenario may say: the models of every section, and the cells of a sweep.
+"""What a scenario may say: the models of every section.
 
 `sim.scenario_file` reads them from YAML and tells mistakes by file and line.
 """
@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -335,36 +333,6 @@ SWEEPABLE = tuple(
 """Sections whose keys a sweep may vary."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One point of the sweep and one repeat: one stream.
-
-    Attributes:
-        index: its number among those of its run, from 0.
-        point: the number of its point, from 0.
-        values: what the sweep sets here, by dotted key; empty without a sweep.
-        scenario: with those values in place.
-        repeat: from 0; seeds the channel together with the scenario's seed, so that cells of one
-            repeat at different points are paired.
-    """
-
-    index: int
-    point: int
-    values: Mapping[str, Any]
-    scenario: Scenario
-    repeat: int
-
-
-def cells(
-    points: Sequence[tuple[Mapping[str, Any], Scenario]], repeats: Sequence[int]
-) -> Iterator[Cell]:
-    """Every point of a sweep times its number of repeats, points outermost."""
-    index = itertools.count()
-    for point, ((values, scenario), count) in enumerate(zip(points, repeats, strict=True)):
-        for repeat in range(count):
-            yield Cell(next(index), point, values, scenario, repeat)
-
-
 def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a raw scenario with dotted keys set, in order; missing sections are created.
 
@@ -387,16 +355,3 @@ def nominal_loss(channel: Mapping[str, Any]) -> float:
     """The loss rate that a channel section stands for; 0 where theory gives none (a script)."""
     chain = read_channel(channel)[0].chain()
     return 0.0 if chain is None else float(loss_rate(chain))
-
-
-def values_label(values: Mapping[str, Any]) -> str:
-    """A point's sweep values in one short line: "channel=uniform channel.loss=0.2"."""
-    return " ".join(f"{key}={value_label(value)}" for key, value in values.items())
-
-
-def value_label(value: object) -> str:
-    """A swept value in a word: a section by its type, or else by its content."""
-    if isinstance(value, Mapping):
-        kind = value.get("type") or value.get("preset")
-        return str(kind) if kind else " ".join(f"{k}={v}" for k, v in value.items())
-    return str(value)

@@ -20,6 +20,7 @@ from sim.journal import CELLS, Journal, pictures_folder
 from sim.manifest import manifest
 from sim.metrics import METRICS
 from sim.plan import Plan
+from sim.points import Cell, value_label
 from sim.results import (
     IMAGES,
     MANIFEST,
@@ -30,7 +31,6 @@ from sim.results import (
     write_json,
 )
 from sim.run_folder import made_aside
-from sim.scenario import Cell, value_label
 from sim.summary import Losses, PointRows, summarize
 
 MAX_PANELS = 24

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sim.cell_packets import packet_lines, packet_table
+from sim.drivers.record import MediaFrame, PacketRecord
 from sim.errors import UserError
-from sim.results import MANIFEST, new_run_folder, read_table, write_table
+from sim.results import MANIFEST, cell_text, new_run_folder, read_table, write_table
 
 Cli = Callable[..., Any]
 
@@ -216,3 +219,19 @@ def test_sweeps_are_grids_with_paired_repeats(run: Run) -> None:
         assert counts[:2] == counts[2:], "the interleaver must not change which packets are lost"
         assert loss != "0.0" or set(counts) == {"0"}
     assert Path("run/figures/quality.png").exists()
+
+
+def test_packets_are_kept_as_the_csv_module_writes_them() -> None:
+    names = ["plain", 'a "b", c', "two\nlines", " #1"]
+    frames = [MediaFrame(name, np.zeros((1, 1), np.int64), 16, 16) for name in names]
+    packets = [
+        PacketRecord(65_535, n, 2, 76, n / 3, "delivered", n / 7, True, 2, "media", n)
+        for n in range(4)
+    ]
+    packets.append(PacketRecord(0, 1, 0, 9, 1e-12, "erased", None, False, 0, "parity", 3))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    for packet in packets:
+        name = names[packet.frame].replace("\n", " ")
+        table.writerow(["7", name, *map(cell_text, packet)])
+    assert packet_lines(packet_table(packets, frames), "7,") == text.getvalue()

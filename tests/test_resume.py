@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import multiprocessing
 import os
@@ -19,15 +17,13 @@ import pytest
 
 from codec.model import Model
 from sim.cell import CleanTask
-from sim.cell_packets import packet_lines, packet_table
 from sim.console import print_summary
-from sim.drivers.record import MediaFrame, PacketRecord
 from sim.errors import UserError
 from sim.experiment import How, Outcome, merge_runs, run_experiment
 from sim.journal import Appender, Journal
 from sim.plan import Plan
 from sim.report import render
-from sim.results import cell_text, read_table
+from sim.results import read_table
 from sim.scenario_file import LoadedScenario, load_mapping
 from sim.workers import chunks
 
@@ -273,22 +269,6 @@ def test_journals_of_several_are_read_as_one(tmp_path: Path) -> None:
     assert journal.get(f"{3:032x}")["n"] == 3
     assert journal.get(f"{1:032x}")["n"] == 8  # the one with more pictures
     assert journal.has(f"{1:032x}", 1) and not journal.has(f"{3:032x}", 1)
-
-
-def test_packets_are_kept_as_the_csv_module_writes_them() -> None:
-    names = ["plain", 'a "b", c', "two\nlines", " #1"]
-    frames = [MediaFrame(name, np.zeros((1, 1), np.int64), 16, 16) for name in names]
-    packets = [
-        PacketRecord(65_535, n, 2, 76, n / 3, "delivered", n / 7, True, 2, "media", n)
-        for n in range(4)
-    ]
-    packets.append(PacketRecord(0, 1, 0, 9, 1e-12, "erased", None, False, 0, "parity", 3))
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    for packet in packets:
-        name = names[packet.frame].replace("\n", " ")
-        table.writerow(["7", name, *map(cell_text, packet)])
-    assert packet_lines(packet_table(packets, frames), "7,") == text.getvalue()
 
 
 def test_parts_of_work_get_smaller_towards_the_end() -> None:
