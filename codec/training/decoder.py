@@ -46,8 +46,8 @@ class DecoderTraining:
     tokens are lost, it encodes `around` pixels more than are decoded. `levels` are those trained
     for; none means all of the ladder."""
 
-    batch: int = 8
-    crop: int = 128
+    batch: int = 4
+    crop: int = 256
     rate: float = 2e-4
     inpainter_rate: float = 1e-4
     nats_weight: float = 0.2
