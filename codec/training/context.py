@@ -26,6 +26,7 @@ from codec.context import (
     HEAD_BITS,
     WEIGHT_BITS,
     ContextTables,
+    coding_waves,
 )
 from codec.training.loop import image_sheet
 from codec.training.optimise import Optimised
@@ -105,7 +106,7 @@ class ContextNetwork(nn.Module):
 
     def forward(self, indices: Tensor, earlier: Tensor, level: int) -> Tensor:
         """Logits float[B,n,K] of tokens int64[B,n] in raster order of a square grid, each given
-        those that are earlier: bool[n,n], [i, j] whether j is in i's slice and before it."""
+        those that are earlier: bool[n,n]; see `earlier_tokens`."""
         side = math.isqrt(indices.shape[1])
         cells = torch.arange(side * side)
         dy = cells[None] // side - cells[:, None] // side  # of j from i
@@ -204,13 +205,14 @@ def _fixed(values: Tensor, places: int, dtype: Any) -> NDArray[Any]:
     return np.ascontiguousarray(whole.astype(dtype))
 
 
-def earlier_tokens(slices: Sequence[NDArray[np.int64]]) -> Tensor:
-    """bool[n,n]: whether token j, by raster position, is in i's slice and coded before it."""
-    cells = sum(len(positions) for positions in slices)
-    of, rank = np.empty(cells, np.int64), np.empty(cells, np.int64)
+def earlier_tokens(slices: Sequence[NDArray[np.int64]], side: int, reach: int) -> Tensor:
+    """bool[n,n], [i, j], of tokens of a square grid by raster position: whether j is in i's slice
+    and in an earlier wave."""
+    of, wave = np.empty(side**2, np.int64), np.empty(side**2, np.int64)
     for number, positions in enumerate(slices):
-        of[positions], rank[positions] = number, np.arange(len(positions))
-    return torch.from_numpy((of[:, None] == of) & (rank < rank[:, None]))
+        of[positions] = number
+        wave[positions] = coding_waves(positions, (side, side), reach)
+    return torch.from_numpy((of[:, None] == of) & (wave < wave[:, None]))
 
 
 class ContextTask:
@@ -244,7 +246,8 @@ class ContextTask:
         side = self.tokens.side
         numbers = rng.integers(len(self.tokens), size=self.config.batch)
         level = int(rng.choice(self.ladder.levels))
-        earlier = earlier_tokens(self.slices(rng, (side, side)))
+        slices = self.slices(rng, (side, side))
+        earlier = earlier_tokens(slices, side, self.config.network.reach)
         indices = self.tokens.at(numbers, level).flatten(1)
         logits = self.network(indices, earlier, level)
         nats = F.cross_entropy(logits.flatten(0, 1), indices.flatten())
@@ -260,7 +263,8 @@ class ContextTask:
         places = np.arange(cells)
         if slices > 1:
             places = np.random.default_rng(0).permutation(cells)
-        earlier = earlier_tokens([np.sort(part) for part in np.array_split(places, slices)])
+        parts = [np.sort(part) for part in np.array_split(places, slices)]
+        earlier = earlier_tokens(parts, self.held_out.side, self.config.network.reach)
         bits = []
         for start in range(0, len(self.held_out), self.config.batch):
             part = slice(start, start + self.config.batch)

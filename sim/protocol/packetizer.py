@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.entropy import ENTROPY_MODES, CoderFor, Positions
+from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload, Positions
 from sim.protocol.config import StreamConfig
 from sim.protocol.events import ReceivedGrid
 from sim.protocol.packet import Layout, Packet
@@ -38,8 +38,27 @@ class FrameAssembly:
         Raises:
             CorruptPayload: the payload does not decode; nothing has changed.
         """
-        cells = self.layout.positions[slice_]
-        self.place((cells,), self._coder.decode(payload, cells, self.layout.grid))
+        errors = self.put_all((slice_,), (payload,))
+        if errors:
+            raise errors[0]
+
+    def put_all(
+        self, slices: Sequence[int], payloads: Sequence[bytes]
+    ) -> dict[int, CorruptPayload]:
+        """`put` for several slices in one pass; of two payloads for one, the first that decodes
+        counts.
+
+        Returns:
+            By place in `slices`, what is wrong with those that do not decode; for them nothing has
+            changed.
+        """
+        cells = [self.layout.positions[slice_] for slice_ in slices]
+        tokens, errors = self._coder.decode_all(payloads, cells, self.layout.grid)
+        parts = np.split(tokens, np.cumsum([len(places) for places in cells[:-1]]))
+        for number in reversed(range(len(cells))):
+            if number not in errors:
+                self.place((cells[number],), parts[number])
+        return errors
 
     def place(self, cells: Positions, tokens: NDArray[np.int64]) -> None:
         """Take decoded slices.
@@ -108,8 +127,7 @@ class Packetizer:
     def join(self, packets: Iterable[Packet]) -> ReceivedGrid:
         """What a frame's packets hold, in any order, with any of them missing.
 
-        A payload that does not decode counts as lost; of two packets for one slice the first
-        counts.
+        A payload that does not decode counts as lost; see `FrameAssembly.put_all`.
 
         Raises:
             ValueError: there is no packet, or they disagree about the frame's layout.
@@ -118,13 +136,6 @@ class Packetizer:
         packets = list(packets)
         if len({packet.layout for packet in packets}) != 1:
             raise ValueError("packets of exactly one frame are needed")
-        layout = packets[0].layout
-        assembly = FrameAssembly(layout, self._coders)
-        coder = self._coders(ENTROPY_MODES.index(layout.entropy), layout.codebook_size)
-        cells = [layout.positions[packet.slice] for packet in packets]
-        tokens, errors = coder.decode_all([p.payload for p in packets], cells, layout.grid)
-        parts = np.split(tokens, np.cumsum([len(places) for places in cells[:-1]]))
-        for number in reversed(range(len(packets))):  # of two for a slice, the first stays
-            if number not in errors:
-                assembly.place((cells[number],), parts[number])
+        assembly = FrameAssembly(packets[0].layout, self._coders)
+        assembly.put_all([p.slice for p in packets], [p.payload for p in packets])
         return assembly.grid()
