@@ -42,9 +42,8 @@ class DecoderTraining:
     gradient in the pixels is scaled to `adversarial_share` of the other losses' (Esser et al. 2021,
     eq. 7, who measure at the last layer). The inpainter keeps learning to predict tokens, too:
     their negative log-likelihood as a share of log K counts `nats_weight`. Latents of an encoder
-    that learns along are drawn to the codewords chosen for them by `commitment_weight`; where
-    tokens are lost, it encodes `around` pixels more than are decoded. `levels` are those trained
-    for; none means all of the ladder."""
+    that learns along are drawn to the codewords chosen for them by `commitment_weight`. `levels` are
+    those trained for; none means all of the ladder."""
 
     batch: int = 4
     crop: int = 256
@@ -52,7 +51,6 @@ class DecoderTraining:
     inpainter_rate: float = 1e-4
     nats_weight: float = 0.2
     encoder_rate: float = 2e-4
-    around: int = 64
     commitment_weight: float = 0.1
     discriminator_rate: float = 2e-4
     discriminator_width: int = 48
@@ -159,9 +157,7 @@ class DecoderTask:
         for number in rng.integers(len(self.crops), size=self.config.batch).tolist():
             level = int(rng.choice(self.levels))
             lossy = self.repair is not None and rng.random() < 0.5
-            # What is lost is told from its surroundings, which cost time where they are encoded.
-            around = whole if self.encoder is None else self.config.around // STRIDE
-            region = min(whole, side + around) if lossy else side
+            region = whole if lossy else side  # what is lost is told from its surroundings
             top, left = rng.integers(whole - region + 1, size=2).tolist()
             where = slice(top, top + region), slice(left, left + region)
             cut = self.crops.pixels(number)
