@@ -308,14 +308,14 @@ class ContextCoder(SliceCoder):
         # token's counts.
         begin = np.searchsorted(wave[order], wave[order])
         sums = np.zeros((len(order), self._embed.shape[1]))
-        np.cumsum(self._embed[indices[order[:-1]]], 0, out=sums[1:])
+        np.cumsum(self._embed.take(indices[order[:-1]], 0), 0, out=sums[1:])
         for start in range(0, len(order), _CHUNK):
             tokens = order[start : start + _CHUNK]
             corner = rows[tokens], columns[tokens]
             earlier = all_when[corner] < wave[tokens, None, None]
             near = np.where(earlier, all_near[corner], self.codebook_size)
             means = np.empty((len(tokens), len(self._heads) + 1, self._embed.shape[1]))
-            around = self._embed[near.reshape(len(tokens), -1)]
+            around = self._embed.take(near.reshape(len(tokens), -1), 0)
             multiply(self._heads, around, out=means[:, :-1])
             means[:, -1] = sums[begin[start : start + _CHUNK]]
             yield tokens, self._weights(means)
