@@ -2,9 +2,9 @@
 
 A measurement is a job: a key and a function that returns rows. Each job's rows are written to
 `jobs/<key>.json` in one step, and a job whose file is there is not done again. So an interrupted
-study resumes, and several processes given the same folder share the work: jobs are deterministic,
-and one that two of them do by chance comes out the same. Whoever finishes the last writes the
-table.
+study resumes, and several processes given the same folder share the work: each claims the job that
+it does. Jobs are deterministic, and one that two of them do, which the end may bring, comes out the
+same. Whoever finishes the last writes the table.
 """
 
 from __future__ import annotations
@@ -127,18 +127,31 @@ def run_jobs(
             raise UserError(f"{folder}: is not empty and holds no study; choose another folder")
         place.mkdir(parents=True, exist_ok=True)
         write_json(folder / MANIFEST, {**manifest, "revision": revision()})
-        # Processes that start at different jobs seldom meet; the process number parts them.
-        start = os.getpid() * 7919 % max(1, len(jobs))
-        order = [*range(start, len(jobs)), *range(start)]
-        for number in order:
-            job = jobs[number]
-            done = len(list(place.glob("*.json")))
-            steps(min(done, len(jobs)), len(jobs), job.name)
-            if not (place / job.file).is_file():
+        while left := [job for job in jobs if not (place / job.file).is_file()]:
+            # A claim is a hint, no lock: what another process died over is done in the end.
+            job = next((job for job in left if _claimed(place / job.file)), left[0])
+            steps(len(jobs) - len(left), len(jobs), job.name)
+            try:
                 _write(place / job.file, {"name": job.name, "rows": job.rows()})
+            finally:
+                _claim(place / job.file).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot write here ({error.strerror})") from None
     return [row for job in jobs for row in read_json(place / job.file)["rows"]]
+
+
+def _claim(path: Path) -> Path:
+    """Stands there while a process makes the file."""
+    return path.with_name(f".{path.name}.claim")
+
+
+def _claimed(path: Path) -> bool:
+    """Claim the file for this process, unless another has."""
+    try:
+        os.close(os.open(_claim(path), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -75,6 +75,31 @@ def test_jobs_are_done_once_and_the_order_of_rows_is_fixed(tmp_path: Path) -> No
     assert rows[0]["nan"] != rows[0]["nan"]
 
 
+def test_several_share_the_jobs(tmp_path: Path) -> None:
+    """While one is at a job, others do the rest; one who finds nothing else does it, too, as that
+    other may be gone. All have all rows in the end."""
+    folder, about, names = tmp_path / "s", {"kind": "test", "settings": {}}, "abcdefgh"
+    done: list[str] = []
+    others: list[list[str]] = []
+
+    def of(me: str, busy: bool = False) -> list[Job]:
+        def job(name: str) -> Job:
+            def rows() -> list[dict[str, Any]]:
+                if busy and not others:
+                    others.append([row["name"] for row in run_jobs(folder, about, of("second"))])
+                done.append(me)
+                return [{"name": name}]
+
+            return Job(name, rows)
+
+        return [job(name) for name in names]
+
+    rows = run_jobs(folder, about, of("first", busy=True))
+    assert [[row["name"] for row in rows]] == others == [[*names]]
+    assert done == ["second"] * len(names) + ["first"]  # all others, then the first's; and it ends
+    assert not list((folder / "jobs").glob(".*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "table", "options"),
