@@ -42,8 +42,8 @@ class DecoderTraining:
     gradient in the pixels is scaled to `adversarial_share` of the other losses' (Esser et al. 2021,
     eq. 7, who measure at the last layer). The inpainter keeps learning to predict tokens, too:
     their negative log-likelihood as a share of log K counts `nats_weight`. Latents of an encoder
-    that learns along are drawn to the codewords chosen for them by `commitment_weight`. `levels` are
-    those trained for; none means all of the ladder."""
+    that learns along are drawn to the codewords chosen for them by `commitment_weight`. `levels`
+    are those trained for; none means all of the ladder."""
 
     batch: int = 4
     crop: int = 256
