@@ -36,7 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache, lru_cache
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -55,6 +55,7 @@ from codec.entropy import (
     shortest_code,
     words_of,
 )
+from codec.waves import coding_waves
 
 Exact = NDArray[np.float64]
 """Whole numbers below 2^53."""
@@ -260,11 +261,7 @@ class ContextCoder(SliceCoder):
             for start in range(0, len(together), _CHUNK):
                 tokens = together[start : start + _CHUNK]
                 slices, cells = owner[tokens], first[tokens]
-                means = np.empty((len(tokens), len(self._heads) + 1, self._embed.shape[1]))
-                around = self._embed.take(known.take(cells[:, None] + near), 0)
-                multiply(self._heads, around, out=means[:, :-1])
-                means[:, -1] = earlier[slices]
-                weights = self._weights(means)
+                weights = self._weights(known.take(cells[:, None] + near), earlier[slices])
                 found = np.zeros_like(tokens)
                 runs = [0, *(np.flatnonzero(slices[1:] != slices[:-1]) + 1).tolist()]
                 for run, end in pairwise([*runs, len(tokens)]):
@@ -314,11 +311,8 @@ class ContextCoder(SliceCoder):
             corner = rows[tokens], columns[tokens]
             earlier = all_when[corner] < wave[tokens, None, None]
             near = np.where(earlier, all_near[corner], self.codebook_size)
-            means = np.empty((len(tokens), len(self._heads) + 1, self._embed.shape[1]))
-            around = self._embed.take(near.reshape(len(tokens), -1), 0)
-            multiply(self._heads, around, out=means[:, :-1])
-            means[:, -1] = sums[begin[start : start + _CHUNK]]
-            yield tokens, self._weights(means)
+            before = sums[begin[start : start + _CHUNK]]
+            yield tokens, self._weights(near.reshape(len(tokens), -1), before)
 
     @staticmethod
     def _corners(
@@ -329,9 +323,13 @@ class ContextCoder(SliceCoder):
         rows, columns = positions // grid[1], positions % grid[1]
         return rows - rows.min(), columns - columns.min()
 
-    def _weights(self, sums: Exact) -> Exact:
-        """Sums [m,B+1,E+1] -> what constriction turns into the frequencies ``weight + 1``, which
-        sum to 2^24: whole numbers [m,K] >= 1."""
+    def _weights(self, near: NDArray[np.int64], before: Exact) -> Exact:
+        """From the tokens around each, int64[m,(2R+1)^2], K where none is known, and the sum of the
+        embeddings of all of earlier waves, [m,E+1]: what constriction turns into the frequencies
+        ``weight + 1``, which sum to 2^24: whole numbers [m,K] >= 1."""
+        sums = np.empty((len(near), len(self._heads) + 1, self._embed.shape[1]))
+        multiply(self._heads, self._embed.take(near, 0), out=sums[:, :-1])
+        sums[:, -1] = before
         x = sums / (sums[..., -1:] * 2.0**-ACTIVATION_BITS + self._floors)
         x = np.floor(x, out=x).reshape(len(sums), -1)
         for (matrix, bias), least in zip(self._layers, (0, 0, -_LIMIT), strict=True):
@@ -343,38 +341,6 @@ class ContextCoder(SliceCoder):
         scores = multiply(x, self._keys)
         scores += self._bias
         return integer_shares(np.floor(scores, out=scores).astype(np.int64))
-
-
-def coding_waves(
-    positions: NDArray[np.int64], grid: tuple[int, int], reach: int
-) -> NDArray[np.int64]:
-    """In which wave each token of a slice is coded: the first that comes after the waves of all
-    tokens before it, in the slice's order, that are at most `reach` rows and columns away.
-
-    Args:
-        positions: int64[n], raster positions in the slice's order.
-        grid: (h, w) of the whole frame.
-        reach: >= 0.
-
-    Returns:
-        int64[n], from 1, read-only. The coding order is by wave, and in a wave the slice's.
-    """
-    return _coding_waves(positions.tobytes(), grid, reach)
-
-
-@lru_cache(maxsize=256)  # the slices of a stream are those of every frame
-def _coding_waves(positions: bytes, grid: tuple[int, int], reach: int) -> NDArray[np.int64]:
-    rows, columns = np.divmod(np.frombuffer(positions, np.int64), grid[1])
-    window = 2 * reach + 1
-    last = np.zeros((grid[0] + 2 * reach, grid[1] + 2 * reach), np.int64)
-    waves = []
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        wave = last[row : row + window, column : column + window].max() + 1
-        last[row + reach, column + reach] = wave
-        waves.append(wave)
-    found = np.array(waves, np.int64)
-    found.flags.writeable = False
-    return found
 
 
 def _one_thread() -> AbstractContextManager[object]:

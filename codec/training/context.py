@@ -26,11 +26,11 @@ from codec.context import (
     HEAD_BITS,
     WEIGHT_BITS,
     ContextTables,
-    coding_waves,
 )
 from codec.training.loop import image_sheet
 from codec.training.optimise import Optimised
 from codec.training.tokens import TokenCache
+from codec.waves import coding_waves
 
 # (rng, grid shape) -> the raster positions of each slice's tokens, in coding order
 SliceSource = Callable[[np.random.Generator, tuple[int, int]], Sequence[NDArray[np.int64]]]

@@ -24,11 +24,11 @@ from codec.context import (
     WEIGHT_BITS,
     ContextCoder,
     ContextTables,
-    coding_waves,
     integer_shares,
 )
 from codec.entropy import CoderBook, CorruptPayload, FixedCoder, fixed_bytes
 from codec.training.context import ContextConfig, ContextNetwork, earlier_tokens
+from codec.waves import coding_waves
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 from sim.slice_orders import random_slices
 
