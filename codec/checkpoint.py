@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from codec.files import replacing
 
 
 class ModelError(ValueError):
@@ -37,9 +38,9 @@ def save_weights(path: Path, config: dict[str, Any], tensors: dict[str, Tensor])
     """Write atomically; returns the fingerprint. Floating-point tensors are stored as given."""
     plain = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     mark = fingerprint(config, plain)
-    partial = path.with_suffix(".partial")
-    save_file(plain, partial, {"config": json.dumps(config, sort_keys=True), "fingerprint": mark})
-    os.replace(partial, path)
+    about = {"config": json.dumps(config, sort_keys=True), "fingerprint": mark}
+    with replacing(path) as partial:
+        save_file(plain, partial, about)
     return mark
 
 

@@ -12,7 +12,6 @@ figures/        drawn from all of the above
 from __future__ import annotations
 
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -114,8 +113,8 @@ class _Run:
         rows = [row for image in self.images for row in self._rows(image)]
         equal = at_equal_bytes(rows, self.config.counted, self.bench.measures.names)
         summary = summarize_bench(rows, equal, self.config, self.bench.notes)
-        _write_table(self.folder / BENCH, rows)
-        _write_table(self.folder / EQUAL, equal)
+        write_table(self.folder / BENCH, rows)
+        write_table(self.folder / EQUAL, equal)
         write_json(self.folder / SUMMARY, summary)
         self._pictures()
         write_json(self.folder / MANIFEST, self._manifest())
@@ -369,9 +368,3 @@ def _mean(values: Sequence[float]) -> float:
     """Over what is defined; NaN if nothing is."""
     defined = [value for value in values if value == value]
     return float(np.mean(defined)) if defined else float("nan")
-
-
-def _write_table(path: Path, rows: Sequence[Row]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    write_table(partial, rows)
-    os.replace(partial, path)

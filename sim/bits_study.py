@@ -11,7 +11,6 @@ few near neighbours of a token: what makes losses easy to repair makes tokens de
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,9 +90,7 @@ def bits_study(
     ]
     try:
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
-        partial = out / f".{BITS}.partial"
-        write_table(partial, rows)
-        os.replace(partial, out / BITS)
+        write_table(out / BITS, rows)
         write_json(
             out / MANIFEST,
             {

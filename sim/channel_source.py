@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from channels.parameters import ChannelParameterError
 from channels.presets import PRESETS, Preset
 from channels.registry import LOSS_TYPES, parse_inline
 from channels.spec import loss_spec, read_channel
+from codec.files import replacing
 from sim.errors import UserError
 from sim.yaml_source import line_of, parse_mapping, plain, rebase_traces, undotted
 
@@ -131,12 +131,8 @@ def new_file(target: Path) -> Iterator[Path]:
     """
     if target.is_dir():
         raise UserError(f"{target}: is a folder; give the name of a file")
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
-        yield partial
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            yield partial
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from codec.files import replacing
 from sim.baselines.cache import cache_folder
 from sim.errors import UserError
 
@@ -33,9 +33,8 @@ def kept(kind: str, about: Mapping[str, Any], make: Callable[[], Any]) -> Any:
         made = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(made), encoding="utf-8")
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(made), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot keep results here ({error.strerror})") from None
     return made

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codec.files import replacing
 from sim.errors import UserError
 
 CELLS = "cells"
@@ -47,9 +48,8 @@ class Appender:
         for name, content in pictures.items():
             path = pictures_folder(self.folder, record["key"]) / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
-            partial.write_bytes(content)
-            os.replace(partial, path)
+            with replacing(path) as partial:
+                partial.write_bytes(content)
         line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         if not _HEAD.match(line):
             raise ValueError(f"a record starts with key and pictures, not {line[:60]!r}")

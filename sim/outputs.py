@@ -5,7 +5,6 @@ The receiver may be another process, so outputs travel as files, whichever drive
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.decoding import Decoding
+from codec.files import replacing
 
 if TYPE_CHECKING:  # the sink imports the networks in the process that runs them
     from sim.media import FrameOutput, Restorer
@@ -80,11 +80,8 @@ def save_output(folder: Path, output: FrameOutput) -> None:
         arrays[f"probability.{name}"] = restored.concealed.probability
         arrays[f"pixel_error.{name}"] = restored.concealed.pixel_error
         arrays[f"image.{name}"] = restored.image
-    path = _path(folder, output.frame)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    os.replace(partial, path)
+    with replacing(_path(folder, output.frame)) as partial:
+        np.savez(partial, **arrays)  # type: ignore[arg-type]
 
 
 def read_output(folder: Path, frame: int) -> SavedOutput:

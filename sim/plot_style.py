@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from codec.files import replacing
 from sim.points import value_label
 from sim.results import FIGURES
 from sim.scenario import CLEAN
@@ -149,5 +150,6 @@ def save_figure(
     paths = [folder / FIGURES / f"{name}.{kind}" for kind in formats]
     for path in paths:
         nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(path, dpi=160, metadata=nothing)
+        with replacing(path) as partial:
+            figure.savefig(partial, dpi=160, metadata=nothing)
     return paths[0]

@@ -6,13 +6,13 @@ it has no scripts. The same runs give the same bytes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from codec.files import replacing
 from sim.errors import UserError
 from sim.plot_style import level, metric_label, words
 from sim.report_answer import answer
@@ -61,12 +61,10 @@ def write_report(folders: Sequence[Path], target: Path, metric: str = "psnr_db")
         UserError: not a run, an unknown metric, or a file that cannot be written.
     """
     page = render(folders, metric)
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            partial.write_text(page, encoding="utf-8")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"{target}: cannot be written ({error.strerror})") from None
     return target
 

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from codec.files import replacing
 from sim.errors import UserError
 
 MANIFEST, PACKETS, IMAGES, SUMMARY = "manifest.json", "packets.csv", "images.csv", "summary.json"
@@ -99,8 +100,8 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows of the same columns as CSV. Floats keep nine significant digits."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    """Write rows of the same columns as CSV, or nothing. Floats keep nine significant digits."""
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         columns = list(rows[0]) if rows else []
         writer.writerow(columns)
@@ -153,10 +154,9 @@ def number(cell: Any) -> float:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON by way of a sibling file, so that a reader never sees half of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(to_json(value) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    """Write JSON, or nothing."""
+    with replacing(path) as partial:
+        partial.write_text(to_json(value) + "\n", encoding="utf-8")
 
 
 def to_json(value: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.checkpoint import ModelError
+from codec.files import replacing
 from codec.model import Model
 from sim import __version__
 from sim.errors import UserError
@@ -123,7 +124,7 @@ def run_jobs(
                     f"{folder}: holds a study of other images, weights or settings; "
                     "choose another folder"
                 )
-        elif folder.is_dir() and any(folder.iterdir()):
+        elif folder.is_dir() and any(folder.iterdir()) and not place.is_dir():
             raise UserError(f"{folder}: is not empty and holds no study; choose another folder")
         place.mkdir(parents=True, exist_ok=True)
         write_json(folder / MANIFEST, {**manifest, "revision": revision()})
@@ -132,7 +133,9 @@ def run_jobs(
             job = next((job for job in left if _claimed(place / job.file)), left[0])
             steps(len(jobs) - len(left), len(jobs), job.name)
             try:
-                _write(place / job.file, {"name": job.name, "rows": job.rows()})
+                content = {"name": job.name, "rows": job.rows()}
+                with replacing(place / job.file) as partial:
+                    partial.write_text(json.dumps(content))  # NaN stays NaN: Python reads it back
             finally:
                 _claim(place / job.file).unlink(missing_ok=True)
     except OSError as error:
@@ -152,9 +155,3 @@ def _claimed(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content))  # NaN stays NaN: Python reads it back
-    os.replace(partial, path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
+from codec.files import replacing
 from sim.errors import UserError
 
 PANELS = 6
@@ -51,6 +51,5 @@ def _draw(lines: list[dict[str, float | str]], path: Path, title: str) -> None:
         axis.grid(alpha=0.3)
         axis.set_xlabel("hours", fontsize=8)
     figure.suptitle(f"{title}: {int(float(lines[-1]['step']))} steps", fontsize=10)
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=110)

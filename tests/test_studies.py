@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -98,6 +100,22 @@ def test_several_share_the_jobs(tmp_path: Path) -> None:
     assert [[row["name"] for row in rows]] == others == [[*names]]
     assert done == ["second"] * len(names) + ["first"]  # all others, then the first's; and it ends
     assert not list((folder / "jobs").glob(".*"))
+
+
+def test_several_may_begin_at_once(tmp_path: Path) -> None:
+    """None takes the folder that another has just begun for something else."""
+    about = {"kind": "test", "settings": {}}
+    jobs = [Job(name, lambda name=name: [{"name": name}]) for name in "abc"]  # type: ignore[misc]
+    for number in range(20):
+        together = Barrier(4)
+
+        def run(_: int, folder: Path = tmp_path / str(number), together: Barrier = together) -> Any:
+            together.wait()
+            return run_jobs(folder, about, jobs)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(run, range(4)))
+        assert found == [[{"name": name} for name in "abc"]] * 4
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import signal
 import time
 from dataclasses import asdict, dataclass
@@ -28,6 +27,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch import Tensor
+
+from codec.files import replacing
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -85,9 +86,8 @@ def keep_freed_memory() -> None:
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write with an atomic replace: a crash leaves the previous checkpoint."""
-    partial = path.with_suffix(".partial")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        torch.save(content, partial)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

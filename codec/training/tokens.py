@@ -6,7 +6,6 @@ again when needed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from codec.codebook import Ladder, Looks, log2_sizes, quantise
 from codec.fast import fast_autocast
+from codec.files import replacing
 from codec.tokenizer import STRIDE, Encoder, told_levels
 from codec.training.data import PhotoFolder, random_crops
 
@@ -90,9 +90,8 @@ def cache_tokens(path: Path, crops: Crops, encoder: nn.Module, ladder: Ladder) -
         maps[:done] = saved
 
     def save(count: int) -> None:
-        partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(partial, indices=maps[:count])
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            np.savez_compressed(partial, indices=maps[:count])
 
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.inference_mode(), fast_autocast():

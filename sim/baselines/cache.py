@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.files import replacing
 from sim.baselines.coded import Baseline, Coded
 
 _LENGTH_BYTES = 8
@@ -63,11 +64,10 @@ class Cached:
         with contextlib.suppress(OSError, ValueError):
             return _unpack(path.read_bytes())
         coded = self.inner.encode(pixels, setting)
-        partial = path.with_name(f".{mark}.{os.getpid()}")
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(_pack(coded))
-            os.replace(partial, path)
+            with replacing(path) as partial:
+                partial.write_bytes(_pack(coded))
         return coded
 
     def decode(self, file: bytes, height: int, width: int) -> NDArray[np.uint8]:
