@@ -127,13 +127,13 @@ def fill(
     lost = int((~known).sum())
     for step in range(1, decoding.steps + 1):
         rows, columns = np.nonzero(~known)
-        if len(rows) == 0:
-            break
+        left = round(lost * float(np.cos(np.pi / 2 * step / decoding.steps)))
+        if left == len(rows):
+            continue  # a pass that keeps nothing tells nothing
         logits = tokens_to_logits(filled, known)
         best = logits.argmax(1)
         chance = softmax(logits, calibration.probability)
         surest = chance[np.arange(len(best)), best]
-        left = round(lost * float(np.cos(np.pi / 2 * step / decoding.steps)))
         first = -surest if rank is None else rank[rows, columns]
         take = np.argsort(first, kind="stable")[: len(rows) - left]
         where = rows[take], columns[take]

@@ -3,10 +3,10 @@ CVPR 2022), for every codebook level and any grid size.
 
 Tokens enter as their codeword vectors and leave as scores against projected codewords, so no weight
 depends on the codebook size. A lost token enters as the distance-weighted mean of its received
-neighbours' codewords, and the network predicts what that estimate misses: untrained, it is the
-neighbour-average concealer. Attention runs in 8x8 windows, shifted by half a window in every other
-layer (Liu et al., Swin, ICCV 2021), with 2-D rotary positions (Su et al. 2021; Heo et al., ECCV
-2024); cost and memory grow linearly with the grid.
+neighbours' codewords, and the network predicts what that estimate misses: untrained, it scores
+codewords by how near they are to it. Attention runs in 8x8 windows, shifted by half a window in
+every other layer (Liu et al., Swin, ICCV 2021), with 2-D rotary positions (Su et al. 2021; Heo et
+al., ECCV 2024); cost and memory grow linearly with the grid.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def neighbour_estimate(words: Tensor, known: Tensor) -> Tensor:
     """Mean of the received codewords within 4 tokens, weighted by a Gaussian of one token's radius:
-    float[B,h,w,D], known bool[B,h,w] -> float[B,h,w,D]; zero where none is near."""
+    float[B,h,w,D], known bool[B,h,w] -> float[B,h,w,D]; it fades to zero where none is near."""
     place = torch.arange(-ESTIMATE_REACH, ESTIMATE_REACH + 1, dtype=torch.float32)
     bell = torch.exp(-place.square() / 2)
     kernel = (bell[:, None] * bell).expand(words.shape[-1] + 1, 1, -1, -1)

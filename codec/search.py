@@ -72,7 +72,8 @@ class Search:
             progress: told the share that is done, up to 1.
 
         Returns:
-            int64[h,w]; over the pixels of each tile, its error is at most that of ``indices``.
+            int64[h,w]. Its error is at most that of ``indices`` where one tile is the whole image;
+            of more, each is improved with those before it as they are by then.
         """
         found = indices.clone()
         height, width = indices.shape

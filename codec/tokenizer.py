@@ -150,12 +150,6 @@ class Decoder(nn.Module):
             nn.PixelShuffle(4),
         )
 
-    @property
-    def last_layer(self) -> nn.Conv2d:
-        layer = self.layers[-2]
-        assert isinstance(layer, nn.Conv2d)
-        return layer
-
     def forward(self, codewords: Tensor) -> Tensor:
         images: Tensor = self.layers(codewords)
         return images

@@ -110,7 +110,7 @@ class ImageCodec:
         grid = packetizer.join(contents.packets)
         used = sum(bool(grid.received.flat[places[0]]) for places in layout.positions)
         if concealer == "inpaint" and self.model.inpainter is None:
-            concealer = "neighbour_average"  # what the untrained transformer starts as
+            concealer = "neighbour_average"
         pixels = (layout.height, layout.width)
         restored = restore(concealer, self.model, grid.indices, grid.received, size, pixels)
         return DecodedImage(restored.image, layout.slice_count, layout.slice_count - used)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from channels.erasure import UniformErasure
 from channels.gilbert_elliott import GilbertElliott
+from codec.patches import PATCHES, grid_of
+from sim.images import LoadedImage
 from sim.protocol.interleaver import slice_positions
 
 Kind = Literal["tokens", "packets", "bursts", "dispersed"]
@@ -71,3 +73,8 @@ def received(
             there[positions[number]] = False
         found.append(there.reshape(grid))
     return found
+
+
+def grids_of(images: Sequence[LoadedImage]) -> list[tuple[int, int]]:
+    """(h, w) of each image's index map."""
+    return [grid_of(image.height, image.width, PATCHES[0]) for image in images]

@@ -27,7 +27,7 @@ from codec.model import Model
 from codec.pixel_repair import RepairMissing, check_installed
 from sim.image_codec import ImageCodec
 from sim.images import LoadedImage
-from sim.loss_conditions import Condition, received
+from sim.loss_conditions import Condition, grids_of, received
 from sim.metrics import psnr_db, quality, token_accuracy
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 from sim.results import SUMMARY, write_json, write_table
@@ -44,11 +44,6 @@ ORDERS: tuple[Order, ...] = ("confidence", "halton")
 
 def quiet(done: int, total: int, doing: str) -> None:
     """Tells nobody how far it is."""
-
-
-def grid_of(image: LoadedImage) -> tuple[int, int]:
-    """(h, w) of an image's index map."""
-    return -(-image.height // 16), -(-image.width // 16)
 
 
 def study_schedules(
@@ -223,8 +218,9 @@ def study_interleavers(
     summary = {"bits": _means(bits, ("entropy", "slices", "interleaver"), ("bits_per_token",))}
     keys = ("kind", "loss", "slices", "interleaver")
     rows = [row for row in rows if "entropy" not in row]
+    overall = ("psnr_drop_db", "token_accuracy")
     summary["overall"] = sorted(  # best first: the default should be the first
-        _means(rows, ("interleaver",), ("psnr_drop_db", "token_accuracy")),
+        _means(_by_image(rows, ("interleaver",), overall), ("interleaver",), overall),
         key=lambda point: float(point["psnr_drop_db"]["mean"]),
     )
     metrics = ("psnr_drop_db", "psnr_db", "token_accuracy", "lost")
@@ -265,7 +261,7 @@ def _interleaver_rows(
     clean = psnr_db(image.pixels, model.decode(indices, level, *size))
     rows: Rows = []
     for condition in conditions:
-        there = received(condition, [grid_of(one) for one in images], 1)[number]
+        there = received(condition, grids_of(images), 1)[number]
         concealed = conceal("inpaint", model, indices, there, level)
         psnr = clean
         if not there.all():
@@ -318,8 +314,7 @@ def _bit_rows(
 def _masks(
     conditions: Sequence[Condition], images: Sequence[LoadedImage]
 ) -> dict[Condition, list[NDArray[np.bool_]]]:
-    grids = [grid_of(image) for image in images]
-    return {condition: received(condition, grids, 1) for condition in conditions}
+    return {condition: received(condition, grids_of(images), 1) for condition in conditions}
 
 
 def _finish(
@@ -345,13 +340,29 @@ def _finish(
     return summary
 
 
-def _means(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """One entry per setting of the keys: {key: value, metric: {"mean", "low", "high", "n"}}."""
+def _grouped(rows: Rows, keys: Sequence[str]) -> dict[tuple[Any, ...], Rows]:
     groups: dict[tuple[Any, ...], Rows] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+def _by_image(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> Rows:
+    """One row per image and setting of the keys, of means: rows of one image are no more
+    independent than that image is one."""
+    keys = ("image", *keys)
+    return [
+        dict(zip(keys, values, strict=True))
+        | {m: float(np.nanmean([row[m] for row in group])) for m in metrics}
+        for values, group in _grouped(rows, keys).items()
+    ]
+
+
+def _means(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """One entry per setting of the keys: {key: value, metric: {"mean", "low", "high", "n"}}. Rows
+    of one setting are independent: one per image."""
     found = []
-    for values, group in groups.items():
+    for values, group in _grouped(rows, keys).items():
         columns = {m: np.array([row[m] for row in group], np.float64) for m in metrics}
         estimates = {m: asdict(estimate(column[None])) for m, column in columns.items()}
         found.append({**dict(zip(keys, values, strict=True)), **estimates})

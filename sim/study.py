@@ -3,16 +3,18 @@
 A measurement is a job: a key and a function that returns rows. Each job's rows are written to
 `jobs/<key>.json` in one step, and a job whose file is there is not done again. So an interrupted
 study resumes, and several processes given the same folder share the work: each claims the job that
-it does. Jobs are deterministic, and one that two of them do, which the end may bring, comes out the
-same. Whoever finishes the last writes the table.
+it does. Jobs are deterministic (but for measured times), on one thread, so that sums round alike
+everywhere: one that two of them do, which the end may bring, comes out the same, and so does the
+table, which each of them writes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from sim import __version__
 from sim.errors import UserError
 from sim.images import LoadedImage, load_images
 from sim.manifest import revision
-from sim.media import load_model
+from sim.media import load_model, one_thread
 from sim.results import MANIFEST, read_json, write_json
 
 JOBS = "jobs"
@@ -42,7 +44,7 @@ class Job:
 
     Attributes:
         name: says what, unique in the study; shown while it runs.
-        rows: makes its rows; a pure function of the study's settings.
+        rows: makes its rows; a pure function of the study's settings, measured times aside.
     """
 
     name: str
@@ -115,7 +117,7 @@ def run_jobs(
         UserError: the folder holds something else, or cannot be written.
     """
     place = folder / JOBS
-    try:
+    with _writing(folder):
         if (folder / MANIFEST).is_file():
             found = read_json(folder / MANIFEST)
             found.pop("revision", None)
@@ -127,20 +129,30 @@ def run_jobs(
         elif folder.is_dir() and any(folder.iterdir()) and not place.is_dir():
             raise UserError(f"{folder}: is not empty and holds no study; choose another folder")
         place.mkdir(parents=True, exist_ok=True)
-        write_json(folder / MANIFEST, {**manifest, "revision": revision()})
-        while left := [job for job in jobs if not (place / job.file).is_file()]:
-            # A claim is a hint, no lock: what another process died over is done in the end.
+        if not (folder / MANIFEST).is_file():
+            write_json(folder / MANIFEST, {**manifest, "revision": revision()})
+    while left := [job for job in jobs if not (place / job.file).is_file()]:
+        # A claim is a hint, no lock: what another process died over is done in the end.
+        with _writing(folder):
             job = next((job for job in left if _claimed(place / job.file)), left[0])
-            steps(len(jobs) - len(left), len(jobs), job.name)
-            try:
-                content = {"name": job.name, "rows": job.rows()}
-                with replacing(place / job.file) as partial:
-                    partial.write_text(json.dumps(content))  # NaN stays NaN: Python reads it back
-            finally:
-                _claim(place / job.file).unlink(missing_ok=True)
+        steps(len(jobs) - len(left), len(jobs), job.name)
+        try:
+            with one_thread():
+                rows = job.rows()
+            with _writing(folder), replacing(place / job.file) as partial:
+                # NaN stays NaN: Python reads it back.
+                partial.write_text(json.dumps({"name": job.name, "rows": rows}))
+        finally:
+            _claim(place / job.file).unlink(missing_ok=True)
+    return [row for job in jobs for row in read_json(place / job.file)["rows"]]
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(f"{folder}: cannot write here ({error.strerror})") from None
-    return [row for job in jobs for row in read_json(place / job.file)["rows"]]
 
 
 def _claim(path: Path) -> Path:

@@ -155,7 +155,7 @@ def _rivals(summary: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def _rival_figure(points: list[Mapping[str, Any]], level: int, images: int) -> Figure:
-    """What each repair is short of the decode without loss."""
+    """What each repair reaches, beside the decode without loss."""
     metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy")
     kinds = _unique(points, "kind")
     figure = new_figure(2.9 * len(metrics), 0.9 + 2.3 * len(kinds))
@@ -266,11 +266,14 @@ def _check(summary: Mapping[str, Any]) -> Figure:
                 part = part or found["more_distance"][measure]
                 key = "psnr_db" if measure == "psnr" else measure
                 colour = _VERDICTS[found["verdicts"][key]] if "verdicts" in found else "#888888"
-                ends = [scale * (np.nan if part[k] is None else part[k]) for k in ("low", "high")]
-                axes.plot(ends, [row, row], color=colour, linewidth=2.5)
-                axes.plot(scale * part["mean"], row, "o", color=colour, markersize=5)
+                low, mean, high = (
+                    scale * (np.nan if part[k] is None else part[k])
+                    for k in ("low", "mean", "high")
+                )
+                axes.plot([low, high], [row, row], color=colour, linewidth=2.5)
+                axes.plot(mean, row, "o", color=colour, markersize=5)
             axes.set_ylim(len(entries) - 0.5, -0.5)
-            axes.set_xlim(left=0)
+            axes.set_xlim(left=min(0, axes.get_xlim()[0]))
             label = "PSNR lost (dB)" if measure == "psnr" else f"more {measure} (%)"
             axes.set_xlabel(label.replace("vgg_hed", "VGG-HED distance"))
         names = [f"{c}, {r.replace('_', ' ')}" for c, r in entries]

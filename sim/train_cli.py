@@ -58,6 +58,9 @@ def _train(
         held_out = run(LoopConfig(steps, decay_steps), CacheConfig(crops=crops))
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
+    except KeyboardInterrupt:
+        typer.echo(f"{weights.parent}: stopped and saved; the same command goes on", err=True)
+        raise typer.Exit(130) from None
     if as_json:
         summary = {"run": str(weights.parent), "weights": weights.name, "held_out": held_out}
         typer.echo(json.dumps(summary))

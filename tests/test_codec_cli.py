@@ -272,5 +272,8 @@ def test_bits_of_every_mode_and_interleaver(cli: Cli, photo: Path) -> None:
         assert row["tokens_per_slice"] == 12 / row["slices"]
     assert Path("bits/bits.csv").is_file() and Path("bits/figures/bits.png").is_file()
     assert "raster" in cli("codec", "bits", "--images", photo, *options, "-o", "b").stdout
+    Path("b/manifest.json").write_text('{"kind": "interleavers"}')
+    foreign = cli("codec", "bits", "--images", photo, *options, "-o", "b")
+    assert foreign.exit_code == 2 and "choose another folder" in foreign.output
     wrong = cli("codec", "bits", "--images", photo, "--slices", "0", "-o", "c")
     assert wrong.exit_code == 2 and "--slices 0" in wrong.stderr and not Path("c").exists()

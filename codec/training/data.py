@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from pathlib import Path
 
@@ -19,6 +20,11 @@ class PhotoFolder:
 
     A photo is held out when the CRC-32 of its relative path is below 3% of the range, so the split
     stays the same when photos are added. Decoded photos are cached as uint8 (about 0.3 MB each).
+
+    Attributes:
+        paths: the photos, in order.
+        probabilities: of drawing each, float64[n].
+        mark: of their names and sizes, which decide what every random crop shows.
 
     Raises:
         ValueError: the folder holds no photo whose short side is at least `min_side` pixels.
@@ -41,6 +47,8 @@ class PhotoFolder:
         pixels = np.array([w * h for _, w, h in found], np.float64)
         # A larger photo holds more distinct crops, so it is drawn in proportion to its pixels.
         self.probabilities = pixels / pixels.sum()
+        names = "".join(f"{path.relative_to(root)} {w} {h}\n" for path, w, h in found)
+        self.mark = hashlib.sha256(names.encode()).hexdigest()
         self._cache: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:

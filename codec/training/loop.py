@@ -11,7 +11,7 @@ import ctypes
 import json
 import signal
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,22 +99,28 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def train(task: Task, folder: Path, config: LoopConfig) -> dict[str, float]:
     """Train `task` in `folder` until `config.steps`, resuming from its checkpoint if there is one.
 
-    Returns the last evaluation. Ctrl-C and SIGTERM save a checkpoint before leaving.
+    Returns:
+        The last evaluation of this call.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, once the checkpoint is saved.
     """
     keep_freed_memory()
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     checkpoint = folder / CHECKPOINT
-    step, seconds = 0, 0.0
+    step, seconds, window = 0, 0.0, _Window()
     if checkpoint.exists():
         saved = load_checkpoint(checkpoint)
         task.load_state(saved["task"])
         torch.set_rng_state(saved["torch_rng"])
         step, seconds = saved["step"], saved["seconds"]
+        window = _Window(*saved.get("window", ()))
     about = {"loop": asdict(config), **task.describe(), "threads": torch.get_num_threads()}
     (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
 
     def save() -> None:
-        content = {"task": task.state(), "torch_rng": torch.get_rng_state()}
+        content: dict[str, Any] = {"task": task.state(), "torch_rng": torch.get_rng_state()}
+        content["window"] = (window.totals, window.count)
         save_checkpoint(checkpoint, {**content, "step": step, "seconds": seconds})
 
     def log(kind: str, values: dict[str, float]) -> None:
@@ -143,7 +149,7 @@ def train(task: Task, folder: Path, config: LoopConfig) -> dict[str, float]:
     try:
         with progress:
             bar = progress.add_task("training", total=config.steps, completed=step, loss="")
-            since_save, window, started = time.monotonic(), _Window(), time.monotonic()
+            since_save = started = time.monotonic()
             while step < config.steps and not stop:
                 values = task.train_step(step, learning_rate_factor(step, config))
                 step += 1
@@ -165,15 +171,17 @@ def train(task: Task, folder: Path, config: LoopConfig) -> dict[str, float]:
     finally:
         for which, handler in previous.items():
             signal.signal(which, handler)
+    if step < config.steps:
+        raise KeyboardInterrupt
     return evaluation
 
 
+@dataclass
 class _Window:
     """Running mean of the values reported since the last log line."""
 
-    def __init__(self) -> None:
-        self.totals: dict[str, float] = {}
-        self.count = 0
+    totals: dict[str, float] = field(default_factory=dict)
+    count: int = 0
 
     def add(self, values: dict[str, float]) -> None:
         for name, value in values.items():

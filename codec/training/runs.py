@@ -304,7 +304,7 @@ def _cache(
     crops = _crops(images, config, held_out=held_out)
     levels = ladder.levels if told_levels(encoder) else ladder.levels[-1:]
     words = {f"words.{level}": ladder.codewords(level) for level in levels}
-    about = {"seed": crops.seed, "side": config.side}
+    about = {"seed": crops.seed, "side": config.side, "photos": crops.photos.mark}
     mark = fingerprint(about, {**encoder.state_dict(), **words})[:12]
     return cache_tokens(folder / f"tokens-{mark}.npz", crops, encoder, ladder)
 

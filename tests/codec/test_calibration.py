@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from codec.calibration import (
+    WORD_TEMPERATURES,
     Predictions,
     fit,
     honest_temperature,
@@ -14,7 +15,7 @@ from codec.calibration import (
     surest,
     token_errors,
 )
-from codec.decoding import Calibration, softmax
+from codec.decoding import Calibration, fill, softmax
 from codec.model import Model
 
 
@@ -53,6 +54,22 @@ def test_fit_looks_at_the_hidden_tokens_of_photos(random_model: Model) -> None:
     for one in found:
         assert one.logits.shape == ((~one.known).sum(), 64)
     fitted = fit(random_model, found, 64)
-    assert 0.2 <= fitted.probability <= 8 and fitted.words >= 1 and fitted.pixels > 0
+    assert 0.2 <= fitted.probability <= 8 and fitted.pixels > 0
+
+    def error(temperature: float) -> float:
+        told, total = Calibration(fitted.probability, temperature), 0.0
+        for one in found:
+            filled = fill(  # type: ignore[var-annotated]
+                lambda i, k, one=one: one.logits,  # type: ignore[misc]
+                random_model.codewords(64),
+                one.indices,
+                one.known,
+                calibration=told,
+            )
+            done = random_model.decode_words(filled.words, *one.image.shape[:2])
+            total += float(((done.astype(float) - one.image) ** 2).sum())
+        return total
+
+    assert min(WORD_TEMPERATURES, key=error) == fitted.words
     spread, error = token_errors(random_model, found, 64, Calibration())
     assert spread.shape == error.shape == (sum((~one.known).sum() for one in found),)

