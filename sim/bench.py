@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sim import __version__
 from sim.baselines import BaselineError
 from sim.bench_metrics import LABELS, better
@@ -29,6 +27,7 @@ from sim.image_codec import ImageCodec
 from sim.images import LoadedImage
 from sim.manifest import revision, version_of
 from sim.results import MANIFEST, PANELS, SUMMARY, Row, save_png, write_json, write_table
+from sim.statistics import finite_mean
 
 BENCH, EQUAL = "bench.csv", "equal.csv"
 MAX_PICTURED = 4
@@ -271,8 +270,8 @@ def summarize_bench(
             mine = [row for row in here if row["codec"] == name]
             codecs[name] = {
                 "images": len(mine),
-                "fits": _mean([float(row["fits"]) for row in mine]),
-                **{metric: _mean([row[metric] for row in mine]) for metric in metrics},
+                "fits": finite_mean([float(row["fits"]) for row in mine]),
+                **{metric: finite_mean([row[metric] for row in mine]) for metric in metrics},
             }
             fit = [row for row in mine if row["fits"]]
             if name != OURS:
@@ -283,7 +282,7 @@ def summarize_bench(
         levels.append(
             {
                 "level": str(level),
-                **{column: _mean([row[column] for row in sizes]) for column in _SIZES},
+                **{column: finite_mean([row[column] for row in sizes]) for column in _SIZES},
                 "best": {metric: _best(codecs, metric) for metric in metrics},
                 "codecs": codecs,
             }
@@ -323,7 +322,9 @@ def _curves(
                 if chosen not in steps:
                     steps.append(chosen)
         columns = (*_SIZES, *metrics)
-        curves[name] = [{c: _mean([row[c] for row in step]) for c in columns} for step in steps]
+        curves[name] = [
+            {c: finite_mean([row[c] for row in step]) for c in columns} for step in steps
+        ]
     return curves
 
 
@@ -356,15 +357,9 @@ def _pairs(ours: Mapping[str, Row], theirs: Sequence[Row], metric: str) -> Pairs
 def _both(pairs: Pairs) -> dict[str, float] | None:
     if not pairs:
         return None
-    ours, theirs = map(_mean, zip(*pairs, strict=True))
+    ours, theirs = map(finite_mean, zip(*pairs, strict=True))
     return {"ours": ours, "theirs": theirs}
 
 
 def _share(pairs: Pairs, metric: str) -> float | None:
-    return _mean([float(better(a, b, metric)) for a, b in pairs]) if pairs else None
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Over what is defined; NaN if nothing is."""
-    defined = [value for value in values if value == value]
-    return float(np.mean(defined)) if defined else float("nan")
+    return finite_mean([float(better(a, b, metric)) for a, b in pairs]) if pairs else None

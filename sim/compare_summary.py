@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sim.compare_file import TOKENS
 from sim.results import Row
+from sim.statistics import finite_mean
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -47,7 +48,7 @@ def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any
             }
             for metric, values in tables.items():
                 low, high = interval(values, picks)
-                about |= {metric: mean(values), f"{metric}_low": low, f"{metric}_high": high}
+                about |= {metric: finite_mean(values), f"{metric}_low": low, f"{metric}_high": high}
             found.append(about)
     return found
 
@@ -63,8 +64,8 @@ def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, A
             sign = -1.0 if metric in SMALLER_IS_BETTER else 1.0
             tables = {name: sign * _table(own, metric) for name, own in by_name.items()}
             ranked = sorted(
-                (name for name in tables if not np.isnan(mean(tables[name]))),
-                key=lambda name: -mean(tables[name]),
+                (name for name in tables if not np.isnan(finite_mean(tables[name]))),
+                key=lambda name: -finite_mean(tables[name]),
             )
             if not ranked:
                 continue
@@ -76,7 +77,7 @@ def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, A
                     **key,
                     "metric": metric,
                     "winner": ranked[0],
-                    "mean": sign * mean(tables[ranked[0]]),
+                    "mean": sign * finite_mean(tables[ranked[0]]),
                     **_lead("", tables, ranked[:2], picks),
                     **_lead("tokens_", tables, [*tokens[:1], *files[:1]], picks),
                     "tokens_better": _share_better(tables, tokens, files),
@@ -94,7 +95,7 @@ def _lead(
     first, second = (*names, None, None)[:2]
     if first is not None and second is not None:
         difference = tables[first] - tables[second]
-        lead, (low, high) = mean(difference), interval(difference, picks)
+        lead, (low, high) = finite_mean(difference), interval(difference, picks)
     whom: dict[str, Any] = {"over": second} if not prefix else {"best": first, "files_best": second}
     return {
         **{f"{prefix}{key}" if key != "files_best" else key: v for key, v in whom.items()},
@@ -121,12 +122,6 @@ def _verdict(
         return ""
     low, high = interval(tables[tokens[0]] - tables[files[0]], picks)
     return "tokens" if low > 0 else "files" if high < 0 else "open"
-
-
-def mean(values: Values) -> float:
-    """Over what is finite; NaN if nothing is."""
-    defined = values[np.isfinite(values)]
-    return float(defined.mean()) if defined.size else float("nan")
 
 
 def interval(

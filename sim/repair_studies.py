@@ -32,7 +32,7 @@ from sim.metrics import psnr_db, quality, token_accuracy
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 from sim.results import SUMMARY, write_json, write_table
 from sim.scenario import CLEAN
-from sim.statistics import estimate
+from sim.statistics import estimate, finite_mean
 from sim.study import Job, Rows, Steps, run_jobs, study_manifest
 
 TABLE, BITS = "table.csv", "bits.csv"
@@ -353,7 +353,7 @@ def _by_image(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> Rows:
     keys = ("image", *keys)
     return [
         dict(zip(keys, values, strict=True))
-        | {m: float(np.nanmean([row[m] for row in group])) for m in metrics}
+        | {m: finite_mean([row[m] for row in group]) for m in metrics}
         for values, group in _grouped(rows, keys).items()
     ]
 

@@ -14,6 +14,7 @@ from sim.plot_style import key_label, level, metric_name, words
 from sim.quality_plots import best_repair, curves
 from sim.report_data import Difference, Key, RunTables, Setting, averaged, difference
 from sim.scenario import CLEAN
+from sim.statistics import finite_mean
 
 
 def answer(runs: Sequence[RunTables], metric: str) -> str:
@@ -33,7 +34,7 @@ def answer(runs: Sequence[RunTables], metric: str) -> str:
 
 def _one_setting(setting: Setting, repair: str, metric: str) -> str:
     point, values = setting.point, setting.values
-    mean = level(_mean(values[repair, metric]), metric)
+    mean = level(finite_mean(values[repair, metric].values()), metric)
     loss = point["loss"]
     if loss["tokens"] == 0:
         return (
@@ -48,7 +49,7 @@ def _one_setting(setting: Setting, repair: str, metric: str) -> str:
     )
     others = [name for name in point["concealers"] if name not in (CLEAN, repair)]
     if others:
-        means = {name: _mean(values[name, metric]) for name in others}
+        means = {name: finite_mean(values[name, metric].values()) for name in others}
         nearest = max(others, key=lambda name: means[name])
         compared = ["none"] if "none" in others and nearest != "none" else []
         gains = {
@@ -95,7 +96,7 @@ def _over_places(
     repair: str,
     metric: str,
 ) -> str:
-    means = {place: _mean(values) for place, values in levels.items()}
+    means = {place: finite_mean(values.values()) for place, values in levels.items()}
     first, last = next(iter(levels)), list(levels)[-1]
     steps = np.diff(list(means.values()))
     if len(levels) == 1:
@@ -131,7 +132,7 @@ def _between_groups(run: RunTables, repair: str, metric: str) -> str:
         title: averaged([by_point[id(point)] for point in members])
         for title, members in found.groups.items()
     }
-    ranked = sorted(groups, key=lambda title: -_mean(groups[title]))
+    ranked = sorted(groups, key=lambda title: -finite_mean(groups[title].values()))
     gap = difference(groups[ranked[0]], groups[ranked[-1]])
     return (
         f"; on average, {ranked[0]} is {_difference(gap, metric)} above {ranked[-1]}{_verdict(gap)}"
@@ -143,24 +144,19 @@ def _between_runs(runs: Sequence[RunTables], metric: str) -> str:
     for run in runs:
         repair = best_repair(run.points, metric)
         levels[run.title] = averaged([s.values[repair, metric] for s in run.settings])
-    ranked = sorted(levels, key=lambda title: -_mean(levels[title]))
+    ranked = sorted(levels, key=lambda title: -finite_mean(levels[title].values()))
     best, second = ranked[0], ranked[1]
     lead = difference(levels[best], levels[second])
     text = (
         f"Each at its best repair, {best} gives the highest mean {metric_name(metric)}, "
-        f"{level(_mean(levels[best]), metric)}"
+        f"{level(finite_mean(levels[best].values()), metric)}"
     )
-    other = f"{second} with {level(_mean(levels[second]), metric)}"
+    other = f"{second} with {level(finite_mean(levels[second].values()), metric)}"
     if not lead.pairs:
         return f"{text}, ahead of {other}; they share no images, so nothing is decided."
     if len(runs) > 2:
         other = f"the next best, {other}"
     return f"{text}, {_difference(lead, metric)} above {other}{_verdict(lead)}."
-
-
-def _mean(values: Mapping[Key, float]) -> float:
-    finite = [value for value in values.values() if np.isfinite(value)]
-    return float(np.mean(finite)) if finite else float("nan")
 
 
 def _difference(found: Difference, metric: str) -> str:

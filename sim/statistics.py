@@ -102,6 +102,13 @@ def estimate(values: Floats) -> Estimate:
     return Estimate(mean, float(low), float(high), count)
 
 
+def finite_mean(values: Iterable[float] | Floats) -> float:
+    """Over what is finite, of any shape; NaN if nothing is."""
+    known = np.asarray(values if isinstance(values, np.ndarray) else list(values), np.float64)
+    known = known[np.isfinite(known)]
+    return float(known.mean()) if known.size else float("nan")
+
+
 def _drawn(values: Floats) -> Floats:
     """Sum of float64[R,I] in every resample, float64[RESAMPLES]. Not by BLAS, whose last digits
     may depend on the number of threads."""
