@@ -83,11 +83,10 @@ def load(folder: str | Path) -> RunResult:
     Raises:
         UserError: there is none.
     """
-    from sim.results import MANIFEST, SUMMARY, is_run_folder, read_json
+    from sim.results import MANIFEST, RUN, SUMMARY, check_kind, read_json
 
     path = Path(folder)
-    if not is_run_folder(path):
-        raise UserError(f"{path}: is not a run folder (no {MANIFEST} in it)")
+    check_kind(path, RUN)
     return RunResult(path, read_json(path / SUMMARY), read_json(path / MANIFEST))
 
 

@@ -26,7 +26,16 @@ from sim.errors import UserError
 from sim.image_codec import ImageCodec
 from sim.images import LoadedImage
 from sim.manifest import revision, version_of
-from sim.results import MANIFEST, PANELS, SUMMARY, Row, save_png, write_json, write_table
+from sim.results import (
+    CODEC_BENCH,
+    MANIFEST,
+    PANELS,
+    SUMMARY,
+    Row,
+    save_png,
+    write_json,
+    write_table,
+)
 from sim.statistics import finite_mean
 
 BENCH, EQUAL = "bench.csv", "equal.csv"
@@ -179,7 +188,7 @@ class _Run:
 
     def _manifest(self) -> dict[str, Any]:
         return {
-            "kind": "codec bench",
+            "kind": CODEC_BENCH,
             "images": [
                 {"name": i.name, "file": str(i.path), "width": i.width, "height": i.height}
                 for i in self.images

@@ -24,11 +24,12 @@ from sim.bench_work import OURS
 from sim.errors import UserError
 from sim.plot_style import new_figure, save_figure
 from sim.results import (
+    CODEC_BENCH,
     FIGURES,
     MANIFEST,
     PANELS,
     SUMMARY,
-    is_run_folder,
+    check_kind,
     number,
     read_json,
     read_table,
@@ -64,8 +65,7 @@ def draw_bench(folder: Path) -> list[Path]:
     Raises:
         UserError: not such a folder, or a table in it is missing or unreadable.
     """
-    if not is_run_folder(folder):
-        raise UserError(f"{folder}: is not the folder of a comparison (no {MANIFEST} in it)")
+    check_kind(folder, CODEC_BENCH)
     manifest, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
     try:
         rows = read_table(folder / EQUAL)

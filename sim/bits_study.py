@@ -25,10 +25,9 @@ from sim.protocol.config import StreamConfig
 from sim.protocol.interleaver import INTERLEAVERS
 from sim.protocol.packet import MAX_DATAGRAM_BYTES
 from sim.protocol.packetizer import Packetizer
-from sim.results import FIGURES, MANIFEST, read_json, write_json, write_table
+from sim.results import CODEC_BITS, FIGURES, MANIFEST, check_target, write_json, write_table
 
 BITS = "bits.csv"
-KIND = "codec bits"
 Steps = Callable[[int, int, str], object]
 
 
@@ -54,8 +53,7 @@ def bits_study(
         UserError: the folder cannot be written or holds something else, or a level that the model
             lacks.
     """
-    if out.is_dir() and any(out.iterdir()) and _kind(out) != KIND:
-        raise UserError(f"{out}: is not empty and holds no such table; choose another folder")
+    check_target(out, CODEC_BITS)
     modes = ["fixed", "static"] + ["context"] * (codec.model.context is not None)
     for level in levels:
         codec.check(level, "static")
@@ -98,7 +96,7 @@ def bits_study(
         write_json(
             out / MANIFEST,
             {
-                "kind": KIND,
+                "kind": CODEC_BITS,
                 "images": [image.name for image in images],
                 "levels": list(levels),
                 "slices": list(slices),
@@ -110,13 +108,6 @@ def bits_study(
     except OSError as error:
         raise UserError(f"{out}: cannot write results here ({error.strerror})") from None
     return rows
-
-
-def _kind(folder: Path) -> object:
-    try:
-        return read_json(folder / MANIFEST).get("kind")
-    except UserError:
-        return None
 
 
 def draw_bits(rows: Sequence[Mapping[str, Any]], images: int, path: Path) -> None:

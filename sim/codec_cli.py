@@ -235,8 +235,6 @@ def bits(
         counts = []
     if not counts or not 1 <= counts[0] <= counts[-1] <= 256:
         raise UserError(f"--slices {slices}: numbers from 1 to 256 with commas between them")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; results need a folder")
     from sim.images import load_images
 
     loaded = load_images([images], Path.cwd())[: limit or None]

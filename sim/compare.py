@@ -50,7 +50,7 @@ from sim.media import Restorer, check_model, load_model
 from sim.metrics import METRICS, quality
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
-from sim.results import MANIFEST, PANELS, new_run_folder, save_png, write_json, write_table
+from sim.results import COMPARISON, MANIFEST, PANELS, new_folder, save_png, write_json, write_table
 from sim.scenario import Scenario
 
 OUTCOMES, MEANS, WINNERS, FEC = "outcomes.csv", "means.csv", "winners.csv", "fec.csv"
@@ -92,7 +92,7 @@ def run_comparison(
     comparison = Comparison(loaded, hed, steps)
     target = out or RESULTS / loaded.name / comparison.mark
     helpers = Helpers(loaded, hed, comparison.unfinished(), workers)
-    with new_run_folder(target) as folder, helpers:
+    with new_folder(target, COMPARISON) as folder, helpers:
         comparison.wait_for = helpers.wait_for
         return Outcome(target, comparison.run(folder))
 
@@ -335,7 +335,7 @@ class Comparison:
     def _manifest(self, unreached: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         loaded = self.loaded
         return {
-            "kind": "comparison",
+            "kind": COMPARISON,
             "name": loaded.name,
             "base": loaded.base.model_dump(),
             "strategies": [s.model_dump() for s in loaded.strategies],

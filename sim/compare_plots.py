@@ -26,10 +26,11 @@ from sim.errors import UserError
 from sim.plot_style import LABELS as METRIC_LABELS
 from sim.plot_style import SETTINGS, new_figure, save_figure
 from sim.results import (
+    COMPARISON,
     FIGURES,
     MANIFEST,
     PANELS,
-    is_run_folder,
+    check_kind,
     number,
     read_json,
     read_table,
@@ -112,8 +113,7 @@ def draw_comparison(folder: Path) -> list[Path]:
     Raises:
         UserError: not a comparison's folder, or a table in it is missing or unreadable.
     """
-    if not is_run_folder(folder):
-        raise UserError(f"{folder}: is not the folder of a comparison (no {MANIFEST} in it)")
+    check_kind(folder, COMPARISON)
     names = ("means.csv", "winners.csv", "fec.csv")
     tables = [read_table(folder / name) for name in names]
     results = _Results(folder, read_json(folder / MANIFEST), *tables)

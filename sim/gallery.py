@@ -45,6 +45,10 @@ SHOWN = (
     Shown("loss-sweep", ("quality",)),
 )
 
+_HEAD = (
+    "# Gallery\n\nWhat some of the shipped scenarios come to with the weights that ship. "
+    "`sim gallery` makes this page anew; `sim scenarios` lists all scenarios."
+)
 _MOST_BYTES = 60_000
 _WIDTHS = (1400, 1200, 1000, 800)
 
@@ -67,7 +71,7 @@ def make_gallery(
     Raises:
         UserError: a run failed, or the folder cannot be written or holds something else.
     """
-    if target.exists() and not (target / INDEX).is_file() and any(target.iterdir()):
+    if target.exists() and not _is_gallery(target):
         raise UserError(f"{target}: is not empty and holds no gallery; choose another folder")
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     parts = []
@@ -88,6 +92,18 @@ def make_gallery(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target / INDEX
+
+
+def _is_gallery(folder: Path) -> bool:
+    """Whether a folder holds a gallery and nothing else, so that it may be replaced."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return True
+    page = folder / INDEX
+    ours = page.is_file() and page.read_text(encoding="utf-8").startswith(_HEAD)
+    return ours and all(name.endswith(".webp") for name in names - {INDEX})
 
 
 def _entry(run: RunTables, shown: Shown, folder: Path) -> str:
@@ -117,11 +133,7 @@ def _told(figure: str, scenario: str) -> str:
 
 
 def _page(parts: list[str]) -> str:
-    head = (
-        "# Gallery\n\nWhat some of the shipped scenarios come to with the weights that ship. "
-        "`sim gallery` makes this page anew; `sim scenarios` lists all scenarios."
-    )
-    return "\n\n".join([head, *parts]) + "\n"
+    return "\n\n".join([_HEAD, *parts]) + "\n"
 
 
 def shrink(source: Path, target: Path) -> None:

@@ -21,7 +21,7 @@ from sim.results import (
     OUTPUTS,
     PACKETS,
     SUMMARY,
-    new_run_folder,
+    new_folder,
     save_png,
     to_json,
     write_json,
@@ -79,7 +79,7 @@ def _without_originals(
     scenario, record = loaded.scenario, received.record
     restorer = Restorer(model, scenario.concealers, scenario.decoding.schedule())
     summary = {"scenario": scenario.name, "seed": scenario.seed, "receiver": record.counters}
-    with new_run_folder(target) as folder:
+    with new_folder(target) as folder:
         for ready in record.frames:
             for name, restored in restorer.restore(ready).restored.items():
                 number = ready.frame + received.first

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sim import __version__
+from sim.results import RUN
 from sim.scenario import Scenario
 
 _LIBRARIES = ("torch", "numpy", "scipy", "constriction", "pillow", "ssimulacra2", "simpy", "pyzmq")
@@ -30,6 +31,7 @@ def manifest(
         fingerprint: of the weights and the coder's integer tables.
     """
     return {
+        "kind": RUN,
         "scenario": scenario.model_dump(),
         "images": list(images),
         "seeds": {

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from sim.compare_plots import LABELS
 from sim.errors import UserError
 from sim.plot_style import SETTINGS, new_figure, save_figure
-from sim.results import FIGURES, MANIFEST, is_run_folder, number, read_json, read_table
+from sim.results import FIGURES, MANIFEST, OPTIMISATION, check_kind, number, read_json, read_table
 
 _KINDS = {
     "unprotected": ("#999999", "s"),
@@ -28,8 +28,7 @@ def draw_optimisation(folder: Path) -> Path:
     Raises:
         UserError: not the folder of a search, or a table in it is missing or unreadable.
     """
-    if not is_run_folder(folder):
-        raise UserError(f"{folder}: is not the folder of a search (no {MANIFEST} in it)")
+    check_kind(folder, OPTIMISATION)
     manifest = read_json(folder / MANIFEST)
     predicted, verified = (read_table(folder / f"{n}.csv") for n in ("candidates", "verified"))
     try:

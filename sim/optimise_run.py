@@ -35,7 +35,7 @@ from sim.media import one_thread
 from sim.metrics import METRICS, quality
 from sim.optimise import LOSSES, Floats, Prediction, SliceBytes, candidates, predict, shortlist
 from sim.protocol.interleaver import slice_positions
-from sim.results import MANIFEST, new_run_folder, write_json, write_table
+from sim.results import MANIFEST, OPTIMISATION, new_folder, write_json, write_table
 from sim.scenario import Scenario, nominal_loss
 from sim.scenario_file import LoadedScenario
 
@@ -99,7 +99,7 @@ def optimise(
             f"--bpp-wire {bpp_wire}: even the smallest codebook in few slices takes more"
         )
     chosen = shortlist(predictions, verify)
-    with new_run_folder(target) as folder:
+    with new_folder(target, OPTIMISATION) as folder:
         summary = _verify(
             _comparison(loaded, scenario, bpp_wire, chosen), chosen, metric, folder, steps
         )
@@ -109,7 +109,7 @@ def optimise(
         winner = _winner(loaded, scenario, best, summary["winner"]["level"])
         (folder / WINNER).write_text(_yaml(winner, summary), encoding="utf-8")
         about = {
-            "kind": "optimisation",
+            "kind": OPTIMISATION,
             "scenario": scenario.model_dump(),
             "seed": scenario.seed,
             "metric": metric,

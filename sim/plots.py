@@ -59,8 +59,9 @@ from sim.results import (
     PANELS,
     PIXEL_ERROR,
     PROBABILITY,
+    RUN,
     SUMMARY,
-    is_run_folder,
+    check_kind,
     number,
     read_json,
     read_table,
@@ -103,8 +104,7 @@ def draw_figures(folder: Path) -> list[Path]:
     Raises:
         UserError: not a run folder, or a table in it is missing or unreadable.
     """
-    if not is_run_folder(folder):
-        raise UserError(f"{folder}: is not a run folder (no {MANIFEST} in it)")
+    check_kind(folder, RUN)
     run = _Run(folder, read_json(folder / MANIFEST), read_json(folder / SUMMARY))
     try:
         (folder / FIGURES).mkdir(exist_ok=True)

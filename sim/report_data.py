@@ -21,8 +21,9 @@ from sim.results import (
     IMAGES,
     MANIFEST,
     PACKETS,
+    RUN,
     SUMMARY,
-    is_run_folder,
+    check_kind,
     number,
     read_json,
     read_table,
@@ -172,8 +173,7 @@ def _titles(folders: Sequence[Path]) -> list[str]:
 
 
 def _read_run(folder: Path, title: str) -> RunTables:
-    if not is_run_folder(folder):
-        raise UserError(f"{folder}: is not a run folder (no {MANIFEST} in it)")
+    check_kind(folder, RUN)
     manifest, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
     try:
         values = _values(folder, [*summary["metrics"], "token_accuracy"])

@@ -45,20 +45,49 @@ Row = Mapping[str, Any]
 """A table row: str, int, float (NaN is written as nothing), bool or None by column."""
 
 
+# What a folder of results holds, as its manifest says; the studies have kinds of their own.
+RUN = "run"
+COMPARISON = "comparison"
+OPTIMISATION = "optimisation"
+CODEC_BENCH = "codec bench"
+CODEC_BITS = "codec bits"
+
+
+def kind_of(folder: Path) -> object:
+    """What finished results a folder holds, by its manifest; None if there are none."""
+    try:
+        return read_json(folder / MANIFEST).get("kind")
+    except UserError:
+        return None
+
+
+def check_kind(folder: Path, kind: str) -> None:
+    """Raise UserError unless a folder holds finished results of this kind."""
+    found = kind_of(folder)
+    if found != kind:
+        why = f"no {MANIFEST} of one in it" if found is None else f"but: {found}"
+        raise UserError(f"{folder}: holds no {kind} ({why})")
+
+
+def check_target(target: Path, kind: str) -> None:
+    """Raise UserError unless results of this kind may be written to a folder: it is not there yet,
+    empty, or holds such."""
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target}: is a file; results need a folder")
+    if target.is_dir() and any(target.iterdir()) and kind_of(target) != kind:
+        raise UserError(f"{target}: is not empty and holds no {kind}; choose another folder")
+
+
 @contextlib.contextmanager
-def new_run_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path, kind: str = RUN) -> Iterator[Path]:
     """A folder to fill; it becomes `target` when the block ends well, and vanishes when not.
 
-    An earlier run in `target` is replaced in the same instant.
+    Earlier results of this kind in `target` are replaced in the same instant.
 
     Raises:
-        UserError: it cannot be written there, or something that is not a run is already there.
+        UserError: it cannot be written there, or something else is already there.
     """
-    if target.exists() and not is_run_folder(target):
-        if not target.is_dir():
-            raise UserError(f"{target}: is a file; results need a folder")
-        if any(target.iterdir()):
-            raise UserError(f"{target}: is not empty and holds no run; choose another folder")
+    check_target(target, kind)
     target = target.absolute()
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     made = [folder for folder in reversed(target.parents) if not folder.exists()]
@@ -78,13 +107,8 @@ def new_run_folder(target: Path) -> Iterator[Path]:
         raise
 
 
-def is_run_folder(path: Path) -> bool:
-    """Whether a finished run is there."""
-    return (path / MANIFEST).is_file()
-
-
 def _put_in_place(partial: Path, target: Path) -> None:
-    if not is_run_folder(target):
+    if kind_of(target) is None:
         os.replace(partial, target)  # nothing there, or an empty folder
         return
     old = target.with_name(f".{target.name}.old-{os.getpid()}")

@@ -23,8 +23,10 @@ from sim.results import (
     OUTPUTS,
     PACKETS,
     PANELS,
+    RUN,
     SUMMARY,
-    is_run_folder,
+    check_target,
+    kind_of,
 )
 
 _ASIDE = ".new-"
@@ -43,11 +45,8 @@ def open_run(target: Path, fresh: bool = False) -> Iterator[Path]:
     Raises:
         UserError: it cannot be written there, or something that is not a run is already there.
     """
-    if target.exists() and not is_run_folder(target) and not (target / CELLS).is_dir():
-        if not target.is_dir():
-            raise UserError(f"{target}: is a file; results need a folder")
-        if any(target.iterdir()):
-            raise UserError(f"{target}: is not empty and holds no run; choose another folder")
+    if kind_of(target) is not None or not (target / CELLS).is_dir():  # or cut short before
+        check_target(target, RUN)
     target = target.absolute()
     made = [folder for folder in (*reversed(target.parents), target) if not folder.exists()]
     had_cells = (target / CELLS).is_dir()

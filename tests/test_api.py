@@ -97,7 +97,7 @@ def test_a_result_says_how_many_repeats_it_takes(result: sim.RunResult) -> None:
 
 def test_runs_can_be_loaded_again(result: sim.RunResult) -> None:
     assert sim.load(result.folder).summary == result.summary
-    with pytest.raises(sim.UserError, match="is not a run folder"):
+    with pytest.raises(sim.UserError, match="holds no run"):
         sim.load("nowhere")
     with pytest.raises(sim.UserError, match=r"^scenario: sead: unknown key"):
         sim.run({"sead": 1})

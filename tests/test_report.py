@@ -209,7 +209,7 @@ def test_command_writes_one_file(runs: list[Path], pages: dict[str, str], cli: C
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("nowhere",), "is not a run folder"),
+        (("nowhere",), "holds no run"),
         (("{run}", "{run}"), "named twice"),
         (("{run}", "--metric", "vmaf"), "not among those measured: psnr_db"),
         (("{run}", "-o", "no/such/page.html"), "cannot be written"),
@@ -256,8 +256,12 @@ def test_a_gallery_is_made_anew_or_not_at_all(
     assert all((target / name).stat().st_size < 60_000 for name in pictures)
     assert "sim run small --set seed=2" in page
 
-    with pytest.raises(UserError, match="holds no gallery"):
-        make_gallery(run, shown)
+    (target / "thesis.tex").touch()
+    (run / "README.md").write_text("# My project")
+    for taken in (target, run, run / "manifest.json"):
+        with pytest.raises(UserError, match="holds no gallery"):
+            make_gallery(taken, shown)
+    (target / "thesis.tex").unlink()
     (run / "figures" / "strip-photo.png").unlink()
     with pytest.raises(UserError, match="cannot be written"):
         make_gallery(target, shown)

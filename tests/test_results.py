@@ -17,7 +17,8 @@ from PIL import Image
 from sim.cell_packets import packet_lines, packet_table
 from sim.drivers.record import MediaFrame, PacketRecord
 from sim.errors import UserError
-from sim.results import MANIFEST, cell_text, new_run_folder, read_table, write_table
+from sim.results import COMPARISON, MANIFEST, cell_text, new_folder, read_table, write_table
+from sim.run_folder import open_run
 
 Cli = Callable[..., Any]
 
@@ -36,19 +37,19 @@ TABLES = ("images.csv", "packets.csv", "summary.json", "manifest.json")
 
 def finished_run(path: Path) -> None:
     """What the content of a run folder must at least be."""
-    (path / MANIFEST).write_text("{}")
+    (path / MANIFEST).write_text('{"kind": "run"}')
 
 
 def test_a_run_appears_whole(tmp_path: Path) -> None:
     target = tmp_path / "results" / "run"
-    with new_run_folder(target) as folder:
+    with new_folder(target) as folder:
         finished_run(folder)
         assert not target.exists()
     assert [path.name for path in target.parent.iterdir()] == ["run"]
 
 
 def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), new_run_folder(tmp_path / "results" / "run") as folder:
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "results" / "run") as folder:
         finished_run(folder)
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -56,25 +57,40 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_earlier_run_is_replaced_only_by_a_finished_one(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with new_run_folder(target) as folder:
+    with new_folder(target) as folder:
         finished_run(folder)
         (folder / "old").touch()
-    with pytest.raises(RuntimeError), new_run_folder(target):
+    with pytest.raises(RuntimeError), new_folder(target):
         raise RuntimeError
     assert (target / "old").exists()
-    with new_run_folder(target) as folder:
+    with new_folder(target) as folder:
         finished_run(folder)
     assert [path.name for path in target.iterdir()] == [MANIFEST]
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_an_empty_folder_is_taken_and_a_full_one_is_not(tmp_path: Path) -> None:
-    with new_run_folder(tmp_path) as folder:
+    with new_folder(tmp_path) as folder:
         finished_run(folder)
     assert (tmp_path / MANIFEST).exists()
     (tmp_path / MANIFEST).rename(tmp_path / "thesis.tex")
-    with pytest.raises(UserError, match="holds no run"), new_run_folder(tmp_path):
+    with pytest.raises(UserError, match="holds no run"), new_folder(tmp_path):
         pass
+
+
+def test_results_of_another_kind_are_not_replaced(tmp_path: Path) -> None:
+    """Nor is anything else that happens to have a manifest."""
+    for about in ({"kind": "comparison"}, {"name": "a web page's"}, []):
+        (tmp_path / MANIFEST).write_text(json.dumps(about))
+        with pytest.raises(UserError, match="holds no run"), new_folder(tmp_path):
+            pass
+        with pytest.raises(UserError, match="holds no run"), open_run(tmp_path):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
+    (tmp_path / MANIFEST).write_text(json.dumps({"kind": "comparison"}))
+    with new_folder(tmp_path, COMPARISON) as folder:
+        (folder / MANIFEST).write_text(json.dumps({"kind": "comparison", "new": True}))
+    assert "new" in (tmp_path / MANIFEST).read_text()
 
 
 def test_tables_survive_a_round_trip(tmp_path: Path) -> None:
