@@ -22,13 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from codec.decoding import ONE_PASS, Decoding
+from codec.decoding import ONE_PASS, Decoding, Indices, Mask
 from codec.model import Model
 from codec.pixel_repair import PIXEL_REPAIRS, repair_pixels
-
-Indices = NDArray[np.int64]
-Mask = NDArray[np.bool_]
-
 
 Words = NDArray[np.float32]
 
