@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from codec.files import replacing
@@ -40,7 +40,7 @@ def save_weights(path: Path, config: dict[str, Any], tensors: dict[str, Tensor])
     mark = fingerprint(config, plain)
     about = {"config": json.dumps(config, sort_keys=True), "fingerprint": mark}
     with replacing(path) as partial:
-        save_file(plain, partial, about)
+        partial.write_bytes(save(plain, about))  # save_file makes files that others cannot read
     return mark
 
 

@@ -26,6 +26,7 @@ from codec.training.data import PhotoFolder
 from sim.errors import UserError
 from sim.results import write_json, write_table
 
+CALIBRATION = "calibration.json"
 SIDE = 256
 """Pixels: photos are cut to at most this much each way, around their middle."""
 DECODED = 16
@@ -57,6 +58,8 @@ def calibrate(
         UserError: too few photos, weights that cannot be used, or `out` cannot be written.
     """
     folder = model_folder or PRETRAINED
+    if out.is_dir() and any(out.iterdir()) and not (out / CALIBRATION).is_file():
+        raise UserError(f"{out}: is not empty and holds no calibration; choose another folder")
     try:
         model = Model.load(folder)
         config, tensors, _ = load_weights(folder / INPAINTER_FILE)
@@ -66,7 +69,10 @@ def calibrate(
     chosen = np.random.default_rng(0).permutation(len(held_out))[:count]
     if len(chosen) < 4:
         raise UserError(f"{photos}: {len(chosen)} held-out photos; at least 4 are needed")
-    images = [_middle(held_out.photo(int(number))) for number in chosen]
+    try:
+        images = [_middle(held_out.photo(int(number))) for number in chosen]
+    except ValueError as error:
+        raise UserError(str(error)) from None
     levels = []
     for done, level in enumerate(model.levels):
         steps(done, len(model.levels), f"K={level}")
@@ -82,7 +88,7 @@ def calibrate(
         out.mkdir(parents=True, exist_ok=True)
         write_table(out / "reliability.csv", [row for one in levels for row in _rows(one)])
         _draw(levels, out / "reliability.png")
-        write_json(out / "calibration.json", about)
+        write_json(out / CALIBRATION, about)
         save_weights(out / INPAINTER_FILE, config, tensors)
     except OSError as error:
         raise UserError(f"{out}: cannot write here ({error.strerror})") from None

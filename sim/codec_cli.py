@@ -133,7 +133,8 @@ def decode(
         )
         if done.lost:
             typer.echo(
-                f"{path}: {done.lost} of {done.packets} packets damaged, filled in by {concealer}",
+                f"{path}: {done.lost} of {done.packets} packets damaged, "
+                f"filled in by {done.concealer}",
                 err=True,
             )
         if not as_json:

@@ -156,6 +156,8 @@ class Comparison:
         from sim.compare_plots import draw_comparison
 
         rows, unreached = self.outcomes(folder)
+        if not rows:
+            raise UserError(f"{self.loaded.name}: bpp_wire: no strategy can do with so few bytes")
         for image in self.images[:MAX_PICTURED]:
             save_png(folder / PANELS / "original" / f"{image.name}.png", image.pixels)
         metrics = [*METRICS, *(["vgg_hed"] if self.hed else [])]

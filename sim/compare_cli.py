@@ -30,9 +30,10 @@ def compare(
 ) -> None:
     """Compare strategies at equal bytes, on the same losses."""
     from sim.compare_file import load_comparison
+    from sim.library import find_scenario
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
-    loaded = load_comparison(comparison, overrides)
+    loaded = load_comparison(find_scenario(comparison), overrides)
 
     from sim.compare import run_comparison
     from sim.compare_console import print_comparison

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -68,18 +69,23 @@ def print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
             f"{row['bpp_wire']:.4f}",
             f"{row['source_there']:.1%}",
             f"{row[metric]:.4g}",
-            f"{row[f'{metric}_low']:.4g} to {row[f'{metric}_high']:.4g}",
+            _span(row[f"{metric}_low"], row[f"{metric}_high"]),
             f"{row['expected_quality']:.4g}",
         )
     console.print(table)
     lead = summary["lead"]
     if lead["over"] is not None:
-        console.print(
-            f"lead over the next: {lead['lead']:.3g} ({lead['lead_low']:.3g} to "
-            f"{lead['lead_high']:.3g})"
-        )
+        between = _span(lead["lead_low"], lead["lead_high"])
+        console.print(f"lead over the next: {lead['lead']:.3g} ({between or 'of few streams'})")
+    if np.isnan(summary["verified"][0][f"{metric}_low"]):
+        console.print("intervals take at least three streams: --set repeats=3")
     console.print(f"winner:   {folder / 'winner.yaml'}", soft_wrap=True)
     console.print(f"pictures: {folder / FIGURES}", soft_wrap=True)
+
+
+def _span(low: float, high: float) -> str:
+    """An interval; nothing where there is none."""
+    return "" if np.isnan(low) else f"{low:.4g} to {high:.4g}"
 
 
 def _once(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -108,6 +108,8 @@ def run_experiment(
             finished by then are kept for the next time; without any, nothing is left.
     """
     scenario, how = loaded.scenario, how or How()
+    if how.dask is not None and scenario.transport != "virtual":
+        raise UserError("--dask: workers start no processes of their own; --set transport=virtual")
     images = load_images(scenario.images, loaded.images_base)
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)

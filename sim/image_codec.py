@@ -35,11 +35,13 @@ class EncodedImage:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An image uint8[H,W,3], and how many of the file's packets could not be used."""
+    """An image uint8[H,W,3], how many of the file's packets could not be used, and what filled
+    them in."""
 
     image: NDArray[np.uint8]
     packets: int
     lost: int
+    concealer: str
 
 
 class ImageCodec:
@@ -113,7 +115,8 @@ class ImageCodec:
             concealer = "neighbour_average"
         pixels = (layout.height, layout.width)
         restored = restore(concealer, self.model, grid.indices, grid.received, size, pixels)
-        return DecodedImage(restored.image, layout.slice_count, layout.slice_count - used)
+        lost = layout.slice_count - used
+        return DecodedImage(restored.image, layout.slice_count, lost, concealer)
 
     def read(self, data: bytes) -> Contents:
         """The packets of a file that this codec can decode.

@@ -21,6 +21,7 @@ from sim.drivers.recording import Recorder, recorded_about, replay
 from sim.errors import UserError
 from sim.frames import Photographs, open_source
 from sim.images import LoadedImage
+from sim.library import find_scenario
 from sim.live_process import Helper, interruptible
 from sim.live_receive import Originals, Received, Reception, SamePictures, refuse_sweep
 from sim.live_results import print_received, write_received
@@ -28,6 +29,7 @@ from sim.live_send import send_stream
 from sim.live_view import live_view, plain_line
 from sim.live_watch import Watch
 from sim.media import load_model
+from sim.run_folder import check_run
 from sim.scenario import Scenario
 from sim.scenario_file import LoadedScenario, load_scenario
 from sim.streaming import stream_key
@@ -206,6 +208,8 @@ class _Desk:
         save_images: bool,
         as_json: bool,
     ) -> None:
+        if out is not None:
+            check_run(out)  # before a stream is taken that could not be written
         self._loaded, self._model, self._originals = loaded, model, originals
         self._record, self._out = record, out
         self._save_images, self._as_json = save_images, as_json
@@ -304,7 +308,7 @@ class _Desk:
 
 
 def _load(path: Path, overrides: Sequence[str]) -> LoadedScenario:
-    loaded = load_scenario(path, overrides)
+    loaded = load_scenario(find_scenario(path), overrides)
     refuse_sweep(len(loaded.points))
     return loaded
 

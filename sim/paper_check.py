@@ -10,7 +10,7 @@ of each image, whose tokens are dispersed: the kindest way to lose as many.
 
 Every estimate compares the same images with and without loss. Its 95% interval is a percentile
 bootstrap over images (Efron 1979). A limit is kept if the whole interval keeps it, broken if the
-whole interval breaks it; else the images do not decide.
+whole interval breaks it; else the images do not decide, nor do fewer than six.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from codec.model import Model
 from sim.images import LoadedImage
 from sim.loss_conditions import Condition, grids_of, received
 from sim.metrics import quality, token_accuracy
+from sim.report_data import FEWEST
 from sim.results import SUMMARY, Row, write_json, write_table
 from sim.scenario import CLEAN
 from sim.study import Job, Rows, Steps, run_jobs, study_manifest
@@ -209,6 +210,8 @@ def _level(rows: Sequence[Row], level: int, distances: Sequence[str]) -> dict[st
                 "psnr_db": _verdict(found["less_psnr_db"], LESS_PSNR_DB),
                 **{m: _verdict(v, MORE_DISTANCE) for m, v in found["more_distance"].items()},
             }
+            if len(names) < FEWEST:
+                found["verdicts"] = dict.fromkeys(found["verdicts"], "undecided")
             found["verdict"] = _together(list(found["verdicts"].values()))
         conditions.setdefault(condition, {})[repair] = found
     beyond = {}

@@ -29,8 +29,20 @@ from sim.results import (
     kind_of,
 )
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _ASIDE = ".new-"
 _MADE = (PACKETS, IMAGES, SUMMARY, FIGURES, PANELS, OUTPUTS, MANIFEST)
+
+
+def check_run(target: Path) -> None:
+    """Raise UserError unless a run may be written to a folder: it is not there yet, empty, or
+    holds a run, finished or not."""
+    if kind_of(target) is not None or not (target / CELLS).is_dir():
+        check_target(target, RUN)
 
 
 @contextlib.contextmanager
@@ -45,8 +57,7 @@ def open_run(target: Path, fresh: bool = False) -> Iterator[Path]:
     Raises:
         UserError: it cannot be written there, or something that is not a run is already there.
     """
-    if kind_of(target) is not None or not (target / CELLS).is_dir():  # or cut short before
-        check_target(target, RUN)
+    check_run(target)
     target = target.absolute()
     made = [folder for folder in (*reversed(target.parents), target) if not folder.exists()]
     had_cells = (target / CELLS).is_dir()
@@ -71,23 +82,39 @@ def open_run(target: Path, fresh: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def made_aside(run: Path) -> Iterator[Path]:
-    """An empty folder for everything but the cells; moved into the run when the block ends well."""
-    for leftover in run.glob(f"{_ASIDE}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    aside = run / f"{_ASIDE}{os.getpid()}"
-    aside.mkdir()
+    """An empty folder for everything but the cells; moved into the run when the block ends well.
+    Processes that share a run do this one after another."""
+    with _alone(run):
+        for leftover in run.glob(f"{_ASIDE}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        aside = run / f"{_ASIDE}{os.getpid()}"
+        aside.mkdir()
+        try:
+            yield aside
+            old = aside / "old"
+            old.mkdir()
+            for name in reversed(_MADE):  # the manifest goes first and comes last
+                if (run / name).exists():
+                    os.replace(run / name, old / name)
+            for name in _MADE:
+                if (aside / name).exists():
+                    os.replace(aside / name, run / name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time in a folder, where the system has such locks."""
+    if fcntl is None:
+        yield
+        return
+    lock = os.open(folder, os.O_RDONLY)
     try:
-        yield aside
-        old = aside / "old"
-        old.mkdir()
-        for name in reversed(_MADE):  # the manifest goes first and comes last
-            if (run / name).exists():
-                os.replace(run / name, old / name)
-        for name in _MADE:
-            if (aside / name).exists():
-                os.replace(aside / name, run / name)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        os.close(lock)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

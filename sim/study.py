@@ -63,8 +63,10 @@ def load(
     to at most `side` pixels each way around their middle (0: whole).
 
     Raises:
-        UserError: either cannot be used, or the model lacks a level.
+        UserError: either cannot be used, or the model lacks a level or the inpainter.
     """
+    if 0 < side < 16:
+        raise UserError(f"--side {side}: at least 16 pixels, or 0 for whole images")
     photos = load_images([images], Path.cwd())[: limit or None]
     if side:
         photos = [replace(photo, pixels=_middle(photo.pixels, side)) for photo in photos]
@@ -72,6 +74,8 @@ def load(
         loaded = load_model(model)
     except ModelError as error:
         raise UserError(str(error)) from None
+    if loaded.inpainter is None:
+        raise UserError("this model has no inpainter to study: sim train inpainter")
     for level in levels:
         if level not in loaded.levels:
             known = ", ".join(map(str, loaded.levels))

@@ -12,6 +12,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from codec.training.data import PhotoFolder
+
 Cli = Callable[..., Any]
 
 GOOD = """\
@@ -235,6 +237,56 @@ def test_plot_of_something_else(cli: Cli) -> None:
     assert "run/summary.json: cannot be read" in refused(cli, "plot", "run")
     Path("run/summary.json").write_text("{")
     assert "not valid JSON" in refused(cli, "plot", "run")
+
+
+@pytest.mark.usefixtures("photo")
+def test_a_stream_that_could_not_be_written_is_not_taken(cli: Cli) -> None:
+    path = scenario(GOOD)
+    Path("full").mkdir()
+    Path("full/thesis.tex").write_text("mine")
+    listening = ("receive", path, "--set", "codec.model=random", "--at", "tcp://127.0.0.1:*")
+    found = cli(*listening, "--out", "full")
+    assert found.exit_code == 2 and "holds no run; choose another" in found.stderr
+    assert "did you mean burst20" in refused(cli, "demo", "burst02")
+
+
+@pytest.mark.usefixtures("photo", "small_model")
+def test_dask_workers_stream_in_virtual_time(cli: Cli) -> None:
+    path = scenario(GOOD.replace("virtual", "zeromq"))
+    assert "--set transport=virtual" in refused(cli, "run", path, "--dask", "local")
+
+
+def test_studies_of_what_cannot_be_studied(cli: Cli) -> None:
+    from codec.model import PRETRAINED, TOKENIZER_FILE
+
+    Path("bare").mkdir()
+    Path("bare", TOKENIZER_FILE).symlink_to(PRETRAINED / TOKENIZER_FILE)
+    Image.new("RGB", (64, 64)).save("photo.png")
+    study = ("study", "schedules", "--images", "photo.png", "--out", "s")
+    assert "has no inpainter" in refused(cli, *study, "--model", "bare")
+    assert "at least 16 pixels" in refused(cli, *study, "--model", "random", "--side", "8")
+
+
+def test_photographs_that_cannot_be_trained_on(cli: Cli) -> None:
+    Path("photos").mkdir()
+    for number in range(9):
+        Image.new("RGB", (300, 300)).save(f"photos/{number}.png")
+    train = ("train", "calibrate", "--images", "photos", "--model", "nowhere")
+    assert "holds no calibration" in refused(cli, *train, "--out", "photos")
+    for write, expected in (
+        (lambda path: path.write_bytes(b"no picture"), "photos/x.png: cannot be read"),
+        (Image.new("I;16", (300, 300)).save, "photos/x.png: more than 8 bits"),
+    ):
+        write(Path("photos/x.png"))
+        with pytest.raises(ValueError, match=expected):
+            PhotoFolder(Path("photos"), min_side=256)
+    whole = Path("photos/0.png").read_bytes()
+    Path("photos/x.png").write_bytes(whole[: len(whole) // 2])
+    photos = PhotoFolder(Path("photos"), min_side=256)
+    with pytest.raises(ValueError, match=r"photos/x.png: cannot be read"):
+        photos.photo(len(photos) - 1)
+    with pytest.raises(ValueError, match=r"held out \(3%, by their names\)"):
+        PhotoFolder(Path("photos"), held_out=True, min_side=256)
 
 
 def test_training_without_photographs(cli: Cli) -> None:

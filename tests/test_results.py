@@ -6,8 +6,11 @@ import csv
 import io
 import json
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from sim.cell_packets import packet_lines, packet_table
 from sim.drivers.record import MediaFrame, PacketRecord
 from sim.errors import UserError
 from sim.results import COMPARISON, MANIFEST, cell_text, new_folder, read_table, write_table
-from sim.run_folder import open_run
+from sim.run_folder import made_aside, open_run
 
 Cli = Callable[..., Any]
 
@@ -91,6 +94,23 @@ def test_results_of_another_kind_are_not_replaced(tmp_path: Path) -> None:
     with new_folder(tmp_path, COMPARISON) as folder:
         (folder / MANIFEST).write_text(json.dumps({"kind": "comparison", "new": True}))
     assert "new" in (tmp_path / MANIFEST).read_text()
+
+
+def test_processes_that_share_a_run_finish_it_one_after_another(tmp_path: Path) -> None:
+    together = Barrier(4)
+
+    def finish(number: int) -> None:
+        together.wait()
+        with made_aside(tmp_path) as aside:
+            (aside / MANIFEST).write_text(json.dumps({"kind": "run", "number": number}))
+            (aside / "images.csv").write_text(str(number))
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(finish, range(4)))
+    number = json.loads((tmp_path / MANIFEST).read_text())["number"]
+    assert (tmp_path / "images.csv").read_text() == str(number)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images.csv", MANIFEST]
 
 
 def test_tables_survive_a_round_trip(tmp_path: Path) -> None:

@@ -195,6 +195,13 @@ def _rows(drop: float, more: float, noise: float) -> list[dict[str, Any]]:
     return rows
 
 
+def test_few_images_decide_nothing() -> None:
+    rows = _rows(2.0, 0.5, 0.01)
+    assert summarize_check(rows)["claim"] == "does not hold"
+    few = [row for row in rows if row["image"] in {"0", "1", "2"}]
+    assert summarize_check(few)["claim"] == "undecided"
+
+
 @pytest.mark.parametrize(
     ("drop", "more", "noise", "verdict"),
     [

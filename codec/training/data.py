@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 EXTENSIONS = {".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -27,7 +27,8 @@ class PhotoFolder:
         mark: of their names and sizes, which decide what every random crop shows.
 
     Raises:
-        ValueError: the folder holds no photo whose short side is at least `min_side` pixels.
+        ValueError: no photo of this part has a short side of at least `min_side` pixels, or one
+            cannot be read.
     """
 
     def __init__(self, root: Path, *, held_out: bool = False, min_side: int) -> None:
@@ -37,12 +38,14 @@ class PhotoFolder:
             share = zlib.crc32(path.relative_to(root).as_posix().encode()) / 2**32
             if (share < 0.03) != held_out:
                 continue
-            with Image.open(path) as image:
-                width, height = image.size
+            width, height = _opened(path).size
             if min(width, height) >= min_side:
                 found.append((path, width, height))
         if not found:
-            raise ValueError(f"{root}: no photo with a short side of {min_side} pixels or more")
+            part = "held out (3%, by their names)" if held_out else "to train on"
+            raise ValueError(
+                f"{root}: none of the photos {part} has a short side of {min_side} pixels or more"
+            )
         self.paths = [path for path, _, _ in found]
         pixels = np.array([w * h for _, w, h in found], np.float64)
         # A larger photo holds more distinct crops, so it is drawn in proportion to its pixels.
@@ -57,8 +60,12 @@ class PhotoFolder:
     def photo(self, index: int) -> NDArray[np.uint8]:
         """Photo `index` as uint8[H,W,3]."""
         if index not in self._cache:
-            with Image.open(self.paths[index]) as image:
-                self._cache[index] = np.asarray(image.convert("RGB"))
+            image = _opened(self.paths[index])
+            try:
+                turned = ImageOps.exif_transpose(image)
+                self._cache[index] = np.asarray(turned.convert("RGB"))
+            except OSError as error:
+                raise ValueError(f"{self.paths[index]}: cannot be read ({error})") from None
         return self._cache[index]
 
     def random_crop(self, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -75,6 +82,17 @@ class PhotoFolder:
             shrunk = Image.fromarray(crop).resize((size, size), Image.Resampling.LANCZOS)
             crop = np.asarray(shrunk)
         return crop[:, ::-1] if rng.random() < 0.5 else crop
+
+
+def _opened(path: Path) -> Image.Image:
+    """A photo whose pixels are not read yet. Raises ValueError if it cannot be used."""
+    try:
+        image = Image.open(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"{path}: more than 8 bits a channel; convert it to 8 bits")
+    return image
 
 
 def random_crops(photos: PhotoFolder, count: int, size: int, seed: int, step: int) -> Tensor:
