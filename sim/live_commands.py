@@ -28,7 +28,7 @@ from sim.live_results import print_received, write_received
 from sim.live_send import send_stream
 from sim.live_view import live_view, plain_line
 from sim.live_watch import Watch
-from sim.media import load_model
+from sim.media import check_model, load_model
 from sim.run_folder import check_run
 from sim.scenario import Scenario
 from sim.scenario_file import LoadedScenario, load_scenario
@@ -318,11 +318,7 @@ def _model(loaded: LoadedScenario) -> Model:
         model = load_model(loaded.model)
     except ModelError as error:
         raise UserError(str(error)) from None
-    if loaded.scenario.codec.codebook not in model.levels:
-        levels = ", ".join(map(str, model.levels))
-        raise UserError(
-            f"codec.codebook: {loaded.scenario.codec.codebook}: this model has {levels}"
-        )
+    check_model(model, loaded.scenario)
     return model
 
 

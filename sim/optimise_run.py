@@ -11,7 +11,7 @@ figures/        drawn from all of the above
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -83,7 +83,7 @@ def optimise(
     target = out or RESULTS / f"{scenario.name}-optimised"
     comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), None, steps)
     tokens = comparison.tokens
-    curves = QualityCurves(tokens, scenario, metric, lambda text: steps(0, 1, text))
+    curves = QualityCurves(tokens, scenario, metric, steps)
     sizes = cache(lambda level, slices: measured_bytes(tokens, scenario, level, slices))
     predictions = [
         found
@@ -134,9 +134,9 @@ class QualityCurves:
         tokens: TokenSource,
         scenario: Scenario,
         metric: str,
-        doing: Callable[[str], object] = lambda text: None,
+        steps: Steps = lambda done, total, doing: None,
     ) -> None:
-        self._tokens, self._scenario, self._metric, self._doing = tokens, scenario, metric, doing
+        self._tokens, self._scenario, self._metric, self._steps = tokens, scenario, metric, steps
         self._means: dict[int, Floats] = {}
 
     def __call__(self, level: int, shares: Floats) -> Floats:
@@ -158,8 +158,10 @@ class QualityCurves:
 
     def _measure(self, level: int) -> list[float]:
         found = []
-        for loss in LOSSES:
-            self._doing(f"quality at {level} codewords, {loss:.0%} lost")
+        total = len(self._tokens.model.levels) * len(LOSSES)
+        for number, loss in enumerate(LOSSES):
+            done = len(self._means) * len(LOSSES) + number
+            self._steps(done, total, f"quality at {level} codewords, {loss:.0%} lost")
             scores = [self._score(level, loss, at) for at in range(len(self._tokens.images))]
             finite = [score for score in scores if np.isfinite(score)]
             found.append(float(np.mean(finite)) if finite else 0.0)

@@ -55,7 +55,8 @@ def print_check(summary: Mapping[str, Any], folder: Path) -> None:
     console = Console(highlight=False)
     limits = summary["limits"]
     for level in summary["levels"]:
-        title = f"K={level['codebook']}, {level['images']} images: {level['verdict']}"
+        count = level["images"]
+        title = f"K={level['codebook']}, {count} image{'s' * (count > 1)}: {level['verdict']}"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
         table.add_column("lost (in fact), repair")
         table.add_column("PSNR lost dB", justify="right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,8 @@ def _train(
     try:
         held_out = run(LoopConfig(steps, decay_steps), CacheConfig(crops=crops))
     except (ValueError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            weights.parent.rmdir()  # if nothing came of it
         raise UserError(str(error)) from error
     except KeyboardInterrupt:
         typer.echo(f"{weights.parent}: stopped and saved; the same command goes on", err=True)
