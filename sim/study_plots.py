@@ -81,6 +81,11 @@ def _line(
         axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
+def _defined(points: Sequence[Mapping[str, Any]], *metrics: str) -> list[str]:
+    """Those that have values: MS-SSIM is not defined for small images."""
+    return [m for m in metrics if np.isfinite(_values(points, m, "mean")).any()]
+
+
 def _unique(points: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
     return list(dict.fromkeys(point[key] for point in points))
 
@@ -99,7 +104,7 @@ def _schedules(summary: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def _schedule_figure(points: list[Mapping[str, Any]], level: int, images: int) -> Figure:
-    metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy", "seconds")
+    metrics = _defined(points, "psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy", "seconds")
     conditions = _unique(points, "condition")
     figure = new_figure(2.6 * len(metrics), 0.8 + 2.1 * len(conditions))
     grid = figure.subplots(len(conditions), len(metrics), sharex=True, squeeze=False)
@@ -144,6 +149,9 @@ def _count(images: int) -> str:
 # Rivals
 
 
+_RUIN = "most_frequent"
+
+
 def _rivals(summary: Mapping[str, Any]) -> dict[str, Figure]:
     points = summary["points"]
     return {
@@ -156,7 +164,7 @@ def _rivals(summary: Mapping[str, Any]) -> dict[str, Figure]:
 
 def _rival_figure(points: list[Mapping[str, Any]], level: int, images: int) -> Figure:
     """What each repair reaches, beside the decode without loss."""
-    metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy")
+    metrics = _defined(points, "psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy")
     kinds = _unique(points, "kind")
     figure = new_figure(2.9 * len(metrics), 0.9 + 2.3 * len(kinds))
     grid = figure.subplots(len(kinds), len(metrics), sharex=True, sharey="col", squeeze=False)
@@ -177,8 +185,14 @@ def _rival_figure(points: list[Mapping[str, Any]], level: int, images: int) -> F
         line[0].set_ylabel(f"{kind} lost")
     for axes in grid[-1]:
         axes.set_xlabel("loss rate")
+    for axes, metric in zip(grid[0], metrics, strict=True):  # one ruin would hide all differences
+        values = _values([p for p in points if p["concealer"] != _RUIN], metric, "mean")
+        low, high = np.nanmin(values), np.nanmax(values)
+        margin = 0.06 * (high - low) or 1
+        axes.set_ylim(low - margin, high + margin)
     titles = [_LABELS[metric] for metric in metrics]
-    _head(figure, grid, titles, f"K = {level}; means of {_count(images)}")
+    told = f"K = {level}; means of {_count(images)}; {_RUIN.replace('_', ' ')} leaves the frame"
+    _head(figure, grid, titles, told)
     return figure
 
 
