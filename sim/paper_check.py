@@ -29,9 +29,9 @@ from codec.model import Model
 from sim.images import LoadedImage
 from sim.loss_conditions import Condition, grids_of, received
 from sim.metrics import quality, token_accuracy
-from sim.report_data import FEWEST
 from sim.results import SUMMARY, Row, write_json, write_table
 from sim.scenario import CLEAN
+from sim.statistics import FEWEST_PAIRS
 from sim.study import Job, Rows, Steps, run_jobs, study_manifest
 from sim.vgg_hed import VggHedDistance
 
@@ -210,7 +210,7 @@ def _level(rows: Sequence[Row], level: int, distances: Sequence[str]) -> dict[st
                 "psnr_db": _verdict(found["less_psnr_db"], LESS_PSNR_DB),
                 **{m: _verdict(v, MORE_DISTANCE) for m, v in found["more_distance"].items()},
             }
-            if len(names) < FEWEST:
+            if len(names) < FEWEST_PAIRS:
                 found["verdicts"] = dict.fromkeys(found["verdicts"], "undecided")
             found["verdict"] = _together(list(found["verdicts"].values()))
         conditions.setdefault(condition, {})[repair] = found

@@ -123,11 +123,7 @@ def _quality(run: _Run) -> Path:
     points = run.summary["points"]
     if all(set(point["concealers"]) == {CLEAN} for point in points):
         return run.save(_losses(points), "losses")
-    metrics = [
-        metric
-        for metric in (*run.summary["metrics"], "token_accuracy")
-        if any(c[metric]["mean"] is not None for p in points for c in p["concealers"].values())
-    ]  # MS-SSIM is not defined for small images
+    metrics = [*run.summary["metrics"], "token_accuracy"]
     figure = _dots(points[0], metrics) if len(points) == 1 else _lines(points, metrics)
     return run.save(figure, "quality")
 

@@ -1,7 +1,8 @@
 """The answer to a scenario's question in one sentence, computed from the tables.
 
 Differences are paired (same images, same repeats), come with 95% intervals, and are called not
-decided when zero lies inside or when there are too few pairs to tell (`sim.report_data.FEWEST`).
+decided when zero lies inside or when there are too few pairs to tell
+(`sim.statistics.FEWEST_PAIRS`).
 """
 
 from __future__ import annotations

@@ -29,11 +29,7 @@ from sim.results import (
     read_table,
     table_rows,
 )
-from sim.statistics import estimate
-
-FEWEST = 6
-"""Pairs needed to decide anything at 95%: fewer can all agree by chance more than once in twenty
-(2 * 0.5**5 = 0.06, the sign test of five)."""
+from sim.statistics import FEWEST_PAIRS, estimate
 
 Key = tuple[str, str]
 """An image and a repeat."""
@@ -56,7 +52,7 @@ class Difference:
     @property
     def decided(self) -> bool:
         """Whether the sign of the difference is beyond doubt at 95%."""
-        return self.pairs >= FEWEST and (self.low > 0 or self.high < 0)
+        return self.pairs >= FEWEST_PAIRS and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)

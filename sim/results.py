@@ -94,14 +94,14 @@ def new_folder(target: Path, kind: str = RUN) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
     except OSError as error:
-        _remove_empty(made)
+        remove_empty(made)
         raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
     try:
         yield partial
         _put_in_place(partial, target)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        _remove_empty(made)
+        remove_empty(made)
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
         raise
@@ -117,7 +117,8 @@ def _put_in_place(partial: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _remove_empty(folders: Sequence[Path]) -> None:
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those that are empty, the last first."""
     for folder in reversed(folders):
         with contextlib.suppress(OSError):
             folder.rmdir()

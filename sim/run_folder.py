@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from sim.errors import UserError
@@ -27,6 +27,7 @@ from sim.results import (
     SUMMARY,
     check_target,
     kind_of,
+    remove_empty,
 )
 
 try:
@@ -67,14 +68,14 @@ def open_run(target: Path, fresh: bool = False) -> Iterator[Path]:
             shutil.rmtree(target / CELLS)
             (target / CELLS).mkdir()
     except OSError as error:
-        _remove_empty(made)
+        remove_empty(made)
         raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
     try:
         yield target
     except BaseException as error:
         if not had_cells and not any((target / CELLS).glob("*.jsonl")):
             shutil.rmtree(target / CELLS, ignore_errors=True)
-            _remove_empty(made)
+            remove_empty(made)
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
         raise
@@ -115,9 +116,3 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    for folder in reversed(folders):
-        with contextlib.suppress(OSError):
-            folder.rmdir()

@@ -33,6 +33,10 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+FEWEST_PAIRS = 6
+"""Pairs needed to decide anything at 95%: fewer can all agree by chance more than once in twenty
+(2 * 0.5**5 = 0.06, the sign test of five)."""
+
 FEWEST_REPEATS = 8
 """Before a stopping rule looks for the first time: two or three values can agree by luck."""
 
@@ -104,7 +108,7 @@ def estimate(values: Floats) -> Estimate:
 
 def finite_mean(values: Iterable[float] | Floats) -> float:
     """Over what is finite, of any shape; NaN if nothing is."""
-    known = np.asarray(values if isinstance(values, np.ndarray) else list(values), np.float64)
+    known = np.array([*values], np.float64)
     known = known[np.isfinite(known)]
     return float(known.mean()) if known.size else float("nan")
 

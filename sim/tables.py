@@ -7,6 +7,7 @@ with their number; what is kept is one entry of the summary for each point.
 from __future__ import annotations
 
 import csv
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ class _Tables:
             "transport": scenario.transport,
             "repeats": scenario.repeats,
             "until": None if scenario.until is None else scenario.until.model_dump(),
-            "metrics": list(METRICS),
+            "metrics": _measured(points),
             "receiver": self._counters,
             "points": points,
         }
@@ -132,6 +133,13 @@ class _Tables:
                 found.append(about | summarize(rows, channel if alone else None, losses))
                 rows, losses = PointRows(), Losses()
         return found
+
+
+def _measured(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that have values, where any has: MS-SSIM is not defined for small images."""
+    found = [row for point in points for row in point["concealers"].values()]
+    known = [m for m in METRICS if not all(math.isnan(row[m]["mean"]) for row in found)]
+    return known or list(METRICS)
 
 
 def point_rows(plan: Plan, journal: Journal, point: int, repeats: int) -> PointRows:

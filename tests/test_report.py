@@ -16,7 +16,8 @@ import pytest
 
 from sim.report import render, write_report
 from sim.report_answer import answer
-from sim.report_data import FEWEST, difference, read_runs
+from sim.report_data import difference, read_runs
+from sim.statistics import FEWEST_PAIRS
 
 Cli = Callable[..., Any]
 
@@ -180,7 +181,7 @@ def test_differences_are_paired_and_cautious() -> None:
     found = difference(better, base)
     assert found.decided and found.mean == pytest.approx(0.3, abs=0.05)
     assert found.low < found.mean < found.high < 0.5, "the spread of images is not in it"
-    few = {key: better[key] for key in images[: FEWEST - 1]}
+    few = {key: better[key] for key in images[: FEWEST_PAIRS - 1]}
     assert not difference(few, base).decided
     even = {key: value + (-1) ** int(key[0]) for key, value in base.items()}
     assert not difference(even, base).decided

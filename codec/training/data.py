@@ -38,7 +38,8 @@ class PhotoFolder:
             share = zlib.crc32(path.relative_to(root).as_posix().encode()) / 2**32
             if (share < 0.03) != held_out:
                 continue
-            width, height = _opened(path).size
+            with _opened(path) as image:
+                width, height = image.size
             if min(width, height) >= min_side:
                 found.append((path, width, height))
         if not found:
@@ -60,12 +61,12 @@ class PhotoFolder:
     def photo(self, index: int) -> NDArray[np.uint8]:
         """Photo `index` as uint8[H,W,3]."""
         if index not in self._cache:
-            image = _opened(self.paths[index])
-            try:
-                turned = ImageOps.exif_transpose(image)
-                self._cache[index] = np.asarray(turned.convert("RGB"))
-            except OSError as error:
-                raise ValueError(f"{self.paths[index]}: cannot be read ({error})") from None
+            with _opened(self.paths[index]) as image:
+                try:
+                    turned = ImageOps.exif_transpose(image)
+                    self._cache[index] = np.asarray(turned.convert("RGB"))
+                except OSError as error:
+                    raise ValueError(f"{self.paths[index]}: cannot be read ({error})") from None
         return self._cache[index]
 
     def random_crop(self, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
