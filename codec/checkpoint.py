@@ -28,7 +28,7 @@ def fingerprint(config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     """SHA-256 over config and tensors, as 64 hexadecimal digits."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
+        tensor = tensors[name].cpu().contiguous()
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -36,7 +36,7 @@ def fingerprint(config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 
 def save_weights(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     """Write atomically; returns the fingerprint. Floating-point tensors are stored as given."""
-    plain = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     mark = fingerprint(config, plain)
     about = {"config": json.dumps(config, sort_keys=True), "fingerprint": mark}
     with replacing(path) as partial:

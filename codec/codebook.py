@@ -34,7 +34,7 @@ def nearest(latents: Tensor, codewords: Tensor, chunk: int = 16384) -> Tensor:
     """
     bias = codewords.square().sum(1) / 2
     parts = [(part @ codewords.t() - bias).argmax(1) for part in torch.split(latents, chunk)]
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
+    return torch.cat(parts) if parts else latents.new_zeros(0, dtype=torch.int64)
 
 
 def quantise(latents: Tensor, codewords: Tensor) -> Tensor:
@@ -87,6 +87,7 @@ class EmaCodebook(nn.Module):
             rows = torch.randperm(len(latents), generator=generator)[: len(which)]
         else:
             rows = torch.randint(len(latents), (len(which),), generator=generator)
+        rows = rows.to(latents.device)
         self.codewords[which] = latents[rows]
         self.ema_sum[which] = latents[rows] * (1 - self.decay)
         self.ema_count[which] = 1 - self.decay
@@ -106,7 +107,7 @@ class EmaCodebook(nn.Module):
         self.restart(latents, (self.idle_steps > self.patience).nonzero()[:, 0], generator)
 
 
-class Looks:
+class Looks(nn.Module):
     """How often codewords are used, and what they look like: the means of their patches, shrunk to
     4x4 pixels.
 
@@ -115,18 +116,23 @@ class Looks:
     """
 
     SIDE = 4
+    sums: Tensor
+    counts: Tensor
 
     def __init__(self, size: int, decay: float = 1.0) -> None:
         """Of `size` codewords; what was added before counts `decay` times as much at each step."""
+        super().__init__()
         self.decay = decay
-        self.sums, self.counts = torch.zeros(size, 3 * self.SIDE**2), torch.zeros(size)
+        self.register_buffer("sums", torch.zeros(size, 3 * self.SIDE**2))
+        self.register_buffer("counts", torch.zeros(size))
 
+    @torch.no_grad()
     def add(self, indices: Tensor, images: Tensor) -> None:
         """The patches of float[B,3,16h,16w] and their codewords, int64[B h w]."""
         small = F.avg_pool2d(images, STRIDE // self.SIDE)
         patches = F.unfold(small, self.SIDE, stride=self.SIDE).transpose(1, 2).flatten(0, 1)
         self.sums.mul_(self.decay).index_add_(0, indices, patches)
-        self.counts.mul_(self.decay).index_add_(0, indices, torch.ones(len(indices)))
+        self.counts.mul_(self.decay).index_add_(0, indices, torch.ones_like(patches[:, 0]))
 
     def means(self) -> Tensor:
         """float[size,48]; of a codeword that was never seen, the mean of all."""
@@ -152,8 +158,9 @@ class Ladder:
         for size in reversed(self.levels[:-1]):
             if size not in usage:
                 above = self._usage[2 * size]
-                self._usage[size] = torch.zeros(size).index_add_(0, parents[size], above)
-        self._frequencies = {k: integer_frequencies(self._usage[k].numpy()) for k in self.levels}
+                self._usage[size] = above.new_zeros(size).index_add_(0, parents[size], above)
+        counts = {k: self._usage[k].cpu().numpy() for k in self.levels}
+        self._frequencies = {k: integer_frequencies(counts[k]) for k in self.levels}
 
     @classmethod
     def build(
@@ -217,6 +224,11 @@ class Ladder:
         """The same codewords, used float[K] times at each level K."""
         return Ladder(self._words, usage, self._parents)
 
+    def to(self, device: torch.device) -> Ladder:
+        """The same ladder on a device."""
+        parts = (self._words, self._counted, self._parents)
+        return Ladder(*({k: v.to(device) for k, v in part.items()} for part in parts))
+
     def codewords(self, size: int) -> Tensor:
         """Codewords of a level, float32[K,D]."""
         return self._words[size]
@@ -240,7 +252,7 @@ class Ladder:
     def log_share(self, size: int) -> Tensor:
         """Natural logarithms of the level's usage shares, float32[K], from the integer table."""
         table = torch.from_numpy(self._frequencies[size].astype(np.float32))
-        return torch.log(table / 2**FREQUENCY_BITS)
+        return torch.log(table / 2**FREQUENCY_BITS).to(self._words[size].device)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is saved; `from_tensors` reads it back."""
@@ -264,7 +276,7 @@ class Ladder:
         digest = hashlib.sha256()
         for name, tensor in sorted(self.tensors().items()):
             if not name.startswith("usage"):
-                digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+                digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         for size in self.levels:
             digest.update(self._frequencies[size].tobytes())
         return digest.hexdigest()[:16]

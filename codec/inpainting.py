@@ -59,7 +59,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def neighbour_estimate(words: Tensor, known: Tensor) -> Tensor:
     """Mean of the received codewords within 4 tokens, weighted by a Gaussian of one token's radius:
     float[B,h,w,D], known bool[B,h,w] -> float[B,h,w,D]; it fades to zero where none is near."""
-    place = torch.arange(-ESTIMATE_REACH, ESTIMATE_REACH + 1, dtype=torch.float32)
+    place = torch.arange(
+        -ESTIMATE_REACH, ESTIMATE_REACH + 1, dtype=torch.float32, device=words.device
+    )
     bell = torch.exp(-place.square() / 2)
     kernel = (bell[:, None] * bell).expand(words.shape[-1] + 1, 1, -1, -1)
     mask = known[:, None].float()
@@ -176,7 +178,7 @@ class Inpainter(nn.Module):
         transformer's states, and its estimate of each codeword vector."""
         estimate = neighbour_estimate(words, known)
         x = torch.where(known[..., None], self.embed(words), self.guess(estimate))
-        x = x + self.level(log2_size)[:, None, None]
+        x = x + self.level(log2_size.to(words.device))[:, None, None]
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)

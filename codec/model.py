@@ -18,6 +18,7 @@ from codec.checkpoint import ModelError, load_weights
 from codec.codebook import Ladder, log2_sizes, quantise
 from codec.context import ContextTables
 from codec.decoding import ONE_PASS, Calibration, Decoding, Filled, fill
+from codec.device import CPU, Device
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.patches import coded_size, enlarge, grid_of, patch_of, shrink
 from codec.search import Progress, Search
@@ -97,6 +98,7 @@ class Model:
             and receiver must have the same.
         levels: codebook sizes in ascending order.
         calibration: by level, what `codec.calibration` fitted for the inpainter.
+        device: where the networks are. What goes in and comes out is numpy's.
     """
 
     def __init__(
@@ -108,22 +110,25 @@ class Model:
         mark: str,
         calibration: Mapping[int, Calibration] | None = None,
         context: ContextTables | None = None,
+        device: Device = CPU,
     ) -> None:
+        self.device = device
         self.encoder, self.decoder = encoder.eval(), decoder.eval()
         for network in (self.encoder, self.decoder):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(device.where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             network.requires_grad_(False)  # a search follows gradients to tokens, not to weights
-        self.ladder = ladder
-        self.inpainter = None if inpainter is None else inpainter.eval()
+        self.ladder = ladder.to(device.where)
+        self.inpainter = None if inpainter is None else inpainter.eval().to(device.where)
         self.context = context
         self.fingerprint = mark
         self.levels = ladder.levels
         self.calibration = {level: Calibration() for level in self.levels} | dict(calibration or {})
 
     @classmethod
-    def load(cls, path: Path | None = None) -> Model:
+    def load(cls, path: Path | None = None, device: Device = CPU) -> Model:
         """Load `tokenizer.safetensors` from a folder, and what is there of
-        `inpainter.safetensors` and `context.safetensors`; by default the weights that ship.
+        `inpainter.safetensors` and `context.safetensors`; by default the weights that ship. For
+        other devices than the CPU see `codec.device.choose_device`.
 
         Raises:
             ModelError: a file is missing, unreadable, altered, or they do not belong together.
@@ -144,10 +149,10 @@ class Model:
             _check_codebook(folder / CONTEXT_FILE, config, ladder)
             marks += mark
         mark = hashlib.sha256(marks.encode()).hexdigest()[:16]
-        return cls(encoder, decoder, ladder, inpainter, mark, calibration, context)
+        return cls(encoder, decoder, ladder, inpainter, mark, calibration, context, device)
 
     @classmethod
-    def random(cls, seed: int = 0) -> Model:
+    def random(cls, seed: int = 0, device: Device = CPU) -> Model:
         """A tiny randomly initialised model with every level: for tests, not for images."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -159,9 +164,8 @@ class Model:
             ladder = Ladder.pairs(words)
             inpainter = Inpainter(InpainterConfig(width=32, depth=2, heads=2))
             context = ContextTables.random(ladder.levels, seed)
-        return cls(encoder, decoder, ladder, inpainter, f"{seed:016x}", context=context)
+        return cls(encoder, decoder, ladder, inpainter, f"{seed:016x}", {}, context, device)
 
-    @torch.inference_mode()
     def encode(
         self,
         image: NDArray[np.uint8],
@@ -188,29 +192,30 @@ class Model:
         height, width = image.shape[:2]
         image = shrink(image, patch_of(grid_of(height, width, patch), height, width))
         height, width = image.shape[:2]
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-        pixels = pixels.float().div(127.5).sub(1)
-        pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        latents = self._encode(pixels, codebook_size)
         codewords = self.ladder.codewords(codebook_size)
-        if told_levels(self.encoder):
-            indices = quantise(latents, codewords)[0]
-        else:
-            base = quantise(latents, self.ladder.codewords(self.levels[-1]))[0]
-            indices = self.ladder.shrink(base, codebook_size)
+        with self.device.inference():
+            pixels = torch.from_numpy(np.array(image)).to(self.device.where).permute(2, 0, 1)[None]
+            pixels = pixels.float().div(127.5).sub(1)
+            pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+            latents = self._encode(pixels, codebook_size).float()
+            if told_levels(self.encoder):
+                indices = quantise(latents, codewords)[0]
+            else:
+                base = quantise(latents, self.ladder.codewords(self.levels[-1]))[0]
+                indices = self.ladder.shrink(base, codebook_size)
         if search:
             bits = 16 - torch.from_numpy(np.log2(self.frequencies(codebook_size))).float()
             with torch.inference_mode(False), torch.enable_grad():
                 tensors = indices.clone(), latents[0].clone(), pixels.clone()
+                bits = bits.to(self.device.where)
                 indices = self._search.improve(*tensors, codewords, bits, search, progress)
-        return indices.numpy()
+        return indices.cpu().numpy()
 
     @cached_property
     def _search(self) -> Search:
-        return Search(self.decoder)
+        return Search(self.decoder, self.device)
 
-    @torch.inference_mode()
     def decode_words(
         self, words: NDArray[np.float32], height: int, width: int
     ) -> NDArray[np.uint8]:
@@ -220,10 +225,13 @@ class Model:
             ValueError: an image of this size never has a grid of this size.
         """
         rows, columns = coded_size(height, width, patch_of(words.shape[:2], height, width))
-        decoded = self._decode(torch.from_numpy(words).permute(2, 0, 1)[None])
-        pixels = decoded[0, :, :rows, :columns]
-        image = pixels.clamp_(-1, 1).add_(1).mul_(127.5).round_().byte()
-        return enlarge(image.permute(1, 2, 0).contiguous().numpy(), height, width)
+        with self.device.inference():
+            given = torch.from_numpy(words).to(self.device.where)
+            decoded = self._decode(given.permute(2, 0, 1)[None]).float()
+            pixels = decoded[0, :, :rows, :columns]
+            pixels = pixels.clamp_(-1, 1).add_(1).mul_(127.5).round_().byte()
+            image = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+        return enlarge(image, height, width)
 
     def _encode(self, pixels: Tensor, codebook_size: int) -> Tensor:
         """Images float[1,3,16h,16w] -> latents float[1,D,h,w], for a level if the encoder is told
@@ -252,13 +260,12 @@ class Model:
 
     def codewords(self, codebook_size: int) -> NDArray[np.float32]:
         """The codewords of a level, float32[K,D]."""
-        return self.ladder.codewords(codebook_size).numpy()
+        return self.ladder.codewords(codebook_size).cpu().numpy()
 
     def frequencies(self, codebook_size: int) -> NDArray[np.uint32]:
         """Integer frequencies of a level for the static coder: uint32[K], each >= 1, sum 2^16."""
         return self.ladder.frequencies(codebook_size)
 
-    @torch.inference_mode()
     def logits(
         self, indices: NDArray[np.int64], known: NDArray[np.bool_], codebook_size: int
     ) -> NDArray[np.float32]:
@@ -269,13 +276,15 @@ class Model:
         """
         if self.inpainter is None:
             raise ModelError(f"this model has no {INPAINTER_FILE}: train one, sim train inpainter")
+        where = self.device.where
         codewords = self.ladder.codewords(codebook_size)
-        mask = torch.from_numpy(known)
-        words = codewords[torch.from_numpy(np.where(known, indices, 0))]
-        level = log2_sizes(codebook_size)
-        hidden = self.inpainter.hidden(words[None], mask[None], level)[0][~mask]
         share = self.ladder.log_share(codebook_size)
-        return self.inpainter.logits(hidden, codewords, share).numpy()
+        with self.device.inference():
+            mask = torch.from_numpy(known).to(where)
+            words = codewords[torch.from_numpy(np.where(known, indices, 0)).to(where)]
+            level = log2_sizes(codebook_size)
+            hidden = self.inpainter.hidden(words[None], mask[None], level)[0][~mask]
+            return self.inpainter.logits(hidden, codewords, share).float().cpu().numpy()
 
     def inpaint(
         self,

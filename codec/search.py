@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.fast import fast_autocast
+from codec.device import CPU, Device
 from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import STRIDE
 
@@ -45,10 +45,14 @@ class Terms:
 class Search:
     """Chooses tokens by looking at what they decode to."""
 
-    def __init__(self, decoder: nn.Module, terms: Terms | None = None) -> None:
-        """Raises FeaturesMissing if the extra that carries them is not installed."""
-        self._decoder, self._terms = decoder, terms or Terms()
-        self._perceptual = PerceptualDistance()
+    def __init__(
+        self, decoder: nn.Module, device: Device = CPU, terms: Terms | None = None
+    ) -> None:
+        """Of a decoder on a device; so are all tensors.
+
+        Raises FeaturesMissing if the extra that carries them is not installed."""
+        self._decoder, self._device, self._terms = decoder, device, terms or Terms()
+        self._perceptual = PerceptualDistance().to(device.where)
 
     def improve(
         self,
@@ -110,7 +114,7 @@ class Search:
         top, left = corner[0] - rows.start, corner[1] - columns.start
         own[top : top + TILE, left : left + TILE] = True
         around = codewords[start]
-        with torch.no_grad(), fast_autocast():
+        with torch.no_grad(), self._device.autocast():
             wanted = self._perceptual.taps(images)
 
         terms = self._terms
@@ -126,7 +130,7 @@ class Search:
                     choice = (cost - 2 * unit @ codewords.t()).argmin(1)
             straight = moved + (codewords[choice] - moved).detach()
             words = around.masked_scatter(own[..., None], straight)
-            with fast_autocast():
+            with self._device.autocast():
                 shown = self._decoder(words.permute(2, 0, 1)[None]).float()
                 features = self._perceptual.between(self._perceptual.taps(shown), wanted).float()
                 error = reconstruction_loss(shown, images) + terms.perceptual * features

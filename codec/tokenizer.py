@@ -114,7 +114,8 @@ class Encoder(nn.Module):
         size, int64[B]; nobody else than an encoder with levels needs it."""
         if self.levels is not None:
             assert level_bits is not None
-            seen = seen + self.levels(level_bits)[:, :, None, None].to(seen.dtype)
+            told = self.levels(level_bits.to(seen.device))
+            seen = seen + told[:, :, None, None].to(seen.dtype)
         return F.normalize(self.layers[self._told :](seen), dim=1)
 
     def forward(self, images: Tensor, level_bits: Tensor | None = None) -> Tensor:

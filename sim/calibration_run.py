@@ -22,7 +22,7 @@ from codec.checkpoint import ModelError, load_weights, save_weights
 from codec.decoding import UNFITTED, Calibration
 from codec.model import INPAINTER_FILE, PRETRAINED, Model
 from codec.tokenizer import STRIDE
-from codec.training.data import PhotoFolder
+from codec.training.data import Photos
 from sim.errors import UserError
 from sim.results import write_json, write_table
 
@@ -63,7 +63,7 @@ def calibrate(
     try:
         model = Model.load(folder)
         config, tensors, _ = load_weights(folder / INPAINTER_FILE)
-        held_out = PhotoFolder(photos, held_out=True, min_side=SIDE // 2)
+        held_out = Photos(photos, held_out=True, min_side=SIDE // 2)
     except (ModelError, ValueError) as error:
         raise UserError(str(error)) from None
     chosen = np.random.default_rng(0).permutation(len(held_out))[:count]

@@ -138,49 +138,14 @@ def encoder(
     """
     _prepare(images, out, threads)
     from codec.model import TOKENIZER_FILE
-    from codec.training.runs import train_encoder
-
-    def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
-        return train_encoder(images, out, loop, model, depth=depth, cache=cache)
-
-    _train(run, out / TOKENIZER_FILE, (steps, decay_steps, crops), as_json)
-
-
-@train_app.command()
-def decoder(
-    images: Images,
-    out: Out = Path("training-runs/decoder"),
-    model: ModelFolder = None,
-    steps: Steps = 4_000,
-    decay_steps: Decay = 1_000,
-    crops: Crops = 12_000,
-    level: Annotated[
-        list[int] | None,
-        typer.Option(help="Codebook size to train for; may be repeated. Default: all."),
-    ] = None,
-    with_encoder: Annotated[
-        bool, typer.Option("--with-encoder", help="The encoder learns along; it knows levels.")
-    ] = False,
-    threads: Threads = 0,
-    as_json: AsJson = False,
-) -> None:
-    """One decoder for every level. Sharpened by discriminators; codewords stay.
-
-    If the model folder holds an inpainter too, half of the crops have lost tokens that it fills,
-    and it learns along.
-    """
-    _prepare(images, out, threads)
-    from codec.model import TOKENIZER_FILE
-    from codec.training.decoder import DecoderTraining
-    from codec.training.runs import train_decoder
+    from codec.training.joint import JointTraining
+    from codec.training.runs import train_joint
     from sim.packet_masks import packet_mask
 
-    config = DecoderTraining(levels=tuple(level or ()))
+    config = JointTraining(rate=0, upsampler_rate=0)
 
     def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
-        return train_decoder(
-            images, out, loop, packet_mask, model, config, with_encoder=with_encoder, cache=cache
-        )
+        return train_joint(images, out, loop, packet_mask, model, config, depth=depth, cache=cache)
 
     _train(run, out / TOKENIZER_FILE, (steps, decay_steps, crops), as_json)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from codec.training.data import PhotoFolder
+from codec.training.data import Photos
 
 Cli = Callable[..., Any]
 
@@ -279,14 +279,14 @@ def test_photographs_that_cannot_be_trained_on(cli: Cli) -> None:
     ):
         write(Path("photos/x.png"))
         with pytest.raises(ValueError, match=expected):
-            PhotoFolder(Path("photos"), min_side=256)
+            Photos(Path("photos"), min_side=256)
     whole = Path("photos/0.png").read_bytes()
     Path("photos/x.png").write_bytes(whole[: len(whole) // 2])
-    photos = PhotoFolder(Path("photos"), min_side=256)
+    photos = Photos(Path("photos"), min_side=256)
     with pytest.raises(ValueError, match=r"photos/x.png: cannot be read"):
         photos.photo(len(photos) - 1)
-    with pytest.raises(ValueError, match=r"held out \(3%, by their names\)"):
-        PhotoFolder(Path("photos"), held_out=True, min_side=256)
+    with pytest.raises(ValueError, match=r"9 photos none held out .* 100 photos are needed"):
+        Photos(Path("photos"), held_out=True, min_side=256)
 
 
 def test_training_without_photographs(cli: Cli) -> None:

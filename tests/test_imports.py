@@ -79,7 +79,7 @@ def test_only_place(package: str, places: set[str]) -> None:
 def test_no_clock_but_the_live_drivers() -> None:
     """Results follow from the scenario and the seed, so nothing that makes them asks the time, but
     for which number format is faster here."""
-    allowed = {"sim/drivers/clock.py", "codec/fast.py"}
+    allowed = {"sim/drivers/clock.py", "codec/device.py"}
     asking = {str(path) for path in FILES if packages(path) & {"time", "datetime"}}
     assert {path for path in asking if not path.startswith("codec/training/")} <= allowed
 

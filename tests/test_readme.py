@@ -51,7 +51,7 @@ def test_sim_commands_run(cli: Cli, small_model: object, monkeypatch: pytest.Mon
     Path("my-photos").mkdir()
     Image.radial_gradient("L").resize((48, 32)).save("my-photos/photo.png")
     trained = []
-    names = ["train_tokenizer", "train_encoder", "train_inpainter", "train_context"]
+    names = ["train_tokenizer", "train_joint", "train_inpainter", "train_context"]
     for name in names:
 
         def train(*arguments: object, name: str = name, **options: object) -> dict[str, float]:

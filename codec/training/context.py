@@ -27,6 +27,8 @@ from codec.context import (
     WEIGHT_BITS,
     ContextTables,
 )
+from codec.training import parallel
+from codec.training.data import PLAIN, Setup
 from codec.training.loop import image_sheet
 from codec.training.optimise import Optimised
 from codec.training.tokens import TokenCache
@@ -108,7 +110,7 @@ class ContextNetwork(nn.Module):
         """Logits float[B,n,K] of tokens int64[B,n] in raster order of a square grid, each given
         those that are earlier: bool[n,n]; see `earlier_tokens`."""
         side = math.isqrt(indices.shape[1])
-        cells = torch.arange(side * side)
+        cells = torch.arange(side * side, device=indices.device)
         dy = cells[None] // side - cells[:, None] // side  # of j from i
         dx = cells[None] % side - cells[:, None] % side
         reach = self.config.reach
@@ -144,7 +146,8 @@ class ContextNetwork(nn.Module):
             raise ValueError("the context coder to start from has another shape")
 
         def real(name: str, places: float) -> Tensor:
-            return torch.from_numpy(tables.arrays[name] / 2.0**places).float()
+            values = torch.from_numpy(tables.arrays[name] / 2.0**places)
+            return values.float().to(self.heads.device)
 
         wide = ACTIVATION_BITS + WEIGHT_BITS
         self.heads.copy_(real("heads", HEAD_BITS).clamp(min=2e-5).log().view_as(self.heads))
@@ -181,7 +184,7 @@ class ContextNetwork(nn.Module):
             "query_bias": _fixed(self.query.bias, ACTIVATION_BITS + WEIGHT_BITS, np.int32),
         }
         floors = self.floors.exp()  # the mean of all has weights of one, not of 2^HEAD_BITS
-        scale = torch.tensor([2.0**HEAD_BITS] * self.config.heads + [1.0])
+        scale = floors.new_tensor([2.0**HEAD_BITS] * self.config.heads + [1.0])
         arrays["floors"] = _fixed((floors * scale).clamp(min=1), 0, np.int32)
         for k in self.levels:
             keys, bias = self.keys(k)
@@ -198,7 +201,7 @@ def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def _fixed(values: Tensor, places: int, dtype: Any) -> NDArray[Any]:
-    whole = (values.double() * 2.0**places).round().numpy()
+    whole = (values.cpu().double() * 2.0**places).round().numpy()
     limits = np.iinfo(dtype)
     if whole.min() < limits.min or whole.max() > limits.max:
         raise ValueError("a weight of the context network outgrew its integer; train it again")
@@ -224,11 +227,14 @@ class ContextTask:
         held_out: TokenCache,
         slices: SliceSource,
         config: ContextTraining,
+        setup: Setup = PLAIN,
     ) -> None:
         torch.manual_seed(config.seed)
+        self.setup, self.where = setup, setup.device.where
         self.config, self.ladder, self.slices = config, tokens.ladder, slices
         self.tokens, self.held_out = tokens, held_out
-        self.network = ContextNetwork(self.ladder, config.network)
+        self.network = ContextNetwork(self.ladder, config.network).to(self.where)
+        self.part = parallel.part(config.batch)
         self.optimised = Optimised(
             {"context": self.network},
             rate=config.rate,
@@ -241,20 +247,24 @@ class ContextTask:
         self.network.start_from(tables)
         self.optimised.restart_average()
 
-    def train_step(self, step: int, rate: float) -> dict[str, float]:
+    def train_step(self, step: int, rate: float) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.config.seed, step])
         side = self.tokens.side
         numbers = rng.integers(len(self.tokens), size=self.config.batch)
         level = int(rng.choice(self.ladder.levels))
         slices = self.slices(rng, (side, side))
-        earlier = earlier_tokens(slices, side, self.config.network.reach)
-        indices = self.tokens.at(numbers, level).flatten(1)
-        logits = self.network(indices, earlier, level)
-        nats = F.cross_entropy(logits.flatten(0, 1), indices.flatten())
-        # Levels differ in entropy: a nat is worth the same share of log K at each of them.
-        loss = nats / math.log(level)
-        norm = self.optimised.step(loss, step, rate)
-        return {"loss": loss.item(), "gradient": norm}
+        earlier = earlier_tokens(slices, side, self.config.network.reach).to(self.where)
+        indices = self.tokens.at(numbers[self.part], level).flatten(1).to(self.where)
+
+        def loss() -> Tensor:
+            logits = self.network(indices, earlier, level)
+            nats = F.cross_entropy(logits.flatten(0, 1), indices.flatten())
+            # Levels differ in entropy: a nat is worth the same share of log K at each of them.
+            return nats / math.log(level)
+
+        found = self.optimised.compute(loss)
+        norm = self.optimised.step(found, step, rate)
+        return {"loss": found.detach(), "gradient": norm}
 
     @torch.no_grad()
     def _bits(self, level: int, slices: int) -> Tensor:
@@ -265,14 +275,15 @@ class ContextTask:
             places = np.random.default_rng(0).permutation(cells)
         parts = [np.sort(part) for part in np.array_split(places, slices)]
         earlier = earlier_tokens(parts, self.held_out.side, self.config.network.reach)
+        earlier = earlier.to(self.where)
         bits = []
         for start in range(0, len(self.held_out), self.config.batch):
             part = slice(start, start + self.config.batch)
-            indices = self.held_out.at(part, level).flatten(1)
+            indices = self.held_out.at(part, level).flatten(1).to(self.where)
             logits = self.network(indices, earlier, level)
             nats = F.cross_entropy(logits.transpose(1, 2), indices, reduction="none")
             bits.append(nats / math.log(2))
-        return torch.cat(bits)
+        return torch.cat(bits).cpu()
 
     def evaluate(self) -> dict[str, float]:
         """Bits per held-out token, whole crops in raster order and in four dispersed slices."""
@@ -304,6 +315,7 @@ class ContextTask:
     def describe(self) -> dict[str, Any]:
         about: dict[str, Any] = {"task": "context", "training": asdict(self.config)}
         return about | {
+            **self.setup.describe(),
             "parameters": self.optimised.parameters(),
             "crops": len(self.tokens),
         }

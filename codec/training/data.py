@@ -1,28 +1,128 @@
-"""Photographs from any folder, and random crops that are a pure function of (seed, step)."""
+"""Photographs from a folder or a pack, and random crops that are a pure function of (seed, step).
+
+What a batch shows is drawn from the sizes of all photos, before any is decoded: several processes
+that take a part of it each (`codec.training.parallel`) show together what one would.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from codec.device import CPU, Device
+from codec.training import parallel
+from codec.training.pack import Pack, Source
 
 EXTENSIONS = {".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+HELD_OUT = 0.03
+CACHE_BYTES = 4 << 30
 
 
-class PhotoFolder:
-    """Every photo below a folder, split into training and held-out photos by name.
-
-    A photo is held out when the CRC-32 of its relative path is below 3% of the range, so the split
-    stays the same when photos are added. Decoded photos are cached as uint8 (about 0.3 MB each).
+@dataclass(frozen=True)
+class Setup:
+    """How a run is carried out, whatever it trains.
 
     Attributes:
-        paths: the photos, in order.
+        device: where.
+        held_out: share of the photos that are never trained on.
+        workers: processes that make batches; None for as many as the device can use.
+        compiled: whether networks go through `torch.compile`. It takes minutes to start.
+    """
+
+    device: Device = CPU
+    held_out: float = HELD_OUT
+    workers: int | None = None
+    compiled: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """For `config.json`."""
+        dtype = str(self.device.fast_dtype).removeprefix("torch.")
+        return {"device": str(self.device), "dtype": dtype, "held_out": self.held_out}
+
+    def compile(self, network: Any) -> Any:
+        """A network or function of tensors, compiled if that is wanted; not on a CPU, where it does
+        not pay."""
+        pays = self.compiled and self.device.where.type != "cpu"
+        return torch.compile(network) if pays else network
+
+
+PLAIN = Setup()
+
+
+class Folder:
+    """Every photo below a folder; a `Source`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self) -> list[str]:
+        found = sorted(p for p in self.path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+        return [path.relative_to(self.path).as_posix() for path in found]
+
+    def size(self, name: str) -> tuple[int, int]:
+        try:
+            with Image.open(self.path / name) as image:
+                mode, (width, height) = image.mode, image.size
+                # Not the method of PNG, which would read all pixels.
+                turned = Image.Image.getexif(image).get(0x0112, 1) >= 5
+        except OSError as error:
+            raise ValueError(f"{self.path / name}: cannot be read ({error})") from None
+        if mode.startswith(("I", "F")):
+            path = self.path / name
+            raise ValueError(f"{path}: more than 8 bits a channel; convert it to 8 bits")
+        return (height, width) if turned else (width, height)
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+
+def source_of(path: Path) -> Source:
+    """The photos of a folder or a pack.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if path.is_dir():
+        return Folder(path)
+    if not path.exists():
+        raise ValueError(f"{path}: no such folder or pack of photos")
+    return Pack(path)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of a photo, `side` pixels at `left` and `top`, maybe mirrored."""
+
+    photo: int
+    top: int
+    left: int
+    side: int
+    mirrored: bool
+
+
+class Photos:
+    """The photos of a folder or a pack that are large enough, split into training and held-out
+    photos by name.
+
+    A photo is held out when the CRC-32 of its relative path is below that share of the range, so
+    the split stays the same when photos are added. Decoded photos are cached as uint8 (about 0.3 MB
+    each), up to `CACHE_BYTES`.
+
+    Attributes:
+        names: of the photos, in order.
         probabilities: of drawing each, float64[n].
         mark: of their names and sizes, which decide what every random crop shows.
 
@@ -31,74 +131,172 @@ class PhotoFolder:
             cannot be read.
     """
 
-    def __init__(self, root: Path, *, held_out: bool = False, min_side: int) -> None:
-        self.root = root
-        found: list[tuple[Path, int, int]] = []
-        for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS):
-            share = zlib.crc32(path.relative_to(root).as_posix().encode()) / 2**32
-            if (share < 0.03) != held_out:
-                continue
-            with _opened(path) as image:
-                width, height = image.size
-            if min(width, height) >= min_side:
-                found.append((path, width, height))
+    def __init__(
+        self, path: Path, *, held_out: bool = False, min_side: int, share: float = HELD_OUT
+    ) -> None:
+        self.source = source_of(path)
+        everything = self.source.names()
+        mine = [name for name in everything if _held_out(name, share) == held_out]
+        found = [(name, *self.source.size(name)) for name in mine]
+        found = [(name, w, h) for name, w, h in found if min(w, h) >= min_side]
         if not found:
-            part = "held out (3%, by their names)" if held_out else "to train on"
+            part = f"held out ({share:.3g} of all, by their names)" if held_out else "to train on"
+            wanted = f"; some {_enough(share)} photos are needed, or a larger share" * held_out
             raise ValueError(
-                f"{root}: none of the photos {part} has a short side of {min_side} pixels or more"
+                f"{path}: of {len(everything)} photos none {part} has a short side of {min_side} "
+                f"pixels or more{wanted}"
             )
-        self.paths = [path for path, _, _ in found]
-        pixels = np.array([w * h for _, w, h in found], np.float64)
+        self.names = [name for name, _, _ in found]
+        self.sizes = [(w, h) for _, w, h in found]
+        pixels = np.array([w * h for w, h in self.sizes], np.float64)
         # A larger photo holds more distinct crops, so it is drawn in proportion to its pixels.
         self.probabilities = pixels / pixels.sum()
-        names = "".join(f"{path.relative_to(root)} {w} {h}\n" for path, w, h in found)
+        names = "".join(f"{name} {w} {h}\n" for name, w, h in found)
         self.mark = hashlib.sha256(names.encode()).hexdigest()
+        self.cache_bytes = CACHE_BYTES
         self._cache: dict[int, NDArray[np.uint8]] = {}
+        self._cached = 0
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the cache: another process has its own."""
+        return self.__dict__ | {"_cache": {}, "_cached": 0}
 
     def photo(self, index: int) -> NDArray[np.uint8]:
         """Photo `index` as uint8[H,W,3]."""
-        if index not in self._cache:
-            with _opened(self.paths[index]) as image:
-                try:
-                    turned = ImageOps.exif_transpose(image)
-                    self._cache[index] = np.asarray(turned.convert("RGB"))
-                except OSError as error:
-                    raise ValueError(f"{self.paths[index]}: cannot be read ({error})") from None
-        return self._cache[index]
+        if index in self._cache:
+            return self._cache[index]
+        path = self.source.path / self.names[index]
+        try:
+            with Image.open(io.BytesIO(self.source.read(self.names[index]))) as image:
+                pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read ({error})") from None
+        if pixels.shape[1::-1] != self.sizes[index]:
+            raise ValueError(f"{path}: is not as large as its header says")
+        while self._cache and self._cached + pixels.nbytes > self.cache_bytes:
+            self._cached -= self._cache.pop(next(iter(self._cache))).nbytes
+        self._cache[index] = pixels
+        self._cached += pixels.nbytes
+        return pixels
 
-    def random_crop(self, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """One random crop, uint8[size,size,3]: half at native scale, half shrunk up to 2.5 times;
+    def draw(self, size: int, rng: np.random.Generator) -> Crop:
+        """One random crop of `size` pixels: half at native scale, half shrunk up to 2.5 times;
         mirrored at random."""
-        photo = self.photo(int(rng.choice(len(self.paths), p=self.probabilities)))
-        height, width = photo.shape[:2]
+        photo = int(rng.choice(len(self.names), p=self.probabilities))
+        width, height = self.sizes[photo]
         largest = min(2.5, min(height, width) / size)
         scale = 1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, largest))
         side = min(round(size * scale), height, width)
-        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-        crop = photo[top : top + side, left : left + side]
-        if side != size:
-            shrunk = Image.fromarray(crop).resize((size, size), Image.Resampling.LANCZOS)
-            crop = np.asarray(shrunk)
-        return crop[:, ::-1] if rng.random() < 0.5 else crop
+        top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+        return Crop(photo, top, left, side, bool(rng.random() < 0.5))
+
+    def cut(self, crop: Crop, size: int) -> NDArray[np.uint8]:
+        """uint8[size,size,3]."""
+        rows, columns = (slice(at, at + crop.side) for at in (crop.top, crop.left))
+        pixels = self.photo(crop.photo)[rows, columns]
+        if crop.side != size:
+            shrunk = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
+            pixels = np.asarray(shrunk)
+        return pixels[:, ::-1] if crop.mirrored else pixels
 
 
-def _opened(path: Path) -> Image.Image:
-    """A photo whose pixels are not read yet. Raises ValueError if it cannot be used."""
-    try:
-        image = Image.open(path)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"{path}: more than 8 bits a channel; convert it to 8 bits")
-    return image
+def _held_out(name: str, share: float) -> bool:
+    return zlib.crc32(name.encode()) / 2**32 < share
 
 
-def random_crops(photos: PhotoFolder, count: int, size: int, seed: int, step: int) -> Tensor:
-    """Batch of crops float[count,3,size,size] in [-1, 1], channels last, fixed by (seed, step)."""
+def _enough(share: float) -> int:
+    """Photos of which one is held out but in one of twenty cases, e^-3."""
+    return round(3 / max(share, 1e-6))
+
+
+def crop_bytes(
+    photos: Photos, count: int, size: int, seed: int, step: int, part: slice = slice(None)
+) -> Tensor:
+    """Batch of crops uint8[count,size,size,3], fixed by (seed, step), or a part of it."""
     rng = np.random.default_rng([seed, step])
-    batch = np.stack([photos.random_crop(size, rng) for _ in range(count)])
-    images = torch.from_numpy(batch).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    crops = [photos.draw(size, rng) for _ in range(count)][part]
+    return torch.from_numpy(np.stack([photos.cut(crop, size) for crop in crops]))
+
+
+def floats(crops: Tensor, device: Device = CPU) -> Tensor:
+    """uint8[B,H,W,3] -> float[B,3,H,W] in [-1, 1] on the device, channels last."""
+    moved = crops.to(device.where, non_blocking=True)
+    images = moved.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def random_crops(
+    photos: Photos, count: int, size: int, seed: int, step: int, device: Device = CPU
+) -> Tensor:
+    """Batch of crops float[count,3,size,size] in [-1, 1], channels last, fixed by (seed, step)."""
+    return floats(crop_bytes(photos, count, size, seed, step), device)
+
+
+class Batches(Dataset[Any]):
+    """The batches of a run by step, made ahead by other processes where that helps.
+
+    Attributes:
+        part: which images of each batch these are.
+    """
+
+    def __init__(
+        self,
+        photos: Photos,
+        count: int,
+        size: int,
+        seed: int,
+        setup: Setup,
+        part: slice | None = None,
+    ) -> None:
+        """Of some ``count`` images, this process's part of them by default.
+
+        Raises:
+            ValueError: they cannot be divided among the processes that train together.
+        """
+        self.photos, self.count, self.size, self.seed = photos, count, size, seed
+        self.part = parallel.part(count) if part is None else part
+        self.device, self.workers = setup.device, setup.workers
+        if self.workers is None:
+            cores = (os.cpu_count() or 1) // parallel.processes()
+            self.workers = 0 if setup.device.where.type == "cpu" else max(1, min(12, cores - 1))
+        photos.cache_bytes = CACHE_BYTES // max(1, self.workers)
+        self._ahead: Iterator[Any] | None = None
+        self._next = -1
+
+    def __getitem__(self, step: int) -> Any:
+        """What a worker makes: uint8[n,size,size,3], or the ValueError that it met."""
+        try:
+            return crop_bytes(self.photos, self.count, self.size, self.seed, step, self.part)
+        except ValueError as error:
+            return error
+
+    def at(self, step: int) -> Tensor:
+        """Images float[n,3,size,size] in [-1, 1] of a step, on the device.
+
+        Raises:
+            ValueError: a photo cannot be read.
+        """
+        if not self.workers:
+            made = self[step]
+        else:
+            if self._ahead is None or step != self._next:
+                self._ahead = iter(
+                    DataLoader(
+                        self,
+                        batch_size=None,
+                        sampler=range(step, step + 10**9),
+                        num_workers=self.workers,
+                        pin_memory=self.device.where.type == "cuda",
+                        prefetch_factor=4,
+                    )
+                )
+            made, self._next = next(self._ahead), step + 1
+        if isinstance(made, ValueError):
+            raise made
+        return floats(made, self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_ahead": None}

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from codec.codebook import log2_sizes
-from codec.fast import fast_autocast
 from codec.inpainting import Inpainter, InpainterConfig
+from codec.training import parallel
+from codec.training.data import PLAIN, Setup
 from codec.training.loop import image_sheet
 from codec.training.optimise import Optimised
 from codec.training.tokens import MaskSource, TokenCache
@@ -49,11 +50,14 @@ class InpainterTask:
         held_out: TokenCache,
         masks: MaskSource,
         config: InpainterTraining,
+        setup: Setup = PLAIN,
     ) -> None:
         torch.manual_seed(config.seed)
+        self.setup, self.device, where = setup, setup.device, setup.device.where
         self.config, self.tokens, self.held_out = config, tokens, held_out
-        self.ladder, self.decoder, self.masks = tokens.ladder, decoder, masks
-        self.inpainter = Inpainter(config.network)
+        self.ladder, self.decoder, self.masks = tokens.ladder.to(where), decoder.to(where), masks
+        self.inpainter = Inpainter(config.network).to(where)
+        self.part = parallel.part(config.batch)
         self.optimised = Optimised(
             {"inpainter": self.inpainter},
             rate=config.rate,
@@ -93,14 +97,23 @@ class InpainterTask:
         expected = torch.softmax(logits / self.config.temperature, dim=1) @ codewords
         return (expected - codewords[truth]).square().sum(1)
 
-    def train_step(self, step: int, rate: float) -> dict[str, float]:
+    def train_step(self, step: int, rate: float) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.config.seed, step])
-        numbers = rng.integers(len(self.tokens), size=self.config.batch)
-        masks = np.stack([self._mask(rng, step) for _ in numbers])
+        numbers = rng.integers(len(self.tokens), size=self.config.batch)[self.part]
+        masks = np.stack([self._mask(rng, step) for _ in range(self.config.batch)])[self.part]
         level = int(rng.choice(self.ladder.levels))
-        known = torch.from_numpy(masks)
-        with fast_autocast():
-            logits, truth = self._predict(self.tokens.at(numbers, level), known, level)
+        known = torch.from_numpy(masks).to(self.device.where)
+        indices = self.tokens.at(numbers, level).to(self.device.where)
+        values: dict[str, Tensor] = {}
+        loss = self.optimised.compute(lambda: self._loss(indices, known, level, values))
+        values["gradient"] = self.optimised.step(loss, step, rate)
+        return values
+
+    def _loss(
+        self, indices: Tensor, known: Tensor, level: int, values: dict[str, Tensor]
+    ) -> Tensor:
+        with self.device.autocast():
+            logits, truth = self._predict(indices, known, level)
         logits = logits.float()
         error = self._vector_error(logits, truth, level)
         nats = F.cross_entropy(logits, truth, reduction="none")
@@ -109,21 +122,22 @@ class InpainterTask:
         # the others. Levels differ in entropy: a nat is worth the same share of log K at each.
         lost = (~known).flatten(1).sum(1)
         weight = torch.repeat_interleave(lost.float().rsqrt(), lost)
-        loss = (weight * nats).sum() / weight.sum() / np.log(level)
-        norm = self.optimised.step(loss, step, rate)
-        right = float((logits.argmax(1) == truth).float().mean())
-        values = {"loss": loss.item(), "accuracy": right, "vector": error.mean().item()}
-        return values | {"gradient": norm}
+        whole = parallel.summed(weight.sum()) / parallel.processes()
+        loss: Tensor = (weight * nats).sum() / whole / np.log(level)
+        right = (logits.argmax(1) == truth).float().mean()
+        values |= {"loss": loss.detach(), "accuracy": right, "vector": error.mean().detach()}
+        return loss
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Bits per hidden token and accuracy at 20% dispersed loss, for some levels."""
         shape = (len(self.held_out), self.held_out.side, self.held_out.side)
         hidden = torch.from_numpy(np.random.default_rng(0).random(shape) < 0.2)
+        hidden = hidden.to(self.device.where)
         values = {}
-        with self.optimised.averaged(), fast_autocast():
+        with self.optimised.averaged(), self.device.autocast():
             for level in self.ladder.levels[1::2]:
-                indices = self.held_out.at(slice(None), level)
+                indices = self.held_out.at(slice(None), level).to(self.device.where)
                 logits, truth = self._predict(indices, ~hidden, level)
                 bits = F.cross_entropy(logits.float(), truth) / np.log(2)
                 values[f"bits_{level}"] = float(bits)
@@ -136,11 +150,12 @@ class InpainterTask:
     def sample_sheet(self) -> Image.Image:
         """Clean decode, 30% lost shown as holes, and filled; at the level below the largest."""
         level = self.ladder.levels[-2]
-        indices = self.held_out.at(slice(6), level)
+        indices = self.held_out.at(slice(6), level).to(self.device.where)
         known = torch.from_numpy(np.random.default_rng(0).random(indices.shape) >= 0.3)
+        known = known.to(self.device.where)
         words = self.ladder.codewords(level)
         filled = indices.clone()
-        with self.optimised.averaged(), fast_autocast():
+        with self.optimised.averaged(), self.device.autocast():
             filled[~known] = self._predict(indices, known, level)[0].argmax(1)
             clean = self.decoder(words[indices].permute(0, 3, 1, 2))
             healed = self.decoder(words[filled].permute(0, 3, 1, 2))
@@ -156,6 +171,7 @@ class InpainterTask:
     def describe(self) -> dict[str, Any]:
         about: dict[str, Any] = {"task": "inpainter", "training": asdict(self.config)}
         return about | {
+            **self.setup.describe(),
             "parameters": self.optimised.parameters(),
             "crops": len(self.tokens),
         }

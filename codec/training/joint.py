@@ -2,7 +2,7 @@
 
 The codebook stays as it is. Each image of a batch is coded at a random level of the ladder, which
 the encoder is told; gradients go straight through the choice of codewords (van den Oord et al.,
-NeurIPS 2017, section 3.2). The encoder may stay as it is, too; then tokens mean what they meant.
+NeurIPS 2017, section 3.2). Either may stay as it is: with the encoder, tokens stay what they were.
 
 A decoder with an upsampler is judged twice: by the small picture that it draws, all of it, and by
 the whole pixels of a window, which cost sixteen times as much a token. Both are compared in pixels
@@ -27,12 +27,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from codec.codebook import Ladder, log2_sizes, quantise
-from codec.fast import fast_autocast
 from codec.inpainting import Inpainter
 from codec.lpips import Lpips
 from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import SMALL, Decoder, Encoder
-from codec.training.data import PhotoFolder, random_crops
+from codec.training import parallel
+from codec.training.data import PLAIN, Batches, Photos, Setup
 from codec.training.loop import image_sheet
 from codec.training.losses import Critics, discriminator_loss, generator_loss
 from codec.training.optimise import Optimised
@@ -45,11 +45,11 @@ class JointTraining:
 
     `window`: pixels a side of what is judged at full size; 0 judges small pictures alone, and
     leaves the upsampler as it is. `small_weight`: of small pictures beside windows. `lpips_weight`:
-    beside the L1 of pixels; `layers` of VGG16's five are looked at. An `encoder_rate` of 0 leaves
-    the encoder as it is. The discriminators are heard from step `adversarial_from` on (-1: never);
-    their gradient in the pixels is scaled to `adversarial_share` of the other losses' (Esser et al.
-    2021, eq. 7, who measure at the last layer). The inpainter's negative log-likelihood of lost
-    tokens, as a share of log K, counts `nats_weight`.
+    beside the L1 of pixels; `layers` of VGG16's five are looked at. What has a rate of 0 stays as
+    it is. The discriminators are heard from step `adversarial_from` on (-1: never); their gradient
+    in the pixels is scaled to `adversarial_share` of the other losses' (Esser et al. 2021, eq. 7,
+    who measure at the last layer). The inpainter's negative log-likelihood of lost tokens, as a
+    share of log K, counts `nats_weight`.
     """
 
     batch: int = 4
@@ -81,6 +81,12 @@ class Repair:
         self.inpainter, self.ladder, self.masks = inpainter, ladder, masks
         self.temperature = temperature
 
+    def to(self, device: torch.device) -> Repair:
+        """The same on a device; the inpainter itself is moved there."""
+        return Repair(
+            self.inpainter.to(device), self.ladder.to(device), self.masks, self.temperature
+        )
+
     def fill(
         self, words: Tensor, indices: Tensor, known: Tensor, level: int
     ) -> tuple[Tensor, Tensor]:
@@ -104,39 +110,47 @@ class JointTask:
 
     def __init__(
         self,
-        photos: PhotoFolder,
+        photos: Photos,
         held_out: Tensor,
         encoder: Encoder,
         decoder: Decoder,
         ladder: Ladder,
         config: JointTraining,
         repair: Repair | None = None,
+        setup: Setup = PLAIN,
     ) -> None:
-        """`held_out`: float[N,3,256,256]."""
+        """`held_out`: float[N,3,s,s]."""
         torch.manual_seed(config.seed)
-        self.config, self.photos, self.held_out = config, photos, held_out
-        self.encoder, self.decoder, self.ladder, self.repair = encoder, decoder, ladder, repair
-        self.vgg = Lpips("vgg16", config.layers)
-        self.judge = Lpips("alexnet")
-        networks: dict[str, nn.Module] = {"decoder": decoder.layers}
-        rates = {"decoder": config.rate}
+        self.setup, self.device, where = setup, setup.device, setup.device.where
+        self.config, self.held_out = config, held_out.to(where)
+        self.batches = Batches(photos, config.batch, config.crop, config.seed, setup)
+        self.encoder, self.decoder = encoder.to(where), decoder.to(where)
+        self.ladder, self.repair = ladder.to(where), repair.to(where) if repair else None
+        self.judge = Lpips("alexnet").to(where)
+        self.vgg = None
+        if config.lpips_weight:
+            self.vgg = setup.compile(Lpips("vgg16", config.layers).to(where))
+        self._encode, self._draw = setup.compile(encoder), setup.compile(decoder.draw)
+        found: dict[str, tuple[nn.Module, float]] = {
+            "decoder": (decoder.layers, config.rate),
+            "encoder": (encoder, config.encoder_rate),
+        }
         if decoder.upsampler is not None and config.window:
-            networks["upsampler"] = decoder.upsampler
-            rates["upsampler"] = config.upsampler_rate
-        if config.encoder_rate:
-            networks["encoder"] = encoder
-            rates["encoder"] = config.encoder_rate
+            found["upsampler"] = (decoder.upsampler, config.upsampler_rate)
         if repair is not None:
-            networks["inpainter"] = repair.inpainter
-            rates["inpainter"] = config.inpainter_rate
+            found["inpainter"] = (repair.inpainter, config.inpainter_rate)
+        for network, rate in found.values():
+            network.requires_grad_(rate > 0)
+        networks = {name: network for name, (network, rate) in found.items() if rate}
+        rates = {name: rate for name, (_, rate) in found.items() if rate}
         for network in (encoder, decoder):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         options: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
         self.optimised = Optimised(networks, rate=rates, **options)
         self.critic: Optimised | None = None
         if config.adversarial_from >= 0:
-            self.perceptual = PerceptualDistance()
-            self.discriminator = Critics(config.discriminator_width)
+            self.perceptual = PerceptualDistance().to(where)
+            self.discriminator = Critics(config.discriminator_width).to(where)
             self.discriminator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.critic = Optimised(
                 {"discriminator": self.discriminator}, rate=config.discriminator_rate, **options
@@ -146,8 +160,9 @@ class JointTask:
         """Codewords float[B,h,w,D] of images' tokens at their levels, straight through to the
         encoder where it learns; the tokens int64[h,w]; and the latents' distance from them."""
         learns = self.config.encoder_rate > 0
+        encode = self._encode if torch.is_grad_enabled() else self.encoder
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            latents: Tensor = self.encoder(images, log2_sizes(*levels)).float()
+            latents: Tensor = encode(images, log2_sizes(*levels)).float()
         indices = [
             quantise(latent[None].detach(), self.ladder.codewords(level))[0]
             for latent, level in zip(latents, levels, strict=True)
@@ -160,33 +175,40 @@ class JointTask:
         return latents + (words - latents).detach() if learns else words, indices, commitment
 
     def _lose(
-        self, words: Tensor, indices: list[Tensor], levels: list[int], rng: np.random.Generator
+        self, words: Tensor, indices: list[Tensor], levels: list[int], step: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Half of the index maps lose tokens and have them filled; with the mean negative
-        log-likelihood of those lost."""
+        """The index maps of every other image of the batch lose tokens and have them filled; with
+        the mean negative log-likelihood of those lost."""
         if self.repair is None:
             return words, None
-        filled, nats = list(words), []
-        for number in range(0, len(filled), 2):
-            shape = tuple(indices[number].shape)
+        filled, nats, batch = list(words), words.new_zeros(()), self.config.batch
+        for place, number in enumerate(range(batch)[self.batches.part]):
+            if number % 2:
+                continue
+            rng = np.random.default_rng([self.config.seed, step, 1, number])
+            shape = tuple(indices[place].shape)
             known = torch.from_numpy(self.repair.masks(rng, (shape[0], shape[1])))
-            filled[number], unlikely = self.repair.fill(
-                words[number], indices[number], known, levels[number]
+            filled[place], unlikely = self.repair.fill(
+                words[place], indices[place], known.to(words.device), levels[place]
             )
-            nats.append(unlikely)
-        return torch.stack(filled), torch.stack(nats).mean()
+            nats = nats + unlikely
+        return torch.stack(filled), nats * parallel.processes() / len(range(0, batch, 2))
 
     def _distance(
-        self, images: Tensor, targets: Tensor, values: dict[str, float], of: str
+        self, images: Tensor, targets: Tensor, values: dict[str, Tensor], of: str
     ) -> Tensor:
         pixels = reconstruction_loss(images, targets)
+        values[f"pixels{of}"] = pixels.detach()
+        if self.vgg is None:
+            return pixels
         lpips: Tensor = self.vgg(images, targets).mean()
-        values |= {f"pixels{of}": pixels.item(), f"lpips_vgg{of}": lpips.item()}
+        values[f"lpips_vgg{of}"] = lpips.detach()
         return pixels + self.config.lpips_weight * lpips
 
-    def _window(self, small: Tensor, features: Tensor, rng: np.random.Generator) -> Any:
+    def _window(self, small: Tensor, features: Tensor, step: int) -> Any:
         """Whole pixels float[B,3,w,w] of a window, and where it lies in the images."""
         assert self.decoder.upsampler is not None
+        rng = np.random.default_rng([self.config.seed, step, 2])
         side, cells = self.config.window // SMALL, small.shape[2]
         top, left = (int(at) for at in rng.integers(cells - side + 1, size=2))
         above, before = (min(self.MARGIN, at) for at in (top, left))
@@ -199,84 +221,91 @@ class JointTask:
         outer = [slice(SMALL * at, SMALL * (at + side)) for at in (top, left)]
         return large[:, :, inner[0], inner[1]], outer
 
-    def train_step(self, step: int, rate: float) -> dict[str, float]:
-        config = self.config
-        images = random_crops(self.photos, config.batch, config.crop, config.seed, step)
-        rng = np.random.default_rng([config.seed, step, 1])
-        levels = [int(level) for level in rng.choice(self.ladder.levels, size=config.batch)]
-        values: dict[str, float] = {}
-        with fast_autocast():
-            words, indices, commitment = self._tokens(images, levels)
-            words, nats = self._lose(words, indices, levels, rng)
-            codewords = words.permute(0, 3, 1, 2)
-            if self.decoder.upsampler is None:
-                large, where = self.decoder(codewords).float(), [slice(0, config.crop)] * 2
-                loss = large.new_zeros(())
-            else:
-                small, features = self.decoder.draw(codewords)
-                target = F.avg_pool2d(images, SMALL)
-                loss = config.small_weight * self._distance(small.float(), target, values, "_small")
-                large = None
-                if config.window:
-                    large, where = self._window(small, features, rng)
-            if large is not None:
-                wanted = images[:, :, where[0], where[1]]
-                wanted = wanted.contiguous(memory_format=torch.channels_last)
-                # Gradients of this loss are taken at the pixels, balanced there, and sent on.
-                shown = large.detach().requires_grad_()
-                seen = self._distance(shown, wanted, values, "")
-                (pull,) = torch.autograd.grad(seen, shown)
-                pull = self._hear(shown, wanted, pull, step, rate, values)
-                loss = loss + (large * pull).sum() + (seen - (shown * pull).sum()).detach()
-        values["loss"] = loss.item()
-        values["commitment"] = commitment.item()
-        loss = loss + config.commitment_weight * commitment
-        if nats is not None:
-            loss, values["nats"] = loss + config.nats_weight * nats, nats.item()
+    def train_step(self, step: int, rate: float) -> dict[str, Tensor]:
+        images = self.batches.at(step)
+        values: dict[str, Tensor] = {}
+        with self.device.autocast():
+            loss, judged = self.optimised.compute(lambda: self._loss(images, step, values))
+        if self.critic is not None and judged is not None:
+            with self.device.autocast():
+                unsure = self.critic.compute(lambda: self._unsure(*judged))
+            self.critic.step(unsure, step, rate)
+            values["discriminator"] = unsure.detach()
         values["gradient"] = self.optimised.step(loss, step, rate)
         return values
 
-    def _hear(
-        self,
-        shown: Tensor,
-        wanted: Tensor,
-        pull: Tensor,
-        step: int,
-        rate: float,
-        values: dict[str, float],
-    ) -> Tensor:
-        """The gradient in the pixels with that of the discriminators, which learn here."""
+    def _loss(
+        self, images: Tensor, step: int, values: dict[str, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, list[Tensor], Tensor] | None]:
+        """What is minimised; and what the discriminators learn from: pixels float[B,3,w,w] that
+        were drawn, their features, and those wanted."""
         config = self.config
-        # They see a few images before they are heard.
-        if self.critic is None or step < config.adversarial_from - 50:
-            return pull
-        taps = self.perceptual.taps(shown)
-        if step >= config.adversarial_from:
-            self.discriminator.requires_grad_(False)
-            fooled = generator_loss(self.discriminator(shown, taps)).float()
-            self.discriminator.requires_grad_(True)
-            (push,) = torch.autograd.grad(fooled, shown)
-            scale = config.adversarial_share * pull.norm() / (push.norm() + 1e-12)
-            pull = pull + scale * push
-            values |= {"generator": fooled.item(), "scale": scale.item()}
+        rng = np.random.default_rng([config.seed, step, 1])
+        levels = rng.choice(self.ladder.levels, size=config.batch)[self.batches.part].tolist()
+        words, indices, commitment = self._tokens(images, levels)
+        words, nats = self._lose(words, indices, levels, step)
+        codewords = words.permute(0, 3, 1, 2)
+        judged = None
+        if self.decoder.upsampler is None:
+            large, where = self.decoder(codewords), [slice(0, config.crop)] * 2
+            loss = words.new_zeros(())
+        else:
+            small, features = self._draw(codewords)
+            target = F.avg_pool2d(images, SMALL)
+            loss = config.small_weight * self._distance(small.float(), target, values, "_small")
+            large = None
+            if config.window:
+                large, where = self._window(small, features, step)
+        if large is not None:
+            large = large.float()
+            wanted = images[:, :, where[0], where[1]]
+            wanted = wanted.contiguous(memory_format=torch.channels_last)
+            # Gradients of this loss are taken at the pixels, balanced there, and sent on.
+            shown = large.detach().requires_grad_()
+            seen = self._distance(shown, wanted, values, "")
+            (pull,) = torch.autograd.grad(seen, shown)
+            # They see a few images before they are heard.
+            if self.critic is not None and step >= config.adversarial_from - 50:
+                taps = self.perceptual.taps(shown)
+                if step >= config.adversarial_from:
+                    pull = self._hear(shown, taps, pull, values)
+                judged = shown.detach(), [tap.detach() for tap in taps], wanted
+            loss = loss + (large * pull).sum() + (seen - (shown * pull).sum()).detach()
+        values |= {"loss": loss.detach(), "commitment": commitment.detach()}
+        loss = loss + config.commitment_weight * commitment
+        if nats is not None:
+            loss, values["nats"] = loss + config.nats_weight * nats, nats.detach()
+        return loss, judged
+
+    def _hear(
+        self, shown: Tensor, taps: list[Tensor], pull: Tensor, values: dict[str, Tensor]
+    ) -> Tensor:
+        """The gradient in the pixels with that of the discriminators."""
+        fooled = generator_loss(self.discriminator(shown, taps)).float()
+        (push,) = torch.autograd.grad(fooled, shown)
+        squares = torch.stack([pull.square().sum(), push.square().sum()])
+        lengths = parallel.summed(squares).sqrt()
+        scale = self.config.adversarial_share * lengths[0] / (lengths[1] + 1e-12)
+        values |= {"generator": fooled.detach(), "scale": scale}
+        return pull + scale * push
+
+    def _unsure(self, shown: Tensor, taps: list[Tensor], wanted: Tensor) -> Tensor:
+        """What the discriminators minimise."""
         with torch.no_grad():
             real_taps = self.perceptual.taps(wanted)
-        real = self.discriminator(wanted, real_taps)
-        fake = self.discriminator(shown.detach(), [tap.detach() for tap in taps])
-        judged = discriminator_loss(real, fake).float()
-        self.critic.step(judged, step, rate)
-        values["discriminator"] = judged.item()
-        return pull
+        real, fake = self.discriminator(wanted, real_taps), self.discriminator(shown, taps)
+        return discriminator_loss(real, fake).float()
 
     @torch.no_grad()
     def _decode(self, images: Tensor, level: int, lost: float = 0.0) -> tuple[Tensor, Tensor]:
         """Images through a level with the averaged weights, and their tokens int64[B,h,w]."""
         rng, decoded, tokens = np.random.default_rng(0), [], []
-        with self.optimised.averaged(), fast_autocast():
+        with self.optimised.averaged(), self.device.autocast():
             for image in torch.split(images, 1):
                 words, indices, _ = self._tokens(image, [level])
                 if self.repair is not None and lost > 0:
-                    known = torch.from_numpy(rng.random(indices[0].shape) >= lost)
+                    known = torch.from_numpy(rng.random(tuple(indices[0].shape)) >= lost)
+                    known = known.to(self.device.where)
                     words = self.repair.fill(words[0], indices[0], known, level)[0][None]
                 decoded.append(self.decoder(words.permute(0, 3, 1, 2)).float().clamp(-1, 1))
                 tokens.append(indices[0])
@@ -322,4 +351,5 @@ class JointTask:
         parameters = self.optimised.parameters()
         if self.critic is not None:
             parameters |= self.critic.parameters()
-        return about | {"parameters": parameters, "photos": len(self.photos)}
+        about |= self.setup.describe()
+        return about | {"parameters": parameters, "photos": len(self.batches.photos)}

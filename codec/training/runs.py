@@ -1,10 +1,9 @@
 """The training runs from photographs to weights files.
 
 tokenizer   photos -> encoder, codebook, decoder; then the ladder from the codewords' usage
-encoder     the same tokenizer with an encoder that is told the codebook's size
-decoder     the same tokenizer with a decoder fine-tuned for every level, and the inpainter with it
 upsampler   the same tokenizer with a decoder that draws a quarter of each side, and its upsampler
-joint       encoder and decoder fine-tuned together, by LPIPS, and the inpainter if there is one
+joint       the same codebook with encoder, decoder or both fine-tuned for every level, by LPIPS,
+            and the inpainter with them if there is one
 ladder      the same tokenizer with smaller codebooks made anew, for the runs that follow
 inpainter   the masked transformer for that tokenizer's index maps
 context     the context coder's network for that tokenizer's index maps, in whole numbers
@@ -24,6 +23,7 @@ from torch import nn
 
 from codec.checkpoint import fingerprint, save_weights
 from codec.codebook import Ladder
+from codec.enhance import Enhancer
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.model import (
     CONTEXT_FILE,
@@ -36,10 +36,9 @@ from codec.model import (
 )
 from codec.taming import TamingConfig
 from codec.tokenizer import SMALL, STRIDE, Decoder, Encoder, TokenizerConfig, told_levels
+from codec.training import parallel
 from codec.training.context import ContextConfig, ContextTask, ContextTraining, SliceSource
-from codec.training.data import PhotoFolder, random_crops
-from codec.training.decoder import DecoderTask, DecoderTraining
-from codec.training.encoder import EncoderTask, EncoderTraining
+from codec.training.data import PLAIN, Photos, Setup, random_crops
 from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.joint import JointTask, JointTraining, Repair
 from codec.training.loop import LoopConfig, train
@@ -68,6 +67,7 @@ def train_tokenizer(
     *,
     start: Path | None = None,
     cache: CacheConfig = DEFAULT_CACHE,
+    setup: Setup = PLAIN,
 ) -> dict[str, float]:
     """Train (or resume) in `folder` and write its `tokenizer.safetensors`.
 
@@ -76,25 +76,26 @@ def train_tokenizer(
     """
     config = config or TokenizerTraining(TokenizerConfig())
     if start is None:
-        task = TokenizerTask(images, config)
+        task = TokenizerTask(images, config, setup)
     else:
         network, encoder, decoder, ladder = _own_tokenizer(start)
         size = ladder.levels[-1]
         config = replace(config, network=network, codebook_size=size)
         config = replace(config, continuous_steps=-1, ladder_from=0)
-        task = TokenizerTask(images, config)
+        task = TokenizerTask(images, config, setup)
         task.start_from(encoder, decoder, ladder)
     result = train(task, folder, loop)
-    with task.optimised.averaged():
-        encoder, decoder = Encoder(task.config.network), Decoder(task.config.network)
-        encoder.load_state_dict(task.encoder.state_dict())
-        decoder.load_state_dict(task.decoder.state_dict())
-    # The cache is made with the weights as they will be read back, rounded to half precision.
-    encoder.half().float()
-    words = task.codebook.codewords
-    seen = _cache(folder, images, encoder, Ladder.base(words), cache)
-    ladder = _ladder(seen, task.ladder)
-    _save_tokenizer(folder, task.config.network, encoder, decoder, ladder)
+    with parallel.first_alone() as mine, task.optimised.averaged():
+        if mine:
+            encoder, decoder = Encoder(task.config.network), Decoder(task.config.network)
+            encoder.load_state_dict(task.encoder.state_dict())
+            decoder.load_state_dict(task.decoder.state_dict())
+            # The cache is made with the weights as they will be read back, in half precision.
+            encoder.half().float()
+            words = task.codebook.codewords.cpu()
+            seen = _cache(folder, images, encoder, Ladder.base(words), cache, setup)
+            ladder = _ladder(seen, task.ladder and task.ladder.to(words.device))
+            _save_tokenizer(folder, task.config.network, encoder, decoder, ladder)
     return result
 
 
@@ -104,13 +105,14 @@ def train_ladder(
     model: Path | None = None,
     *,
     cache: CacheConfig = DEFAULT_CACHE,
+    setup: Setup = PLAIN,
 ) -> None:
     """Build the ladder of the tokenizer in `model` (default: the shipped one) anew, and write its
     `tokenizer.safetensors` into `folder`. Whatever was trained for the smaller levels has to be
     trained again."""
     source = model or PRETRAINED
     network, encoder, decoder, ladder, _ = load_tokenizer(source)
-    seen = _cache(source, images, encoder, ladder, cache)
+    seen = _cache(source, images, encoder, ladder, cache, setup)
     _save_tokenizer(folder, network, encoder, decoder, _ladder(seen))
 
 
@@ -118,41 +120,6 @@ def _ladder(seen: TokenCache, start: Ladder | None = None) -> Ladder:
     """The ladder of base codewords, by how often crops use them and what they look like there."""
     size = seen.ladder.levels[-1]
     return Ladder.build(seen.ladder.codewords(size), seen.usage(size), seen.looks(), start=start)
-
-
-def train_encoder(
-    images: Path,
-    folder: Path,
-    loop: LoopConfig,
-    model: Path | None = None,
-    config: EncoderTraining | None = None,
-    *,
-    depth: int | None = None,
-    cache: CacheConfig = DEFAULT_CACHE,
-) -> dict[str, float]:
-    """Fine-tune the encoder of the tokenizer in `model` (default: the shipped one), told the
-    codebook's size; write a `tokenizer.safetensors` with the same codewords and decoder, and the
-    usage of its tokens, into `folder`. ``depth``: its blocks at stride 16 (default: as many as it
-    has); those that it lacks are added.
-
-    Raises:
-        ValueError: another kind of network, or fewer blocks than it has.
-    """
-    source = model or PRETRAINED
-    network, encoder, decoder, ladder = _own_tokenizer(source)
-    d4, d8, d16 = network.encoder_depths
-    if depth is not None and depth < d16:
-        raise ValueError(f"{depth} blocks: the encoder in {source} has {d16}")
-    network = replace(network, encoder_levels=True, encoder_depths=(d4, d8, depth or d16))
-    chosen = config or EncoderTraining()
-    task = EncoderTask(images, network, encoder, decoder, ladder, chosen)
-    result = train(task, folder, loop)
-    with task.optimised.averaged():
-        told = task.encoder.half().float()
-        seen = _cache(folder, images, told, ladder, cache)
-        counted = ladder.counted({level: seen.usage(level) for level in ladder.levels})
-        _save_tokenizer(folder, network, told, decoder, counted)
-    return result
 
 
 def train_upsampler(
@@ -164,10 +131,13 @@ def train_upsampler(
     *,
     depth: int = 16,
     pairs: int = 1000,
+    enhanced: bool = True,
+    setup: Setup = PLAIN,
 ) -> dict[str, float]:
     """Give the decoder of the tokenizer in `model` (default: the shipped one) an upsampler that
     learns from what Real-ESRGAN makes of small pictures; write a `tokenizer.safetensors` with the
     same tokens into `folder`. ``pairs``: how many pictures are enlarged, once, to learn from.
+    Not ``enhanced``, it begins at random weights and learns from the photographs themselves.
 
     Raises:
         ValueError: another kind of network, or an encoder that is not told the level.
@@ -179,15 +149,19 @@ def train_upsampler(
     decoder = Decoder(wanted)
     decoder.start_from(trained)
     assert decoder.upsampler is not None
-    if not network.upsampler_depth:
+    enhancer = Enhancer() if enhanced else None
+    if enhanced and not network.upsampler_depth:
         start_from_drawings(decoder.upsampler)
-    photos = PhotoFolder(images, min_side=SMALL * config.side)
-    made = Pairs(folder, pairs, config.side)
-    made.make(photos, encoder, decoder, ladder, config.seed)
-    task = UpsamplerTask(decoder.upsampler, made, config)
+    photos = Photos(images, min_side=SMALL * config.side, share=setup.held_out)
+    with parallel.first_alone() as mine:
+        made = Pairs(folder, pairs, config.side)
+        if mine:
+            made.make(photos, encoder, decoder, ladder, config.seed, setup, enhancer)
+    task = UpsamplerTask(decoder.upsampler, made, config, setup)
     result = train(task, folder, loop)
-    with task.optimised.averaged():
-        _save_tokenizer(folder, wanted, encoder, decoder, ladder)
+    with parallel.first_alone() as mine, task.optimised.averaged():
+        if mine:
+            _save_tokenizer(folder, wanted, encoder, decoder, ladder)
     return result
 
 
@@ -199,39 +173,57 @@ def train_joint(
     model: Path | None = None,
     config: JointTraining | None = None,
     *,
+    depth: int | None = None,
     cache: CacheConfig = DEFAULT_CACHE,
+    setup: Setup = PLAIN,
 ) -> dict[str, float]:
     """Fine-tune encoder and decoder of the tokenizer in `model` (default: the shipped one)
-    together; write a `tokenizer.safetensors` with the same codebook and ladder, and the usage of
-    its tokens, into `folder`. With an inpainter in `model`, half of the images have lost what
-    `masks` hides; it is fine-tuned along, written into `folder` too, and has to be calibrated anew.
+    together, or either; write a `tokenizer.safetensors` with the same codebook and ladder, and the
+    usage of its tokens if they are others, into `folder`. An encoder that is not told the level is told it from now
+    on. ``depth``: its blocks at stride 16 (default: as many as it has); those that it lacks are
+    added. Both change nothing before they have learnt.
+
+    With an inpainter in `model`, half of the images have lost what `masks` hides while the decoder
+    learns; the inpainter is fine-tuned along, written into `folder` too, and has to be calibrated
+    anew.
 
     Raises:
-        ValueError: another kind of network, or an encoder that is not told the level.
+        ValueError: another kind of network, or fewer blocks than it has.
         FeaturesMissing: weights of VGG16 are not installed.
     """
     source, config = model or PRETRAINED, config or JointTraining()
-    network, encoder, decoder, ladder = _own_tokenizer(source)
-    if not network.encoder_levels:
-        raise ValueError(f"{source}: its encoder is not told the level: sim train encoder first")
+    network, trained, decoder, ladder = _own_tokenizer(source)
+    d4, d8, d16 = network.encoder_depths
+    if depth is not None and depth < d16:
+        raise ValueError(f"{depth} blocks: the encoder in {source} has {d16}")
+    grown = replace(network, encoder_levels=True, encoder_depths=(d4, d8, depth or d16))
+    same_tokens = grown == network and not config.encoder_rate
+    network = grown
+    torch.manual_seed(config.seed)
+    encoder = Encoder(network)
+    encoder.start_from(trained)
     repair = None
-    if (source / INPAINTER_FILE).exists():
+    if config.rate and (source / INPAINTER_FILE).exists():
         inpainter, about, _ = load_inpainter(source)
         if about["codebook"] != ladder.fingerprint():
             raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
         repair = Repair(inpainter, ladder, masks)
-    photos = PhotoFolder(images, min_side=config.crop)
-    unseen = PhotoFolder(images, held_out=True, min_side=256)
-    held_out = random_crops(unseen, 24, 256, config.seed, 0)
-    task = JointTask(photos, held_out, encoder, decoder, ladder, config, repair)
+    photos = Photos(images, min_side=config.crop, share=setup.held_out)
+    side = min(256, 2 * config.crop)
+    unseen = Photos(images, held_out=True, min_side=side, share=setup.held_out)
+    held_out = random_crops(unseen, 24, side, config.seed, 0)
+    task = JointTask(photos, held_out, encoder, decoder, ladder, config, repair, setup)
     result = train(task, folder, loop)
-    with task.optimised.averaged():
-        encoder.half().float()
-        seen = _cache(folder, images, encoder, ladder, cache)
-        counted = ladder.counted({level: seen.usage(level) for level in ladder.levels})
-        _save_tokenizer(folder, network, encoder, decoder, counted)
-        if repair is not None:
-            _save_inpainter(folder, repair.inpainter, counted)
+    with parallel.first_alone() as mine, task.optimised.averaged():
+        if mine:
+            counted = ladder
+            if not same_tokens:
+                encoder.half().float()
+                seen = _cache(folder, images, encoder, ladder, cache, setup)
+                counted = ladder.counted({level: seen.usage(level) for level in ladder.levels})
+            _save_tokenizer(folder, network, encoder, decoder, counted)
+            if repair is not None:
+                _save_inpainter(folder, repair.inpainter, counted)
     return result
 
 
@@ -242,54 +234,6 @@ def _own_tokenizer(folder: Path) -> tuple[TokenizerConfig, Encoder, Decoder, Lad
         raise ValueError(f"{folder}: holds another kind of network than is trained here")
     assert isinstance(encoder, Encoder) and isinstance(decoder, Decoder)
     return network, encoder, decoder, ladder
-
-
-def train_decoder(
-    images: Path,
-    folder: Path,
-    loop: LoopConfig,
-    masks: MaskSource,
-    model: Path | None = None,
-    config: DecoderTraining | None = None,
-    *,
-    with_encoder: bool = False,
-    cache: CacheConfig = DEFAULT_CACHE,
-) -> dict[str, float]:
-    """Fine-tune the decoder of the tokenizer in `model` (default: the shipped one) for every level;
-    write a `tokenizer.safetensors` with the same codebook and ladder into `folder`. The encoder is
-    the same, or learns along `with_encoder`: one that is told the level (`train_encoder`).
-
-    If `model` holds an inpainter, half of the crops have lost what `masks` hides, filled by it; it
-    is fine-tuned along, written into `folder` too, and has to be calibrated anew.
-    """
-    source, config = model or PRETRAINED, config or DecoderTraining()
-    network, encoder, decoder, ladder, _ = load_tokenizer(source)
-    for level in config.levels:
-        if level not in ladder.levels:
-            known = ", ".join(map(str, ladder.levels))
-            raise ValueError(f"level {level}: the tokenizer has {known}")
-    learner, seen, held_out = None, *(_crops(images, cache, held_out=h) for h in (False, True))
-    if not with_encoder:
-        seen = _cache(source, images, encoder, ladder, cache)
-        held_out = _cache(source, images, encoder, ladder, cache, held_out=True)
-    elif told_levels(encoder):
-        assert isinstance(encoder, Encoder)
-        learner = encoder
-    else:
-        raise ValueError(f"{source}: its encoder is not told the level: sim train encoder first")
-    repair = None
-    if (source / INPAINTER_FILE).exists():
-        inpainter, about, _ = load_inpainter(source)
-        if about["codebook"] != ladder.fingerprint():
-            raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
-        repair = Repair(inpainter, ladder, masks)
-    task = DecoderTask(decoder, ladder, seen, held_out, config, repair, learner)
-    result = train(task, folder, loop)
-    with task.optimised.averaged():
-        _save_tokenizer(folder, network, encoder, decoder, ladder)
-        if repair is not None:
-            _save_inpainter(folder, repair.inpainter, ladder)
-    return result
 
 
 def train_inpainter(
@@ -303,6 +247,7 @@ def train_inpainter(
     start: Path | None = None,
     depth: int | None = None,
     cache: CacheConfig = DEFAULT_CACHE,
+    setup: Setup = PLAIN,
 ) -> dict[str, float]:
     """Train (or resume) a transformer for the tokenizer in `model` (default: the shipped one) and
     write `inpainter.safetensors` into `folder`. A new run starts from random weights, or from the
@@ -314,8 +259,7 @@ def train_inpainter(
     """
     source = model or PRETRAINED
     _, encoder, decoder, ladder, _ = load_tokenizer(source)
-    seen = _cache(source, images, encoder, ladder, cache)
-    held_out = _cache(source, images, encoder, ladder, cache, held_out=True)
+    seen, held_out = _caches(source, images, encoder, ladder, cache, setup)
     chosen = config or InpainterTraining(InpainterConfig())
     trained = None if start is None else load_inpainter(start)[0]
     network = chosen.network if trained is None else trained.config
@@ -324,12 +268,13 @@ def train_inpainter(
             raise ValueError(f"{depth} layers: the inpainter in {start} has {network.depth}")
         network = replace(network, depth=depth)
     network = replace(network, latent_dim=ladder.codewords(ladder.levels[-1]).shape[1])
-    task = InpainterTask(decoder, seen, held_out, masks, replace(chosen, network=network))
+    task = InpainterTask(decoder, seen, held_out, masks, replace(chosen, network=network), setup)
     if trained is not None:
         task.start_from(trained)
     result = train(task, folder, loop)
-    with task.optimised.averaged():
-        _save_inpainter(folder, task.inpainter, ladder)
+    with parallel.first_alone() as mine, task.optimised.averaged():
+        if mine:
+            _save_inpainter(folder, task.inpainter, ladder)
     return result
 
 
@@ -343,6 +288,7 @@ def train_context(
     *,
     start: Path | None = None,
     cache: CacheConfig = DEFAULT_CACHE,
+    setup: Setup = PLAIN,
 ) -> dict[str, float]:
     """Train (or resume) a context coder for the tokenizer in `model` (default: the shipped one) and
     write `context.safetensors`, all of it integers, into `folder`. A new run starts from random
@@ -354,26 +300,40 @@ def train_context(
     """
     source = model or PRETRAINED
     _, encoder, _, ladder, _ = load_tokenizer(source)
-    seen = _cache(source, images, encoder, ladder, cache)
-    held_out = _cache(source, images, encoder, ladder, cache, held_out=True)
+    seen, held_out = _caches(source, images, encoder, ladder, cache, setup)
     chosen = config or ContextTraining(ContextConfig())
-    task = ContextTask(seen, held_out, slices, chosen)
+    task = ContextTask(seen, held_out, slices, chosen, setup)
     if start is not None:
         task.start_from(load_context(start)[0])
     result = train(task, folder, loop)
-    with task.optimised.averaged():
-        arrays = task.network.tables().arrays
-        about: dict[str, Any] = {"network": asdict(chosen.network)}
-        about["codebook"] = ladder.fingerprint()
-        tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
-        save_weights(folder / CONTEXT_FILE, about, tensors)
+    with parallel.first_alone() as mine, task.optimised.averaged():
+        if mine:
+            arrays = task.network.tables().arrays
+            about: dict[str, Any] = {"network": asdict(chosen.network)}
+            about["codebook"] = ladder.fingerprint()
+            tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+            save_weights(folder / CONTEXT_FILE, about, tensors)
     return result
 
 
-def _crops(images: Path, config: CacheConfig, *, held_out: bool = False) -> Crops:
-    photos = PhotoFolder(images, held_out=held_out, min_side=config.side)
-    count = config.held_out if held_out else config.crops
-    return Crops(photos, config.side // STRIDE, count, seed=4 if held_out else 1)
+def _caches(
+    folder: Path,
+    images: Path,
+    encoder: nn.Module,
+    ladder: Ladder,
+    config: CacheConfig,
+    setup: Setup,
+) -> tuple[TokenCache, TokenCache]:
+    """Of crops to train on and of held-out ones. The first of several processes makes them."""
+
+    def read() -> tuple[TokenCache, TokenCache]:
+        seen = _cache(folder, images, encoder, ladder, config, setup)
+        return seen, _cache(folder, images, encoder, ladder, config, setup, held_out=True)
+
+    with parallel.first_alone() as mine:
+        if mine:
+            found = read()
+    return found if mine else read()
 
 
 def _cache(
@@ -382,15 +342,18 @@ def _cache(
     encoder: nn.Module,
     ladder: Ladder,
     config: CacheConfig,
+    setup: Setup = PLAIN,
     *,
     held_out: bool = False,
 ) -> TokenCache:
-    crops = _crops(images, config, held_out=held_out)
+    photos = Photos(images, held_out=held_out, min_side=config.side, share=setup.held_out)
+    count, seed = (config.held_out, 4) if held_out else (config.crops, 1)
+    crops = Crops(photos, config.side // STRIDE, count, seed)
     levels = ladder.levels if told_levels(encoder) else ladder.levels[-1:]
     words = {f"words.{level}": ladder.codewords(level) for level in levels}
     about = {"seed": crops.seed, "side": config.side, "photos": crops.photos.mark}
     mark = fingerprint(about, {**encoder.state_dict(), **words})[:12]
-    return cache_tokens(folder / f"tokens-{mark}.npz", crops, encoder, ladder)
+    return cache_tokens(folder / f"tokens-{mark}.npz", crops, encoder, ladder, setup)
 
 
 def _save_inpainter(folder: Path, inpainter: Inpainter, ladder: Ladder) -> None:

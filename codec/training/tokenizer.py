@@ -19,10 +19,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from codec.codebook import EmaCodebook, Ladder, Looks, log2_sizes, nearest, quantise
-from codec.fast import fast_autocast
 from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
-from codec.training.data import PhotoFolder, random_crops
+from codec.training import parallel
+from codec.training.data import PLAIN, Batches, Photos, Setup, random_crops
 from codec.training.loop import image_sheet
 from codec.training.optimise import Optimised
 
@@ -52,30 +52,32 @@ class TokenizerTraining:
 class TokenizerTask:
     """See the module docstring; implements `codec.training.loop.Task`."""
 
-    def __init__(self, images: Path, config: TokenizerTraining) -> None:
+    def __init__(self, images: Path, config: TokenizerTraining, setup: Setup = PLAIN) -> None:
         torch.manual_seed(config.seed)
-        self.config = config
-        self.photos = PhotoFolder(images, min_side=config.crop)
+        self.config, self.setup, self.device = config, setup, setup.device
+        where, share = setup.device.where, setup.held_out
+        photos = Photos(images, min_side=config.crop, share=share)
+        self.batches = Batches(photos, config.batch, config.crop, config.seed, setup)
         side = min(256, 2 * config.crop)
-        unseen = PhotoFolder(images, held_out=True, min_side=side)
-        self.held_out = random_crops(unseen, 32, side, config.seed, 0)
+        unseen = Photos(images, held_out=True, min_side=side, share=share)
+        self.held_out = random_crops(unseen, 32, side, config.seed, 0, setup.device)
         networks: dict[str, nn.Module] = {
             "encoder": Encoder(config.network),
             "decoder": Decoder(config.network),
         }
         for network in networks.values():
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.encoder, self.decoder = networks["encoder"], networks["decoder"]
-        self.codebook = EmaCodebook(config.codebook_size, config.network.latent_dim)
+        self.codebook = EmaCodebook(config.codebook_size, config.network.latent_dim).to(where)
         self.ladder: Ladder | None = None
-        self.looks = Looks(config.codebook_size, decay=0.998)
+        self.looks = Looks(config.codebook_size, decay=0.998).to(where)
         self.optimised = Optimised(
             networks,
             rate=config.rate,
             weight_decay=config.weight_decay,
             ema_decay=config.ema_decay,
         )
-        self.perceptual = PerceptualDistance()
+        self.perceptual = PerceptualDistance().to(where)
 
     def start_from(self, encoder: Encoder, decoder: Decoder, ladder: Ladder) -> None:
         """Go on from trained networks of the same shape and the base codebook of their ladder."""
@@ -85,12 +87,15 @@ class TokenizerTask:
         size = ladder.levels[-1]
         tokens = self.config.batch * (self.config.crop // STRIDE) ** 2
         self.codebook.start_from(ladder.codewords(size), ladder.usage(size), tokens)
-        self.ladder = ladder
+        self.ladder = ladder.to(self.device.where)
 
     def _follow_codebook(self) -> Ladder:
         """The ladder of the present codebook."""
-        base, usage = self.codebook.codewords.clone(), self.codebook.ema_count.clone()
-        return Ladder.build(base, usage, self.looks.means(), iterations=10, start=self.ladder)
+        parts = self.codebook.codewords, self.codebook.ema_count, self.looks.means()
+        base, usage, looks = (part.to("cpu", copy=True) for part in parts)
+        start = self.ladder and self.ladder.to(torch.device("cpu"))
+        ladder = Ladder.build(base, usage, looks, iterations=10, start=start)
+        return ladder.to(self.device.where)
 
     def _shrink(self, words: Tensor, indices: Tensor, step: int) -> Tensor:
         """Base codewords float[N,D] and indices int64[N] of a batch -> codewords float[N,D], those
@@ -102,12 +107,16 @@ class TokenizerTask:
             self.ladder = self._follow_codebook()
         rng = np.random.default_rng([config.seed, step, 1])
         words = words.clone()
-        each = len(words) // config.batch
+        mine = range(config.batch)[self.batches.part]
+        each = len(words) // len(mine)
         for number in range(config.batch):
             if rng.random() < config.ladder_share:
                 level = int(rng.choice(self.ladder.levels[:-1]))
-                part = slice(number * each, (number + 1) * each)
-                words[part] = self.ladder.codewords(level)[self.ladder.shrink(indices[part], level)]
+                if number in mine:
+                    start = mine.index(number) * each
+                    part = slice(start, start + each)
+                    shrunk = self.ladder.shrink(indices[part], level)
+                    words[part] = self.ladder.codewords(level)[shrunk]
         return words
 
     def _latents(self, images: Tensor) -> Tensor:
@@ -116,42 +125,51 @@ class TokenizerTask:
         latents: Tensor = self.encoder(images, bits)
         return latents.float()
 
-    def train_step(self, step: int, rate: float) -> dict[str, float]:
+    def train_step(self, step: int, rate: float) -> dict[str, Tensor]:
+        images = self.batches.at(step)
+        values: dict[str, Tensor] = {}
+        with self.device.autocast():
+            loss = self.optimised.compute(lambda: self._loss(images, step, values))
+        values["gradient"] = self.optimised.step(loss, step, rate)
+        return values
+
+    def _loss(self, images: Tensor, step: int, values: dict[str, Tensor]) -> Tensor:
         config = self.config
-        images = random_crops(self.photos, config.batch, config.crop, config.seed, step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        with fast_autocast():
-            latents = self._latents(images)
-            flat = latents.permute(0, 2, 3, 1).flatten(0, 2)
-            values: dict[str, float] = {}
-            words, commitment = flat, flat.new_zeros(())
-            if step == config.continuous_steps:
-                everyone = torch.arange(config.codebook_size)
-                self.codebook.restart(flat.detach(), everyone, generator)
-            if step >= config.continuous_steps:
-                indices = nearest(flat.detach(), self.codebook.codewords)
-                words = self.codebook.codewords[indices]
-                commitment = (flat - words).square().sum(1).mean()
-                values["codes_per_batch"] = float((torch.bincount(indices) > 0).sum())
-                self.codebook.update(flat.detach(), indices, generator)
-                self.looks.add(indices, images)
-                words = flat + (self._shrink(words, indices, step) - flat).detach()
-            grid = words.view(latents.shape[0], *latents.shape[2:], -1).permute(0, 3, 1, 2)
-            decoded = self.decoder(grid)
-            perceptual = self.perceptual(decoded, images).float()
+        latents = self._latents(images)
+        flat = latents.permute(0, 2, 3, 1).flatten(0, 2)
+        words, commitment = flat, flat.new_zeros(())
+        everything = parallel.gathered(flat.detach())  # of all processes: the codebook is one
+        if step == config.continuous_steps:
+            everyone = torch.arange(config.codebook_size, device=flat.device)
+            self.codebook.restart(everything, everyone, generator)
+        if step >= config.continuous_steps:
+            indices = nearest(flat.detach(), self.codebook.codewords)
+            words = self.codebook.codewords[indices]
+            commitment = (flat - words).square().sum(1).mean()
+            chosen = parallel.gathered(indices)
+            used = torch.bincount(chosen, minlength=config.codebook_size) > 0
+            values["codes_per_batch"] = used.sum()
+            self.codebook.update(everything, chosen, generator)
+            self.looks.add(chosen, parallel.gathered(images))
+            words = flat + (self._shrink(words, indices, step) - flat).detach()
+        grid = words.view(latents.shape[0], *latents.shape[2:], -1).permute(0, 3, 1, 2)
+        decoded = self.decoder(grid)
+        perceptual = self.perceptual(decoded, images).float()
         pixels = reconstruction_loss(decoded.float(), images)
-        loss = (
+        loss: Tensor = (
             pixels + config.perceptual_weight * perceptual + config.commitment_weight * commitment
         )
-        norm = self.optimised.step(loss, step, rate)
-        values |= {"loss": loss.item(), "pixels": pixels.item(), "perceptual": perceptual.item()}
-        return values | {"commitment": commitment.item(), "gradient": norm}
+        reported = {"loss": loss, "pixels": pixels, "perceptual": perceptual}
+        reported["commitment"] = commitment
+        values |= {name: value.detach() for name, value in reported.items()}
+        return loss
 
     @torch.no_grad()
     def _reconstruct(self, images: Tensor, level: int | None = None) -> tuple[Tensor, Tensor]:
         """Images decoded from a level (default: the base) with the averaged weights, and their base
         indices int64[N]."""
-        with self.optimised.averaged(), fast_autocast():
+        with self.optimised.averaged(), self.device.autocast():
             latents = self._latents(images)
             indices = quantise(latents, self.codebook.codewords).flatten()
             words = self.codebook.codewords[indices]
@@ -194,16 +212,17 @@ class TokenizerTask:
     def state(self) -> dict[str, Any]:
         ladder = self.ladder.tensors() if self.ladder is not None else None
         saved = {"codebook": self.codebook.state_dict(), "ladder": ladder}
-        saved["looks"] = {"sums": self.looks.sums, "counts": self.looks.counts}
+        saved["looks"] = self.looks.state_dict()
         return {**self.optimised.state(), **saved}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.optimised.load_state(state)
         self.codebook.load_state_dict(state["codebook"])
-        self.looks.sums, self.looks.counts = state["looks"]["sums"], state["looks"]["counts"]
+        self.looks.load_state_dict(state["looks"])
         if state["ladder"] is not None:
-            self.ladder = Ladder.from_tensors(state["ladder"])
+            self.ladder = Ladder.from_tensors(state["ladder"]).to(self.device.where)
 
     def describe(self) -> dict[str, Any]:
         about: dict[str, Any] = {"task": "tokenizer", "training": asdict(self.config)}
-        return about | {"parameters": self.optimised.parameters(), "photos": len(self.photos)}
+        about |= self.setup.describe() | {"parameters": self.optimised.parameters()}
+        return about | {"photos": len(self.batches.photos)}

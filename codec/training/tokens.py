@@ -18,10 +18,9 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from codec.codebook import Ladder, Looks, log2_sizes, quantise
-from codec.fast import fast_autocast
 from codec.files import replacing
 from codec.tokenizer import STRIDE, Encoder, told_levels
-from codec.training.data import PhotoFolder, random_crops
+from codec.training.data import PLAIN, Batches, Photos, Setup, random_crops
 
 # (rng, grid shape) -> received bool[h,w]
 MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
@@ -31,7 +30,7 @@ MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
 class Crops:
     """`count` crops of 16 `side` pixels a side."""
 
-    photos: PhotoFolder
+    photos: Photos
     side: int
     count: int
     seed: int
@@ -75,7 +74,9 @@ def _tensor(maps: NDArray[np.uint16]) -> Tensor:
     return torch.from_numpy(maps.astype(np.int64))
 
 
-def cache_tokens(path: Path, crops: Crops, encoder: nn.Module, ladder: Ladder) -> TokenCache:
+def cache_tokens(
+    path: Path, crops: Crops, encoder: nn.Module, ladder: Ladder, setup: Setup = PLAIN
+) -> TokenCache:
     """Read the cache at `path`, or encode the crops and write it there.
 
     Crops already in the file are kept, so an interrupted call goes on and a larger count extends.
@@ -93,31 +94,36 @@ def cache_tokens(path: Path, crops: Crops, encoder: nn.Module, ladder: Ladder) -
         with replacing(path) as partial:
             np.savez_compressed(partial, indices=maps[:count])
 
-    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with torch.inference_mode(), fast_autocast():
-        numbers = range(done, len(crops))
-        for number in track(numbers, "encoding crops", console=Console(stderr=True)):
-            maps[number] = _encode(encoder, ladder, crops.pixels(number))
-            if number % 1000 == 999:
-                save(number + 1)
+    where, side = setup.device.where, crops.side * STRIDE
+    encoder.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    moved = ladder.to(where)
+    pixels = Batches(crops.photos, 1, side, crops.seed, setup, part=slice(None))
+    together = 1 if where.type == "cpu" else 32
+    starts = range(done, len(crops), together)
+    with torch.inference_mode(), setup.device.autocast():
+        for start in track(starts, "encoding crops", console=Console(stderr=True)):
+            stop = min(start + together, len(crops))
+            images = torch.cat([pixels.at(number) for number in range(start, stop)])
+            maps[start:stop] = _encode(encoder, moved, images)
+            if start // 1000 < stop // 1000:
+                save(stop)
     if done < len(crops):
         save(len(crops))
     return TokenCache(crops.photos, crops.side, crops.count, crops.seed, ladder, maps)
 
 
-def _encode(encoder: nn.Module, ladder: Ladder, image: Tensor) -> NDArray[np.int64]:
-    """The index maps int64[L,s,s] of one crop float[1,3,16s,16s]."""
+def _encode(encoder: nn.Module, ladder: Ladder, images: Tensor) -> NDArray[np.int64]:
+    """The index maps int64[B,L,s,s] of crops float[B,3,16s,16s]."""
     if told_levels(encoder):
         assert isinstance(encoder, Encoder)
         levels = ladder.levels
-        bits = log2_sizes(*levels)
-        seen = encoder.seen(image)
-        latents = encoder.latents(seen.expand(len(levels), -1, -1, -1), bits).float()
+        seen = encoder.seen(images)[:, None].expand(-1, len(levels), -1, -1, -1)
+        latents = encoder.latents(seen.flatten(0, 1), log2_sizes(*levels).repeat(len(images)))
     else:
         levels = ladder.levels[-1:]
-        latents = encoder(image).float()
+        latents = encoder(images)
+    latents = latents.float().view(len(images), len(levels), *latents.shape[1:])
     maps = [
-        quantise(latent[None], ladder.codewords(level))
-        for latent, level in zip(latents, levels, strict=True)
+        quantise(latents[:, place], ladder.codewords(level)) for place, level in enumerate(levels)
     ]
-    return torch.cat(maps).numpy()
+    return torch.stack(maps, dim=1).cpu().numpy()

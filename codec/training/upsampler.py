@@ -22,10 +22,11 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from codec.codebook import Ladder, log2_sizes, quantise
-from codec.enhance import DRAWINGS, Enhancer, read_ncnn, weights_path
+from codec.enhance import DRAWINGS, read_ncnn, weights_path
 from codec.perceptual import PerceptualDistance
 from codec.tokenizer import SMALL, Decoder, Encoder, Upsampler
-from codec.training.data import PhotoFolder, random_crops
+from codec.training import parallel
+from codec.training.data import PLAIN, Batches, Photos, Setup, floats
 from codec.training.loop import image_sheet
 from codec.training.optimise import Optimised
 
@@ -48,7 +49,7 @@ class Pairs:
     """Small pictures and what Real-ESRGAN makes of them, in two files of raw pixels.
 
     Attributes:
-        small: uint8[N,s,s,3], rounded as `Enhancer` saw them.
+        small: uint8[N,s,s,3], rounded as the enhancer saw them.
         large: uint8[N,4s,4s,3].
     """
 
@@ -70,14 +71,25 @@ class Pairs:
 
     @torch.inference_mode()
     def make(
-        self, photos: PhotoFolder, encoder: Encoder, decoder: Decoder, ladder: Ladder, seed: int
+        self,
+        photos: Photos,
+        encoder: Encoder,
+        decoder: Decoder,
+        ladder: Ladder,
+        seed: int,
+        setup: Setup = PLAIN,
+        enhancer: nn.Module | None = None,
     ) -> None:
-        """Make the pairs that are missing."""
-        enhancer = Enhancer().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        pixels = self.side * SMALL
+        """Make the pairs that are missing. Without an enhancer, the photographs themselves are what
+        is learnt."""
+        where = setup.device.where
+        ladder = ladder.to(where)
+        for network in (encoder, decoder, *([enhancer] if enhancer else [])):
+            network.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        crops = Batches(photos, 1, self.side * SMALL, seed, setup, part=slice(None))
         missing = range(self.done(), len(self.small))
         for number in track(missing, "enlarging", console=Console(stderr=True)):
-            image = random_crops(photos, 1, pixels, seed, number)
+            image = crops.at(number)
             rng = np.random.default_rng([seed, number, 1])
             if number % 2:
                 level = int(rng.choice(ladder.levels))
@@ -88,18 +100,16 @@ class Pairs:
             else:
                 small = F.avg_pool2d(image, SMALL)
             self.small[number] = _bytes(small)
-            whole = _floats(self.small[number][None])
-            self.large[number] = _bytes(enhancer(whole).clamp(-1, 1))
+            if enhancer is not None:
+                with setup.device.autocast():
+                    whole = floats(torch.from_numpy(self.small[number][None]), setup.device)
+                    image = enhancer(whole).float().clamp(-1, 1)
+            self.large[number] = _bytes(image)
             self.done_file.write_text(str(number + 1))
 
 
 def _bytes(images: Tensor) -> NDArray[np.uint8]:
-    return images[0].add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
-
-
-def _floats(images: NDArray[np.uint8]) -> Tensor:
-    tensor = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    return tensor.contiguous(memory_format=torch.channels_last)
+    return images[0].add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 @torch.no_grad()
@@ -127,18 +137,27 @@ class UpsamplerTask:
 
     HELD_OUT = 16
 
-    def __init__(self, upsampler: Upsampler, pairs: Pairs, config: UpsamplerTraining) -> None:
+    def __init__(
+        self,
+        upsampler: Upsampler,
+        pairs: Pairs,
+        config: UpsamplerTraining,
+        setup: Setup = PLAIN,
+    ) -> None:
         """The last pairs are held out."""
         torch.manual_seed(config.seed)
-        self.config, self.pairs = config, pairs
-        self.upsampler = upsampler.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config, self.pairs, self.setup = config, pairs, setup
+        self.device, where = setup.device, setup.device.where
+        self.part = parallel.part(config.batch)
+        upsampler.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.upsampler = upsampler
         self.optimised = Optimised(
             {"upsampler": upsampler},
             rate=config.rate,
             weight_decay=0.0,
             ema_decay=config.ema_decay,
         )
-        self.perceptual = PerceptualDistance()
+        self.perceptual = PerceptualDistance().to(where)
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         config, rng = self.config, np.random.default_rng([self.config.seed, step])
@@ -153,27 +172,34 @@ class UpsamplerTask:
             pair = [picture[:, ::-1] if mirrored else picture for picture in pair]
             small.append(pair[0])
             large.append(pair[1])
-        return _floats(np.stack(small)), _floats(np.stack(large))
+        return self._floats(np.stack(small[self.part])), self._floats(np.stack(large[self.part]))
 
-    def train_step(self, step: int, rate: float) -> dict[str, float]:
+    def _floats(self, images: NDArray[np.uint8]) -> Tensor:
+        return floats(torch.from_numpy(np.array(images)), self.device)
+
+    def train_step(self, step: int, rate: float) -> dict[str, Tensor]:
         small, large = self._batch(step)
-        drawn = self.upsampler(small)
         # Pixels near the edge lack their surroundings, which the enlarged picture had.
         inner = slice(4 * SMALL, -4 * SMALL)
-        drawn, large = drawn[:, :, inner, inner], large[:, :, inner, inner]
-        pixels = (drawn - large).abs().mean()
-        perceptual = self.perceptual(drawn, large)
+        large = large[:, :, inner, inner]
+
+        def losses() -> tuple[Tensor, Tensor]:
+            drawn = self.upsampler(small)[:, :, inner, inner].float()
+            return (drawn - large).abs().mean(), self.perceptual(drawn, large).float()
+
+        with self.device.autocast():
+            pixels, perceptual = self.optimised.compute(losses)
         loss = pixels + self.config.perceptual_weight * perceptual
         norm = self.optimised.step(loss, step, rate)
-        values = {"loss": loss.item(), "pixels": pixels.item()}
-        return values | {"perceptual": perceptual.item(), "gradient": norm}
+        values = {"loss": loss, "pixels": pixels, "perceptual": perceptual, "gradient": norm}
+        return {name: value.detach() for name, value in values.items()}
 
     @torch.no_grad()
     def _drawn(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         last = slice(self.pairs.done() - count, self.pairs.done())
-        small = _floats(self.pairs.small[last])
+        small, large = self._floats(self.pairs.small[last]), self._floats(self.pairs.large[last])
         with self.optimised.averaged():
-            return small, self.upsampler(small).clamp(-1, 1), _floats(self.pairs.large[last])
+            return small, self.upsampler(small).clamp(-1, 1), large
 
     def evaluate(self) -> dict[str, float]:
         _, drawn, large = self._drawn(self.HELD_OUT)
@@ -194,5 +220,5 @@ class UpsamplerTask:
 
     def describe(self) -> dict[str, Any]:
         about: dict[str, Any] = {"task": "upsampler", "training": asdict(self.config)}
-        about["pairs"] = self.pairs.done()
+        about |= {"pairs": self.pairs.done(), **self.setup.describe()}
         return about | {"parameters": self.optimised.parameters()}

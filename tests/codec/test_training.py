@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,16 @@ from codec.inpainting import InpainterConfig
 from codec.model import Model, load_inpainter, load_tokenizer
 from codec.tokenizer import Encoder, TokenizerConfig
 from codec.training.context import ContextConfig, ContextTask, ContextTraining
-from codec.training.data import PhotoFolder, random_crops
-from codec.training.decoder import DecoderTraining, Repair
-from codec.training.encoder import EncoderTask, EncoderTraining
+from codec.training.data import Photos, random_crops
 from codec.training.inpainter import InpainterTask, InpainterTraining
+from codec.training.joint import JointTask, JointTraining, Repair
 from codec.training.loop import CHECKPOINT, LoopConfig, learning_rate_factor, load_checkpoint
 from codec.training.runs import (
     CacheConfig,
     _cache,
     train_context,
-    train_decoder,
-    train_encoder,
     train_inpainter,
+    train_joint,
     train_ladder,
     train_tokenizer,
 )
@@ -53,6 +52,8 @@ NETWORK = TokenizerConfig(
 TOKENIZER = TokenizerTraining(
     NETWORK, codebook_size=32, batch=2, crop=32, continuous_steps=2, ladder_from=2, ladder_every=2
 )
+JOINT = JointTraining(batch=3, crop=32, lpips_weight=0, adversarial_from=2, discriminator_width=4)
+ENCODER = JointTraining(batch=2, crop=32, lpips_weight=0, rate=0.0)
 
 
 def scattered_loss(rng: np.random.Generator, grid: tuple[int, int]) -> np.ndarray:
@@ -97,15 +98,12 @@ def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConf
     if name == "tokenizer":
         train_tokenizer(photos, folder, loop, TOKENIZER, cache=CACHE)
     elif name == "encoder":
-        small = EncoderTraining(batch=2, crop=32)
-        train_encoder(photos, folder, loop, model, small, depth=2, cache=CACHE)
+        train_joint(photos, folder, loop, scattered_loss, model, ENCODER, depth=2, cache=CACHE)
     elif name == "decoder":
-        config = DecoderTraining(batch=2, crop=32, adversarial_from=2, discriminator_width=4)
-        train_decoder(photos, folder, loop, scattered_loss, model, config, cache=CACHE)
+        config = replace(JOINT, encoder_rate=0.0)
+        train_joint(photos, folder, loop, scattered_loss, model, config, cache=CACHE)
     elif name == "joint":
-        joint = DecoderTraining(batch=3, crop=32, adversarial_from=2, discriminator_width=4)
-        options: Any = {"with_encoder": True, "cache": CACHE}
-        train_decoder(photos, folder, loop, scattered_loss, model, joint, **options)
+        train_joint(photos, folder, loop, scattered_loss, model, JOINT, cache=CACHE)
     elif name == "context":
         network = ContextConfig(heads=2, reach=1, embed=3, hidden=8, query=5)
         coder = ContextTraining(network, batch=2)
@@ -151,13 +149,11 @@ def test_resume_is_exact(
     loop = LoopConfig(steps=6, decay_steps=3, warmup_steps=2, evaluate_every=2, report_every=3)
     train_all(photos, model, tmp_path / "whole", name, loop)
 
-    from codec.training.decoder import DecoderTask
-
     task = {
         "tokenizer": TokenizerTask,
-        "encoder": EncoderTask,
-        "decoder": DecoderTask,
-        "joint": DecoderTask,
+        "encoder": JointTask,
+        "decoder": JointTask,
+        "joint": JointTask,
         "inpainter": InpainterTask,
         "context": ContextTask,
     }[name]
@@ -227,17 +223,16 @@ def test_calibration_fits_one_half_and_checks_the_other_after_all_losses(
     assert (tmp_path / "out" / "reliability.png").exists()
 
 
-def test_trained_weights_make_a_model(photos: Path, model: Path, tmp_path: Path) -> None:
+def test_trained_weights_make_a_model(photos: Path, told: Path, tmp_path: Path) -> None:
     """The runs end in files that load together; the decoder run keeps every token."""
     loop = LoopConfig(steps=3, decay_steps=1, warmup_steps=1)
     for name in ("decoder", "inpainter", "context"):
-        train_all(photos, model, tmp_path, name, loop)
+        train_all(photos, told, tmp_path, name, loop)
         (tmp_path / CHECKPOINT).unlink()
     tuned = Model.load(tmp_path)
     assert tuned.levels == (8, 16, 32)
     assert tuned.context is not None and tuned.context.sizes == tuned.levels
-    (model / "inpainter.safetensors").write_bytes((tmp_path / "inpainter.safetensors").read_bytes())
-    first = Model.load(model)
+    first = Model.load(told)
     image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
     for level in tuned.levels:
         assert np.array_equal(tuned.encode(image, level), first.encode(image, level))
@@ -276,19 +271,17 @@ def test_an_encoder_is_told_the_level(
 
     train_all(photos, told, tmp_path / "joint", "joint", LoopConfig(2, 1, 1))
     (tmp_path / "joint" / CHECKPOINT).unlink()
-    train_all(photos, told, tmp_path / "joint", "context", LoopConfig(3, 1, 1))
+    train_all(photos, tmp_path / "joint", tmp_path / "joint", "context", LoopConfig(3, 1, 1))
     joint = Model.load(tmp_path / "joint")
     assert joint.context is not None and joint.inpainter is not None
     first = load_weights(told / "tokenizer.safetensors")[1]
     last = load_weights(tmp_path / "joint" / "tokenizer.safetensors")[1]
-    for part, stays in (("encoder.", False), ("decoder.", False), ("ladder.", True)):
+    for part, stays in (("encoder.", False), ("decoder.", False), ("ladder.words", True)):
         same = [torch.equal(first[key], last[key]) for key in first if key.startswith(part)]
         assert all(same) == stays, part
-    options: Any = {"cache": CACHE, "with_encoder": True}
-    with pytest.raises(ValueError, match="sim train encoder first"):
-        train_decoder(photos, tmp_path / "x", still, scattered_loss, model, **options)
+    options: Any = {"depth": 1, "cache": CACHE}
     with pytest.raises(ValueError, match="has 2"):
-        train_encoder(photos, tmp_path / "x", still, told, depth=1, cache=CACHE)
+        train_joint(photos, tmp_path / "x", still, scattered_loss, told, **options)
 
 
 def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -382,7 +375,7 @@ def test_the_decoder_learns_from_repaired_losses(
     train_all(photos, folder, tmp_path / "decoder", "decoder", loop)
     assert filled and all((difference.abs().sum(1) > 0).all() for difference in filled)
     log = (tmp_path / "decoder" / "log.jsonl").read_text()
-    assert "psnr_db_8_repaired" in log
+    assert "lpips_16_repaired" in log
     Model.load(tmp_path / "decoder")
     before = load_weights(folder / "inpainter.safetensors")[1]
     after = load_weights(tmp_path / "decoder" / "inpainter.safetensors")[1]
@@ -412,10 +405,10 @@ def test_learning_rate_is_a_trapezoid() -> None:
 
 
 def test_crops_are_a_pure_function_of_seed_and_step(photos: Path) -> None:
-    a, b = (PhotoFolder(photos, min_side=32) for _ in range(2))
+    a, b = (Photos(photos, min_side=32) for _ in range(2))
     random_crops(a, 5, 32, seed=1, step=0)  # what was drawn before does not matter
     assert torch.equal(random_crops(a, 4, 32, 1, 7), random_crops(b, 4, 32, 1, 7))
     assert not torch.equal(random_crops(a, 4, 32, 1, 7), random_crops(a, 4, 32, 1, 8))
-    held_out = PhotoFolder(photos, held_out=True, min_side=32)
-    assert not {p.name for p in held_out.paths} & {p.name for p in a.paths}
+    held_out = Photos(photos, held_out=True, min_side=32)
+    assert not set(held_out.names) & set(a.names)
     assert len(held_out) + len(a) == 80

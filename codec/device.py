@@ -1,0 +1,122 @@
+"""Where networks run, and the number format in which they multiply there.
+
+Training, and the search for better tokens, multiply in the format that is fastest; encoding,
+decoding and repair in float32, so that tokens are the same whatever is fastest. TF32, which CUDA
+takes for float32 in convolutions unless told otherwise, is off for them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+class DeviceError(ValueError):
+    """A device or number format that cannot be used here; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and the number format asked for.
+
+    Attributes:
+        where: as torch names it.
+        dtype: of all matrix products; None for float32 where tokens and pictures are made, and
+            what is fastest elsewhere.
+    """
+
+    where: torch.device
+    dtype: torch.dtype | None = None
+
+    @property
+    def fast_dtype(self) -> torch.dtype:
+        """The format of training and of the search."""
+        return self.dtype or fast_dtype(self.where.type)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Matrix products in `fast_dtype` within the block."""
+        if self.fast_dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.where.type, self.fast_dtype)
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """No gradients, and full float32 unless another format was asked for, within the block."""
+        reduced = self.dtype not in (None, torch.float32)
+        with torch.inference_mode(), self.autocast() if reduced else _no_tf32():
+            yield
+
+    def __str__(self) -> str:
+        """Such as "cpu" or "cuda (NVIDIA H200), bfloat16"."""
+        name = self.where.type
+        if name == "cuda":
+            name += f" ({torch.cuda.get_device_name(self.where)})"
+        return name if self.dtype is None else f"{name}, {str(self.dtype).removeprefix('torch.')}"
+
+
+CPU = Device(torch.device("cpu"))
+
+
+def choose_device(name: str = "auto", dtype: str = "auto") -> Device:
+    """The device of a name in `DEVICES`, with a format of `DTYPES`. ``auto``: CUDA if there is one,
+    else the CPU.
+
+    Raises:
+        DeviceError: no such name, or no such device here.
+    """
+    for given, names, what in ((name, DEVICES, "device"), (dtype, DTYPES, "dtype")):
+        if given not in names:
+            raise DeviceError(f"{what} {given!r}: choose one of {', '.join(names)}")
+    has = {"cpu": True, "cuda": torch.cuda.is_available()}
+    has["mps"] = torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if has["cuda"] else "cpu"
+    if not has[name]:
+        known = ", ".join(each for each, found in has.items() if found)
+        raise DeviceError(f"device {name!r}: torch finds none here; there is {known}")
+    return Device(torch.device(name), None if dtype == "auto" else getattr(torch, dtype))
+
+
+@cache
+def fast_dtype(kind: str) -> torch.dtype:
+    """The format in which a kind of device multiplies matrices fastest.
+
+    CUDA: bfloat16. CPUs: bfloat16 where it is measured to be faster than float32 (~0.1 s), which
+    those without AVX512-BF16 or AMX emulate several hundred times slower; smaller matrices cost too
+    little for the difference to show with several threads. The best of several tries, so that a
+    busy machine cannot make the wrong one look faster. Others: float32.
+    """
+    if kind == "cuda":
+        return torch.bfloat16
+    if kind != "cpu":
+        return torch.float32
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.ones(384, 384, dtype=dtype)
+        tries = []
+        for _ in range(5):
+            start = time.perf_counter()
+            a @ a
+            tries.append(time.perf_counter() - start)
+        seconds[dtype] = min(tries)
+    return min(seconds, key=lambda dtype: seconds[dtype])
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        matmul.allow_tf32 = before
