@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.concealment import restore
-from codec.entropy import ENTROPY_MODES, CoderBook, CoderFor, fixed_bytes
+from codec.entropy import ENTROPY_MODES, CoderFor, fixed_bytes
 from codec.model import Model
 from codec.patches import PATCHES, grid_of
 from codec.perceptual import FeaturesMissing, check_features
@@ -17,6 +17,7 @@ from codec.search import Progress
 from sim.container import Contents, ForeignModel, NotATokenFile, NothingLeft, pack_file, read_file
 from sim.errors import UserError
 from sim.images import MAX_PIXELS
+from sim.media import coders_of
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.interleaver import MAX_SLICES
 from sim.protocol.packet import HEADER_BYTES, MAX_DATAGRAM_BYTES
@@ -53,8 +54,7 @@ class ImageCodec:
 
     def coders(self, codebook_size: int) -> CoderFor:
         """The model's coders for one level."""
-        table = self.model.frequencies(codebook_size)
-        return CoderBook({codebook_size: table}, self.model.context)
+        return coders_of(self.model, [codebook_size])
 
     def encode(
         self,

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.entropy import CoderBook
 from codec.model import Model
 from sim.drivers.ends import ReceivingEnd
 from sim.drivers.record import PacketRecord, StreamRecord
@@ -25,7 +24,7 @@ from sim.frames import digest
 from sim.images import LoadedImage, load_image
 from sim.live_notes import Notes, read_ledger
 from sim.live_watch import Watch
-from sim.media import Restorer
+from sim.media import Restorer, coders_of
 from sim.metrics import psnr_db
 from sim.protocol.config import StreamKey
 from sim.protocol.events import FrameReady
@@ -105,7 +104,7 @@ class Reception:
         on_image: Callable[[int], object] = lambda frame: None,
     ) -> None:
         """Raises ValueError or LookupError if the stream cannot be received."""
-        book = CoderBook({size: model.frequencies(size) for size in model.levels})
+        book = coders_of(model, model.levels)
         self._terms = StreamStart.parse(start)
         self._end = ReceivingEnd(start, key, book, self._due)
         self._about, self._originals, self._watch = about, originals, watch

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codec.entropy import CoderBook
 from codec.model import Model
 from sim import __version__
 from sim.drivers.clock import Clock
@@ -22,7 +21,7 @@ from sim.frames import FrameSource, digest
 from sim.images import LoadedImage
 from sim.live_notes import image_note, pack_account, packet_notes
 from sim.live_watch import Watch
-from sim.media import encode_images, weighed
+from sim.media import coders_of, encode_images, weighed
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
 from sim.scenario import CodecSection, Scenario
@@ -73,7 +72,7 @@ def send_stream(
         UserError: the receiver refuses the stream, there was none until told to stop, or the
             pictures do not fit the settings.
     """
-    codec, codebook = scenario.codec, scenario.codec.codebook
+    codec = scenario.codec
     config = scenario.stream_config()
     notes: list[bytes] = []
     latest: list[LoadedImage] = []
@@ -92,7 +91,7 @@ def send_stream(
             config,
             make_channel(scenario.channel, scenario.seed, 0, scenario.stream.receivers),
             stream_key(model.fingerprint, scenario.seed, 0),
-            CoderBook({codebook: model.frequencies(codebook)}),
+            coders_of(model, [scenario.codec.codebook]),
             source.sizes,
             None if config.arq is None else make_feedback(config.arq, scenario.seed, 0),
         )

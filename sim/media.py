@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from codec.concealment import Restored, restore
 from codec.decoding import ONE_PASS, Decoding
+from codec.entropy import CoderBook
 from codec.model import Model
 from codec.patches import PATCHES
 from codec.perceptual import FeaturesMissing, check_features
@@ -102,6 +103,11 @@ def load_model(name: str | None) -> Model:
     if name == "random":
         return Model.random()
     return Model.load(None if name is None else Path(name))
+
+
+def coders_of(model: Model, codebook_sizes: Iterable[int]) -> CoderBook:
+    """All coders that the model has for these codebook sizes, the context coder included."""
+    return CoderBook({size: model.frequencies(size) for size in codebook_sizes}, model.context)
 
 
 def check_model(model: Model, scenario: Scenario) -> None:

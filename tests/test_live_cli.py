@@ -49,10 +49,13 @@ seed: 4
     return path
 
 
+@pytest.mark.parametrize("entropy", ["static", "context"])
 def test_send_receive_replay_and_run_leave_the_same_tables(
-    scenario: Path, tmp_path: Path, cli: Cli
+    scenario: Path, tmp_path: Path, cli: Cli, entropy: str
 ) -> None:
     """The driver law through the command line, and a recording that gives it all again."""
+    text = scenario.read_text()
+    scenario.write_text(text.replace("codebook: 64", f"codebook: 64, entropy: {entropy}"))
     received, again, ran = tmp_path / "received", tmp_path / "again", tmp_path / "ran"
     address, recording = f"ipc://{tmp_path}/s", tmp_path / "r.tsr"
     options: dict[str, Any] = dict.fromkeys(("frames", "video", "camera", "keys", "keep"))
