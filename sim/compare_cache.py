@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from codec.files import replacing
 from sim.baselines.cache import cache_folder
 from sim.errors import UserError
+
+_NO_RESULTS = ("codec/training", "sim/page")  # nothing that is kept comes from here
 
 
 def mark_of(about: Mapping[str, Any]) -> str:
@@ -43,14 +45,19 @@ def kept(kind: str, about: Mapping[str, Any], make: Callable[[], Any]) -> Any:
 @lru_cache(maxsize=1)
 def code_mark() -> str:
     """A hash of the code that results come from, so that what is kept never outlives a change."""
+    root = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for path in sorted(_sources(Path(__file__).parent.parent)):
-        digest.update(path.read_bytes())
+    for path in hashed_files(root):
+        digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _sources(root: Path) -> Iterator[Path]:
-    for package in ("channels", "codec", "sim/protocol", "sim/drivers", "sim/baselines"):
-        yield from (root / package).glob("*.py")
-    for name in ("compare", "compare_send", "media", "metrics", "streaming", "vgg_hed"):
-        yield root / "sim" / f"{name}.py"
+def hashed_files(root: Path) -> list[Path]:
+    """Every source file of the packages below `root` but for the places in `_NO_RESULTS`: a file
+    too many costs time, one too few gives wrong results."""
+    return sorted(
+        path
+        for package in ("channels", "codec", "sim")
+        for path in (root / package).rglob("*.py")
+        if not any(path.is_relative_to(root / place) for place in _NO_RESULTS)
+    )

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sim.compare_cache import hashed_files
+
 ROOT = Path(__file__).parent.parent
 FILES = sorted(
     path.relative_to(ROOT)
@@ -91,3 +93,17 @@ def test_light_parts_do_not_load_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
+def test_all_that_a_comparison_runs_is_hashed() -> None:
+    """Whatever code the kept results come from, a change of it must make them void."""
+    modules = {".".join(path.with_suffix("").parts): path for path in FILES}
+    waiting, reached = ["sim.compare", "sim.compare_fec", "sim.optimise_run"], set[Path]()
+    while waiting:
+        name = waiting.pop()
+        path = modules.get(name) or modules.get(f"{name}.__init__")
+        if path is not None and path not in reached:
+            reached.add(path)
+            waiting += imported(path)
+    assert len(reached) > 50
+    assert reached <= {path.relative_to(ROOT) for path in hashed_files(ROOT)}
