@@ -46,8 +46,8 @@ from PIL import Image
 from sim.drivers.record import MediaFrame
 from sim.images import LoadedImage, load_images
 from sim.metrics import quality
-from sim.points import Cell
-from sim.scenario_file import LoadedScenario, load_mapping
+from sim.scenario.labels import Cell
+from sim.scenario.loader import LoadedScenario, load_mapping
 from sim.streaming import stream_cell
 
 if TYPE_CHECKING:  # a pool's processes import this file; `sim run` has them import no torch

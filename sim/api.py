@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sim.scenario_file import LoadedScenario
+    from sim.scenario.loader import LoadedScenario
     from sim.statistics import Estimate, Precision
 
 Source = str | Path | Mapping[str, Any]
@@ -91,11 +91,11 @@ def load(folder: str | Path) -> RunResult:
 
 
 def _load(scenario: Source, given: Mapping[str, Any]) -> LoadedScenario:
-    from sim.scenario_file import load_mapping, load_scenario
+    from sim.scenario.loader import load_mapping, load_scenario
 
     if isinstance(scenario, Mapping):
         return load_mapping(scenario, given)
-    from sim.library import find_scenario
+    from sim.scenario.library import find_scenario
 
     overrides = [f"{key}={json.dumps(value)}" for key, value in given.items()]  # JSON is YAML
     return load_scenario(find_scenario(Path(scenario)), overrides)

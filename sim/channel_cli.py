@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from channels.fit import Fit, FitReport
     from channels.link import Link
     from channels.lint import Finding
-    from sim.channel_source import ChannelSource
+    from sim.scenario.channel_argument import ChannelSource
 
 channel_app = typer.Typer(no_args_is_help=True)
 
@@ -50,7 +50,7 @@ def describe(
     from channels import PerfectLoss, UniformErasure
     from channels.describe import describe as describe_loss
     from channels.netem import tc_command
-    from sim.channel_source import read_source
+    from sim.scenario.channel_argument import read_source
 
     source = read_source(channel)
     loss, link = source.models()
@@ -102,7 +102,7 @@ def sample(
     import shutil
 
     from channels.describe import sample_to_file
-    from sim.channel_source import new_file, read_source
+    from sim.scenario.channel_argument import new_file, read_source
 
     if out.suffix != ".npy":
         raise UserError(f"{out}: a mask is a .npy file; name it so")
@@ -148,7 +148,7 @@ def fit(
     from channels.fit import fit as fit_models
     from channels.parameters import ChannelParameterError
     from channels.trace import read_loss_trace
-    from sim.channel_source import new_file
+    from sim.scenario.channel_argument import new_file
 
     names = [name.strip() for name in models.split(",")] if models else list(CANDIDATES)
     try:
@@ -225,7 +225,7 @@ def _findings(channel: str, given: dict[str, Any]) -> list[Finding]:
 
     from channels.lint import Stream, lint_netem
     from channels.lint import lint as lint_channel
-    from sim.channel_source import is_netem, read_source
+    from sim.scenario.channel_argument import is_netem, read_source
 
     found: list[Finding] = []
     if is_netem(channel):
@@ -248,7 +248,7 @@ def plot(
     as_json: AsJson = False,
 ) -> None:
     """Draw a sample beside theory. Losses, burst lengths and autocorrelation."""
-    from sim.channel_source import new_file, read_source
+    from sim.scenario.channel_argument import new_file, read_source
 
     source = read_source(channel)
     loss, _ = source.models()

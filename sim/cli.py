@@ -132,8 +132,8 @@ def run(
     What is in the folder already is not done again: after an interruption, or a change to some
     points of a sweep, the same command goes on.
     """
-    from sim.library import find_scenario
-    from sim.scenario_file import load_scenario
+    from sim.scenario.library import find_scenario
+    from sim.scenario.loader import load_scenario
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load_scenario(find_scenario(scenario), overrides)
@@ -207,7 +207,7 @@ def plot(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of scenario files."""
-    from sim.scenario_file import json_schema
+    from sim.scenario.loader import json_schema
 
     _print_json(json_schema())
 

@@ -51,7 +51,7 @@ from sim.metrics import METRICS, quality
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
 from sim.results import COMPARISON, MANIFEST, PANELS, new_folder, save_png, write_json, write_table
-from sim.scenario import Scenario
+from sim.scenario.schema import Scenario
 
 OUTCOMES, MEANS, WINNERS, FEC = "outcomes.csv", "means.csv", "winners.csv", "fec.csv"
 _LIBRARIES = ("torch", "numpy", "scipy", "pillow", "pillow-heif", "imageio-ffmpeg", "ssimulacra2")

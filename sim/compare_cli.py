@@ -30,7 +30,7 @@ def compare(
 ) -> None:
     """Compare strategies at equal bytes, on the same losses."""
     from sim.compare_file import load_comparison
-    from sim.library import find_scenario
+    from sim.scenario.library import find_scenario
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load_comparison(find_scenario(comparison), overrides)
@@ -69,8 +69,8 @@ def optimise(
 ) -> None:
     """Find the best settings for a channel and a byte budget. They are codebook, packets, parity
     and retries."""
-    from sim.library import find_scenario
-    from sim.scenario_file import load_scenario
+    from sim.scenario.library import find_scenario
+    from sim.scenario.loader import load_scenario
 
     loaded = load_scenario(find_scenario(scenario), set_ or [])
 

@@ -13,7 +13,7 @@ from sim.baselines.byte_frames import BYTE_STREAM, byte_frame
 from sim.compare_cache import kept
 from sim.compare_file import INDEPENDENT, LoadedComparison
 from sim.compare_send import stream
-from sim.scenario import FecSection, Scenario, with_values
+from sim.scenario.schema import FecSection, Scenario, with_values
 
 _STREAMS = 8
 _PACKETS = 400  # media packets in each of them, about

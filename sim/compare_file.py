@@ -23,9 +23,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from channels import ChannelParameterError, read_channel
 from sim.baselines.byte_frames import BYTE_STREAM
 from sim.errors import UserError
-from sim.scenario import Concealer, Scenario, Section, with_values
-from sim.scenario_file import _explain, _parse_override
-from sim.yaml_source import Location, dotted, line_of, parse_mapping, plain, rebase_traces
+from sim.scenario.loader import _explain, _parse_override
+from sim.scenario.schema import Concealer, Scenario, Section, with_values
+from sim.scenario.yaml_lines import Location, dotted, line_of, parse_mapping, plain, rebase_traces
 
 TOKENS = "tokens"
 INDEPENDENT: Literal["independent"] = "independent"

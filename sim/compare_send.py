@@ -23,8 +23,8 @@ from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.images import LoadedImage
 from sim.media import one_thread, weighed
-from sim.points import Cell
-from sim.scenario import CodecSection, Scenario
+from sim.scenario.labels import Cell
+from sim.scenario.schema import CodecSection, Scenario
 from sim.streaming import stream_cell
 
 _NO_MODEL = "0" * 16

@@ -11,9 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from sim.experiment import Outcome
-from sim.points import value_label
 from sim.results import FIGURES
-from sim.scenario import CLEAN
+from sim.scenario.labels import value_label
+from sim.scenario.schema import CLEAN
 
 _COLUMNS = {
     "psnr_db": ("PSNR dB", ".2f"),

@@ -23,10 +23,10 @@ from sim.journal import CELLS, Appender, Journal
 from sim.manifest import run_id
 from sim.media import check_model, load_model
 from sim.plan import ImageAbout, Plan
-from sim.points import Cell, values_label
 from sim.protocol.config import StreamConfigError
 from sim.run_folder import open_run
-from sim.scenario_file import LoadedScenario
+from sim.scenario.labels import Cell, values_label
+from sim.scenario.loader import LoadedScenario
 from sim.statistics import FEWEST_REPEATS, repeats_to_go
 from sim.summary import certainty
 from sim.tables import MAX_PANELS, finish_run, point_rows

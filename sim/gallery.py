@@ -17,11 +17,11 @@ from PIL import Image
 
 from sim.errors import UserError
 from sim.experiment import run_experiment
-from sim.library import find_scenario
 from sim.report_answer import answer
 from sim.report_data import RunTables, read_runs
 from sim.results import FIGURES
-from sim.scenario_file import load_scenario
+from sim.scenario.library import find_scenario
+from sim.scenario.loader import load_scenario
 
 FOLDER = Path("results/gallery")
 INDEX = "README.md"

@@ -15,8 +15,8 @@ def scenarios(
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
 ) -> None:
     """List the scenarios that ship, or explain one. What each asks, its size, how long it takes."""
-    from sim.library import describe, find_scenario, shipped
     from sim.library_console import as_data, print_library, print_scenario
+    from sim.scenario.library import describe, find_scenario, shipped
 
     if name is not None:
         found = describe(find_scenario(Path(name)))
@@ -38,7 +38,7 @@ def new(
     ] = None,
 ) -> None:
     """Write NAME.yaml, a commented scenario to change and run."""
-    from sim.library import write_new
+    from sim.scenario.library import write_new
 
     path = write_new(Path(name), like)
     typer.echo(f"wrote {path}; change it, then: sim run {path}")

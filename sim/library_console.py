@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sim.library import GROUPS, ShippedScenario
+from sim.scenario.library import GROUPS, ShippedScenario
 
 _WIDE = 110
 """Columns of a terminal from which on the list also shows sizes."""

@@ -21,7 +21,6 @@ from sim.drivers.recording import Recorder, recorded_about, replay
 from sim.errors import UserError
 from sim.frames import Photographs, open_source
 from sim.images import LoadedImage
-from sim.library import find_scenario
 from sim.live_process import Helper, interruptible
 from sim.live_receive import Originals, Received, Reception, SamePictures, refuse_sweep
 from sim.live_results import print_received, write_received
@@ -30,8 +29,9 @@ from sim.live_view import live_view, plain_line
 from sim.live_watch import Watch
 from sim.media import check_model, load_model
 from sim.run_folder import check_run
-from sim.scenario import Scenario
-from sim.scenario_file import LoadedScenario, load_scenario
+from sim.scenario.library import find_scenario
+from sim.scenario.loader import LoadedScenario, load_scenario
+from sim.scenario.schema import Scenario
 from sim.streaming import stream_key
 
 _LINGER_S = 1.0

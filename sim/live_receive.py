@@ -30,7 +30,7 @@ from sim.protocol.config import StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.handshake import StreamStart
 from sim.protocol.ledger import Ledger
-from sim.scenario import Scenario
+from sim.scenario.schema import Scenario
 
 _WAITING_IMAGES = 3  # for the networks
 _MAX_KEPT = 10_000  # images of one stream that tables are made of

@@ -27,7 +27,7 @@ from sim.results import (
     write_json,
     write_table,
 )
-from sim.scenario_file import LoadedScenario
+from sim.scenario.loader import LoadedScenario
 
 
 def write_received(

@@ -24,7 +24,7 @@ from sim.live_watch import Watch
 from sim.media import coders_of, encode_images, weighed
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
-from sim.scenario import CodecSection, Scenario
+from sim.scenario.schema import CodecSection, Scenario
 from sim.streaming import make_channel, make_feedback, stream_key
 
 _T = TypeVar("_T")

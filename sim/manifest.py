@@ -15,7 +15,7 @@ from typing import Any
 
 from sim import __version__
 from sim.results import RUN
-from sim.scenario import Scenario
+from sim.scenario.schema import Scenario
 
 _LIBRARIES = ("torch", "numpy", "scipy", "constriction", "pillow", "ssimulacra2", "simpy", "pyzmq")
 

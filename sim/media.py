@@ -23,7 +23,7 @@ from sim.errors import UserError
 from sim.images import LoadedImage
 from sim.protocol.events import FrameReady
 from sim.protocol.interleaver import slice_positions
-from sim.scenario import Scenario
+from sim.scenario.schema import Scenario
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from channels.theory import LossChain, interleaved, joint_losses, loss_rate, stationary
 from sim.protocol.config import StreamConfigError
 from sim.protocol.packet import HEADER_BYTES
-from sim.scenario import ArqSection, FecSection, Scenario
+from sim.scenario.schema import ArqSection, FecSection, Scenario
 
 SLICES = (8, 16, 32, 64)
 PARITY_SHARES = (0.0, 0.125, 0.25, 0.5, 1.0)

@@ -36,8 +36,8 @@ from sim.metrics import METRICS, quality
 from sim.optimise import LOSSES, Floats, Prediction, SliceBytes, candidates, predict, shortlist
 from sim.protocol.interleaver import slice_positions
 from sim.results import MANIFEST, OPTIMISATION, new_folder, write_json, write_table
-from sim.scenario import Scenario, nominal_loss
-from sim.scenario_file import LoadedScenario
+from sim.scenario.loader import LoadedScenario
+from sim.scenario.schema import Scenario, nominal_loss
 
 CANDIDATES, VERIFIED, WINNER = "candidates.csv", "verified.csv", "winner.yaml"
 _MEASURED_SLICES = 32

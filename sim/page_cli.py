@@ -24,8 +24,8 @@ def page(
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Watch a running stream in the browser. Change it while it runs."""
-    from sim.library import find_scenario
-    from sim.scenario_file import load_scenario
+    from sim.scenario.library import find_scenario
+    from sim.scenario.loader import load_scenario
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load_scenario(find_scenario(scenario), overrides)

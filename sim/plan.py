@@ -21,11 +21,11 @@ from typing import Any
 from sim import __version__
 from sim.errors import UserError
 from sim.images import LoadedImage
-from sim.points import Cell, cells
 from sim.results import read_json, write_json
-from sim.scenario import Scenario, nominal_loss
-from sim.scenario_file import LoadedScenario, load_mapping
-from sim.yaml_source import TRACE_KEYS
+from sim.scenario.labels import Cell, cells
+from sim.scenario.loader import LoadedScenario, load_mapping
+from sim.scenario.schema import Scenario, nominal_loss
+from sim.scenario.yaml_lines import TRACE_KEYS
 
 PLAN = "plan.json"
 

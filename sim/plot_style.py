@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codec.files import replacing
-from sim.points import value_label
 from sim.results import FIGURES
-from sim.scenario import CLEAN
+from sim.scenario.labels import value_label
+from sim.scenario.schema import CLEAN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -66,7 +66,7 @@ from sim.results import (
     read_json,
     read_table,
 )
-from sim.scenario import CLEAN
+from sim.scenario.schema import CLEAN
 
 _MAX_ROWS = 40
 

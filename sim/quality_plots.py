@@ -16,8 +16,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarForm
 from numpy.typing import NDArray
 
 from sim.plot_style import key_label, level, look, metric_name, setting_label, words
-from sim.points import value_label
-from sim.scenario import CLEAN
+from sim.scenario.labels import value_label
+from sim.scenario.schema import CLEAN
 
 Point = Mapping[str, Any]
 

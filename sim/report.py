@@ -19,7 +19,7 @@ from sim.report_answer import answer
 from sim.report_data import RunTables, read_runs
 from sim.report_figures import Block, loss_blocks, quality_blocks, rate_blocks
 from sim.report_pictures import PACKET_LOOKS, packet_counts, packet_rows, strips
-from sim.scenario import CLEAN
+from sim.scenario.schema import CLEAN
 
 GLOSSARY = {
     "codebook": "the list of K vectors (codewords) that the codec knows; a token names one of them",

@@ -14,7 +14,6 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from sim.errors import UserError
-from sim.library import library_files, opening_paragraphs, question_of
 from sim.plot_style import setting_label
 from sim.quality_plots import Point
 from sim.results import (
@@ -29,6 +28,7 @@ from sim.results import (
     read_table,
     table_rows,
 )
+from sim.scenario.library import library_files, opening_paragraphs, question_of
 from sim.statistics import FEWEST_PAIRS, estimate
 
 Key = tuple[str, str]

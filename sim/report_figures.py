@@ -31,7 +31,7 @@ from sim.quality_plots import (
     rate_panel,
     rates_vary,
 )
-from sim.scenario import CLEAN
+from sim.scenario.schema import CLEAN
 
 _SIZE = (4.4, 2.9)  # inches; about as wide as a phone, so that text stays readable there
 _COLOURS = {

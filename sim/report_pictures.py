@@ -18,7 +18,7 @@ from sim.plot_style import words
 from sim.plots import fate_of, mark_lost
 from sim.report_data import RunTables
 from sim.results import INPAINT, PANELS, PROBABILITY, number
-from sim.scenario import CLEAN
+from sim.scenario.schema import CLEAN
 
 WIDTH = 360
 """Pixels; a page holds about thirty pictures and should stay under a megabyte."""

@@ -14,10 +14,10 @@ from codec.context import ContextTables
 from codec.entropy import CoderBook
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.outputs import SavingSink
-from sim.points import Cell
 from sim.protocol.config import StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.protection import ArqConfig
+from sim.scenario.labels import Cell
 
 _FEEDBACK = 0xFEED  # keeps the way back's randomness apart from the channels'
 

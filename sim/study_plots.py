@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sim.plot_style import SETTINGS, look, new_figure, save_figure
 from sim.results import FIGURES, MANIFEST, SUMMARY, read_json
-from sim.scenario import CLEAN
+from sim.scenario.schema import CLEAN
 
 _ORDERS = {
     "any": ("#0072B2", "o"),

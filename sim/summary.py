@@ -20,7 +20,7 @@ from channels.theory import (
 )
 from sim.metrics import METRICS
 from sim.results import Row, number
-from sim.scenario import CLEAN
+from sim.scenario.schema import CLEAN
 from sim.statistics import CONFIDENCE, Precision, estimate, loss_interval, precision
 
 _MEASURED = (*METRICS, "token_accuracy")

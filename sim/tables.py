@@ -21,7 +21,6 @@ from sim.journal import CELLS, Journal, pictures_folder
 from sim.manifest import manifest
 from sim.metrics import METRICS
 from sim.plan import Plan
-from sim.points import Cell, value_label
 from sim.results import (
     IMAGES,
     MANIFEST,
@@ -32,6 +31,7 @@ from sim.results import (
     write_json,
 )
 from sim.run_folder import made_aside
+from sim.scenario.labels import Cell, value_label
 from sim.summary import Losses, PointRows, summarize
 
 MAX_PANELS = 24

@@ -22,7 +22,7 @@ from typing import Protocol
 from sim.cell import CellTask, CleanTask, Materials, Task, Workshop
 from sim.errors import UserError
 from sim.journal import Appender
-from sim.points import Cell
+from sim.scenario.labels import Cell
 
 POOL_CHUNK_S = 2.0
 """Seconds of work handed to a pool's process at once; what it has finished is kept anyway."""

@@ -76,7 +76,7 @@ def test_choices_are_those_of_the_parts(random_model: Any) -> None:
     from codec.concealment import CONCEALERS
     from codec.entropy import ENTROPY_MODES
     from sim.protocol.interleaver import INTERLEAVERS
-    from sim.scenario import CodebookSize, Concealer, Entropy, Interleaver
+    from sim.scenario.schema import CodebookSize, Concealer, Entropy, Interleaver
 
     assert get_args(Concealer) == CONCEALERS
     assert get_args(Interleaver) == INTERLEAVERS

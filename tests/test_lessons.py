@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from docs.lessons.figures import FOLDER, THEORY, draw
-from sim.library import find_scenario
-from sim.scenario_file import load_scenario
+from sim.scenario.library import find_scenario
+from sim.scenario.loader import load_scenario
 
 Cli = Callable[..., Any]
 LESSONS = sorted(FOLDER.parent.glob("[0-9]*.md"))

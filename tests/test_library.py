@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sim.library import GROUPS, find_scenario, library_files, library_folder
-from sim.scenario import Scenario
-from sim.scenario_file import load_scenario
+from sim.scenario.library import GROUPS, find_scenario, library_files, library_folder
+from sim.scenario.loader import load_scenario
+from sim.scenario.schema import Scenario
 
 Cli = Callable[..., Any]
 

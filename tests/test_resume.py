@@ -24,7 +24,7 @@ from sim.journal import Appender, Journal
 from sim.plan import Plan
 from sim.report import render
 from sim.results import read_table
-from sim.scenario_file import LoadedScenario, load_mapping
+from sim.scenario.loader import LoadedScenario, load_mapping
 from sim.workers import chunks
 
 TABLES = ("images.csv", "packets.csv", "summary.json")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sim.library import library_files
-from sim.scenario_file import load_scenario
+from sim.scenario.library import library_files
+from sim.scenario.loader import load_scenario
 from sim.streaming import make_channel
 
 Cli = Callable[..., Any]

@@ -24,7 +24,7 @@ from sim.media import Restorer, coders_of
 from sim.metrics import psnr_db, token_accuracy
 from sim.page.photos import Coded, Photos
 from sim.protocol.events import FrameReady
-from sim.scenario import Scenario
+from sim.scenario.schema import Scenario
 from sim.streaming import make_channel, make_feedback, stream_key
 
 LAP = 60

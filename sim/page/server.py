@@ -16,7 +16,7 @@ from sim.page.engine import Engine
 from sim.page.photos import Photos, shrunk
 from sim.page.playback import Playback
 from sim.page.stages import STAGES
-from sim.scenario_file import LoadedScenario
+from sim.scenario.loader import LoadedScenario
 
 HOST = "127.0.0.1"
 _ICON = (

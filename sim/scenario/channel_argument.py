@@ -19,7 +19,7 @@ from channels.registry import LOSS_TYPES, parse_inline
 from channels.spec import loss_spec, read_channel
 from codec.files import replacing
 from sim.errors import UserError
-from sim.yaml_source import line_of, parse_mapping, plain, rebase_traces, undotted
+from sim.scenario.yaml_lines import line_of, parse_mapping, plain, rebase_traces, undotted
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def _file(text: str, path: Path) -> ChannelSource:
 
 
 def _scenario(text: str, path: Path) -> ChannelSource:
-    from sim.scenario_file import load_scenario
+    from sim.scenario.loader import load_scenario
 
     scenario = load_scenario(path).scenario
     stream = Stream(

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sim.scenario import Scenario
+from sim.scenario.schema import Scenario
 
 _WIDTH = 98
 _HEAD = """\

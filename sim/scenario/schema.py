@@ -1,6 +1,6 @@
 """What a scenario may say: the models of every section.
 
-`sim.scenario_file` reads them from YAML and tells mistakes by file and line.
+`sim.scenario.loader` reads them from YAML and tells mistakes by file and line.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ class UntilSection(Section):
 
 
 class _SweepSchema:
-    """The JSON schema of a sweep (`sim.sweep`)."""
+    """The JSON schema of a sweep (`sim.scenario.sweep`)."""
 
     @classmethod
     def __get_pydantic_json_schema__(

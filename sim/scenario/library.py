@@ -16,9 +16,9 @@ from PIL import Image
 
 from sim.errors import UserError
 from sim.images import image_paths
-from sim.scenario_file import LoadedScenario, load_scenario
-from sim.template import template
-from sim.yaml_source import parse_mapping
+from sim.scenario.loader import LoadedScenario, load_scenario
+from sim.scenario.template import template
+from sim.scenario.yaml_lines import parse_mapping
 
 GROUPS = {
     "start": "begin here",
@@ -68,8 +68,8 @@ class ShippedScenario:
 
 def library_folder() -> Path:
     """The folder of the scenarios that ship: in an installed package, or in the source tree."""
-    package = Path(__file__).parent
-    installed = package / "scenarios"
+    package = Path(__file__).parents[1]
+    installed = package / "shipped"
     return installed if installed.is_dir() else package.parent / "scenarios"
 
 

@@ -18,7 +18,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from sim.errors import UserError
-from sim.scenario import (
+from sim.scenario.schema import (
     SWEEPABLE,
     ArqSection,
     CodecSection,
@@ -29,8 +29,8 @@ from sim.scenario import (
     UntilSection,
     with_values,
 )
-from sim.sweep import Place, SweepError, SweepPoint, expand
-from sim.yaml_source import (
+from sim.scenario.sweep import Place, SweepError, SweepPoint, expand
+from sim.scenario.yaml_lines import (
     Location,
     dotted,
     line_of,
