@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sim.errors import UserError
-from sim.table_rows import ImageRow, PacketRow, column, typed_row
+from sim.results.rows import ImageRow, PacketRow, column, typed_row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +83,7 @@ def load(folder: str | Path) -> RunResult:
     Raises:
         UserError: there is none.
     """
-    from sim.results import MANIFEST, RUN, SUMMARY, check_kind, read_json
+    from sim.results.files import MANIFEST, RUN, SUMMARY, check_kind, read_json
 
     path = Path(folder)
     check_kind(path, RUN)
@@ -196,14 +196,14 @@ class RunResult:
     @cached_property
     def images(self) -> list[ImageRow]:
         """The rows of images.csv."""
-        from sim.results import IMAGES, table_rows
+        from sim.results.files import IMAGES, table_rows
 
         return [typed_row(ImageRow, row) for row in table_rows(self.folder / IMAGES)]
 
     @property
     def packets(self) -> Iterator[PacketRow]:
         """The rows of packets.csv, one by one: there may be millions."""
-        from sim.results import PACKETS, table_rows
+        from sim.results.files import PACKETS, table_rows
 
         return (typed_row(PacketRow, row) for row in table_rows(self.folder / PACKETS))
 
@@ -212,7 +212,7 @@ class RunResult:
         it is empty), else text."""
         import numpy as np
 
-        from sim.results import table_rows
+        from sim.results.files import table_rows
 
         rows = list(table_rows(self.folder / f"{name}.csv"))
         columns = {key: column([row[key] for row in rows]) for key in (rows[0] if rows else {})}
@@ -225,7 +225,7 @@ class RunResult:
     @property
     def figures(self) -> dict[str, Figure]:
         """Every figure by name."""
-        from sim.results import FIGURES
+        from sim.results.files import FIGURES
 
         found = {}
         for path in sorted((self.folder / FIGURES).glob("*.png")):
@@ -244,7 +244,7 @@ class RunResult:
         import numpy as np
         from PIL import Image
 
-        from sim.results import PANELS
+        from sim.results.files import PANELS
 
         folder = self.folder / PANELS / image
         if not folder.is_dir():

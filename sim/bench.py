@@ -25,8 +25,7 @@ from sim.bench_work import OURS, POINTS, Bench, BenchConfig, Job, Level, Steps
 from sim.errors import UserError
 from sim.image_codec import ImageCodec
 from sim.images import LoadedImage
-from sim.manifest import revision, version_of
-from sim.results import (
+from sim.results.files import (
     CODEC_BENCH,
     MANIFEST,
     PANELS,
@@ -36,6 +35,7 @@ from sim.results import (
     write_json,
     write_table,
 )
+from sim.results.manifest import revision, version_of
 from sim.statistics import finite_mean
 
 BENCH, EQUAL = "bench.csv", "equal.csv"

@@ -12,7 +12,7 @@ from rich.table import Table
 from sim.bench import EQUAL
 from sim.bench_metrics import LABELS, better
 from sim.bench_work import OURS
-from sim.results import FIGURES
+from sim.results.files import FIGURES
 
 _FORMS = {"psnr_db": ".2f", "ssimulacra2": ".1f", "vmaf": ".1f"}
 

@@ -23,7 +23,7 @@ from sim.bench_metrics import LABELS, SMALLER_IS_BETTER, better
 from sim.bench_work import OURS
 from sim.errors import UserError
 from sim.plot_style import new_figure, save_figure
-from sim.results import (
+from sim.results.files import (
     CODEC_BENCH,
     FIGURES,
     MANIFEST,

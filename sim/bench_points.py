@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sim.baselines import Baseline, Coded, Counted, RateSearch
 from sim.bench_metrics import Measures
-from sim.results import write_json
+from sim.results.files import write_json
 
 
 @dataclass

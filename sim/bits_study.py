@@ -25,7 +25,7 @@ from sim.protocol.config import StreamConfig
 from sim.protocol.interleaver import INTERLEAVERS
 from sim.protocol.packet import MAX_DATAGRAM_BYTES
 from sim.protocol.packetizer import Packetizer
-from sim.results import CODEC_BITS, FIGURES, MANIFEST, check_target, write_json, write_table
+from sim.results.files import CODEC_BITS, FIGURES, MANIFEST, check_target, write_json, write_table
 
 BITS = "bits.csv"
 Steps = Callable[[int, int, str], object]

@@ -24,7 +24,7 @@ from codec.model import INPAINTER_FILE, PRETRAINED, Model
 from codec.tokenizer import STRIDE
 from codec.training.data import PhotoFolder
 from sim.errors import UserError
-from sim.results import write_json, write_table
+from sim.results.files import write_json, write_table
 
 CALIBRATION = "calibration.json"
 SIDE = 256

@@ -31,7 +31,7 @@ from sim.journal import Record
 from sim.metrics import METRICS, Quality, quality, token_accuracy
 from sim.outputs import SavedOutput, read_output, saving_sink
 from sim.protocol.config import StreamConfigError
-from sim.results import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
+from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CLEAN
 from sim.statistics import effective_size

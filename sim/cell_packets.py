@@ -14,7 +14,7 @@ from typing import Any
 from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord, frame_bytes
 from sim.journal import Record
 from sim.protocol.config import StreamConfig
-from sim.results import cell_text
+from sim.results.files import cell_text
 
 _LINE = "%s,%d,%d,%d,%d,%.9g,%s,%s,%d,%d,%s,%d\n"
 """A packet as `packet_table` writes it: in half the time that the csv module takes."""

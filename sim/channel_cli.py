@@ -370,6 +370,6 @@ def _between(low: float, high: float) -> str:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    from sim.results import to_json
+    from sim.results.files import to_json
 
     typer.echo(to_json(value))

@@ -180,7 +180,7 @@ def repeats(
 ) -> None:
     """Tell how many repeats make a run's means certain. To +-WITHIN, for its images."""
     from sim.console import print_repeats
-    from sim.repeats import repeats_wanted
+    from sim.results.repeats import repeats_wanted
 
     found = repeats_wanted(run, within, metric)
     if as_json:
@@ -222,7 +222,7 @@ def _share(shard: str | None) -> tuple[int, int] | None:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    from sim.results import to_json
+    from sim.results.files import to_json
 
     typer.echo(to_json(value))
 

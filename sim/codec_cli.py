@@ -209,7 +209,7 @@ def bench(
     if prepare:
         typer.echo(f"{out}: the other codecs are measured; now call without --prepare", err=True)
     elif as_json:
-        from sim.results import to_json
+        from sim.results.files import to_json
 
         typer.echo(to_json({"folder": str(out), **summary}))
     else:

@@ -45,12 +45,20 @@ from sim.compare_summary import mean_rows, winner_rows
 from sim.errors import UserError
 from sim.experiment import RESULTS, Outcome, Steps
 from sim.images import LoadedImage, load_images
-from sim.manifest import revision, version_of
 from sim.media import Restorer, check_model, load_model
 from sim.metrics import METRICS, quality
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
-from sim.results import COMPARISON, MANIFEST, PANELS, new_folder, save_png, write_json, write_table
+from sim.results.files import (
+    COMPARISON,
+    MANIFEST,
+    PANELS,
+    new_folder,
+    save_png,
+    write_json,
+    write_table,
+)
+from sim.results.manifest import revision, version_of
 from sim.scenario.schema import Scenario
 
 OUTCOMES, MEANS, WINNERS, FEC = "outcomes.csv", "means.csv", "winners.csv", "fec.csv"

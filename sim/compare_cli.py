@@ -42,7 +42,7 @@ def compare(
     with progress_bar(loaded.name) as steps:
         outcome = run_comparison(loaded, out, hed, steps, workers)
     if as_json:
-        from sim.results import to_json
+        from sim.results.files import to_json
 
         typer.echo(to_json({"folder": str(outcome.folder), **outcome.summary}))
     else:
@@ -81,7 +81,7 @@ def optimise(
     with progress_bar(loaded.scenario.name) as steps:
         found = search(loaded, bpp_wire, deadline, metric, verify, out, steps)
     if as_json:
-        from sim.results import to_json
+        from sim.results.files import to_json
 
         typer.echo(to_json({"folder": str(found.folder), **found.summary}))
     else:

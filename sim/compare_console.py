@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sim.experiment import Outcome
-from sim.results import FIGURES
+from sim.results.files import FIGURES
 
 _SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "vgg_hed")
 

@@ -25,7 +25,7 @@ from PIL import Image
 from sim.errors import UserError
 from sim.plot_style import LABELS as METRIC_LABELS
 from sim.plot_style import SETTINGS, new_figure, save_figure
-from sim.results import (
+from sim.results.files import (
     COMPARISON,
     FIGURES,
     MANIFEST,

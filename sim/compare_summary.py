@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.compare_file import TOKENS
-from sim.results import Row
+from sim.results.files import Row
 from sim.statistics import finite_mean
 
 RESAMPLES = 2000

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from sim.experiment import Outcome
-from sim.results import FIGURES
+from sim.results.files import FIGURES
 from sim.scenario.labels import value_label
 from sim.scenario.schema import CLEAN
 
@@ -111,7 +111,7 @@ def _quality_table(summary: Mapping[str, Any]) -> Table:
 
 
 def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float) -> None:
-    """What `sim.repeats.repeats_wanted` found, as a table on standard output."""
+    """What `sim.results.repeats.repeats_wanted` found, as a table on standard output."""
     table = Table(title=f"repeats for {metric} +-{within:g}", title_justify="left")
     swept = _swept(found)
     for key in swept:

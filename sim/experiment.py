@@ -20,10 +20,10 @@ from sim.drivers.record import StreamRecord
 from sim.errors import UserError
 from sim.images import LoadedImage, load_images
 from sim.journal import CELLS, Appender, Journal
-from sim.manifest import run_id
 from sim.media import check_model, load_model
 from sim.plan import ImageAbout, Plan
 from sim.protocol.config import StreamConfigError
+from sim.results.manifest import run_id
 from sim.run_folder import open_run
 from sim.scenario.labels import Cell, values_label
 from sim.scenario.loader import LoadedScenario

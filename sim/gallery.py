@@ -18,8 +18,8 @@ from PIL import Image
 from sim.errors import UserError
 from sim.experiment import run_experiment
 from sim.report_answer import answer
-from sim.report_data import RunTables, read_runs
-from sim.results import FIGURES
+from sim.results.files import FIGURES
+from sim.results.run import RunTables, read_runs
 from sim.scenario.library import find_scenario
 from sim.scenario.loader import load_scenario
 

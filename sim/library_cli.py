@@ -45,6 +45,6 @@ def new(
 
 
 def _print_json(value: dict[str, object]) -> None:
-    from sim.results import to_json
+    from sim.results.files import to_json
 
     typer.echo(to_json(value))

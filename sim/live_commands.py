@@ -350,6 +350,6 @@ def _print_odd(console: Console, anomalies: Mapping[str, int]) -> None:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    from sim.results import to_json
+    from sim.results.files import to_json
 
     sys.stdout.write(to_json(value) + "\n")

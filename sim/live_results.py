@@ -14,9 +14,8 @@ from codec.model import Model
 from sim.console import print_summary, progress_bar
 from sim.experiment import RESULTS, GivenStream, Outcome, measure_given
 from sim.live_receive import Received
-from sim.manifest import manifest, run_id
 from sim.media import Restorer
-from sim.results import (
+from sim.results.files import (
     MANIFEST,
     OUTPUTS,
     PACKETS,
@@ -27,6 +26,7 @@ from sim.results import (
     write_json,
     write_table,
 )
+from sim.results.manifest import manifest, run_id
 from sim.scenario.loader import LoadedScenario
 
 

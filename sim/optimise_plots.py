@@ -12,7 +12,15 @@ from matplotlib.axes import Axes
 from sim.compare_plots import LABELS
 from sim.errors import UserError
 from sim.plot_style import SETTINGS, new_figure, save_figure
-from sim.results import FIGURES, MANIFEST, OPTIMISATION, check_kind, number, read_json, read_table
+from sim.results.files import (
+    FIGURES,
+    MANIFEST,
+    OPTIMISATION,
+    check_kind,
+    number,
+    read_json,
+    read_table,
+)
 
 _KINDS = {
     "unprotected": ("#999999", "s"),

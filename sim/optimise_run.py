@@ -30,12 +30,12 @@ from sim.compare_summary import mean_rows, winner_rows
 from sim.errors import UserError
 from sim.experiment import RESULTS, Steps
 from sim.images import SAMPLES
-from sim.manifest import revision
 from sim.media import one_thread
 from sim.metrics import METRICS, quality
 from sim.optimise import LOSSES, Floats, Prediction, SliceBytes, candidates, predict, shortlist
 from sim.protocol.interleaver import slice_positions
-from sim.results import MANIFEST, OPTIMISATION, new_folder, write_json, write_table
+from sim.results.files import MANIFEST, OPTIMISATION, new_folder, write_json, write_table
+from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario, nominal_loss
 

@@ -29,7 +29,7 @@ from codec.model import Model
 from sim.images import LoadedImage
 from sim.loss_conditions import Condition, grids_of, received
 from sim.metrics import quality, token_accuracy
-from sim.results import SUMMARY, Row, write_json, write_table
+from sim.results.files import SUMMARY, Row, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import FEWEST_PAIRS
 from sim.study import Job, Rows, Steps, run_jobs, study_manifest

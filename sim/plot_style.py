@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codec.files import replacing
-from sim.results import FIGURES
+from sim.results.files import FIGURES
 from sim.scenario.labels import value_label
 from sim.scenario.schema import CLEAN
 

@@ -50,7 +50,7 @@ from sim.quality_plots import (
     rate_panel,
     rates_vary,
 )
-from sim.results import (
+from sim.results.files import (
     FIGURES,
     IMAGES,
     INPAINT,

@@ -30,7 +30,7 @@ from sim.images import LoadedImage
 from sim.loss_conditions import Condition, grids_of, received
 from sim.metrics import psnr_db, quality, token_accuracy
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
-from sim.results import SUMMARY, write_json, write_table
+from sim.results.files import SUMMARY, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import estimate, finite_mean
 from sim.study import Job, Rows, Steps, run_jobs, study_manifest

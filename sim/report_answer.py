@@ -13,7 +13,7 @@ import numpy as np
 
 from sim.plot_style import key_label, level, metric_name, words
 from sim.quality_plots import best_repair, curves
-from sim.report_data import Difference, Key, RunTables, Setting, averaged, difference
+from sim.results.run import Difference, Key, RunTables, Setting, averaged, difference
 from sim.scenario.schema import CLEAN
 from sim.statistics import finite_mean
 

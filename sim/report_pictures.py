@@ -16,8 +16,8 @@ from PIL import Image
 from sim.invention_plots import shade
 from sim.plot_style import words
 from sim.plots import fate_of, mark_lost
-from sim.report_data import RunTables
-from sim.results import INPAINT, PANELS, PROBABILITY, number
+from sim.results.files import INPAINT, PANELS, PROBABILITY, number
+from sim.results.run import RunTables
 from sim.scenario.schema import CLEAN
 
 WIDTH = 360

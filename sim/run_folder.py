@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sim.errors import UserError
 from sim.journal import CELLS
-from sim.results import (
+from sim.results.files import (
     FIGURES,
     IMAGES,
     MANIFEST,

@@ -28,9 +28,9 @@ from codec.model import Model
 from sim import __version__
 from sim.errors import UserError
 from sim.images import LoadedImage, load_images
-from sim.manifest import revision
 from sim.media import load_model, one_thread
-from sim.results import MANIFEST, read_json, write_json
+from sim.results.files import MANIFEST, read_json, write_json
+from sim.results.manifest import revision
 
 JOBS = "jobs"
 

@@ -144,6 +144,6 @@ def _tell(summary: dict[str, Any], out: Path, as_json: bool) -> None:
 
 
 def _print_json(summary: dict[str, Any], out: Path) -> None:
-    from sim.results import to_json
+    from sim.results.files import to_json
 
     typer.echo(to_json({"folder": str(out), **summary}))

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sim.results import FIGURES
+from sim.results.files import FIGURES
 
 _FORMS = {
     "psnr_db": ("PSNR dB", ".2f"),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sim.plot_style import SETTINGS, look, new_figure, save_figure
-from sim.results import FIGURES, MANIFEST, SUMMARY, read_json
+from sim.results.files import FIGURES, MANIFEST, SUMMARY, read_json
 from sim.scenario.schema import CLEAN
 
 _ORDERS = {

@@ -19,7 +19,7 @@ from channels.theory import (
     losses_in_block,
 )
 from sim.metrics import METRICS
-from sim.results import Row, number
+from sim.results.files import Row, number
 from sim.scenario.schema import CLEAN
 from sim.statistics import CONFIDENCE, Precision, estimate, loss_interval, precision
 

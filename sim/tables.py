@@ -18,10 +18,9 @@ from typing import Any, TextIO
 from sim.cell import record_rows
 from sim.cell_packets import packet_lines
 from sim.journal import CELLS, Journal, pictures_folder
-from sim.manifest import manifest
 from sim.metrics import METRICS
 from sim.plan import Plan
-from sim.results import (
+from sim.results.files import (
     IMAGES,
     MANIFEST,
     OUTPUTS,
@@ -30,6 +29,7 @@ from sim.results import (
     SUMMARY,
     write_json,
 )
+from sim.results.manifest import manifest
 from sim.run_folder import made_aside
 from sim.scenario.labels import Cell, value_label
 from sim.summary import Losses, PointRows, summarize

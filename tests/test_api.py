@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import sim
-from sim.results import read_table
+from sim.results.files import read_table
 
 SCENARIO: dict[str, Any] = {
     "name": "small",

@@ -20,7 +20,7 @@ from sim.compare_plots import draw_comparison
 from sim.compare_send import largest
 from sim.compare_summary import mean_rows, winner_rows
 from sim.optimise_plots import draw_optimisation
-from sim.results import read_table
+from sim.results.files import read_table
 
 Cli = Callable[..., Any]
 Redrawn = Callable[[Path, Callable[[Path], object]], bool]

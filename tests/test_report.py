@@ -16,7 +16,7 @@ import pytest
 
 from sim.report import render, write_report
 from sim.report_answer import answer
-from sim.report_data import difference, read_runs
+from sim.results.run import difference, read_runs
 from sim.statistics import FEWEST_PAIRS
 
 Cli = Callable[..., Any]

@@ -23,7 +23,7 @@ from sim.experiment import How, Outcome, merge_runs, run_experiment
 from sim.journal import Appender, Journal
 from sim.plan import Plan
 from sim.report import render
-from sim.results import read_table
+from sim.results.files import read_table
 from sim.scenario.loader import LoadedScenario, load_mapping
 from sim.workers import chunks
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sim import __version__
-from sim.results import RUN
+from sim.results.files import RUN
 from sim.scenario.schema import Scenario
 
 _LIBRARIES = ("torch", "numpy", "scipy", "constriction", "pillow", "ssimulacra2", "simpy", "pyzmq")
@@ -62,7 +62,7 @@ def run_id(scenario: Scenario, fingerprint: str) -> str:
 
 def revision() -> str | None:
     """The git revision of this source tree, "-dirty" if changed since; None outside one."""
-    tree = Path(__file__).parent.parent
+    tree = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(tree), *arguments]

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from sim.errors import UserError
 from sim.plot_style import setting_label
 from sim.quality_plots import Point
-from sim.results import (
+from sim.results.files import (
     IMAGES,
     MANIFEST,
     PACKETS,
