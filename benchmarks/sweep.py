@@ -45,7 +45,7 @@ from PIL import Image
 
 from sim.drivers.record import MediaFrame
 from sim.images import LoadedImage, load_images
-from sim.metrics import quality
+from sim.metrics.quality import quality
 from sim.scenario.labels import Cell
 from sim.scenario.loader import LoadedScenario, load_mapping
 from sim.streaming import stream_cell

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sim.bench import EQUAL
-from sim.bench_metrics import LABELS, better
 from sim.bench_work import OURS
+from sim.metrics.optional import LABELS, better
 from sim.results.files import FIGURES
 
 _FORMS = {"psnr_db": ".2f", "ssimulacra2": ".1f", "vmaf": ".1f"}

@@ -19,9 +19,9 @@ from PIL import Image
 
 from sim.baselines import FORMATS
 from sim.bench import EQUAL
-from sim.bench_metrics import LABELS, SMALLER_IS_BETTER, better
 from sim.bench_work import OURS
 from sim.errors import UserError
+from sim.metrics.optional import LABELS, SMALLER_IS_BETTER, better
 from sim.plot_style import new_figure, save_figure
 from sim.results.files import (
     CODEC_BENCH,

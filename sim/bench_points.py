@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.baselines import Baseline, Coded, Counted, RateSearch
-from sim.bench_metrics import Measures
+from sim.metrics.optional import Measures
 from sim.results.files import write_json
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from codec.patches import PATCHES
 from sim.baselines import BaselineError, Coded, Counted, find_baselines
-from sim.bench_metrics import Measures
 from sim.bench_points import Point, measure_points
 from sim.image_codec import ImageCodec
 from sim.images import LoadedImage
+from sim.metrics.optional import Measures
 
 OURS = "ours"
 POINTS = "points"

@@ -28,7 +28,7 @@ from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
 from sim.images import LoadedImage
 from sim.journal import Record
-from sim.metrics import METRICS, Quality, quality, token_accuracy
+from sim.metrics.quality import METRICS, Quality, quality, token_accuracy
 from sim.outputs import SavedOutput, read_output, saving_sink
 from sim.protocol.config import StreamConfigError
 from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text

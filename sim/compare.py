@@ -46,7 +46,7 @@ from sim.errors import UserError
 from sim.experiment import RESULTS, Outcome, Steps
 from sim.images import LoadedImage, load_images
 from sim.media import Restorer, check_model, load_model
-from sim.metrics import METRICS, quality
+from sim.metrics.quality import METRICS, quality
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
 from sim.results.files import (
@@ -299,7 +299,7 @@ class Comparison:
 
     def _vgg_hed(self, image: LoadedImage, pixels: NDArray[np.uint8]) -> float:
         if self._distance is None:
-            from sim.vgg_hed import VggHedDistance
+            from sim.metrics.vgg_hed import VggHedDistance
 
             assert self.hed is not None
             distance = VggHedDistance(self.hed)

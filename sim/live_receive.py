@@ -25,7 +25,7 @@ from sim.images import LoadedImage, load_image
 from sim.live_notes import Notes, read_ledger
 from sim.live_watch import Watch
 from sim.media import Restorer, coders_of
-from sim.metrics import psnr_db
+from sim.metrics.quality import psnr_db
 from sim.protocol.config import StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.handshake import StreamStart

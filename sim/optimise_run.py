@@ -31,7 +31,7 @@ from sim.errors import UserError
 from sim.experiment import RESULTS, Steps
 from sim.images import SAMPLES
 from sim.media import one_thread
-from sim.metrics import METRICS, quality
+from sim.metrics.quality import METRICS, quality
 from sim.optimise import LOSSES, Floats, Prediction, SliceBytes, candidates, predict, shortlist
 from sim.protocol.interleaver import slice_positions
 from sim.results.files import MANIFEST, OPTIMISATION, new_folder, write_json, write_table
@@ -66,7 +66,7 @@ def optimise(
         loaded: the scenario: its images, channel, frame rate, repeats and seed.
         bpp_wire: byte budget, bits per pixel of everything on the wire.
         deadline_s: playout delay; None: the scenario's.
-        metric: what to maximise, of `sim.metrics.METRICS`.
+        metric: what to maximise, of `sim.metrics.quality.METRICS`.
         verify: how many of the best by theory to stream for real, beside the best of each kind.
         out: the folder; None: results/<scenario>-optimised.
         steps: told about progress.

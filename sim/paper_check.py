@@ -28,12 +28,12 @@ from codec.concealment import restore
 from codec.model import Model
 from sim.images import LoadedImage
 from sim.loss_conditions import Condition, grids_of, received
-from sim.metrics import quality, token_accuracy
+from sim.metrics.quality import quality, token_accuracy
+from sim.metrics.vgg_hed import VggHedDistance
 from sim.results.files import SUMMARY, Row, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import FEWEST_PAIRS
 from sim.study import Job, Rows, Steps, run_jobs, study_manifest
-from sim.vgg_hed import VggHedDistance
 
 TABLE = "paper-check.csv"
 MORE_DISTANCE = 0.06

@@ -28,7 +28,7 @@ from codec.pixel_repair import RepairMissing, check_installed
 from sim.image_codec import ImageCodec
 from sim.images import LoadedImage
 from sim.loss_conditions import Condition, grids_of, received
-from sim.metrics import psnr_db, quality, token_accuracy
+from sim.metrics.quality import psnr_db, quality, token_accuracy
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 from sim.results.files import SUMMARY, write_json, write_table
 from sim.scenario.schema import CLEAN

@@ -18,7 +18,7 @@ from channels.theory import (
     loss_rate_interval,
     losses_in_block,
 )
-from sim.metrics import METRICS
+from sim.metrics.quality import METRICS
 from sim.results.files import Row, number
 from sim.scenario.schema import CLEAN
 from sim.statistics import CONFIDENCE, Precision, estimate, loss_interval, precision

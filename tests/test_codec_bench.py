@@ -18,9 +18,9 @@ import sim.media
 from codec.model import Model
 from sim.baselines import Coded
 from sim.bench import at_equal_bytes, summarize_bench
-from sim.bench_metrics import LABELS, Measures
 from sim.bench_points import measure_points
 from sim.bench_work import OURS, BenchConfig, Level
+from sim.metrics.optional import LABELS, Measures
 
 Cli = Callable[..., Any]
 
@@ -51,7 +51,7 @@ def wheel(tmp_path: Path) -> Path:
 
 
 def test_distance_is_zero_for_equal_images_and_symmetric(wheel: Path) -> None:
-    from sim.vgg_hed import VggHedDistance
+    from sim.metrics.vgg_hed import VggHedDistance
 
     distance = VggHedDistance(wheel)
     a, b = np.random.default_rng(1).integers(0, 256, (2, 33, 40, 3), dtype=np.uint8)
@@ -73,7 +73,7 @@ BENCH = ("codec", "bench", "--model", "random", "--levels", "8,2048@24", "--rate
 @pytest.fixture(autouse=True)
 def no_vmaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """A subprocess per picture is for the test of VMAF alone."""
-    monkeypatch.setattr("sim.bench_metrics._vmaf", lambda: "not in this test")
+    monkeypatch.setattr("sim.metrics.optional._vmaf", lambda: "not in this test")
 
 
 @pytest.mark.parametrize("count", ["file", "payload"])

@@ -21,7 +21,7 @@ from sim.drivers.record import PacketRecord
 from sim.drivers.virtual import VirtualStream
 from sim.images import LoadedImage
 from sim.media import Restorer, coders_of
-from sim.metrics import psnr_db, token_accuracy
+from sim.metrics.quality import psnr_db, token_accuracy
 from sim.page.photos import Coded, Photos
 from sim.protocol.events import FrameReady
 from sim.scenario.schema import Scenario

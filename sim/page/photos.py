@@ -14,7 +14,7 @@ from codec.model import Model
 from sim.drivers.record import MediaFrame
 from sim.images import LoadedImage
 from sim.media import encode_images
-from sim.metrics import psnr_db
+from sim.metrics.quality import psnr_db
 from sim.scenario.schema import CodecSection
 
 _KEPT = 64  # decoded photographs; some 0.3 MB each at the page's usual size

@@ -22,7 +22,7 @@ class ImageRow:
         latency_s: from capture to the last of its packets; NaN if none arrived.
         bpp, bpp_wire: bits per pixel, payload and everything.
         concealer: the repair; "clean": decoded without loss.
-        psnr_db, ssim, ms_ssim, ssimulacra2: see `sim.metrics.Quality`.
+        psnr_db, ssim, ms_ssim, ssimulacra2: see `sim.metrics.quality.Quality`.
         token_accuracy: share of lost tokens that were guessed exactly.
         values: every other column as text: what the sweep sets.
     """

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.metrics import METRICS, quality
+from sim.metrics.quality import METRICS, quality
 
 Image = NDArray[np.uint8]
 
@@ -74,7 +74,7 @@ class Measures:
 
 
 def _vgg_hed(wheel: Path) -> Callable[[Image, Image], float]:
-    from sim.vgg_hed import VggHedDistance
+    from sim.metrics.vgg_hed import VggHedDistance
 
     distance = VggHedDistance(wheel)
     last: dict[bytes, Any] = {}  # features of one original: it is measured against many times
