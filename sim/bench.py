@@ -22,8 +22,8 @@ from sim.baselines import BaselineError
 from sim.bench_points import Point
 from sim.bench_work import OURS, POINTS, Bench, BenchConfig, Job, Level, Steps
 from sim.errors import UserError
-from sim.image_codec import ImageCodec
-from sim.images import LoadedImage
+from sim.media.images import LoadedImage
+from sim.media.token_file import ImageCodec
 from sim.metrics.optional import LABELS, better
 from sim.results.files import (
     CODEC_BENCH,

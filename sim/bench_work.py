@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from codec.patches import PATCHES
 from sim.baselines import BaselineError, Coded, Counted, find_baselines
 from sim.bench_points import Point, measure_points
-from sim.image_codec import ImageCodec
-from sim.images import LoadedImage
+from sim.media.images import LoadedImage
+from sim.media.token_file import ImageCodec
 from sim.metrics.optional import Measures
 
 OURS = "ours"
@@ -140,7 +140,7 @@ class Bench:
         self, jobs: Sequence[Job], model: str | None
     ) -> Iterator[tuple[Job, list[Point] | BaselineError]]:
         """The points of many jobs as they come, or how their codec failed. ``model``: as for
-        `sim.media.load_model`, for other processes."""
+        `sim.media.frames.load_model`, for other processes."""
         if self.config.workers == 1:
             for job in jobs:
                 yield job, _points(self, job)
@@ -173,7 +173,7 @@ _worker: list[Any] = []  # the comparison of this process, if it is a worker
 def _start_worker(model: str | None, config: BenchConfig, folder: Path) -> None:
     import torch
 
-    from sim.media import load_model
+    from sim.media.frames import load_model
 
     torch.set_num_threads(1)
     _worker[:] = [Bench(ImageCodec(load_model(model)), config, folder)]

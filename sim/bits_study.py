@@ -19,8 +19,8 @@ import numpy as np
 
 from sim import __version__
 from sim.errors import UserError
-from sim.image_codec import ImageCodec
-from sim.images import LoadedImage
+from sim.media.images import LoadedImage
+from sim.media.token_file import ImageCodec
 from sim.protocol.config import StreamConfig
 from sim.protocol.interleaver import INTERLEAVERS
 from sim.protocol.packet import MAX_DATAGRAM_BYTES

@@ -26,10 +26,10 @@ from sim.cell_packets import FrameSent, packet_table
 from sim.drivers.live import PeerError
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
-from sim.images import LoadedImage
 from sim.journal import Record
+from sim.media.images import LoadedImage
+from sim.media.outputs import SavedOutput, read_output, saving_sink
 from sim.metrics.quality import METRICS, Quality, quality, token_accuracy
-from sim.outputs import SavedOutput, read_output, saving_sink
 from sim.protocol.config import StreamConfigError
 from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
 from sim.scenario.labels import Cell
@@ -53,7 +53,7 @@ class Materials:
 
     Attributes:
         images: in order.
-        model: as for `sim.media.load_model`.
+        model: as for `sim.media.frames.load_model`.
         fingerprint: that the weights must have.
         frequencies, context: tables of the model's coders, as for `sim.streaming.stream_cell`.
     """
@@ -125,7 +125,7 @@ class Workshop:
     def _model(self) -> Model:
         """The networks, loaded by the first piece that needs them: those that only stream do not,
         and torch takes longer to load than a hundred of them."""
-        from sim.media import load_model
+        from sim.media.frames import load_model
 
         model = self._given or load_model(self._materials.model)
         if model.fingerprint != self._materials.fingerprint:
@@ -154,7 +154,7 @@ class Workshop:
         return self._cell(task, progress)
 
     def _clean(self, task: CleanTask) -> Record:
-        from sim.media import decode_clean, encode_images
+        from sim.media.frames import decode_clean, encode_images
 
         image = self._images[task.image]
         (frame,) = encode_images(self._model, [image], *task.grain)
@@ -194,7 +194,7 @@ class Workshop:
         ]
 
     def _weigh(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
-        from sim.media import weighed
+        from sim.media.frames import weighed
 
         key = image, *cell.scenario.codec.grain
         if key not in self._weighed:
@@ -272,7 +272,7 @@ class Workshop:
             for ready in record.frames:
                 yield SavedOutput(ready.grid.received, {}, {}, {}, {})
             return
-        from sim.media import Restorer
+        from sim.media.frames import Restorer
 
         restorer = Restorer(self._model, scenario.concealers, scenario.decoding.schedule())
         for number, ready in enumerate(record.frames):
@@ -325,7 +325,7 @@ class Workshop:
     def _pictures(
         self, cell: Cell, number: int, frame: MediaFrame, output: SavedOutput
     ) -> Pictures:
-        from sim.media import decode_clean
+        from sim.media.frames import decode_clean
 
         clean = decode_clean(self._model, frame, cell.scenario.codec.codebook)
         shown = {"original": self._images[number].pixels, CLEAN: clean, **output.images}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sim.baselines import Counted
-    from sim.image_codec import ImageCodec
+    from sim.media.token_file import ImageCodec
 
 T = TypeVar("T")
 
@@ -53,11 +53,11 @@ def encode(
     as_json: AsJson = False,
 ) -> None:
     """Write each image as a small file of tokens (.tok)."""
-    from sim.images import load_images
+    from sim.media.images import load_images
 
     images = load_images([str(input_.absolute())], Path())
     codec = _codec(model)
-    from sim.image_codec import EXTENSION
+    from sim.media.token_file import EXTENSION
 
     codec.check(codebook, entropy, patch, search)
     targets = _targets(input_, out, [image.name for image in images], EXTENSION)
@@ -106,7 +106,7 @@ def decode(
     codec = _codec(model)
     from codec.concealment import CONCEALERS
     from codec.pixel_repair import RepairMissing, check_installed
-    from sim.image_codec import EXTENSION
+    from sim.media.token_file import EXTENSION
 
     if concealer not in CONCEALERS:
         raise UserError(f"--concealer {concealer}: choose one of {', '.join(CONCEALERS)}")
@@ -184,7 +184,7 @@ def bench(
             raise UserError(f"--codecs {name}: choose from {', '.join(BASELINES)}")
     if count not in ("file", "payload"):
         raise UserError(f"--count {count}: choose file or payload")
-    from sim.images import load_images
+    from sim.media.images import load_images
 
     loaded = load_images([images], Path.cwd())[: limit or None]
     codec = _codec(model)
@@ -236,7 +236,7 @@ def bits(
         counts = []
     if not counts or not 1 <= counts[0] <= counts[-1] <= 256:
         raise UserError(f"--slices {slices}: numbers from 1 to 256 with commas between them")
-    from sim.images import load_images
+    from sim.media.images import load_images
 
     loaded = load_images([images], Path.cwd())[: limit or None]
     codec = _codec(model)
@@ -282,8 +282,8 @@ def _rates(text: str) -> tuple[float, ...]:
 
 def _codec(model: str | None) -> ImageCodec:
     from codec.checkpoint import ModelError
-    from sim.image_codec import ImageCodec
-    from sim.media import load_model
+    from sim.media.frames import load_model
+    from sim.media.token_file import ImageCodec
 
     try:
         return ImageCodec(load_model(model))
@@ -325,7 +325,7 @@ def _about(path: Path, read: Callable[[bytes], T], data: bytes) -> T:
 
 
 def _read(path: Path) -> bytes:
-    from sim.container import MAX_FILE_BYTES
+    from sim.media.container import MAX_FILE_BYTES
 
     try:
         with path.open("rb") as file:

@@ -44,8 +44,8 @@ from sim.compare_send import CannotReach, FileSource, Sent, TokenSource, pixel_m
 from sim.compare_summary import mean_rows, winner_rows
 from sim.errors import UserError
 from sim.experiment import RESULTS, Outcome, Steps
-from sim.images import LoadedImage, load_images
-from sim.media import Restorer, check_model, load_model
+from sim.media.frames import Restorer, check_model, load_model
+from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import METRICS, quality
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady

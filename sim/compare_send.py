@@ -21,8 +21,8 @@ from codec.model import Model
 from sim.baselines import Baseline, BaselineError, RateSearch
 from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
-from sim.images import LoadedImage
-from sim.media import one_thread, weighed
+from sim.media.frames import one_thread, weighed
+from sim.media.images import LoadedImage
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CodecSection, Scenario
 from sim.streaming import stream_cell

@@ -18,9 +18,9 @@ from codec.model import Model
 from sim.cell import CellTask, Clean, CleanTask, Grain, Materials, Task, Workshop, read_clean
 from sim.drivers.record import StreamRecord
 from sim.errors import UserError
-from sim.images import LoadedImage, load_images
 from sim.journal import CELLS, Appender, Journal
-from sim.media import check_model, load_model
+from sim.media.frames import check_model, load_model
+from sim.media.images import LoadedImage, load_images
 from sim.plan import ImageAbout, Plan
 from sim.protocol.config import StreamConfigError
 from sim.results.manifest import run_id

@@ -19,15 +19,15 @@ from sim.drivers.links import ReceiverLink, open_receiver, open_sender
 from sim.drivers.receiving import Incoming, LiveReceiver
 from sim.drivers.recording import Recorder, recorded_about, replay
 from sim.errors import UserError
-from sim.frames import Photographs, open_source
-from sim.images import LoadedImage
 from sim.live_process import Helper, interruptible
 from sim.live_receive import Originals, Received, Reception, SamePictures, refuse_sweep
 from sim.live_results import print_received, write_received
 from sim.live_send import send_stream
 from sim.live_view import live_view, plain_line
 from sim.live_watch import Watch
-from sim.media import check_model, load_model
+from sim.media.capture import Photographs, open_source
+from sim.media.frames import check_model, load_model
+from sim.media.images import LoadedImage
 from sim.run_folder import check_run
 from sim.scenario.library import find_scenario
 from sim.scenario.loader import LoadedScenario, load_scenario

@@ -20,11 +20,11 @@ from codec.model import Model
 from sim.drivers.ends import ReceivingEnd
 from sim.drivers.record import PacketRecord, StreamRecord
 from sim.errors import UserError
-from sim.frames import digest
-from sim.images import LoadedImage, load_image
 from sim.live_notes import Notes, read_ledger
 from sim.live_watch import Watch
-from sim.media import Restorer, coders_of
+from sim.media.capture import digest
+from sim.media.frames import Restorer, coders_of
+from sim.media.images import LoadedImage, load_image
 from sim.metrics.quality import psnr_db
 from sim.protocol.config import StreamKey
 from sim.protocol.events import FrameReady

@@ -14,7 +14,7 @@ from codec.model import Model
 from sim.console import print_summary, progress_bar
 from sim.experiment import RESULTS, GivenStream, Outcome, measure_given
 from sim.live_receive import Received
-from sim.media import Restorer
+from sim.media.frames import Restorer
 from sim.results.files import (
     MANIFEST,
     OUTPUTS,

@@ -17,11 +17,11 @@ from sim.drivers.links import SenderLink
 from sim.drivers.record import MediaFrame
 from sim.drivers.sending import LiveSender, Stopped, StreamRefused
 from sim.errors import UserError
-from sim.frames import FrameSource, digest
-from sim.images import LoadedImage
 from sim.live_notes import image_note, pack_account, packet_notes
 from sim.live_watch import Watch
-from sim.media import coders_of, encode_images, weighed
+from sim.media.capture import FrameSource, digest
+from sim.media.frames import coders_of, encode_images, weighed
+from sim.media.images import LoadedImage
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
 from sim.scenario.schema import CodecSection, Scenario

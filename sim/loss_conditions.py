@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from channels.erasure import UniformErasure
 from channels.gilbert_elliott import GilbertElliott
 from codec.patches import PATCHES, grid_of
-from sim.images import LoadedImage
+from sim.media.images import LoadedImage
 from sim.protocol.interleaver import slice_positions
 
 Kind = Literal["tokens", "packets", "bursts", "dispersed"]

@@ -80,7 +80,7 @@ def _seen(checkpoint: TamingCheckpoint, images: str) -> tuple[Looks, int]:
 
     from codec.codebook import Looks, nearest
     from sim.console import progress_bar
-    from sim.images import load_images
+    from sim.media.images import load_images
 
     loaded = load_images([images], Path.cwd())
     words = checkpoint.codewords

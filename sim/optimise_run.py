@@ -29,8 +29,8 @@ from sim.compare_send import TokenSource, pixel_mark, stream
 from sim.compare_summary import mean_rows, winner_rows
 from sim.errors import UserError
 from sim.experiment import RESULTS, Steps
-from sim.images import SAMPLES
-from sim.media import one_thread
+from sim.media.frames import one_thread
+from sim.media.images import SAMPLES
 from sim.metrics.quality import METRICS, quality
 from sim.optimise import LOSSES, Floats, Prediction, SliceBytes, candidates, predict, shortlist
 from sim.protocol.interleaver import slice_positions

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from codec.concealment import restore
 from codec.model import Model
-from sim.images import LoadedImage
 from sim.loss_conditions import Condition, grids_of, received
+from sim.media.images import LoadedImage
 from sim.metrics.quality import quality, token_accuracy
 from sim.metrics.vgg_hed import VggHedDistance
 from sim.results.files import SUMMARY, Row, write_json, write_table

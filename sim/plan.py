@@ -20,7 +20,7 @@ from typing import Any
 
 from sim import __version__
 from sim.errors import UserError
-from sim.images import LoadedImage
+from sim.media.images import LoadedImage
 from sim.results.files import read_json, write_json
 from sim.scenario.labels import Cell, cells
 from sim.scenario.loader import LoadedScenario, load_mapping

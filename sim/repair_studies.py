@@ -25,9 +25,9 @@ from codec.decoding import Decoding, Order
 from codec.entropy import ENTROPY_MODES
 from codec.model import Model
 from codec.pixel_repair import RepairMissing, check_installed
-from sim.image_codec import ImageCodec
-from sim.images import LoadedImage
 from sim.loss_conditions import Condition, grids_of, received
+from sim.media.images import LoadedImage
+from sim.media.token_file import ImageCodec
 from sim.metrics.quality import psnr_db, quality, token_accuracy
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 from sim.results.files import SUMMARY, write_json, write_table

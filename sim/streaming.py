@@ -13,7 +13,7 @@ from channels.base import ConstantDelay
 from codec.context import ContextTables
 from codec.entropy import CoderBook
 from sim.drivers.record import MediaFrame, StreamRecord
-from sim.outputs import SavingSink
+from sim.media.outputs import SavingSink
 from sim.protocol.config import StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.protection import ArqConfig

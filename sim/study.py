@@ -27,8 +27,8 @@ from codec.files import replacing
 from codec.model import Model
 from sim import __version__
 from sim.errors import UserError
-from sim.images import LoadedImage, load_images
-from sim.media import load_model, one_thread
+from sim.media.frames import load_model, one_thread
+from sim.media.images import LoadedImage, load_images
 from sim.results.files import MANIFEST, read_json, write_json
 from sim.results.manifest import revision
 

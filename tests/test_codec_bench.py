@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import sim.media
+import sim.media.frames
 from codec.model import Model
 from sim.baselines import Coded
 from sim.bench import at_equal_bytes, summarize_bench
@@ -28,7 +28,7 @@ Cli = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def one_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> None:
     """The tiny untrained model is not made anew for each command."""
-    monkeypatch.setattr(sim.media, "load_model", lambda name: random_model)
+    monkeypatch.setattr(sim.media.frames, "load_model", lambda name: random_model)
 
 
 @pytest.fixture

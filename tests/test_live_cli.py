@@ -16,9 +16,9 @@ import pytest
 from sim.drivers.keys import read_keys, write_keys
 from sim.drivers.links import check_exposure, read_address
 from sim.errors import UserError
-from sim.frames import Photographs, open_source
-from sim.images import LoadedImage, load_image
 from sim.live_commands import send_command
+from sim.media.capture import Photographs, open_source
+from sim.media.images import LoadedImage, load_image
 
 if TYPE_CHECKING:
     from codec.model import Model

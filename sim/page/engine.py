@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from codec.concealment import Concealed
 from sim.drivers.record import PacketRecord
 from sim.drivers.virtual import VirtualStream
-from sim.images import LoadedImage
-from sim.media import Restorer, coders_of
+from sim.media.frames import Restorer, coders_of
+from sim.media.images import LoadedImage
 from sim.metrics.quality import psnr_db, token_accuracy
 from sim.page.photos import Coded, Photos
 from sim.protocol.events import FrameReady

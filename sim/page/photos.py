@@ -12,8 +12,8 @@ from PIL import Image
 
 from codec.model import Model
 from sim.drivers.record import MediaFrame
-from sim.images import LoadedImage
-from sim.media import encode_images
+from sim.media.frames import encode_images
+from sim.media.images import LoadedImage
 from sim.metrics.quality import psnr_db
 from sim.scenario.schema import CodecSection
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from codec.checkpoint import ModelError
 from sim.errors import UserError
-from sim.images import load_images
-from sim.media import load_model
+from sim.media.frames import load_model
+from sim.media.images import load_images
 from sim.page.engine import Engine
 from sim.page.photos import Photos, shrunk
 from sim.page.playback import Playback

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from sim.errors import UserError
-from sim.images import image_paths
+from sim.media.images import image_paths
 from sim.scenario.loader import LoadedScenario, load_scenario
 from sim.scenario.template import template
 from sim.scenario.yaml_lines import parse_mapping

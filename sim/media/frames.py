@@ -20,7 +20,7 @@ from codec.perceptual import FeaturesMissing, check_features
 from codec.pixel_repair import RepairMissing, check_installed
 from sim.drivers.record import MediaFrame
 from sim.errors import UserError
-from sim.images import LoadedImage
+from sim.media.images import LoadedImage
 from sim.protocol.events import FrameReady
 from sim.protocol.interleaver import slice_positions
 from sim.scenario.schema import Scenario

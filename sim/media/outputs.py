@@ -17,7 +17,7 @@ from codec.decoding import Decoding
 from codec.files import replacing
 
 if TYPE_CHECKING:  # the sink imports the networks in the process that runs them
-    from sim.media import FrameOutput, Restorer
+    from sim.media.frames import FrameOutput, Restorer
     from sim.protocol.events import FrameReady
 
 
@@ -66,8 +66,8 @@ class SavingSink:
 def saving_sink(
     model: str | None, concealers: Sequence[str], decoding: Decoding, folder: Path
 ) -> SavingSink:
-    """A sink for another process: loads the model there. See `sim.media.load_model`."""
-    from sim.media import Restorer, load_model
+    """A sink for another process: loads the model there. See `sim.media.frames.load_model`."""
+    from sim.media.frames import Restorer, load_model
 
     return SavingSink(Restorer(load_model(model), concealers, decoding), folder)
 

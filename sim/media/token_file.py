@@ -14,10 +14,17 @@ from codec.model import Model
 from codec.patches import PATCHES, grid_of
 from codec.perceptual import FeaturesMissing, check_features
 from codec.search import Progress
-from sim.container import Contents, ForeignModel, NotATokenFile, NothingLeft, pack_file, read_file
 from sim.errors import UserError
-from sim.images import MAX_PIXELS
-from sim.media import coders_of
+from sim.media.container import (
+    Contents,
+    ForeignModel,
+    NotATokenFile,
+    NothingLeft,
+    pack_file,
+    read_file,
+)
+from sim.media.frames import coders_of
+from sim.media.images import MAX_PIXELS
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.interleaver import MAX_SLICES
 from sim.protocol.packet import HEADER_BYTES, MAX_DATAGRAM_BYTES

@@ -49,7 +49,7 @@ class LoadedImage:
 
 def samples_folder() -> Path:
     """The folder of the photographs that ship: in an installed package, or in the source tree."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "samples"
     return installed if installed.is_dir() else package.parent / "scenarios" / "images"
 

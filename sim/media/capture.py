@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import UserError
-from sim.images import LoadedImage, load_images
+from sim.media.images import LoadedImage, load_images
 
 CAMERA_FRAMES = 60
 """Pictures taken by a camera unless told otherwise."""
