@@ -26,7 +26,7 @@ from sim.cell_packets import FrameSent, packet_table
 from sim.drivers.live import PeerError
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
-from sim.journal import Record
+from sim.jobs.store import Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import SavedOutput, read_output, saving_sink
 from sim.metrics.quality import METRICS, Quality, quality, token_accuracy

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord, frame_bytes
-from sim.journal import Record
+from sim.jobs.store import Record
 from sim.protocol.config import StreamConfig
 from sim.results.files import cell_text
 

@@ -36,7 +36,6 @@ from sim.baselines import Baseline, find_baselines
 from sim.baselines.byte_frames import received_file
 from sim.baselines.cache import Cached, cache_folder
 from sim.baselines.damage import show
-from sim.compare_cache import mark_of
 from sim.compare_fec import fec_rows
 from sim.compare_file import TOKENS, Cell, LoadedComparison, Strategy
 from sim.compare_helpers import Helpers
@@ -44,6 +43,7 @@ from sim.compare_send import CannotReach, FileSource, Sent, TokenSource, pixel_m
 from sim.compare_summary import mean_rows, winner_rows
 from sim.errors import UserError
 from sim.experiment import RESULTS, Outcome, Steps
+from sim.jobs.cache import mark_of
 from sim.media.frames import Restorer, check_model, load_model
 from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import METRICS, quality

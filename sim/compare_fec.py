@@ -10,9 +10,9 @@ import numpy as np
 from channels import read_channel
 from channels.theory import residual_losses
 from sim.baselines.byte_frames import BYTE_STREAM, byte_frame
-from sim.compare_cache import kept
 from sim.compare_file import INDEPENDENT, LoadedComparison
 from sim.compare_send import stream
+from sim.jobs.cache import kept
 from sim.scenario.schema import FecSection, Scenario, with_values
 
 _STREAMS = 8

@@ -12,7 +12,7 @@ from typing import Any
 
 from sim.cell import Materials, Pictures, Task, Workshop
 from sim.errors import UserError
-from sim.journal import Appender, Record
+from sim.jobs.store import Appender, Record
 from sim.workers import Done, chunks, steps_of, usable_cores
 
 try:

@@ -1,8 +1,9 @@
 """A scenario, run: images -> tokens -> streams -> repaired images -> tables -> run folder.
 
-A run is a plan (`sim.plan`) of pieces, done by whoever is there (`sim.workers`, `sim.dask_workers`)
-and kept in a journal (`sim.journal`) that survives them; tables and figures are made of the journal
-(`sim.tables`). What is in the journal already is not done again, so running again goes on.
+A run is a plan (`sim.plan`) of pieces, done by whoever is there (`sim.workers`,
+`sim.dask_workers`) and kept in a journal (`sim.jobs.store`) that survives them; tables and figures
+are made of the journal (`sim.tables`). What is in the journal already is not done again, so running
+again goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from codec.model import Model
 from sim.cell import CellTask, Clean, CleanTask, Grain, Materials, Task, Workshop, read_clean
 from sim.drivers.record import StreamRecord
 from sim.errors import UserError
-from sim.journal import CELLS, Appender, Journal
+from sim.jobs.store import CELLS, Appender, Journal
 from sim.media.frames import check_model, load_model
 from sim.media.images import LoadedImage, load_images
 from sim.plan import ImageAbout, Plan

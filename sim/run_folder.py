@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sim.errors import UserError
-from sim.journal import CELLS
+from sim.jobs.store import CELLS
 from sim.results.files import (
     FIGURES,
     IMAGES,

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from sim.cell import record_rows
 from sim.cell_packets import packet_lines
-from sim.journal import CELLS, Journal, pictures_folder
+from sim.jobs.store import CELLS, Journal, pictures_folder
 from sim.metrics.quality import METRICS
 from sim.plan import Plan
 from sim.results.files import (

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from sim.cell import CellTask, CleanTask, Materials, Task, Workshop
 from sim.errors import UserError
-from sim.journal import Appender
+from sim.jobs.store import Appender
 from sim.scenario.labels import Cell
 
 POOL_CHUNK_S = 2.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.compare_cache import hashed_files
+from sim.jobs.cache import hashed_files
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(

@@ -20,7 +20,7 @@ from sim.cell import CleanTask
 from sim.console import print_summary
 from sim.errors import UserError
 from sim.experiment import How, Outcome, merge_runs, run_experiment
-from sim.journal import Appender, Journal
+from sim.jobs.store import Appender, Journal
 from sim.plan import Plan
 from sim.report import render
 from sim.results.files import read_table

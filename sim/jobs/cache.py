@@ -45,7 +45,7 @@ def kept(kind: str, about: Mapping[str, Any], make: Callable[[], Any]) -> Any:
 @lru_cache(maxsize=1)
 def code_mark() -> str:
     """A hash of the code that results come from, so that what is kept never outlives a change."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in hashed_files(root):
         digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
