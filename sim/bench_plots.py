@@ -21,8 +21,8 @@ from sim.baselines import FORMATS
 from sim.bench import EQUAL
 from sim.bench_work import OURS
 from sim.errors import UserError
+from sim.figures.style import new_figure, save_figure
 from sim.metrics.optional import LABELS, SMALLER_IS_BETTER, better
-from sim.plot_style import new_figure, save_figure
 from sim.results.files import (
     CODEC_BENCH,
     FIGURES,

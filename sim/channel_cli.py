@@ -254,7 +254,7 @@ def plot(
     loss, _ = source.models()
     from channels.base import loss_mask
     from sim import __version__
-    from sim.channel_plots import FORMATS, draw_channel
+    from sim.figures.channel import FORMATS, draw_channel
 
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is one of {', '.join(FORMATS)}")

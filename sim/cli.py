@@ -195,7 +195,7 @@ def plot(
     as_json: AsJson = False,
 ) -> None:
     """Draw a run's figures again from its saved tables."""
-    from sim.plots import draw_figures
+    from sim.figures.run import draw_figures
 
     figures = [str(path) for path in draw_figures(run)]
     if as_json:

@@ -23,8 +23,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from sim.errors import UserError
-from sim.plot_style import LABELS as METRIC_LABELS
-from sim.plot_style import SETTINGS, new_figure, save_figure
+from sim.figures.style import LABELS as METRIC_LABELS
+from sim.figures.style import SETTINGS, new_figure, save_figure
 from sim.results.files import (
     COMPARISON,
     FIGURES,

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from sim.compare_plots import LABELS
 from sim.errors import UserError
-from sim.plot_style import SETTINGS, new_figure, save_figure
+from sim.figures.style import SETTINGS, new_figure, save_figure
 from sim.results.files import (
     FIGURES,
     MANIFEST,

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from codec.files import replacing
 from sim.errors import UserError
-from sim.plot_style import level, metric_label, words
+from sim.figures.style import level, metric_label, words
 from sim.report_answer import answer
 from sim.report_figures import Block, loss_blocks, quality_blocks, rate_blocks
 from sim.report_pictures import PACKET_LOOKS, packet_counts, packet_rows, strips

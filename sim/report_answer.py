@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sim.plot_style import key_label, level, metric_name, words
-from sim.quality_plots import best_repair, curves
+from sim.figures.panels import best_repair, curves
+from sim.figures.style import key_label, level, metric_name, words
 from sim.results.run import Difference, Key, RunTables, Setting, averaged, difference
 from sim.scenario.schema import CLEAN
 from sim.statistics import finite_mean

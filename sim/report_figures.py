@@ -17,9 +17,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sim.loss_plots import loss_panel
-from sim.plot_style import DELIVERED, ERASED, SETTINGS, look, metric_label, words
-from sim.quality_plots import (
+from sim.figures.losses import loss_panel
+from sim.figures.panels import (
     Point,
     axis_title,
     best_repair,
@@ -31,6 +30,7 @@ from sim.quality_plots import (
     rate_panel,
     rates_vary,
 )
+from sim.figures.style import DELIVERED, ERASED, SETTINGS, look, metric_label, words
 from sim.scenario.schema import CLEAN
 
 _SIZE = (4.4, 2.9)  # inches; about as wide as a phone, so that text stays readable there

@@ -13,9 +13,9 @@ from matplotlib.colors import PowerNorm
 from numpy.typing import NDArray
 from PIL import Image
 
-from sim.invention_plots import shade
-from sim.plot_style import words
-from sim.plots import fate_of, mark_lost
+from sim.figures.invention import shade
+from sim.figures.run import fate_of, mark_lost
+from sim.figures.style import words
 from sim.results.files import INPAINT, PANELS, PROBABILITY, number
 from sim.results.run import RunTables
 from sim.scenario.schema import CLEAN

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sim.plot_style import SETTINGS, look, new_figure, save_figure
+from sim.figures.style import SETTINGS, look, new_figure, save_figure
 from sim.results.files import FIGURES, MANIFEST, SUMMARY, read_json
 from sim.scenario.schema import CLEAN
 

@@ -59,7 +59,7 @@ def finish_run(
     Returns:
         The content of summary.json.
     """
-    from sim.plots import draw_figures
+    from sim.figures.run import draw_figures
 
     with made_aside(run) as aside:
         summary = _Tables(aside, plan, journal, repeats).write()

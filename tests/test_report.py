@@ -52,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iter
     picture = np.stack([rows * 2, columns, rows + columns], axis=2).astype(np.uint8)
     Image.fromarray(picture).save(folder / "photo.png")
     patch = pytest.MonkeyPatch()
-    patch.setattr("sim.plots.draw_figures", lambda folder: [])
+    patch.setattr("sim.figures.run.draw_figures", lambda folder: [])
     made = []
     for name, more in (("one", ""), ("swept", SWEEP)):
         path = folder / f"{name}.yaml"

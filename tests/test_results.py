@@ -170,7 +170,8 @@ def test_content_of_a_run(run: Run, photo: Path) -> None:
 
 
 def test_same_scenario_same_bytes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sim.plots.draw_figures", lambda folder: [])  # which are made of the tables
+    # Figures are made of the tables.
+    monkeypatch.setattr("sim.figures.run.draw_figures", lambda folder: [])
     run("--out", "first")
     run("--out", "second")
     for name in TABLES:

@@ -53,7 +53,7 @@ def raw(photo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Raw:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than everything else, and other tests look at it."""
-    monkeypatch.setattr("sim.plots.draw_figures", lambda folder: [])
+    monkeypatch.setattr("sim.figures.run.draw_figures", lambda folder: [])
 
 
 def run(raw: Raw, out: str, **how: Any) -> Outcome:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from channels import read_channel
 from channels.theory import LossChain, block_failure, losses_in_block
-from sim.plot_style import SETTINGS
+from sim.figures.style import SETTINGS
 from sim.protocol.interleaver import slice_positions
 
 FOLDER = Path(__file__).parent / "figures"

@@ -14,8 +14,8 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from sim.errors import UserError
-from sim.plot_style import setting_label
-from sim.quality_plots import Point
+from sim.figures.panels import Point
+from sim.figures.style import setting_label
 from sim.results.files import (
     IMAGES,
     MANIFEST,

@@ -1,4 +1,4 @@
-"""Quality as curves and dots, from a run's summary alone: the panels of `sim.plots` and reports.
+"""Quality as curves and dots, from a run's summary alone: panels of `sim.figures.run` and reports.
 
 A point is an element of summary.json's "points". Intervals are those of the drop from the decode
 without loss of the same images, so that how images differ does not hide how repairs do.
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from sim.plot_style import key_label, level, look, metric_name, setting_label, words
+from sim.figures.style import key_label, level, look, metric_name, setting_label, words
 from sim.scenario.labels import value_label
 from sim.scenario.schema import CLEAN
 

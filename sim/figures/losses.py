@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from sim.plot_style import DELIVERED, ERASED
-from sim.quality_plots import Curves, Point, floats
+from sim.figures.panels import Curves, Point, floats
+from sim.figures.style import DELIVERED, ERASED
 
 
 def loss_panel(axes: Axes, members: Sequence[Point], found: Curves | None) -> None:

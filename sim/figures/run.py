@@ -28,19 +28,9 @@ from PIL import Image
 
 from codec.patches import patch_of, spread
 from sim.errors import UserError
-from sim.invention_plots import invention_figure, load_maps
-from sim.loss_plots import loss_panel
-from sim.plot_style import (
-    DELIVERED,
-    ERASED,
-    LATE,
-    SETTINGS,
-    metric_label,
-    new_figure,
-    save_figure,
-    words,
-)
-from sim.quality_plots import (
+from sim.figures.invention import invention_figure, load_maps
+from sim.figures.losses import loss_panel
+from sim.figures.panels import (
     axis_title,
     best_repair,
     curves,
@@ -49,6 +39,16 @@ from sim.quality_plots import (
     line_panel,
     rate_panel,
     rates_vary,
+)
+from sim.figures.style import (
+    DELIVERED,
+    ERASED,
+    LATE,
+    SETTINGS,
+    metric_label,
+    new_figure,
+    save_figure,
+    words,
 )
 from sim.results.files import (
     FIGURES,
