@@ -48,7 +48,7 @@ from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import quality
 from sim.scenario.labels import Cell
 from sim.scenario.loader import LoadedScenario, load_mapping
-from sim.streaming import stream_cell
+from sim.stream import stream_cell
 
 if TYPE_CHECKING:  # a pool's processes import this file; `sim run` has them import no torch
     from codec.model import Model
@@ -127,7 +127,7 @@ def cut(folder: Path, side: int) -> Path:
 
 def run(job: Job) -> None:
     """The run of a row."""
-    from sim.experiment import How, run_experiment
+    from sim.experiment.runner import How, run_experiment
 
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder, "images")

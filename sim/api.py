@@ -64,7 +64,7 @@ def run(
     Raises:
         UserError: whatever cannot be used, in one line.
     """
-    from sim.experiment import How, run_experiment
+    from sim.experiment.runner import How, run_experiment
 
     given = dict(set or {}) | ({} if seed is None else {"seed": seed})
     loaded = _load(scenario, given)

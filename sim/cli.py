@@ -139,7 +139,7 @@ def run(
     loaded = load_scenario(find_scenario(scenario), overrides)
 
     from sim.console import print_summary, progress_bar
-    from sim.experiment import How, run_experiment
+    from sim.experiment.runner import How, run_experiment
 
     how = How(out, save_images, fresh, workers, _share(shard), dask)
     with progress_bar(loaded.scenario.name) as steps:
@@ -162,7 +162,7 @@ def merge(
 ) -> None:
     """Make tables and figures of what shards have finished."""
     from sim.console import print_summary
-    from sim.experiment import merge_runs
+    from sim.experiment.runner import merge_runs
 
     outcome = merge_runs(out, folders or [])
     if as_json:

@@ -42,7 +42,7 @@ from sim.compare_helpers import Helpers
 from sim.compare_send import CannotReach, FileSource, Sent, TokenSource, pixel_mark
 from sim.compare_summary import mean_rows, winner_rows
 from sim.errors import UserError
-from sim.experiment import RESULTS, Outcome, Steps
+from sim.experiment.runner import RESULTS, Outcome, Steps
 from sim.jobs.cache import mark_of
 from sim.media.frames import Restorer, check_model, load_model
 from sim.media.images import LoadedImage, load_images

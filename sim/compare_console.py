@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sim.experiment import Outcome
+from sim.experiment.runner import Outcome
 from sim.results.files import FIGURES
 
 _SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "vgg_hed")

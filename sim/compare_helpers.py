@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sim.compare_file import LoadedComparison
 from sim.errors import UserError
-from sim.workers import KILLED, follow_parent
+from sim.experiment.workers import KILLED, follow_parent
 
 if TYPE_CHECKING:
     from sim.compare import Comparison

@@ -25,7 +25,7 @@ from sim.media.frames import one_thread, weighed
 from sim.media.images import LoadedImage
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CodecSection, Scenario
-from sim.streaming import stream_cell
+from sim.stream import stream_cell
 
 _NO_MODEL = "0" * 16
 _CLOSE = 0.002  # bytes of source per pixel are found to this share

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sim.experiment import Outcome
+from sim.experiment.runner import Outcome
 from sim.results.files import FIGURES
 from sim.scenario.labels import value_label
 from sim.scenario.schema import CLEAN

@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from sim.errors import UserError
-from sim.experiment import run_experiment
+from sim.experiment.runner import run_experiment
 from sim.report_answer import answer
 from sim.results.files import FIGURES
 from sim.results.run import RunTables, read_runs

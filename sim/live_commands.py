@@ -19,6 +19,7 @@ from sim.drivers.links import ReceiverLink, open_receiver, open_sender
 from sim.drivers.receiving import Incoming, LiveReceiver
 from sim.drivers.recording import Recorder, recorded_about, replay
 from sim.errors import UserError
+from sim.experiment.folder import check_run
 from sim.live_process import Helper, interruptible
 from sim.live_receive import Originals, Received, Reception, SamePictures, refuse_sweep
 from sim.live_results import print_received, write_received
@@ -28,11 +29,10 @@ from sim.live_watch import Watch
 from sim.media.capture import Photographs, open_source
 from sim.media.frames import check_model, load_model
 from sim.media.images import LoadedImage
-from sim.run_folder import check_run
 from sim.scenario.library import find_scenario
 from sim.scenario.loader import LoadedScenario, load_scenario
 from sim.scenario.schema import Scenario
-from sim.streaming import stream_key
+from sim.stream import stream_key
 
 _LINGER_S = 1.0
 

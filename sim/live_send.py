@@ -25,7 +25,7 @@ from sim.media.images import LoadedImage
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
 from sim.scenario.schema import CodecSection, Scenario
-from sim.streaming import make_channel, make_feedback, stream_key
+from sim.stream import make_channel, make_feedback, stream_key
 
 _T = TypeVar("_T")
 _AHEAD = 2  # pictures tokenized before they are due

@@ -27,7 +27,7 @@ from sim.compare_file import TOKENS, Cell, LoadedComparison, Strategy
 from sim.compare_send import TokenSource, pixel_mark, stream
 from sim.compare_summary import mean_rows, winner_rows
 from sim.errors import UserError
-from sim.experiment import RESULTS, Steps
+from sim.experiment.runner import RESULTS, Steps
 from sim.jobs.cache import kept
 from sim.media.frames import one_thread
 from sim.media.images import SAMPLES

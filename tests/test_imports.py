@@ -89,7 +89,8 @@ def test_no_clock_but_the_live_drivers() -> None:
 def test_light_parts_do_not_load_torch() -> None:
     code = (
         "import sys, channels, codec.entropy, sim.protocol.receiver, sim.protocol.sender, "
-        "sim.scenario.loader, sim.streaming, sim.results.files, sim.tables, sim.workers; "
+        "sim.scenario.loader, sim.stream, sim.results.files, "
+        "sim.experiment.tables, sim.experiment.workers; "
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)

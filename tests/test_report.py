@@ -42,7 +42,7 @@ SWEEP = "sweep:\n  stream.interleaver: [raster, random]\n  codec.codebook: [8, 6
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iterator[list[Path]]:
     """A run of one point, and a sweep over two keys; made once."""
-    from sim.experiment import How, run_experiment
+    from sim.experiment.runner import How, run_experiment
     from sim.scenario.loader import load_scenario
 
     folder = tmp_path_factory.mktemp("runs")

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sim.cell_packets import packet_lines, packet_table
 from sim.drivers.record import MediaFrame, PacketRecord
 from sim.errors import UserError
+from sim.experiment.folder import made_aside, open_run
+from sim.experiment.packets import packet_lines, packet_table
 from sim.results.files import COMPARISON, MANIFEST, cell_text, new_folder, read_table, write_table
-from sim.run_folder import made_aside, open_run
 
 Cli = Callable[..., Any]
 

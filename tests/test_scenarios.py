@@ -12,7 +12,7 @@ import pytest
 
 from sim.scenario.library import library_files
 from sim.scenario.loader import load_scenario
-from sim.streaming import make_channel
+from sim.stream import make_channel
 
 Cli = Callable[..., Any]
 SCENARIOS = library_files()

@@ -25,7 +25,7 @@ from sim.metrics.quality import psnr_db, token_accuracy
 from sim.page.photos import Coded, Photos
 from sim.protocol.events import FrameReady
 from sim.scenario.schema import Scenario
-from sim.streaming import make_channel, make_feedback, stream_key
+from sim.stream import make_channel, make_feedback, stream_key
 
 LAP = 60
 """Frames of one stream; bounds what is kept of it, and how long a changed setting may take."""

@@ -18,7 +18,7 @@ from sim.page.engine import Engine, Snapshot
 from sim.page.history import RESTORED, fates
 from sim.page.photos import Photos
 from sim.scenario.schema import Scenario
-from sim.streaming import make_channel, stream_key
+from sim.stream import make_channel, stream_key
 
 LAP = 8
 

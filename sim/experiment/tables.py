@@ -15,11 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from sim.cell import record_rows
-from sim.cell_packets import packet_lines
+from sim.experiment.cell import record_rows
+from sim.experiment.folder import made_aside
+from sim.experiment.packets import packet_lines
+from sim.experiment.plan import Plan
+from sim.experiment.summary import Losses, PointRows, summarize
 from sim.jobs.store import CELLS, Journal, pictures_folder
 from sim.metrics.quality import METRICS
-from sim.plan import Plan
 from sim.results.files import (
     IMAGES,
     MANIFEST,
@@ -30,9 +32,7 @@ from sim.results.files import (
     write_json,
 )
 from sim.results.manifest import manifest
-from sim.run_folder import made_aside
 from sim.scenario.labels import Cell, value_label
-from sim.summary import Losses, PointRows, summarize
 
 MAX_PANELS = 24
 """Images of the pictured cell that get a strip; more would fill the disk."""

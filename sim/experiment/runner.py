@@ -1,9 +1,8 @@
 """A scenario, run: images -> tokens -> streams -> repaired images -> tables -> run folder.
 
-A run is a plan (`sim.plan`) of pieces, done by whoever is there (`sim.workers`,
-`sim.dask_workers`) and kept in a journal (`sim.jobs.store`) that survives them; tables and figures
-are made of the journal (`sim.tables`). What is in the journal already is not done again, so running
-again goes on.
+A run is a plan (`plan`) of pieces, done by whoever is there (`workers`, `dask_workers`) and kept in
+a journal (`sim.jobs.store`) that survives them; tables and figures are made of the journal
+(`tables`). What is in the journal already is not done again, so running again goes on.
 """
 
 from __future__ import annotations
@@ -16,22 +15,31 @@ from typing import Any, Protocol
 
 from codec.checkpoint import ModelError
 from codec.model import Model
-from sim.cell import CellTask, Clean, CleanTask, Grain, Materials, Task, Workshop, read_clean
 from sim.drivers.record import StreamRecord
 from sim.errors import UserError
+from sim.experiment.cell import (
+    CellTask,
+    Clean,
+    CleanTask,
+    Grain,
+    Materials,
+    Task,
+    Workshop,
+    read_clean,
+)
+from sim.experiment.folder import open_run
+from sim.experiment.plan import ImageAbout, Plan
+from sim.experiment.summary import certainty
+from sim.experiment.tables import MAX_PANELS, finish_run, point_rows
+from sim.experiment.workers import Alone, Crew, Pool, steps_of, worthwhile
 from sim.jobs.store import CELLS, Appender, Journal
 from sim.media.frames import check_model, load_model
 from sim.media.images import LoadedImage, load_images
-from sim.plan import ImageAbout, Plan
 from sim.protocol.config import StreamConfigError
 from sim.results.manifest import run_id
-from sim.run_folder import open_run
 from sim.scenario.labels import Cell, values_label
 from sim.scenario.loader import LoadedScenario
 from sim.statistics import FEWEST_REPEATS, repeats_to_go
-from sim.summary import certainty
-from sim.tables import MAX_PANELS, finish_run, point_rows
-from sim.workers import Alone, Crew, Pool, steps_of, worthwhile
 
 RESULTS = Path("results")
 
@@ -375,7 +383,7 @@ class _Run:
             return self._crew
         folder, how = self.journal.folder, self._how
         if how.dask is not None:
-            from sim.dask_workers import DaskCrew
+            from sim.experiment.dask_workers import DaskCrew
 
             dask = DaskCrew(self._materials, self._appender, how.dask, how.workers)
             self._crew = self._crews.enter_context(dask)

@@ -1,4 +1,4 @@
-"""Pieces of a run on a Dask cluster, local or far: the distributed sibling of `sim.workers`.
+"""Pieces of a run on a Dask cluster, local or far: the distributed sibling of `workers`.
 
 Workers need this package, the same weights where cells are repaired, and no common file system:
 records come back to this process, which keeps them. A worker that dies is replaced, and its tasks
@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sim.cell import Materials, Pictures, Task, Workshop
 from sim.errors import UserError
+from sim.experiment.cell import Materials, Pictures, Task, Workshop
+from sim.experiment.workers import Done, chunks, steps_of, usable_cores
 from sim.jobs.store import Appender, Record
-from sim.workers import Done, chunks, steps_of, usable_cores
 
 try:
     from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed
@@ -73,7 +73,7 @@ class DaskCrew:
             self._cluster.close()
 
     def work(self, tasks: Sequence[Task], done: Done) -> None:
-        """See `sim.workers.Crew`."""
+        """See `sim.experiment.workers.Crew`."""
         workers = max(1, len(self._client.scheduler_info()["workers"]))
         parts = chunks(tasks, self._pixels, CHUNK_S, workers)
         running: dict[Any, list[Task]] = {}

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codec.context import ContextTables
-from sim.cell_packets import FrameSent, packet_table
 from sim.drivers.live import PeerError
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
+from sim.experiment.packets import FrameSent, packet_table
 from sim.jobs.store import Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import SavedOutput, read_output, saving_sink
@@ -35,7 +35,7 @@ from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CLEAN
 from sim.statistics import effective_size
-from sim.streaming import stream_cell
+from sim.stream import stream_cell
 
 if TYPE_CHECKING:  # torch is only loaded where networks run
     from codec.model import Model
@@ -55,7 +55,7 @@ class Materials:
         images: in order.
         model: as for `sim.media.frames.load_model`.
         fingerprint: that the weights must have.
-        frequencies, context: tables of the model's coders, as for `sim.streaming.stream_cell`.
+        frequencies, context: tables of the model's coders, as for `sim.stream.stream_cell`.
     """
 
     images: tuple[LoadedImage, ...]

@@ -19,8 +19,8 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Protocol
 
-from sim.cell import CellTask, CleanTask, Materials, Task, Workshop
 from sim.errors import UserError
+from sim.experiment.cell import CellTask, CleanTask, Materials, Task, Workshop
 from sim.jobs.store import Appender
 from sim.scenario.labels import Cell
 
