@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sim.bench import EQUAL
-from sim.bench_work import OURS
 from sim.metrics.optional import LABELS, better
 from sim.results.files import FIGURES
+from sim.studies.codec_bench.runner import EQUAL
+from sim.studies.codec_bench.work import OURS
 
 _FORMS = {"psnr_db": ".2f", "ssimulacra2": ".1f", "vmaf": ".1f"}
 

@@ -189,9 +189,9 @@ def bench(
     loaded = load_images([images], Path.cwd())[: limit or None]
     codec = _codec(model)
 
-    from sim.bench import run_bench
     from sim.bench_console import print_bench
-    from sim.bench_work import BenchConfig, Level
+    from sim.studies.codec_bench.runner import run_bench
+    from sim.studies.codec_bench.work import BenchConfig, Level
 
     try:
         chosen = tuple(
@@ -242,8 +242,8 @@ def bits(
     codec = _codec(model)
     chosen = _levels(levels) or codec.model.levels
 
-    from sim.bits_study import bits_study, print_bits
     from sim.console import progress_bar
+    from sim.studies.codec_bench.bits import bits_study, print_bits
 
     with progress_bar("bits") as steps:
         rows = bits_study(codec, loaded, chosen, counts, out, steps)
@@ -258,7 +258,7 @@ def plot(
     folder: Annotated[Path, typer.Argument(help="What bench wrote.", show_default=False)],
 ) -> None:
     """Draw a comparison's figures again from its saved tables."""
-    from sim.bench_plots import draw_bench
+    from sim.studies.codec_bench.figures import draw_bench
 
     typer.echo("\n".join(str(path) for path in draw_bench(folder)))
 

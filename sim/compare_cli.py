@@ -29,15 +29,15 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare strategies at equal bytes, on the same losses."""
-    from sim.compare_file import load_comparison
     from sim.scenario.library import find_scenario
+    from sim.studies.compare.config import load_comparison
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load_comparison(find_scenario(comparison), overrides)
 
-    from sim.compare import run_comparison
     from sim.compare_console import print_comparison
     from sim.console import progress_bar
+    from sim.studies.compare.runner import run_comparison
 
     with progress_bar(loaded.name) as steps:
         outcome = run_comparison(loaded, out, hed, steps, workers)
@@ -76,7 +76,7 @@ def optimise(
 
     from sim.compare_console import print_optimisation
     from sim.console import progress_bar
-    from sim.optimise_run import optimise as search
+    from sim.studies.optimise.runner import optimise as search
 
     with progress_bar(loaded.scenario.name) as steps:
         found = search(loaded, bpp_wire, deadline, metric, verify, out, steps)

@@ -39,8 +39,8 @@ def schedules(
         raise UserError(f"--passes {passes}: from 1 to 12")
     from sim.console import progress_bar
     from sim.drivers.clock import WallClock
-    from sim.repair_studies import study_schedules
-    from sim.study import load
+    from sim.studies.measurements import load
+    from sim.studies.repair.runner import study_schedules
 
     loaded, photos = load(images, model, limit, side, chosen)
     with progress_bar("schedules") as steps:
@@ -62,8 +62,8 @@ def rivals(
     """Every concealer against the transformer, at 5% to 50% loss."""
     chosen = _numbers("--levels", levels)
     from sim.console import progress_bar
-    from sim.repair_studies import study_rivals
-    from sim.study import load
+    from sim.studies.measurements import load
+    from sim.studies.repair.runner import study_rivals
 
     loaded, photos = load(images, model, limit, side, chosen)
     with progress_bar("rivals") as steps:
@@ -83,8 +83,8 @@ def interleavers(
 ) -> None:
     """Orders of the tokens. Repaired quality and coded bits, for 4 to 64 slices."""
     from sim.console import progress_bar
-    from sim.repair_studies import study_interleavers
-    from sim.study import load
+    from sim.studies.measurements import load
+    from sim.studies.repair.runner import study_interleavers
 
     loaded, photos = load(images, model, limit, side, [level])
     with progress_bar("interleavers") as steps:
@@ -109,8 +109,8 @@ def paper_check(
     """Test a claim: 20% of the indices lost is hardly seen."""
     chosen = _numbers("--levels", levels)
     from sim.console import progress_bar
-    from sim.paper_check import CheckConfig, run_check
-    from sim.study import load
+    from sim.studies.measurements import load
+    from sim.studies.repair.paper_check import CheckConfig, run_check
 
     loaded, photos = load(images, model, limit, 0, chosen)
     with progress_bar("paper-check") as steps:

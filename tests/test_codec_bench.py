@@ -17,10 +17,10 @@ from PIL import Image
 import sim.media.frames
 from codec.model import Model
 from sim.baselines import Coded
-from sim.bench import at_equal_bytes, summarize_bench
-from sim.bench_points import measure_points
-from sim.bench_work import OURS, BenchConfig, Level
 from sim.metrics.optional import LABELS, Measures
+from sim.studies.codec_bench.points import measure_points
+from sim.studies.codec_bench.runner import at_equal_bytes, summarize_bench
+from sim.studies.codec_bench.work import OURS, BenchConfig, Level
 
 Cli = Callable[..., Any]
 
@@ -80,7 +80,7 @@ def no_vmaf(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_codec_is_compared_at_our_bytes(
     cli: Cli, photo: Path, wheel: Path, count: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sim.bench_plots.draw_bench", lambda folder: [])
+    monkeypatch.setattr("sim.studies.codec_bench.figures.draw_bench", lambda folder: [])
     codecs = "jpeg,jpeg2000,webp-half"
     options = ("--images", photo, "--codecs", codecs, "--count", count, "--hed", wheel, "--json")
     done = cli(*BENCH, *options, "-o", "out")

@@ -99,7 +99,9 @@ def test_light_parts_do_not_load_torch() -> None:
 def test_all_that_a_comparison_runs_is_hashed() -> None:
     """Whatever code the kept results come from, a change of it must make them void."""
     modules = {".".join(path.with_suffix("").parts): path for path in FILES}
-    waiting, reached = ["sim.compare", "sim.compare_fec", "sim.optimise_run"], set[Path]()
+    studies = "sim.studies"
+    waiting = [f"{studies}.{name}" for name in ("compare.runner", "optimise.runner")]
+    reached = set[Path]()
     while waiting:
         name = waiting.pop()
         path = modules.get(name) or modules.get(f"{name}.__init__")

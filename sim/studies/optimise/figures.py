@@ -9,7 +9,6 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from sim.compare_plots import LABELS
 from sim.errors import UserError
 from sim.figures.style import SETTINGS, new_figure, save_figure
 from sim.results.files import (
@@ -21,6 +20,7 @@ from sim.results.files import (
     read_json,
     read_table,
 )
+from sim.studies.compare.figures import LABELS
 
 _KINDS = {
     "unprotected": ("#999999", "s"),

@@ -10,10 +10,10 @@ import numpy as np
 from channels import read_channel
 from channels.theory import residual_losses
 from sim.baselines.byte_frames import BYTE_STREAM, byte_frame
-from sim.compare_file import INDEPENDENT, LoadedComparison
-from sim.compare_send import stream
 from sim.jobs.cache import kept
 from sim.scenario.schema import FecSection, Scenario, with_values
+from sim.studies.compare.config import INDEPENDENT, LoadedComparison
+from sim.studies.compare.sources import stream
 
 _STREAMS = 8
 _PACKETS = 400  # media packets in each of them, about

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from codec.patches import PATCHES
 from sim.baselines import BaselineError, Coded, Counted, find_baselines
-from sim.bench_points import Point, measure_points
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics.optional import Measures
+from sim.studies.codec_bench.points import Point, measure_points
 
 OURS = "ours"
 POINTS = "points"

@@ -9,12 +9,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sim.compare_file import LoadedComparison
 from sim.errors import UserError
 from sim.experiment.workers import KILLED, follow_parent
+from sim.studies.compare.config import LoadedComparison
 
 if TYPE_CHECKING:
-    from sim.compare import Comparison
+    from sim.studies.compare.runner import Comparison
 
 
 class Helpers:
@@ -62,7 +62,7 @@ def _start_worker(loaded: LoadedComparison, hed: Path | None) -> None:
     global _here
     import torch
 
-    from sim.compare import Comparison
+    from sim.studies.compare.runner import Comparison
 
     torch.set_num_threads(1)
     follow_parent()

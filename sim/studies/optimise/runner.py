@@ -1,4 +1,4 @@
-"""`sim optimise`: the search of `sim.optimise` with real images, packets and streams.
+"""`sim optimise`: the search of `search` with real images, packets and streams.
 
 winner.yaml     the winning scenario, for `sim run`
 candidates.csv  what theory expects of every way to protect
@@ -22,22 +22,30 @@ import numpy as np
 from channels import read_channel
 from codec.concealment import restore
 from sim import __version__
-from sim.compare import OUTCOMES, Comparison
-from sim.compare_file import TOKENS, Cell, LoadedComparison, Strategy
-from sim.compare_send import TokenSource, pixel_mark, stream
-from sim.compare_summary import mean_rows, winner_rows
 from sim.errors import UserError
 from sim.experiment.runner import RESULTS, Steps
 from sim.jobs.cache import kept
 from sim.media.frames import one_thread
 from sim.media.images import SAMPLES
 from sim.metrics.quality import METRICS, quality
-from sim.optimise import LOSSES, Floats, Prediction, SliceBytes, candidates, predict, shortlist
 from sim.protocol.interleaver import slice_positions
 from sim.results.files import MANIFEST, OPTIMISATION, new_folder, write_json, write_table
 from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario, nominal_loss
+from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
+from sim.studies.compare.runner import OUTCOMES, Comparison
+from sim.studies.compare.sources import TokenSource, pixel_mark, stream
+from sim.studies.compare.summary import mean_rows, winner_rows
+from sim.studies.optimise.search import (
+    LOSSES,
+    Floats,
+    Prediction,
+    SliceBytes,
+    candidates,
+    predict,
+    shortlist,
+)
 
 CANDIDATES, VERIFIED, WINNER = "candidates.csv", "verified.csv", "winner.yaml"
 _MEASURED_SLICES = 32
@@ -119,7 +127,7 @@ def optimise(
             "revision": revision(),
         }
         write_json(folder / MANIFEST, about)
-        from sim.optimise_plots import draw_optimisation
+        from sim.studies.optimise.figures import draw_optimisation
 
         draw_optimisation(folder)
     return Found(target, summary)

@@ -18,8 +18,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from sim.baselines import FORMATS
-from sim.bench import EQUAL
-from sim.bench_work import OURS
 from sim.errors import UserError
 from sim.figures.style import new_figure, save_figure
 from sim.metrics.optional import LABELS, SMALLER_IS_BETTER, better
@@ -34,6 +32,8 @@ from sim.results.files import (
     read_json,
     read_table,
 )
+from sim.studies.codec_bench.runner import EQUAL
+from sim.studies.codec_bench.work import OURS
 
 _STYLES = {
     "jpeg": ("#999999", "v"),

@@ -19,8 +19,6 @@ from typing import Any
 
 from sim import __version__
 from sim.baselines import BaselineError
-from sim.bench_points import Point
-from sim.bench_work import OURS, POINTS, Bench, BenchConfig, Job, Level, Steps
 from sim.errors import UserError
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
@@ -37,6 +35,8 @@ from sim.results.files import (
 )
 from sim.results.manifest import revision, version_of
 from sim.statistics import finite_mean
+from sim.studies.codec_bench.points import Point
+from sim.studies.codec_bench.work import OURS, POINTS, Bench, BenchConfig, Job, Level, Steps
 
 BENCH, EQUAL = "bench.csv", "equal.csv"
 MAX_PICTURED = 4
@@ -126,7 +126,7 @@ class _Run:
         write_json(self.folder / SUMMARY, summary)
         self._pictures()
         write_json(self.folder / MANIFEST, self._manifest())
-        from sim.bench_plots import draw_bench
+        from sim.studies.codec_bench.figures import draw_bench
 
         draw_bench(self.folder)
         return summary

@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 
 from codec.concealment import restore
 from codec.model import Model
-from sim.loss_conditions import Condition, grids_of, received
 from sim.media.images import LoadedImage
 from sim.metrics.quality import quality, token_accuracy
 from sim.metrics.vgg_hed import VggHedDistance
 from sim.results.files import SUMMARY, Row, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import FEWEST_PAIRS
-from sim.study import Job, Rows, Steps, run_jobs, study_manifest
+from sim.studies.measurements import Job, Rows, Steps, run_jobs, study_manifest
+from sim.studies.repair.masks import Condition, grids_of, received
 
 TABLE = "paper-check.csv"
 MORE_DISTANCE = 0.06
@@ -98,7 +98,7 @@ def run_check(
     summary = summarize_check(rows)
     write_table(out / TABLE, rows)
     write_json(out / SUMMARY, summary)
-    from sim.study_plots import draw_check
+    from sim.studies.repair.figures import draw_check
 
     draw_check(out)
     return summary

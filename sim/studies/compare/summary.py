@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.compare_file import TOKENS
 from sim.results.files import Row
 from sim.statistics import finite_mean
+from sim.studies.compare.config import TOKENS
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95

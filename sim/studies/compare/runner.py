@@ -36,11 +36,6 @@ from sim.baselines import Baseline, find_baselines
 from sim.baselines.byte_frames import received_file
 from sim.baselines.cache import Cached, cache_folder
 from sim.baselines.damage import show
-from sim.compare_fec import fec_rows
-from sim.compare_file import TOKENS, Cell, LoadedComparison, Strategy
-from sim.compare_helpers import Helpers
-from sim.compare_send import CannotReach, FileSource, Sent, TokenSource, pixel_mark
-from sim.compare_summary import mean_rows, winner_rows
 from sim.errors import UserError
 from sim.experiment.runner import RESULTS, Outcome, Steps
 from sim.jobs.cache import mark_of
@@ -60,6 +55,11 @@ from sim.results.files import (
 )
 from sim.results.manifest import revision, version_of
 from sim.scenario.schema import Scenario
+from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
+from sim.studies.compare.helpers import Helpers
+from sim.studies.compare.parity import fec_rows
+from sim.studies.compare.sources import CannotReach, FileSource, Sent, TokenSource, pixel_mark
+from sim.studies.compare.summary import mean_rows, winner_rows
 
 OUTCOMES, MEANS, WINNERS, FEC = "outcomes.csv", "means.csv", "winners.csv", "fec.csv"
 _LIBRARIES = ("torch", "numpy", "scipy", "pillow", "pillow-heif", "imageio-ffmpeg", "ssimulacra2")
@@ -161,7 +161,7 @@ class Comparison:
 
     def run(self, folder: Path) -> dict[str, Any]:
         """Do what is not done yet, write everything into `folder`, return the summary."""
-        from sim.compare_plots import draw_comparison
+        from sim.studies.compare.figures import draw_comparison
 
         rows, unreached = self.outcomes(folder)
         if not rows:

@@ -25,7 +25,6 @@ from codec.decoding import Decoding, Order
 from codec.entropy import ENTROPY_MODES
 from codec.model import Model
 from codec.pixel_repair import RepairMissing, check_installed
-from sim.loss_conditions import Condition, grids_of, received
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics.quality import psnr_db, quality, token_accuracy
@@ -33,7 +32,8 @@ from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 from sim.results.files import SUMMARY, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import estimate, finite_mean
-from sim.study import Job, Rows, Steps, run_jobs, study_manifest
+from sim.studies.measurements import Job, Rows, Steps, run_jobs, study_manifest
+from sim.studies.repair.masks import Condition, grids_of, received
 
 TABLE, BITS = "table.csv", "bits.csv"
 LOSSES = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -334,7 +334,7 @@ def _finish(
     }
     write_table(out / TABLE, rows)
     write_json(out / SUMMARY, summary)
-    from sim.study_plots import draw_study
+    from sim.studies.repair.figures import draw_study
 
     draw_study(out)
     return summary

@@ -4,7 +4,7 @@ Every way to protect is first judged by theory. Its bytes are those of the real 
 images plus parity and the expected retransmissions; what stays lost is exact for parity
 (`channels.theory.residual_losses`) and approximate for retransmission. How quality falls with the
 share of lost tokens is measured once for each codebook size and interpolated. The best few are
-then streamed for real (`sim.optimise_run`), which alone decides.
+then streamed for real (`sim.studies.optimise.runner`), which alone decides.
 """
 
 from __future__ import annotations
