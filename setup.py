@@ -7,6 +7,6 @@ setup(
         *find_packages(include=("channels*", "codec*", "sim*")),
         "sim.samples",
         "sim.shipped",
-        "sim.templates",
+        "sim.report.templates",
     ]
 )

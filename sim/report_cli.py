@@ -18,7 +18,7 @@ def report(
     metric: Annotated[str, typer.Option(help="What the answer is about.")] = "psnr_db",
 ) -> None:
     """Explain finished runs in one HTML file. It opens anywhere, without a network."""
-    from sim.report import write_report
+    from sim.report.html import write_report
 
     target = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     typer.echo(write_report(runs, target, metric))
@@ -30,6 +30,6 @@ def gallery(
     ),
 ) -> None:
     """Run some shipped scenarios and show them on one page."""
-    from sim.gallery import make_gallery
+    from sim.report.gallery import make_gallery
 
     typer.echo(make_gallery(out, doing=lambda name: typer.echo(f"running {name}", err=True)))

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim.report import render, write_report
-from sim.report_answer import answer
+from sim.report.answer import answer
+from sim.report.html import render, write_report
 from sim.results.run import difference, read_runs
 from sim.statistics import FEWEST_PAIRS
 
@@ -239,13 +239,15 @@ def test_a_gallery_is_made_anew_or_not_at_all(
     from PIL import Image
 
     from sim.errors import UserError
-    from sim.gallery import Shown, make_gallery
+    from sim.report.gallery import Shown, make_gallery
 
     run = tmp_path / "run"
     shutil.copytree(runs[0], run)
     (run / "figures").mkdir(exist_ok=True)
     Image.linear_gradient("L").resize((2600, 400)).save(run / "figures" / "strip-photo.png")
-    monkeypatch.setattr("sim.gallery.run_experiment", lambda loaded: SimpleNamespace(folder=run))
+    monkeypatch.setattr(
+        "sim.report.gallery.run_experiment", lambda loaded: SimpleNamespace(folder=run)
+    )
     target = tmp_path / "gallery"
     shown = (Shown("clean", ("strip-photo",)), Shown("clean", ("strip-photo",), ("seed=2",)))
     page = make_gallery(target, shown).read_text()

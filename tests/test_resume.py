@@ -23,7 +23,7 @@ from sim.experiment.plan import Plan
 from sim.experiment.runner import How, Outcome, merge_runs, run_experiment
 from sim.experiment.workers import chunks
 from sim.jobs.store import Appender, Journal
-from sim.report import render
+from sim.report.html import render
 from sim.results.files import read_table
 from sim.scenario.loader import LoadedScenario, load_mapping
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from sim.errors import UserError
 from sim.experiment.runner import run_experiment
-from sim.report_answer import answer
+from sim.report.answer import answer
 from sim.results.files import FIGURES
 from sim.results.run import RunTables, read_runs
 from sim.scenario.library import find_scenario

@@ -15,9 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from codec.files import replacing
 from sim.errors import UserError
 from sim.figures.style import level, metric_label, words
-from sim.report_answer import answer
-from sim.report_figures import Block, loss_blocks, quality_blocks, rate_blocks
-from sim.report_pictures import PACKET_LOOKS, packet_counts, packet_rows, strips
+from sim.report.answer import answer
+from sim.report.inline import Block, loss_blocks, quality_blocks, rate_blocks
+from sim.report.pictures import PACKET_LOOKS, packet_counts, packet_rows, strips
 from sim.results.run import RunTables, read_runs
 from sim.scenario.schema import CLEAN
 
@@ -76,7 +76,7 @@ def render(folders: Sequence[Path], metric: str = "psnr_db") -> str:
     if metric not in known:
         raise UserError(f"--metric {metric}: is not among those measured: {', '.join(known)}")
     environment = Environment(
-        loader=PackageLoader("sim"),
+        loader=PackageLoader("sim.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
