@@ -45,7 +45,7 @@ def send(
     as_json: _Json = False,
 ) -> None:
     """Stream a scenario's images to `sim receive`. It runs in another terminal or elsewhere."""
-    from sim.live_commands import send_command
+    from sim.live.session import send_command
 
     send_command(
         scenario,
@@ -78,7 +78,7 @@ def receive(
     as_json: _Json = False,
 ) -> None:
     """Receive and repair streams. Tables and figures after each, as `sim run`."""
-    from sim.live_commands import receive_command
+    from sim.live.session import receive_command
 
     receive_command(
         scenario,
@@ -111,7 +111,7 @@ def demo(
     as_json: _Json = False,
 ) -> None:
     """Watch a scenario run. A sender and a receiver process, in one terminal."""
-    from sim.live_commands import demo_command
+    from sim.live.session import demo_command
 
     demo_command(
         scenario,
@@ -141,7 +141,7 @@ def replay(
     as_json: _Json = False,
 ) -> None:
     """Receive a recorded stream again. The same images and tables, byte for byte."""
-    from sim.live_commands import replay_command
+    from sim.live.session import replay_command
 
     replay_command(
         recording,

@@ -16,7 +16,7 @@ import pytest
 from sim.drivers.keys import read_keys, write_keys
 from sim.drivers.links import check_exposure, read_address
 from sim.errors import UserError
-from sim.live_commands import send_command
+from sim.live.session import send_command
 from sim.media.capture import Photographs, open_source
 from sim.media.images import LoadedImage, load_image
 
@@ -32,7 +32,7 @@ TABLES = ("images.csv", "packets.csv")
 def scenario(
     tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, small_model: Model
 ) -> Path:
-    monkeypatch.setattr("sim.live_commands.load_model", lambda name: small_model)
+    monkeypatch.setattr("sim.live.session.load_model", lambda name: small_model)
     path = tmp_path / "s.yaml"
     path.write_text(
         f"""

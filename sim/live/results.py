@@ -13,7 +13,7 @@ from rich.console import Console
 from codec.model import Model
 from sim.console import print_summary, progress_bar
 from sim.experiment.runner import RESULTS, GivenStream, Outcome, measure_given
-from sim.live_receive import Received
+from sim.live.receive import Received
 from sim.media.frames import Restorer
 from sim.results.files import (
     MANIFEST,

@@ -20,12 +20,12 @@ from sim.drivers.receiving import Incoming, LiveReceiver
 from sim.drivers.recording import Recorder, recorded_about, replay
 from sim.errors import UserError
 from sim.experiment.folder import check_run
-from sim.live_process import Helper, interruptible
-from sim.live_receive import Originals, Received, Reception, SamePictures, refuse_sweep
-from sim.live_results import print_received, write_received
-from sim.live_send import send_stream
-from sim.live_view import live_view, plain_line
-from sim.live_watch import Watch
+from sim.live.monitor import Watch
+from sim.live.process import Helper, interruptible
+from sim.live.receive import Originals, Received, Reception, SamePictures, refuse_sweep
+from sim.live.results import print_received, write_received
+from sim.live.send import send_stream
+from sim.live.terminal import live_view, plain_line
 from sim.media.capture import Photographs, open_source
 from sim.media.frames import check_model, load_model
 from sim.media.images import LoadedImage

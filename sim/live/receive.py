@@ -20,8 +20,8 @@ from codec.model import Model
 from sim.drivers.ends import ReceivingEnd
 from sim.drivers.record import PacketRecord, StreamRecord
 from sim.errors import UserError
-from sim.live_notes import Notes, read_ledger
-from sim.live_watch import Watch
+from sim.live.monitor import Watch
+from sim.live.sidecar import Notes, read_ledger
 from sim.media.capture import digest
 from sim.media.frames import Restorer, coders_of
 from sim.media.images import LoadedImage, load_image

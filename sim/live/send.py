@@ -17,8 +17,8 @@ from sim.drivers.links import SenderLink
 from sim.drivers.record import MediaFrame
 from sim.drivers.sending import LiveSender, Stopped, StreamRefused
 from sim.errors import UserError
-from sim.live_notes import image_note, pack_account, packet_notes
-from sim.live_watch import Watch
+from sim.live.monitor import Watch
+from sim.live.sidecar import image_note, pack_account, packet_notes
 from sim.media.capture import FrameSource, digest
 from sim.media.frames import coders_of, encode_images, weighed
 from sim.media.images import LoadedImage

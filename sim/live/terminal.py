@@ -20,7 +20,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from sim.live_watch import FrameFate, Watch
+from sim.live.monitor import FrameFate, Watch
 
 _MARKS = {
     "delivered": ("█", "#56B4E9"),
