@@ -173,7 +173,7 @@ def decoder(
     from codec.model import TOKENIZER_FILE
     from codec.training.decoder import DecoderTraining
     from codec.training.runs import train_decoder
-    from sim.packet_masks import packet_mask
+    from sim.training.masks import packet_mask
 
     config = DecoderTraining(levels=tuple(level or ()))
 
@@ -204,7 +204,7 @@ def inpainter(
     _prepare(images, out, threads)
     from codec.model import INPAINTER_FILE
     from codec.training.runs import train_inpainter
-    from sim.packet_masks import packet_mask
+    from sim.training.masks import packet_mask
 
     def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
         return train_inpainter(
@@ -230,7 +230,7 @@ def context(
     _prepare(images, out, threads)
     from codec.model import CONTEXT_FILE
     from codec.training.runs import train_context
-    from sim.slice_orders import random_slices
+    from sim.training.slice_orders import random_slices
 
     def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
         return train_context(images, out, loop, random_slices, model, start=start, cache=cache)
@@ -253,8 +253,8 @@ def calibrate(
     """The inpainter's temperatures. From held-out photos; how honest it is on other ones."""
     _prepare(images, out, 0)
     from codec.model import INPAINTER_FILE
-    from sim.calibration_run import calibrate as run_calibration
     from sim.console import progress_bar
+    from sim.training.calibration import calibrate as run_calibration
 
     with progress_bar("calibrate") as steps:
         about = run_calibration(images, model, out, photos, steps)
@@ -276,7 +276,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """What of a run to commit. Config, log, curve and last samples, small."""
-    from sim.training_report import write_training_report
+    from sim.training.report import write_training_report
 
     paths = [str(path) for path in write_training_report(run, out)]
     typer.echo(json.dumps({"files": paths}) if as_json else "\n".join(paths))
