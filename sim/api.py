@@ -71,7 +71,7 @@ def run(
     how = How(None if out is None else Path(out), save_images, fresh, workers, None, dask)
     if not progress:
         return load(run_experiment(loaded, how).folder)
-    from sim.console import progress_bar
+    from sim.cli.console import progress_bar
 
     with progress_bar(loaded.scenario.name) as steps:
         return load(run_experiment(loaded, how, steps).folder)

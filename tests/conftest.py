@@ -66,7 +66,7 @@ def small_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> Model:
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """`cli("run", path, ...)` in an empty working directory, in this process."""
-    from sim.cli import app
+    from sim.cli.main import app
 
     folder = tmp_path / "work"
     folder.mkdir()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from codec.model import Model
-from sim.console import print_summary
+from sim.cli.console import print_summary
 from sim.errors import UserError
 from sim.experiment.cell import CleanTask
 from sim.experiment.plan import Plan

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from codec.model import Model
-from sim.console import print_summary, progress_bar
+from sim.cli.console import print_summary, progress_bar
 from sim.experiment.runner import RESULTS, GivenStream, Outcome, measure_given
 from sim.live.receive import Received
 from sim.media.frames import Restorer

@@ -151,7 +151,7 @@ def demo_command(
     ):
         kept = Path(scratch)
         moving = video is not None or camera is not None
-        command = [sys.executable, "-m", "sim.cli", "send", str(path), "--to", link.address]
+        command = [sys.executable, "-m", "sim", "send", str(path), "--to", link.address]
         command += ["--frames", str(frames)]
         for option, value in (("--video", video), ("--camera", camera)):
             command += [] if value is None else [option, str(value)]

@@ -79,7 +79,7 @@ def _seen(checkpoint: TamingCheckpoint, images: str) -> tuple[Looks, int]:
     import torch
 
     from codec.codebook import Looks, nearest
-    from sim.console import progress_bar
+    from sim.cli.console import progress_bar
     from sim.media.images import load_images
 
     loaded = load_images([images], Path.cwd())

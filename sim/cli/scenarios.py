@@ -15,7 +15,7 @@ def scenarios(
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
 ) -> None:
     """List the scenarios that ship, or explain one. What each asks, its size, how long it takes."""
-    from sim.library_console import as_data, print_library, print_scenario
+    from sim.cli.scenarios_console import as_data, print_library, print_scenario
     from sim.scenario.library import describe, find_scenario, shipped
 
     if name is not None:

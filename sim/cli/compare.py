@@ -35,8 +35,8 @@ def compare(
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load_comparison(find_scenario(comparison), overrides)
 
-    from sim.compare_console import print_comparison
-    from sim.console import progress_bar
+    from sim.cli.compare_console import print_comparison
+    from sim.cli.console import progress_bar
     from sim.studies.compare.runner import run_comparison
 
     with progress_bar(loaded.name) as steps:
@@ -74,8 +74,8 @@ def optimise(
 
     loaded = load_scenario(find_scenario(scenario), set_ or [])
 
-    from sim.compare_console import print_optimisation
-    from sim.console import progress_bar
+    from sim.cli.compare_console import print_optimisation
+    from sim.cli.console import progress_bar
     from sim.studies.optimise.runner import optimise as search
 
     with progress_bar(loaded.scenario.name) as steps:

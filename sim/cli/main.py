@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sim.compare_cli import compare, optimise
+from sim.cli.compare import compare, optimise
+from sim.cli.live import add_live_commands
+from sim.cli.page import page
+from sim.cli.report import gallery, report
+from sim.cli.scenarios import new, scenarios
+from sim.cli.study import paper_check
 from sim.errors import UserError
-from sim.library_cli import new, scenarios
-from sim.live_cli import add_live_commands
-from sim.page_cli import page
-from sim.report_cli import gallery, report
-from sim.study_cli import paper_check
 
 _FIRST = ("run", "scenarios", "new", "report", "page", "demo")
 """What to try first stands first in the help."""
@@ -40,13 +40,13 @@ class OneLineErrors(TyperGroup):
 
 
 def later(group: str) -> type[TyperGroup]:
-    """Commands that are imported, from ``sim.<group>_cli``, when one of them is asked for: most of
+    """Commands that are imported, from ``sim.cli.<group>``, when one of them is asked for: most of
     the start of a command line goes into commands that are not called."""
 
     class Later(TyperGroup):
         @cached_property
         def loaded(self) -> TyperGroup:
-            module = import_module(f"sim.{group}_cli")
+            module = import_module(f"sim.cli.{group}")
             return typer.main.get_group(getattr(module, f"{group}_app"))
 
         def list_commands(self, ctx: Any) -> list[str]:
@@ -138,7 +138,7 @@ def run(
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load_scenario(find_scenario(scenario), overrides)
 
-    from sim.console import print_summary, progress_bar
+    from sim.cli.console import print_summary, progress_bar
     from sim.experiment.runner import How, run_experiment
 
     how = How(out, save_images, fresh, workers, _share(shard), dask)
@@ -161,7 +161,7 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Make tables and figures of what shards have finished."""
-    from sim.console import print_summary
+    from sim.cli.console import print_summary
     from sim.experiment.runner import merge_runs
 
     outcome = merge_runs(out, folders or [])
@@ -179,7 +179,7 @@ def repeats(
     as_json: AsJson = False,
 ) -> None:
     """Tell how many repeats make a run's means certain. To +-WITHIN, for its images."""
-    from sim.console import print_repeats
+    from sim.cli.console import print_repeats
     from sim.results.repeats import repeats_wanted
 
     found = repeats_wanted(run, within, metric)
@@ -225,7 +225,3 @@ def _print_json(value: dict[str, Any]) -> None:
     from sim.results.files import to_json
 
     typer.echo(to_json(value))
-
-
-if __name__ == "__main__":
-    app()
