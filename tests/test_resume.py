@@ -20,11 +20,11 @@ from sim.cli.console import print_summary
 from sim.errors import UserError
 from sim.experiment.cell import CleanTask
 from sim.experiment.plan import Plan
-from sim.experiment.runner import How, Outcome, merge_runs, run_experiment
+from sim.experiment.runner import How, merge_runs, run_experiment
 from sim.experiment.workers import chunks
 from sim.jobs.store import Appender, Journal
 from sim.report.html import render
-from sim.results.files import read_table
+from sim.results.files import Outcome, read_table
 from sim.scenario.loader import LoadedScenario, load_mapping
 
 TABLES = ("images.csv", "packets.csv", "summary.json")

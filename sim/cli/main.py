@@ -138,8 +138,9 @@ def run(
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load_scenario(find_scenario(scenario), overrides)
 
-    from sim.cli.console import print_summary, progress_bar
+    from sim.cli.console import print_summary
     from sim.experiment.runner import How, run_experiment
+    from sim.progress import progress_bar
 
     how = How(out, save_images, fresh, workers, _share(shard), dask)
     with progress_bar(loaded.scenario.name) as steps:

@@ -22,8 +22,8 @@ from contextlib import suppress
 import zmq
 import zmq.auth.thread
 
+from sim.drivers.address import Address, Peer
 from sim.drivers.keys import Keys
-from sim.drivers.links import Address, Peer
 from sim.drivers.wire import MAX_MESSAGE_BYTES
 from sim.errors import UserError
 
@@ -177,21 +177,3 @@ class _Doorkeeper:
         with self._lock, suppress(KeyError):
             self._anomalies["refused_key"] += 1
         return False
-
-
-def new_pair() -> tuple[bytes, bytes]:
-    """A new CURVE pair in Z85: (secret, public), 40 characters each."""
-    public, secret = zmq.curve_keypair()
-    return secret, public
-
-
-def public_of(secret: bytes) -> bytes:
-    """The public key of a secret one.
-
-    Raises:
-        ValueError: it is no key.
-    """
-    try:
-        return zmq.curve_public(secret)
-    except zmq.ZMQError:
-        raise ValueError("no CURVE key") from None

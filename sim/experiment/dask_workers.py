@@ -12,7 +12,8 @@ from typing import Any
 
 from sim.errors import UserError
 from sim.experiment.cell import Materials, Pictures, Task, Workshop
-from sim.experiment.workers import Done, chunks, steps_of, usable_cores
+from sim.experiment.workers import Done, chunks, steps_of
+from sim.jobs.processes import usable_cores
 from sim.jobs.store import Appender, Record
 
 try:

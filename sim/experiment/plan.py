@@ -18,7 +18,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sim import __version__
 from sim.errors import UserError
 from sim.media.images import LoadedImage
 from sim.results.files import read_json, write_json
@@ -26,6 +25,7 @@ from sim.scenario.labels import Cell, cells
 from sim.scenario.loader import LoadedScenario, load_mapping
 from sim.scenario.schema import Scenario, nominal_loss
 from sim.scenario.yaml_lines import TRACE_KEYS
+from sim.version import __version__
 
 PLAN = "plan.json"
 

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from codec.checkpoint import ModelError
 from codec.model import Model
@@ -33,23 +33,16 @@ from sim.experiment.summary import certainty
 from sim.experiment.tables import MAX_PANELS, finish_run, point_rows
 from sim.experiment.workers import Alone, Crew, Pool, steps_of, worthwhile
 from sim.jobs.store import CELLS, Appender, Journal
-from sim.media.frames import check_model, load_model
+from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
+from sim.progress import ProgressCallback, no_progress
 from sim.protocol.config import StreamConfigError
+from sim.results.files import RESULTS, Outcome
 from sim.results.manifest import run_id
 from sim.scenario.labels import Cell, values_label
 from sim.scenario.loader import LoadedScenario
 from sim.statistics import FEWEST_REPEATS, repeats_to_go
-
-RESULTS = Path("results")
-
-
-class Steps(Protocol):
-    """Told how far the run is."""
-
-    def __call__(self, done: int, total: int, doing: str, /) -> object:
-        """`done` of `total` steps are finished; `doing` says what is going on."""
-        ...
+from sim.stream import check_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +67,6 @@ class How:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A run.
-
-    Attributes:
-        folder: where it is.
-        summary: the content of its summary.json; {} for a shard, which makes no tables.
-        cells: of this run or shard.
-        found: how many of them were there before.
-    """
-
-    folder: Path
-    summary: dict[str, Any]
-    cells: int = 1
-    found: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class GivenStream:
     """A stream that ran elsewhere: its pictures, what became of them, and how it went."""
 
@@ -102,7 +78,7 @@ class GivenStream:
 def run_experiment(
     loaded: LoadedScenario,
     how: How | None = None,
-    steps: Steps = lambda done, total, doing: None,
+    steps: ProgressCallback = no_progress,
 ) -> Outcome:
     """Run a scenario and write its run folder, figures included.
 
@@ -136,7 +112,11 @@ def run_experiment(
 
 
 def measure_given(
-    loaded: LoadedScenario, given: GivenStream, out: Path, save_images: bool, steps: Steps
+    loaded: LoadedScenario,
+    given: GivenStream,
+    out: Path,
+    save_images: bool,
+    steps: ProgressCallback,
 ) -> Outcome:
     """Write the run folder of a stream that ran elsewhere; `loaded` has one point and one repeat.
 
@@ -263,7 +243,7 @@ class _Run:
         model: Model,
         folder: Path,
         how: How,
-        steps: Steps,
+        steps: ProgressCallback,
     ) -> None:
         self._plan, self._materials = plan, materials
         self._pictured = plan.pictured()

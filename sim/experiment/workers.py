@@ -6,11 +6,7 @@ and networks run on one thread everywhere.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +17,7 @@ from typing import Protocol
 
 from sim.errors import UserError
 from sim.experiment.cell import CellTask, CleanTask, Materials, Task, Workshop
+from sim.jobs.processes import KILLED, follow_parent, usable_cores
 from sim.jobs.store import Appender
 from sim.scenario.labels import Cell
 
@@ -30,11 +27,6 @@ POOL_CHUNK_S = 2.0
 _SMALLEST_CHUNK_S = 0.1  # at the end, where workers wait for the last one
 
 _WORTH_A_POOL_S = 15.0  # below, starting processes and loading networks costs more than it saves
-
-KILLED = (
-    "a worker process was killed (out of memory?); what had been finished is kept: "
-    "run again to go on, with fewer --workers if it was the memory"
-)
 
 Done = Callable[[Task, int], object]
 """Told of steps done, and in which task."""
@@ -86,13 +78,6 @@ def chunks(
         size += cost
     if part:
         yield part
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    with contextlib.suppress(AttributeError):  # only on some systems
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def worthwhile(pieces: Sequence[Cell | CleanTask], pixels: Sequence[int]) -> int:
@@ -185,19 +170,6 @@ def _get_ready(networks: bool) -> None:
     assert _here is not None
     if networks:
         _here[0].load()
-
-
-def follow_parent() -> None:
-    """In a pool's process: Ctrl-C is the parent's to handle, and its end is this one's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(tasks: Sequence[Task]) -> None:

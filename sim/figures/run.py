@@ -48,7 +48,6 @@ from sim.figures.style import (
     metric_label,
     new_figure,
     save_figure,
-    words,
 )
 from sim.results.files import (
     FIGURES,
@@ -66,6 +65,7 @@ from sim.results.files import (
     read_json,
     read_table,
 )
+from sim.scenario.labels import words
 from sim.scenario.schema import CLEAN
 
 _MAX_ROWS = 40

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codec.model import Model
-from sim import __version__
 from sim.drivers.clock import Clock
 from sim.drivers.ends import SendingEnd
 from sim.drivers.links import SenderLink
@@ -26,6 +25,7 @@ from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
 from sim.scenario.schema import CodecSection, Scenario
 from sim.stream import make_channel, make_feedback, stream_key
+from sim.version import __version__
 
 _T = TypeVar("_T")
 _AHEAD = 2  # pictures tokenized before they are due

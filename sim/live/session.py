@@ -23,18 +23,22 @@ from sim.experiment.folder import check_run
 from sim.live.monitor import Watch
 from sim.live.process import Helper, interruptible
 from sim.live.receive import Originals, Received, Reception, SamePictures, refuse_sweep
-from sim.live.results import print_received, write_received
+from sim.live.results import write_received
 from sim.live.send import send_stream
 from sim.live.terminal import live_view, plain_line
 from sim.media.capture import Photographs, open_source
-from sim.media.frames import check_model, load_model
+from sim.media.frames import load_model
 from sim.media.images import LoadedImage
+from sim.results.files import Outcome
 from sim.scenario.library import find_scenario
 from sim.scenario.loader import LoadedScenario, load_scenario
 from sim.scenario.schema import Scenario
-from sim.stream import stream_key
+from sim.stream import check_model, stream_key
 
 _LINGER_S = 1.0
+
+Written = Callable[[Received, Outcome | None, Mapping[str, int]], object]
+"""Told of a stream that is over: how it went, what was written of it, anomalies by name."""
 
 
 def send_command(
@@ -117,6 +121,7 @@ def receive_command(
     once: bool,
     save_images: bool,
     as_json: bool,
+    written: Written,
 ) -> None:
     """See `sim receive --help`."""
     loaded = _load(path, overrides)
@@ -125,7 +130,7 @@ def receive_command(
         console = Console(stderr=True)
         if not console.is_terminal:
             console.print(f"listening at {link.address}", soft_wrap=True)
-        desk = _Desk(loaded, _model(loaded), pictures, record, out, save_images, as_json)
+        desk = _Desk(loaded, _model(loaded), pictures, record, out, save_images, as_json, written)
         desk.serve(link, once=once)
 
 
@@ -141,6 +146,7 @@ def demo_command(
     out: Path | None,
     save_images: bool,
     as_json: bool,
+    written: Written,
 ) -> None:
     """See `sim demo --help`."""
     loaded = _load(path, overrides)
@@ -161,7 +167,7 @@ def demo_command(
         pictures = SamePictures([], kept) if moving else _pictures_here(loaded, None, None)
         model = _model(loaded)
         with Helper(command, kept) as sender:
-            desk = _Desk(loaded, model, pictures, record, out, save_images, as_json)
+            desk = _Desk(loaded, model, pictures, record, out, save_images, as_json, written)
             desk.serve(link, once=True, on_idle=sender.check)
 
 
@@ -174,12 +180,13 @@ def replay_command(
     out: Path | None,
     save_images: bool,
     as_json: bool,
+    written: Written,
 ) -> None:
     """See `sim replay --help`."""
     about = recorded_about(recording)
     loaded = _as_recorded(recording, about) if path is None else _load(path, overrides)
     pictures = _pictures_here(loaded, None, originals)
-    desk = _Desk(loaded, _model(loaded), pictures, None, out, save_images, as_json)
+    desk = _Desk(loaded, _model(loaded), pictures, None, out, save_images, as_json, written)
     if not desk.replay(recording):
         Console(stderr=True).print(
             f"{recording}: breaks off; replayed as far as it goes", soft_wrap=True
@@ -207,12 +214,13 @@ class _Desk:
         out: Path | None,
         save_images: bool,
         as_json: bool,
+        written: Written,
     ) -> None:
         if out is not None:
             check_run(out)  # before a stream is taken that could not be written
         self._loaded, self._model, self._originals = loaded, model, originals
         self._record, self._out = record, out
-        self._save_images, self._as_json = save_images, as_json
+        self._save_images, self._as_json, self._written = save_images, as_json, written
         self._received: list[Received] = []
         self._recorder: Recorder | None = None
         self._console = Console(stderr=True)
@@ -296,7 +304,7 @@ class _Desk:
         outcome = write_received(
             self._loaded, self._model, received, odd, self._out, self._save_images
         )
-        print_received(received, outcome, odd, self._as_json)
+        self._written(received, outcome, odd)
 
     def _tell(self, frame: int) -> None:
         if not self._console.is_terminal and not self._as_json:
