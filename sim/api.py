@@ -57,17 +57,19 @@ def run(
     Raises:
         UserError: whatever cannot be used, in one line.
     """
-    from sim.experiment.runner import How, run_experiment
+    from sim.experiment.runner import RunOptions, run_experiment
 
     given = dict(set or {}) | ({} if seed is None else {"seed": seed})
     loaded = _load(scenario, given)
-    how = How(None if out is None else Path(out), save_images, fresh, workers, None, dask)
+    options = RunOptions(
+        None if out is None else Path(out), save_images, fresh, workers, None, dask
+    )
     if not progress:
-        return load(run_experiment(loaded, how).folder)
+        return load(run_experiment(loaded, options).folder)
     from sim.progress import progress_bar
 
     with progress_bar(loaded.scenario.name) as steps:
-        return load(run_experiment(loaded, how, steps).folder)
+        return load(run_experiment(loaded, options, steps).folder)
 
 
 def _load(scenario: Source, given: Mapping[str, Any]) -> LoadedScenario:

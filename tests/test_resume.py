@@ -20,7 +20,7 @@ from sim.cli.console import print_summary
 from sim.errors import UserError
 from sim.experiment.cell import CleanTask
 from sim.experiment.plan import Plan
-from sim.experiment.runner import How, merge_runs, run_experiment
+from sim.experiment.runner import RunOptions, merge_runs, run_experiment
 from sim.experiment.workers import chunks
 from sim.jobs.store import Appender, Journal
 from sim.report.html import render
@@ -58,7 +58,7 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(raw: Raw, out: str, **how: Any) -> Outcome:
     """Run it."""
-    return run_experiment(load_mapping(raw), How(Path(out), **how))
+    return run_experiment(load_mapping(raw), RunOptions(Path(out), **how))
 
 
 def tables(folder: str) -> list[bytes]:

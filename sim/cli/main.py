@@ -139,12 +139,12 @@ def run(
     loaded = load_scenario(find_scenario(scenario), overrides)
 
     from sim.cli.console import print_summary
-    from sim.experiment.runner import How, run_experiment
+    from sim.experiment.runner import RunOptions, run_experiment
     from sim.progress import progress_bar
 
-    how = How(out, save_images, fresh, workers, _share(shard), dask)
+    options = RunOptions(out, save_images, fresh, workers, _share(shard), dask)
     with progress_bar(loaded.scenario.name) as steps:
-        outcome = run_experiment(loaded, how, steps)
+        outcome = run_experiment(loaded, options, steps)
     if as_json:
         about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}
         _print_json(about | (outcome.summary or {}))

@@ -46,7 +46,7 @@ from sim.stream import check_model
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class RunOptions:
     """How to run a scenario; none of it changes the results.
 
     Attributes:
@@ -77,14 +77,14 @@ class GivenStream:
 
 def run_experiment(
     loaded: LoadedScenario,
-    how: How | None = None,
+    options: RunOptions | None = None,
     steps: ProgressCallback = no_progress,
 ) -> Outcome:
     """Run a scenario and write its run folder, figures included.
 
     Args:
         loaded: the checked scenario.
-        how: where, and who works; None: all of it as usual.
+        options: where, and who works; None: all of it as usual.
         steps: told about progress.
 
     Raises:
@@ -92,22 +92,22 @@ def run_experiment(
             a stream that does not fit its settings or whose processes failed. Cells that were
             finished by then are kept for the next time; without any, nothing is left.
     """
-    scenario, how = loaded.scenario, how or How()
-    if how.dask is not None and scenario.transport != "virtual":
+    scenario, options = loaded.scenario, options or RunOptions()
+    if options.dask is not None and scenario.transport != "virtual":
         raise UserError("--dask: workers start no processes of their own; --set transport=virtual")
     images = load_images(scenario.images, loaded.images_base)
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
     materials = Materials.of(images, loaded.model, model)
-    target = how.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
-    with open_run(target, how.fresh) as folder:
+    target = options.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
+    with open_run(target, options.fresh) as folder:
         plan.save(folder / CELLS)
-        run = _Run(plan, materials, model, folder, how, steps)
+        run = _Run(plan, materials, model, folder, options, steps)
         counts = run.compute()
         summary: dict[str, Any] = {}
-        if how.shard is None:
+        if options.shard is None:
             steps(1, 1, "drawing")
-            summary = finish_run(folder, plan, run.journal, counts, how.save_images)
+            summary = finish_run(folder, plan, run.journal, counts, options.save_images)
     return Outcome(target, summary, run.cells, run.cells - run.computed)
 
 
@@ -129,7 +129,7 @@ def measure_given(
     materials = Materials.of(images, loaded.model, model)
     with open_run(out, fresh=True) as folder:
         plan.save(folder / CELLS)
-        run = _Run(plan, materials, model, folder, How(save_images=save_images), steps)
+        run = _Run(plan, materials, model, folder, RunOptions(save_images=save_images), steps)
         run.measure(given.record)
         steps(1, 1, "drawing")
         summary = finish_run(folder, plan, run.journal, [1], save_images, given.about)
@@ -242,12 +242,12 @@ class _Run:
         materials: Materials,
         model: Model,
         folder: Path,
-        how: How,
+        options: RunOptions,
         steps: ProgressCallback,
     ) -> None:
         self._plan, self._materials = plan, materials
         self._pictured = plan.pictured()
-        self._how, self._steps = how, steps
+        self._options, self._steps = options, steps
         self.journal = Journal(folder / CELLS)
         self._workshop, self._appender = Workshop(materials, model), Appender(folder / CELLS)
         self._alone = Alone(self._workshop, self._appender)
@@ -291,9 +291,9 @@ class _Run:
         self.journal.refresh()
 
     def _is_mine(self, cell: Cell) -> bool:
-        if self._how.shard is None:
+        if self._options.shard is None:
             return True
-        number, of = self._how.shard
+        number, of = self._options.shard
         return self._plan.share(cell, of) == number - 1
 
     def _compute(self, cells: Sequence[Cell]) -> None:
@@ -316,7 +316,7 @@ class _Run:
         images = len(self._materials.images)
         if not cell.scenario.concealers:
             return 0
-        if self._how.save_images:
+        if self._options.save_images:
             return images
         shown = (cell.point, cell.repeat) == self._pictured
         return min(MAX_PANELS, images) if shown else 0
@@ -361,14 +361,14 @@ class _Run:
         """Who does these. Others, once called, do the rest too."""
         if self._crew is not None:
             return self._crew
-        folder, how = self.journal.folder, self._how
-        if how.dask is not None:
+        folder, options = self.journal.folder, self._options
+        if options.dask is not None:
             from sim.experiment.dask_workers import DaskCrew
 
-            dask = DaskCrew(self._materials, self._appender, how.dask, how.workers)
+            dask = DaskCrew(self._materials, self._appender, options.dask, options.workers)
             self._crew = self._crews.enter_context(dask)
             return self._crew
-        workers = how.workers or worthwhile([*tasks, *cells], self._pixels)
+        workers = options.workers or worthwhile([*tasks, *cells], self._pixels)
         if workers == 1:
             return self._alone
         networks = any(cell.scenario.concealers for cell in cells)
