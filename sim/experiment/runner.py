@@ -67,7 +67,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenStream:
+class RecordedStream:
     """A stream that ran elsewhere: its pictures, what became of them, and how it went."""
 
     pictures: Sequence[LoadedImage]
@@ -111,9 +111,9 @@ def run_experiment(
     return Outcome(target, summary, run.cells, run.cells - run.computed)
 
 
-def measure_given(
+def measure_recorded(
     loaded: LoadedScenario,
-    given: GivenStream,
+    given: RecordedStream,
     out: Path,
     save_images: bool,
     steps: ProgressCallback,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codec.model import Model
-from sim.experiment.runner import GivenStream, measure_given
+from sim.experiment.runner import RecordedStream, measure_recorded
 from sim.live.receive import Received
 from sim.media.frames import Restorer
 from sim.progress import progress_bar
@@ -62,8 +62,8 @@ def write_received(
     }
     with progress_bar(scenario.name) as steps:
         if received.pictures is not None:
-            given = GivenStream(received.pictures, received.record, about)
-            return measure_given(loaded, given, target, save_images, steps)
+            given = RecordedStream(received.pictures, received.record, about)
+            return measure_recorded(loaded, given, target, save_images, steps)
         return _without_originals(loaded, model, received, about, target)
 
 
