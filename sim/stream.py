@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FEEDBACK = 0xFEED  # keeps the way back's randomness apart from the channels'
 
 
-class Receptions(Channel):
+class ReceiveDiversity(Channel):
     """One packet over several channels; every copy counts as an arrival at the one receiver."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:
@@ -50,7 +50,7 @@ def make_channel(spec: Mapping[str, Any], seed: int, repeat: int, receivers: int
     channels = [
         build(loss, seed=np.random.SeedSequence(seed, spawn_key=key), link=link) for key in keys
     ]
-    return channels[0] if receivers == 1 else Receptions(channels)
+    return channels[0] if receivers == 1 else ReceiveDiversity(channels)
 
 
 def make_feedback(arq: ArqConfig, seed: int, repeat: int) -> Channel:
