@@ -87,7 +87,7 @@ class Received:
     about: dict[str, Any]
 
 
-class Reception:
+class IncomingStream:
     """One stream being received; see `sim.drivers.receiving.Incoming`."""
 
     def __init__(

@@ -21,8 +21,8 @@ from sim.drivers.recording import Recorder, recorded_about, replay
 from sim.errors import UserError
 from sim.experiment.folder import check_run
 from sim.live.monitor import Watch
-from sim.live.process import Helper, interruptible
-from sim.live.receive import Originals, Received, Reception, SamePictures, refuse_sweep
+from sim.live.process import SenderProcess, interruptible
+from sim.live.receive import IncomingStream, Originals, Received, SamePictures, refuse_sweep
 from sim.live.results import write_received
 from sim.live.send import send_stream
 from sim.live.terminal import live_view, plain_line
@@ -130,7 +130,9 @@ def receive_command(
         console = Console(stderr=True)
         if not console.is_terminal:
             console.print(f"listening at {link.address}", soft_wrap=True)
-        desk = _Desk(loaded, _model(loaded), pictures, record, out, save_images, as_json, written)
+        desk = ReceiverSession(
+            loaded, _model(loaded), pictures, record, out, save_images, as_json, written
+        )
         desk.serve(link, once=once)
 
 
@@ -166,8 +168,10 @@ def demo_command(
             command += ["--set", override]
         pictures = SamePictures([], kept) if moving else _pictures_here(loaded, None, None)
         model = _model(loaded)
-        with Helper(command, kept) as sender:
-            desk = _Desk(loaded, model, pictures, record, out, save_images, as_json, written)
+        with SenderProcess(command, kept) as sender:
+            desk = ReceiverSession(
+                loaded, model, pictures, record, out, save_images, as_json, written
+            )
             desk.serve(link, once=True, on_idle=sender.check)
 
 
@@ -186,7 +190,9 @@ def replay_command(
     about = recorded_about(recording)
     loaded = _as_recorded(recording, about) if path is None else _load(path, overrides)
     pictures = _pictures_here(loaded, None, originals)
-    desk = _Desk(loaded, _model(loaded), pictures, None, out, save_images, as_json, written)
+    desk = ReceiverSession(
+        loaded, _model(loaded), pictures, None, out, save_images, as_json, written
+    )
     if not desk.replay(recording):
         Console(stderr=True).print(
             f"{recording}: breaks off; replayed as far as it goes", soft_wrap=True
@@ -202,7 +208,7 @@ def _as_recorded(recording: Path, about: Mapping[str, Any]) -> LoadedScenario:
     return LoadedScenario(scenario, [({}, scenario)], base, model)
 
 
-class _Desk:
+class ReceiverSession:
     """Receives streams of one scenario, one after another, and writes down each."""
 
     def __init__(
@@ -268,7 +274,7 @@ class _Desk:
         """Where a stream goes."""
         scenario = self._loaded.scenario
         self._watch.state = "receiving"
-        reception = Reception(
+        reception = IncomingStream(
             start,
             about,
             scenario=scenario,
