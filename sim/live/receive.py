@@ -38,7 +38,7 @@ _MAX_KEPT = 10_000  # images of one stream that tables are made of
 UNKNOWN = "unknown: the originals are not here"
 
 
-class Originals(Protocol):
+class ReferenceImages(Protocol):
     """The pictures as they were before they were sent, if the receiver has them."""
 
     def picture(self, frame: int, name: str, digest: str) -> LoadedImage | None:
@@ -46,7 +46,7 @@ class Originals(Protocol):
         ...
 
 
-class SamePictures:
+class LocalReferenceImages:
     """Originals that this machine has as well: found by fingerprint, whatever their names."""
 
     def __init__(self, images: list[LoadedImage], folder: Path | None = None) -> None:
@@ -55,7 +55,7 @@ class SamePictures:
         self._folder = folder
 
     def picture(self, frame: int, name: str, digest_: str) -> LoadedImage | None:
-        """See `Originals`."""
+        """See `ReferenceImages`."""
         found = self._by_digest.get(digest_)
         if found is None and self._folder is not None and Path(name).name == name:
             path = self._folder / f"{name}.png"
@@ -98,7 +98,7 @@ class IncomingStream:
         scenario: Scenario,
         model: Model,
         key: StreamKey,
-        originals: Originals,
+        originals: ReferenceImages,
         watch: Watch,
         finished: Callable[[Received], object],
         on_image: Callable[[int], object] = lambda frame: None,

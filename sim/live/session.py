@@ -22,7 +22,13 @@ from sim.errors import UserError
 from sim.experiment.folder import check_run
 from sim.live.monitor import Watch
 from sim.live.process import SenderProcess, interruptible
-from sim.live.receive import IncomingStream, Originals, Received, SamePictures, refuse_sweep
+from sim.live.receive import (
+    IncomingStream,
+    LocalReferenceImages,
+    Received,
+    ReferenceImages,
+    refuse_sweep,
+)
 from sim.live.results import write_received
 from sim.live.send import send_stream
 from sim.live.terminal import live_view, plain_line
@@ -166,7 +172,7 @@ def demo_command(
         command += ["--keep", scratch] if moving else []
         for override in overrides:
             command += ["--set", override]
-        pictures = SamePictures([], kept) if moving else _pictures_here(loaded, None, None)
+        pictures = LocalReferenceImages([], kept) if moving else _pictures_here(loaded, None, None)
         model = _model(loaded)
         with SenderProcess(command, kept) as sender:
             desk = ReceiverSession(
@@ -215,7 +221,7 @@ class ReceiverSession:
         self,
         loaded: LoadedScenario,
         model: Model,
-        originals: Originals,
+        originals: ReferenceImages,
         record: Path | None,
         out: Path | None,
         save_images: bool,
@@ -336,7 +342,9 @@ def _model(loaded: LoadedScenario) -> Model:
     return model
 
 
-def _pictures_here(loaded: LoadedScenario, video: Path | None, folder: Path | None) -> SamePictures:
+def _pictures_here(
+    loaded: LoadedScenario, video: Path | None, folder: Path | None
+) -> LocalReferenceImages:
     """The originals that this machine has; none is no mistake."""
     scenario = loaded.scenario
     images: list[LoadedImage] = []
@@ -347,7 +355,7 @@ def _pictures_here(loaded: LoadedScenario, video: Path | None, folder: Path | No
         images = list(source.pictures()) if isinstance(source, Photographs) else []
         if video is not None:
             images = list(source.pictures())
-    return SamePictures(images, folder)
+    return LocalReferenceImages(images, folder)
 
 
 def _make(folder: Path) -> None:
