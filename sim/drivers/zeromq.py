@@ -117,8 +117,8 @@ class ZmqReceiver:
         if keys is not None:
             self._authenticator = zmq.auth.thread.ThreadAuthenticator(self._context)
             self._authenticator.start()
-            doorkeeper = _Doorkeeper(keys, self.anomalies)
-            self._authenticator.configure_curve_callback("*", doorkeeper)
+            authenticator = CurveAuthenticator(keys, self.anomalies)
+            self._authenticator.configure_curve_callback("*", authenticator)
         self._socket, self._waits_ms = _socket(self._context, zmq.ROUTER, address), 0
         self._socket.router_mandatory = True
         if keys is not None:
@@ -162,7 +162,7 @@ class ZmqReceiver:
         self._context.destroy(linger=0)
 
 
-class _Doorkeeper:
+class CurveAuthenticator:
     """Admits known public keys; called by the authenticator's thread."""
 
     def __init__(self, keys: Keys, anomalies: dict[str, int]) -> None:
