@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from channels import Channel, Delivery, UniformErasure, build, read_channel
+from channels import Channel, UniformErasure, build, read_channel
 from channels.base import ConstantDelay
+from channels.composite import ReceiveDiversity
 from codec.coders import CoderBook
 from codec.context import ContextTables
 from sim.drivers.record import MediaFrame, StreamRecord
@@ -25,19 +26,6 @@ if TYPE_CHECKING:
     from sim.scenario.schema import Scenario
 
 _FEEDBACK = 0xFEED  # keeps the way back's randomness apart from the channels'
-
-
-class ReceiveDiversity(Channel):
-    """One packet over several channels; every copy counts as an arrival at the one receiver."""
-
-    def __init__(self, channels: Sequence[Channel]) -> None:
-        self._channels = tuple(channels)
-
-    def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
-        """See `Channel.transmit`."""
-        return tuple(
-            delivery for channel in self._channels for delivery in channel.transmit(data, now_s)
-        )
 
 
 def make_channel(spec: Mapping[str, Any], seed: int, repeat: int, receivers: int = 1) -> Channel:
