@@ -117,8 +117,9 @@ class ZmqReceiver:
         if keys is not None:
             self._authenticator = zmq.auth.thread.ThreadAuthenticator(self._context)
             self._authenticator.start()
-            authenticator = CurveAuthenticator(keys, self.anomalies)
-            self._authenticator.configure_curve_callback("*", authenticator)
+            self._authenticator.configure_curve_callback(
+                "*", CurveAuthenticator(keys, self.anomalies)
+            )
         self._socket, self._waits_ms = _socket(self._context, zmq.ROUTER, address), 0
         self._socket.router_mandatory = True
         if keys is not None:

@@ -136,10 +136,10 @@ def receive_command(
         console = Console(stderr=True)
         if not console.is_terminal:
             console.print(f"listening at {link.address}", soft_wrap=True)
-        desk = ReceiverSession(
+        session = ReceiverSession(
             loaded, _model(loaded), pictures, record, out, save_images, as_json, written
         )
-        desk.serve(link, once=once)
+        session.serve(link, once=once)
 
 
 def demo_command(
@@ -175,10 +175,10 @@ def demo_command(
         pictures = LocalReferenceImages([], kept) if moving else _pictures_here(loaded, None, None)
         model = _model(loaded)
         with SenderProcess(command, kept) as sender:
-            desk = ReceiverSession(
+            session = ReceiverSession(
                 loaded, model, pictures, record, out, save_images, as_json, written
             )
-            desk.serve(link, once=True, on_idle=sender.check)
+            session.serve(link, once=True, on_idle=sender.check)
 
 
 def replay_command(
@@ -196,10 +196,10 @@ def replay_command(
     about = recorded_about(recording)
     loaded = _as_recorded(recording, about) if path is None else _load(path, overrides)
     pictures = _pictures_here(loaded, None, originals)
-    desk = ReceiverSession(
+    session = ReceiverSession(
         loaded, _model(loaded), pictures, None, out, save_images, as_json, written
     )
-    if not desk.replay(recording):
+    if not session.replay(recording):
         Console(stderr=True).print(
             f"{recording}: breaks off; replayed as far as it goes", soft_wrap=True
         )
