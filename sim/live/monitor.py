@@ -1,7 +1,7 @@
 """What there is to see of a running stream: packets, losses beside theory, rates, quality.
 
-Sender and receiver each fill one `Watch` from their own thread, in media time; views read it from
-another. Nothing here asks the time or decides anything.
+Sender and receiver each fill one `StreamMonitor` from their own thread, in media time; views read
+it from another. Nothing here asks the time or decides anything.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class FrameFate:
     tokens_lost: float = math.nan
 
 
-class Watch:
+class StreamMonitor:
     """Counts and recent history of one stream.
 
     Attributes:

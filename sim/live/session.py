@@ -20,7 +20,7 @@ from sim.drivers.receiving import Incoming, LiveReceiver
 from sim.drivers.recording import Recorder, recorded_about, replay
 from sim.errors import UserError
 from sim.experiment.folder import check_run
-from sim.live.monitor import Watch
+from sim.live.monitor import StreamMonitor
 from sim.live.process import SenderProcess, interruptible
 from sim.live.receive import (
     IncomingStream,
@@ -75,18 +75,20 @@ def send_command(
         if keep is not None:
             _make(keep)
         model = _model(loaded)
-        watch = Watch(scenario.name, scenario.channel, scenario.stream_config(), len(source.sizes))
+        monitor = StreamMonitor(
+            scenario.name, scenario.channel, scenario.stream_config(), len(source.sizes)
+        )
         if not console.is_terminal:
             console.print(f"sending {len(source.sizes)} images to {to}", soft_wrap=True)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(live_view(watch, "sender", console))
+            stack.enter_context(live_view(monitor, "sender", console))
             sent = send_stream(
                 scenario,
                 source,
                 model,
                 link,
                 WallClock(),
-                watch,
+                monitor,
                 pace=scenario.pace,
                 keep=keep,
                 started=lambda sender: stack.enter_context(interruptible(sender.stop)),
@@ -100,18 +102,18 @@ def send_command(
         "late": ledger.late,
         "bpp": ledger.bpp,
         "bpp_wire": ledger.bpp_wire,
-        "anomalies": {name: count for name, count in watch.anomalies.items() if count},
+        "anomalies": {name: count for name, count in monitor.anomalies.items() if count},
     }
     if as_json:
         _print_json(summary)
         return
     out = Console(highlight=False)
-    expected = "" if watch.expected is None else f" (theory {watch.expected.loss:.1%})"
+    expected = "" if monitor.expected is None else f" (theory {monitor.expected.loss:.1%})"
     out.print(
         f"sent {sent.captured} images in {ledger.sent:,} packets: {ledger.loss_rate:.1%} erased"
         f"{expected}, {ledger.late} late; {ledger.bpp_wire:.4f} bits per pixel on the wire"
     )
-    _print_odd(out, watch.anomalies)
+    _print_odd(out, monitor.anomalies)
 
 
 def receive_command(
@@ -250,7 +252,7 @@ class ReceiverSession:
         told = False
 
         def idle() -> None:
-            self._watch.state = receiver.state
+            self._monitor.state = receiver.state
             on_idle()
 
         receiver = LiveReceiver(link, self.open, WallClock(), on_idle=idle)
@@ -263,7 +265,7 @@ class ReceiverSession:
 
         with interruptible(stop):  # while tables are written, too
             while not told:
-                with live_view(self._watch, "receiver", self._console):
+                with live_view(self._monitor, "receiver", self._console):
                     ended = receiver.serve()
                     if ended and once:
                         receiver.answer_for(_LINGER_S)
@@ -279,7 +281,7 @@ class ReceiverSession:
     def open(self, start: bytes, about: dict[str, Any]) -> Incoming:
         """Where a stream goes."""
         scenario = self._loaded.scenario
-        self._watch.state = "receiving"
+        self._monitor.state = "receiving"
         reception = IncomingStream(
             start,
             about,
@@ -287,7 +289,7 @@ class ReceiverSession:
             model=self._model,
             key=stream_key(self._model.fingerprint, scenario.seed, 0),
             originals=self._originals,
-            watch=self._watch,
+            monitor=self._monitor,
             finished=self._received.append,
             on_image=self._tell,
         )
@@ -300,7 +302,7 @@ class ReceiverSession:
 
     def replay(self, recording: Path) -> bool:
         """As `serve`, from a file; whether it is whole."""
-        with live_view(self._watch, "replay", self._console):
+        with live_view(self._monitor, "replay", self._console):
             whole = replay(recording, self.open)
         for received in self._received:
             self.write(received)
@@ -309,7 +311,7 @@ class ReceiverSession:
     def write(self, received: Received) -> None:
         """Tables and figures of a stream that is over."""
         odd = {name: count for name, count in self._anomalies().items() if count}
-        odd |= {name: count for name, count in self._watch.anomalies.items() if count}
+        odd |= {name: count for name, count in self._monitor.anomalies.items() if count}
         if self._recorder is not None and self._recorder.failed:
             odd["recording_failed"] = 1
             self._console.print(self._recorder.failed, soft_wrap=True)
@@ -320,11 +322,13 @@ class ReceiverSession:
 
     def _tell(self, frame: int) -> None:
         if not self._console.is_terminal and not self._as_json:
-            self._console.print(plain_line(self._watch, frame), soft_wrap=True, highlight=False)
+            self._console.print(plain_line(self._monitor, frame), soft_wrap=True, highlight=False)
 
     def _new_watch(self, total: int) -> None:
         scenario = self._loaded.scenario
-        self._watch = Watch(scenario.name, scenario.channel, scenario.stream_config(), total)
+        self._monitor = StreamMonitor(
+            scenario.name, scenario.channel, scenario.stream_config(), total
+        )
 
 
 def _load(path: Path, overrides: Sequence[str]) -> LoadedScenario:
