@@ -27,7 +27,7 @@ _CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class TheoreticalLoss:
     """What theory says of a loss process: its rate, and the mean length of a burst."""
 
     loss: float
@@ -74,7 +74,7 @@ class StreamMonitor:
         self.expected = (
             None
             if self._chain is None
-            else Expected(loss_rate(self._chain), mean_loss_run(self._chain))
+            else TheoreticalLoss(loss_rate(self._chain), mean_loss_run(self._chain))
         )
         self.frames: dict[int, FrameFate] = {}
         self.pictures: dict[str, NDArray[np.uint8]] = {}
