@@ -36,7 +36,7 @@ from codec.entropy import CoderFor, CorruptPayload
 from sim.protocol.arriving import ArrivingFrames, Taken
 from sim.protocol.config import StreamKey
 from sim.protocol.events import REJECTIONS, FrameReady, PacketRejected
-from sim.protocol.expected import Expected
+from sim.protocol.expected import HeaderIndex
 from sim.protocol.feedback import pack_requests
 from sim.protocol.handshake import StreamStart
 from sim.protocol.packet import (
@@ -106,7 +106,7 @@ class Receiver:
             self._requests = Requests(config, self._repair.wanted if self._repair else None)
         self._protected = config.fec is not None or config.arq is not None
         plain = not self._protected and config.packing == 1
-        self._expected = Expected(start) if plain else None
+        self._expected = HeaderIndex(start) if plain else None
         self._taken: list[Taken] = []  # not decoded yet
         self._plan = walk(start) if self._protected else iter(())
         self._next_pack = next(self._plan, None)
