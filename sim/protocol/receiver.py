@@ -33,7 +33,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from codec.entropy import CoderFor, CorruptPayload
-from sim.protocol.arriving import ArrivingFrames, Taken
+from sim.protocol.arriving import ReassemblyBuffer, ReceivedSlice
 from sim.protocol.config import StreamKey
 from sim.protocol.events import REJECTIONS, FrameReady, PacketRejected
 from sim.protocol.expected import HeaderIndex
@@ -94,7 +94,7 @@ class Receiver:
         self._starts_s = start.pack_starts_s
         self._dues_s = start.dues_s
         self._pack_of = {first: number for number, first in enumerate(self._firsts[:-1])}
-        self._frames = ArrivingFrames(start.layouts, coders)
+        self._frames = ReassemblyBuffer(start.layouts, coders)
         self._next_frame = 0  # to be released
         self._latest_s = -math.inf
         self._highest = -1  # sequence accepted, unwrapped
@@ -107,7 +107,7 @@ class Receiver:
         self._protected = config.fec is not None or config.arq is not None
         plain = not self._protected and config.packing == 1
         self._expected = HeaderIndex(start) if plain else None
-        self._taken: list[Taken] = []  # not decoded yet
+        self._taken: list[ReceivedSlice] = []  # not decoded yet
         self._plan = walk(start) if self._protected else iter(())
         self._next_pack = next(self._plan, None)
         self._feedback: list[bytes] = []
