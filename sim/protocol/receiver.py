@@ -33,12 +33,11 @@ from collections import deque
 from collections.abc import Sequence
 
 from codec.entropy import CoderFor, CorruptPayload
-from sim.protocol.arriving import ReassemblyBuffer, ReceivedSlice
 from sim.protocol.config import StreamKey
 from sim.protocol.events import REJECTIONS, FrameReady, PacketRejected
-from sim.protocol.expected import HeaderIndex
 from sim.protocol.feedback import pack_requests
 from sim.protocol.handshake import StreamStart
+from sim.protocol.header_index import HeaderIndex
 from sim.protocol.packet import (
     FIELDS,
     MEDIA,
@@ -52,6 +51,7 @@ from sim.protocol.packet import (
 from sim.protocol.packing import split_parts
 from sim.protocol.parity import parse_parity
 from sim.protocol.plan import Group, walk
+from sim.protocol.reassembly import ReassemblyBuffer, ReceivedSlice
 from sim.protocol.repair import ParityMismatch, Repair, Restored
 from sim.protocol.requests import Requests
 from sim.protocol.sequence import SEQUENCES, unwrap

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload
 from sim.protocol.events import ReceivedGrid
-from sim.protocol.expected import Slice
+from sim.protocol.header_index import Slice
 from sim.protocol.packet import Layout
 from sim.protocol.packetizer import FrameAssembly
 
