@@ -19,10 +19,10 @@ right checksum and then passes the same questions.
 Nothing a datagram says changes state before the last question, so hostile ones can at worst be
 counted. Memory is bounded by the frames between capture and deadline.
 
-All but the last question are answered at once for a datagram that is `expected`, and the last waits
-until the answer matters: so all of a frame is decoded in one pass. Only the others are asked one by
-one. With protection or shared packets none is expected: there, what one brings decides how the
-next is taken.
+All but the last question are answered at once for a datagram that is expected (`header_index`), and
+the last waits until the answer matters: so all of a frame is decoded in one pass. Only the others
+are asked one by one. With protection or shared packets none is expected: there, what one brings
+decides how the next is taken.
 """
 
 from __future__ import annotations
