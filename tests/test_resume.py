@@ -26,6 +26,7 @@ from sim.jobs.store import Appender, Journal
 from sim.report.html import render
 from sim.results.files import Outcome, read_table
 from sim.scenario.loader import LoadedScenario, load_mapping
+from sim.scenario.schema import TokenizerKey
 
 TABLES = ("images.csv", "packets.csv", "summary.json")
 
@@ -272,7 +273,9 @@ def test_journals_of_several_are_read_as_one(tmp_path: Path) -> None:
 
 
 def test_parts_of_work_get_smaller_towards_the_end() -> None:
-    tasks = [CleanTask(f"{n:032x}", 0, (64, 16, 0)) for n in range(200)]  # of 0.06 s each
+    tasks = [
+        CleanTask(f"{n:032x}", 0, TokenizerKey(64, 16, 0)) for n in range(200)
+    ]  # of 0.06 s each
     parts = list(chunks(tasks, [10_000], 2.0, workers=2))
     sizes = [len(part) for part in parts]
     assert [task for part in parts for task in part] == tasks
