@@ -18,7 +18,7 @@ import pytest
 from codec.model import Model
 from sim.cli.console import print_summary
 from sim.errors import UserError
-from sim.experiment.cell import CleanTask
+from sim.experiment.cell import ReferenceTask
 from sim.experiment.plan import Plan
 from sim.experiment.runner import RunOptions, merge_runs, run_experiment
 from sim.experiment.workers import chunks
@@ -274,7 +274,7 @@ def test_journals_of_several_are_read_as_one(tmp_path: Path) -> None:
 
 def test_parts_of_work_get_smaller_towards_the_end() -> None:
     tasks = [
-        CleanTask(f"{n:032x}", 0, TokenizerKey(64, 16, 0)) for n in range(200)
+        ReferenceTask(f"{n:032x}", 0, TokenizerKey(64, 16, 0)) for n in range(200)
     ]  # of 0.06 s each
     parts = list(chunks(tasks, [10_000], 2.0, workers=2))
     sizes = [len(part) for part in parts]
