@@ -23,7 +23,7 @@ from sim.baselines.byte_frames import received_file
 from sim.baselines.cache import Cached
 from sim.baselines.damage import show
 from sim.errors import UserError
-from sim.jobs.cache import cache_folder, mark_of
+from sim.jobs.cache import cache_folder, cache_key
 from sim.media.frames import Restorer, load_model
 from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import METRICS, quality
@@ -43,7 +43,7 @@ from sim.scenario.schema import Scenario
 from sim.stream import check_model
 from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
 from sim.studies.compare.parity import fec_rows
-from sim.studies.compare.sources import CannotReach, FileSource, Sent, TokenSource, pixel_mark
+from sim.studies.compare.sources import CannotReach, FileSource, Sent, TokenSource, pixel_digest
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.version import __version__
 
@@ -70,7 +70,7 @@ class Comparison:
     Attributes:
         units: the work, in order; figures come from all of it together.
         notes: strategies that this machine cannot do, and why.
-        mark: a hash of all that the results depend on.
+        digest: a hash of all that the results depend on.
         wait_for: called with the number of each unit before it is done here.
     """
 
@@ -109,10 +109,10 @@ class Comparison:
         return self._tokens
 
     @property
-    def mark(self) -> str:
+    def digest(self) -> str:
         """See the class."""
-        marks = "".join(self._mark(unit) for unit in self.units)
-        return hashlib.sha256(marks.encode()).hexdigest()[:12]
+        keys = "".join(self._cache_key(unit) for unit in self.units)
+        return hashlib.sha256(keys.encode()).hexdigest()[:12]
 
     def unfinished(self) -> list[int]:
         """Numbers of the units that are still to be done."""
@@ -156,7 +156,7 @@ class Comparison:
         for number, unit in enumerate(self.units):
             self._step(unit, 0)
             self.wait_for(number)
-            part = self.part(unit)
+            part = self.compute_unit(unit)
             result = json.loads((part / "rows.json").read_text(encoding="utf-8"))
             rows += result["rows"]
             unreached += result["unreached"]
@@ -169,9 +169,9 @@ class Comparison:
 
     def _kept(self, unit: Unit) -> Path:
         """The file that tells that a part is finished."""
-        return cache_folder() / "compare" / self._mark(unit) / "rows.json"
+        return cache_folder() / "compare" / self._cache_key(unit) / "rows.json"
 
-    def part(self, unit: Unit) -> Path:
+    def compute_unit(self, unit: Unit) -> Path:
         """The folder of a finished part; made now if it is not there."""
         part = self._kept(unit).parent
         self._step(unit, 0)
@@ -248,7 +248,7 @@ class Comparison:
 
     def _score(self, image: LoadedImage, pixels: NDArray[np.uint8]) -> dict[str, float]:
         """All metrics; pictures that come again, as intact files do, are not measured again."""
-        key = (image.name, pixel_mark(pixels))
+        key = (image.name, pixel_digest(pixels))
         if key not in self._scores:
             found = asdict(quality(image.pixels, pixels))
             if self.hed is not None:
@@ -286,7 +286,7 @@ class Comparison:
                 check_model(model, self.loaded.scenarios[strategy.name])
         return model
 
-    def _mark(self, unit: Unit) -> str:
+    def _cache_key(self, unit: Unit) -> str:
         """A hash of all that a part depends on."""
         coder = unit.strategy.coder
         fingerprint = self.model.fingerprint if self.model else ""
@@ -294,12 +294,12 @@ class Comparison:
             "strategy": unit.strategy.model_dump(exclude={"name"}),
             "unit": [unit.bpp_wire, unit.scenario.model_dump(exclude={"name", "images"})],
             "fixed": unit.strategy.name in self.loaded.fixed_level,
-            "images": [(i.name, pixel_mark(i.pixels)) for i in self.images],
+            "images": [(i.name, pixel_digest(i.pixels)) for i in self.images],
             "pictured": unit.cell is self.pictured_cell,
             "coder": fingerprint if coder == TOKENS else self.coders[coder].identity,
             "hed": str(self.hed) if self.hed else "",
         }
-        return mark_of(what)
+        return cache_key(what)
 
     def _manifest(self, unreached: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         loaded = self.loaded

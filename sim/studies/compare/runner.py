@@ -49,7 +49,7 @@ def run_comparison(
         UserError: images, weights or settings that cannot be used; nothing is left.
     """
     comparison = Comparison(loaded, hed, steps)
-    target = out or RESULTS / loaded.name / comparison.mark
+    target = out or RESULTS / loaded.name / comparison.digest
     helpers = Helpers(loaded, hed, comparison.unfinished(), workers)
     with new_folder(target, COMPARISON) as folder, helpers:
         comparison.wait_for = helpers.wait_for
@@ -83,7 +83,7 @@ class Helpers:
         """Until a unit is done, if it is done here.
 
         Raises:
-            UserError: a worker was killed, or as `Comparison.part`.
+            UserError: a worker was killed, or as `Comparison.compute_unit`.
         """
         if number in self._futures:
             try:
@@ -94,18 +94,18 @@ class Helpers:
 
 # In a pool's process.
 
-_here: Comparison | None = None
+_comparison: Comparison | None = None
 
 
 def _start_worker(loaded: LoadedComparison, hed: Path | None) -> None:
-    global _here
+    global _comparison
     import torch
 
     torch.set_num_threads(1)
     follow_parent()
-    _here = Comparison(loaded, hed, lambda done, total, doing: None)
+    _comparison = Comparison(loaded, hed, lambda done, total, doing: None)
 
 
 def _work(number: int) -> None:
-    assert _here is not None
-    _here.part(_here.units[number])
+    assert _comparison is not None
+    _comparison.compute_unit(_comparison.units[number])

@@ -234,6 +234,6 @@ def mean_bpp_wire(records: Sequence[StreamRecord], images: Sequence[LoadedImage]
     return 8 * wire / pixels
 
 
-def pixel_mark(pixels: NDArray[np.uint8]) -> str:
+def pixel_digest(pixels: NDArray[np.uint8]) -> str:
     """A hash of an image's content."""
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]

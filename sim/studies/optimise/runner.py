@@ -22,7 +22,7 @@ import numpy as np
 from channels import read_channel
 from codec.concealment import restore
 from sim.errors import UserError
-from sim.jobs.cache import kept
+from sim.jobs.cache import cached
 from sim.media.frames import one_thread
 from sim.media.images import SAMPLES
 from sim.metrics.quality import METRICS, quality
@@ -34,7 +34,7 @@ from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario, nominal_loss
 from sim.studies.compare.comparison import OUTCOMES, Comparison
 from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
-from sim.studies.compare.sources import TokenSource, pixel_mark, stream
+from sim.studies.compare.sources import TokenSource, pixel_digest, stream
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.studies.optimise.search import (
     LOSSES,
@@ -151,7 +151,7 @@ class QualityCurves:
         """Expected quality at shares of lost slices, float64[n] -> float64[n]."""
         if level not in self._means:
             about = {
-                "images": [pixel_mark(image.pixels) for image in self._tokens.images],
+                "images": [pixel_digest(image.pixels) for image in self._tokens.images],
                 "weights": self._tokens.model.fingerprint,
                 "interleaver": self._scenario.stream.interleaver,
                 "concealer": self._scenario.concealers[0],
@@ -161,7 +161,7 @@ class QualityCurves:
                 "codec": self._scenario.codec.model_dump(include={"patch", "search"}),
                 "losses": LOSSES,
             }
-            self._means[level] = np.array(kept("curves", about, lambda: self._measure(level)))
+            self._means[level] = np.array(cached("curves", about, lambda: self._measure(level)))
         return np.interp(shares, LOSSES, self._means[level])
 
     def _measure(self, level: int) -> list[float]:
