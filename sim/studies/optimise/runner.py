@@ -52,7 +52,7 @@ _MEASURED_SLICES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """A finished search: its folder and what it found."""
 
     folder: Path
@@ -67,7 +67,7 @@ def optimise(
     verify: int = 3,
     out: Path | None = None,
     steps: ProgressCallback = no_progress,
-) -> Found:
+) -> SearchResult:
     """Find the best way to protect a scenario's stream, and write it as a scenario.
 
     Args:
@@ -130,7 +130,7 @@ def optimise(
         from sim.studies.optimise.figures import draw_optimisation
 
         draw_optimisation(folder)
-    return Found(target, summary)
+    return SearchResult(target, summary)
 
 
 class QualityCurves:
