@@ -239,7 +239,7 @@ def test_a_gallery_is_made_anew_or_not_at_all(
     from PIL import Image
 
     from sim.errors import UserError
-    from sim.report.gallery import Shown, make_gallery
+    from sim.report.gallery import GalleryEntry, make_gallery
 
     run = tmp_path / "run"
     shutil.copytree(runs[0], run)
@@ -249,7 +249,10 @@ def test_a_gallery_is_made_anew_or_not_at_all(
         "sim.report.gallery.run_experiment", lambda loaded: SimpleNamespace(folder=run)
     )
     target = tmp_path / "gallery"
-    shown = (Shown("clean", ("strip-photo",)), Shown("clean", ("strip-photo",), ("seed=2",)))
+    shown = (
+        GalleryEntry("clean", ("strip-photo",)),
+        GalleryEntry("clean", ("strip-photo",), ("seed=2",)),
+    )
     page = make_gallery(target, shown).read_text()
     (target / "old.webp").touch()
     assert make_gallery(target, shown).read_text() == page
