@@ -32,7 +32,7 @@ _AHEAD = 2  # pictures tokenized before they are due
 
 
 @dataclass(frozen=True)
-class Sent:
+class SendResult:
     """How a stream went, for the sender: its ledger, and what the receiver said at the end."""
 
     ledger: Ledger
@@ -53,7 +53,7 @@ def send_stream(
     keep: Path | None = None,
     on_idle: Callable[[], object] = lambda: None,
     started: Callable[[LiveSender], object] = lambda sender: None,
-) -> Sent:
+) -> SendResult:
     """Stream pictures to whoever receives at the other end of the link.
 
     Args:
@@ -141,7 +141,9 @@ def send_stream(
         raise UserError(f"the receiver refuses this stream: {error}") from None
     except Stopped as error:
         raise UserError(f"stopped: {error}; it has {sending.captured} images at most") from None
-    return Sent(sending.ledger, sending.captured, sending.captured < len(source.sizes), answer)
+    return SendResult(
+        sending.ledger, sending.captured, sending.captured < len(source.sizes), answer
+    )
 
 
 def _show_news(monitor: StreamMonitor, status: Mapping[str, Any]) -> None:

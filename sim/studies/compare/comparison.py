@@ -43,7 +43,13 @@ from sim.scenario.schema import Scenario
 from sim.stream import check_model
 from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
 from sim.studies.compare.parity import fec_rows
-from sim.studies.compare.sources import CannotReach, FileSource, Sent, TokenSource, pixel_digest
+from sim.studies.compare.sources import (
+    CannotReach,
+    FileSource,
+    StreamSet,
+    TokenSource,
+    pixel_digest,
+)
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.version import __version__
 
@@ -224,7 +230,7 @@ class Comparison:
             self._step(unit, 1)
         return {"rows": rows, "unreached": []}
 
-    def _send(self, unit: Unit) -> Sent | CannotReach:
+    def _send(self, unit: Unit) -> StreamSet | CannotReach:
         if unit.strategy.coder != TOKENS:
             return self._files[unit.strategy.coder].send(unit.scenario, unit.bpp_wire)
         fixed = unit.strategy.name in self.loaded.fixed_level
