@@ -115,13 +115,13 @@ def _entry(run: RunTables, shown: GalleryEntry, folder: Path) -> str:
     for figure in shown.figures:
         name = "-".join([run.name, *changed, figure.removeprefix("strip-")]) + ".webp"
         shrink(run.folder / FIGURES / f"{figure}.png", folder / name)
-        lines.append(f"![{_told(figure, run.name)}]({name})")
+        lines.append(f"![{_alt_text(figure, run.name)}]({name})")
     settings = (word for text in shown.overrides for word in ("--set", text))
     lines.append(f"```sh\n{shlex.join(['sim', 'run', run.name, *settings])}\n```")
     return "\n\n".join(line for line in lines if line)
 
 
-def _told(figure: str, scenario: str) -> str:
+def _alt_text(figure: str, scenario: str) -> str:
     """What a figure shows, for those who cannot see it."""
     kind, _, image = figure.partition("-")
     return {

@@ -109,7 +109,7 @@ def quality_blocks(
                 axes.set_ylabel(metric_label(metric))
                 axes.set_ylim(*bounds)
 
-            name, told = f"{prefix}-{metric}-{number}", _told(members, metric, title)
+            name, told = f"{prefix}-{metric}-{number}", _alt_text(members, metric, title)
             room = 0.0 if found.ticks is None else 0.3  # for names of two lines
             panels.append(Panel(title, _svg(name, told, draw, foot=0.46 + room)))
         blocks.append(Block(_repairs(points), panels))
@@ -176,7 +176,7 @@ def _dots(point: SummaryPoint, metric: str, prefix: str) -> Panel | None:
 
     rows = sum(name != CLEAN for name in point["concealers"])
     height = 0.95 + 0.34 * rows
-    told = _told([point], metric, "")
+    told = _alt_text([point], metric, "")
     return Panel("", _svg(f"{prefix}-{metric}", told, draw, (_SIZE[0], height), left=0.29))
 
 
@@ -212,7 +212,7 @@ def _drop_ends(point: SummaryPoint, metric: str) -> list[float]:
     return [e[end] for e in found for end in ("low", "high") if e.get(end) is not None]
 
 
-def _told(points: Sequence[SummaryPoint], metric: str, title: str) -> str:
+def _alt_text(points: Sequence[SummaryPoint], metric: str, title: str) -> str:
     """What a figure shows, for those who do not see it."""
     parts = []
     for name in points[0]["concealers"]:
