@@ -6,8 +6,8 @@ a receiver tell senders apart. IMMEDIATE keeps messages from being queued for a 
 not there; LINGER 0 lets an end go at once (the end of a stream is acknowledged, so nothing that
 matters is under way then); MAXMSGSIZE and the marks bound memory.
 
-A dead machine is found by TCP's keepalive, a silent peer by the probes of `sending`. ZeroMQ's own
-heartbeats are off: a receiver that stalls fills its pipe, after which nothing reads the
+A dead machine is found by TCP's keepalive, a silent peer by the probes of `live_sender`. ZeroMQ's
+own heartbeats are off: a receiver that stalls fills its pipe, after which nothing reads the
 heartbeats behind it, and the connection is cut with all that is under way.
 
 With keys both ends speak CURVE, and an authenticator in the receiver's process admits only the

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.model import Model
-from sim.drivers.ends import ReceivingEnd
+from sim.drivers.endpoints import ReceiverEndpoint
 from sim.drivers.record import PacketRecord, StreamRecord
 from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
@@ -88,7 +88,7 @@ class Received:
 
 
 class IncomingStream:
-    """One stream being received; see `sim.drivers.receiving.Incoming`."""
+    """One stream being received; see `sim.drivers.live_receiver.Incoming`."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class IncomingStream:
         """Raises ValueError or LookupError if the stream cannot be received."""
         book = coders_of(model, model.levels)
         self._terms = StreamStart.parse(start)
-        self._end = ReceivingEnd(start, key, book, self._due)
+        self._end = ReceiverEndpoint(start, key, book, self._due)
         self._about, self._originals, self._monitor = about, originals, monitor
         self._finished, self._on_image = finished, on_image
         self._notes = Notes()

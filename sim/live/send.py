@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from codec.model import Model
 from sim.drivers.clock import Clock
-from sim.drivers.ends import SendingEnd
+from sim.drivers.endpoints import SenderEndpoint
 from sim.drivers.links import SenderLink
+from sim.drivers.live_sender import LiveSender, Stopped, StreamRefused
 from sim.drivers.record import MediaFrame
-from sim.drivers.sending import LiveSender, Stopped, StreamRefused
 from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import image_note, pack_account, packet_notes
@@ -86,7 +86,7 @@ def send_stream(
             yield frame
 
     try:
-        sending = SendingEnd(
+        sending = SenderEndpoint(
             frames(),
             config,
             make_channel(scenario.channel, scenario.seed, 0, scenario.stream.receivers),

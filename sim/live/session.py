@@ -16,7 +16,7 @@ from codec.checkpoint import ModelError
 from codec.model import Model
 from sim.drivers.clock import WallClock
 from sim.drivers.links import ReceiverLink, open_receiver, open_sender
-from sim.drivers.receiving import Incoming, LiveReceiver
+from sim.drivers.live_receiver import Incoming, LiveReceiver
 from sim.drivers.recording import Recorder, recorded_about, replay
 from sim.errors import UserError
 from sim.experiment.folder import check_run
