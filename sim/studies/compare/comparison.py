@@ -21,7 +21,7 @@ from codec.model import Model
 from sim.baselines import Baseline, find_baselines
 from sim.baselines.byte_frames import received_file
 from sim.baselines.cache import Cached
-from sim.baselines.damage import show
+from sim.baselines.damage import decode_damaged
 from sim.errors import UserError
 from sim.jobs.cache import cache_folder, cache_key
 from sim.media.frames import Restorer, load_model
@@ -44,7 +44,7 @@ from sim.stream import check_model
 from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
 from sim.studies.compare.parity import fec_rows
 from sim.studies.compare.sources import (
-    CannotReach,
+    BudgetTooSmall,
     FileSource,
     StreamSet,
     TokenSource,
@@ -201,7 +201,7 @@ class Comparison:
 
     def _measure(self, unit: Unit, folder: Path) -> dict[str, Any]:
         sent = self._send(unit)
-        if isinstance(sent, CannotReach):
+        if isinstance(sent, BudgetTooSmall):
             self._step(unit, len(self.images))
             why = {"least_bpp_wire": sent.least, "why": sent.why}
             return {"rows": [], "unreached": [{**_about(unit), **why}]}
@@ -230,7 +230,7 @@ class Comparison:
             self._step(unit, 1)
         return {"rows": rows, "unreached": []}
 
-    def _send(self, unit: Unit) -> StreamSet | CannotReach:
+    def _send(self, unit: Unit) -> StreamSet | BudgetTooSmall:
         if unit.strategy.coder != TOKENS:
             return self._files[unit.strategy.coder].send(unit.scenario, unit.bpp_wire)
         fixed = unit.strategy.name in self.loaded.fixed_level
@@ -249,7 +249,7 @@ class Comparison:
         grid = ready.grid
         file = received_file(grid.indices, grid.received, ready.width, ready.height)
         coder = self.coders[unit.strategy.coder]
-        pixels, _ = show(coder, file, image.height, image.width, unit.strategy.damaged)
+        pixels, _ = decode_damaged(coder, file, image.height, image.width, unit.strategy.damaged)
         return pixels, float(file.received.mean())
 
     def _score(self, image: LoadedImage, pixels: NDArray[np.uint8]) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 The budget is for everything on the wire over the cell's own streams: headers, parity, and the
 retransmissions that these very losses cause. Tokens take the largest codebook that fits; a
-classical coder gets for each image as many bytes as its share of the pixels, and searches its dial
-for the largest file that is no larger.
+classical coder gets for each image as many bytes as its share of the pixels, and searches its
+settings for the largest file that is no larger.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class StreamSet:
 
     Attributes:
         level: codebook size; None for files.
-        settings: of the coder's dial, by image; empty for tokens.
+        settings: the coder's, by image; empty for tokens.
         records: one per repeat.
         bpp_wire: mean over the repeats, of all bytes on the wire.
     """
@@ -49,7 +49,7 @@ class StreamSet:
 
 
 @dataclass(frozen=True)
-class CannotReach:
+class BudgetTooSmall:
     """The budget is too small for this strategy; `least` is the smallest bpp_wire it can do, or
     None if that is not known; `why` is one line."""
 
@@ -90,7 +90,7 @@ class TokenSource:
         frames = self._frames(level, patch, search)
         return [weighed(self.model, frame, level) for frame in frames]
 
-    def send(self, scenario: Scenario, budget: float, fixed: bool) -> StreamSet | CannotReach:
+    def send(self, scenario: Scenario, budget: float, fixed: bool) -> StreamSet | BudgetTooSmall:
         """Stream at the largest level within the budget, or at the scenario's own if `fixed`.
 
         Raises:
@@ -110,7 +110,7 @@ class TokenSource:
         if found is not None and found.level is not None:
             return self._at(scenario, found.level)
         level = f"{levels[0]} codewords"
-        return CannotReach(least.bpp_wire if least else None, f"{level} take more")
+        return BudgetTooSmall(least.bpp_wire if least else None, f"{level} take more")
 
     def _at(self, scenario: Scenario, level: int) -> StreamSet:
         codec = scenario.codec.model_copy(update={"codebook": level})
@@ -129,7 +129,7 @@ class FileSource:
         self.images = images
         self._searches = [RateSearch(coder, image.pixels) for image in images]
 
-    def send(self, scenario: Scenario, budget: float) -> StreamSet | CannotReach:
+    def send(self, scenario: Scenario, budget: float) -> StreamSet | BudgetTooSmall:
         """Stream files as large as the budget allows.
 
         Raises:
@@ -138,7 +138,7 @@ class FileSource:
         try:
             least = self._stream(probe(scenario), [0] * len(self.images))
             if least.bpp_wire > budget:
-                return CannotReach(least.bpp_wire, "its smallest files take more")
+                return BudgetTooSmall(least.bpp_wire, "its smallest files take more")
             share = self._bytes_per_pixel(scenario, budget)
             settings = []
             for image, search in zip(self.images, self._searches, strict=True):
@@ -147,11 +147,11 @@ class FileSource:
                 if setting is None:
                     size = len(search.coded(0).file)
                     why = f"the smallest file of {image.name} takes {size} bytes of {allowed}"
-                    return CannotReach(least.bpp_wire, why)
+                    return BudgetTooSmall(least.bpp_wire, why)
                 settings.append(setting)
             return self._stream(scenario, settings)
         except BaselineError as error:
-            return CannotReach(None, str(error))
+            return BudgetTooSmall(None, str(error))
 
     def _stream(self, scenario: Scenario, settings: Sequence[int]) -> StreamSet:
         files = [s.coded(k).file for s, k in zip(self._searches, settings, strict=True)]
