@@ -41,7 +41,7 @@ from sim.results.manifest import run_id
 from sim.scenario.labels import Cell, values_label
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import TokenizerKey
-from sim.statistics import FEWEST_REPEATS, repeats_to_go
+from sim.statistics import MIN_REPEATS, repeats_to_go
 from sim.stream import check_model
 
 
@@ -212,7 +212,7 @@ def first_counts(plan: Plan) -> list[int]:
     """Repeats of each point at first."""
     count, until = plan.scenario.repeats, plan.scenario.until
     if until is not None:
-        count = min(until.max_repeats, max(count, FEWEST_REPEATS))
+        count = min(until.max_repeats, max(count, MIN_REPEATS))
     return [count] * len(plan.loaded.points)
 
 

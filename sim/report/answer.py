@@ -2,7 +2,7 @@
 
 Differences are paired (same images, same repeats), come with 95% intervals, and are called not
 decided when zero lies inside or when there are too few pairs to tell
-(`sim.statistics.FEWEST_PAIRS`).
+(`sim.statistics.MIN_PAIRS`).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from sim.scenario.schema import CodecSection, Scenario
 from sim.stream import stream_cell
 
 _NO_MODEL = "0" * 16
-_CLOSE = 0.002  # bytes of source per pixel are found to this share
+_SOURCE_BYTES_TOLERANCE = 0.002  # bytes of source per pixel are found to this share
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,12 @@ def largest(cost: Callable[[float], float], budget: float, start: float) -> floa
     low, at_low = 0.0, cost(0.0)
     if at_low > budget:
         return 0.0
-    while high - low > _CLOSE * high:
+    while high - low > _SOURCE_BYTES_TOLERANCE * high:
         guess = low + (budget - at_low) / (at_high - at_low) * (high - low)
-        guess = min(max(guess, low + _CLOSE / 2 * high), high - _CLOSE / 2 * high)
+        guess = min(
+            max(guess, low + _SOURCE_BYTES_TOLERANCE / 2 * high),
+            high - _SOURCE_BYTES_TOLERANCE / 2 * high,
+        )
         found = cost(guess)
         if found <= budget:
             low, at_low = guess, found

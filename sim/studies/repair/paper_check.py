@@ -32,7 +32,7 @@ from sim.metrics.vgg_hed import VggHedDistance
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import SUMMARY, Row, write_json, write_table
 from sim.scenario.schema import CLEAN
-from sim.statistics import FEWEST_PAIRS
+from sim.statistics import MIN_PAIRS
 from sim.studies.measurements import Job, Rows, run_jobs, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
@@ -211,7 +211,7 @@ def _level(rows: Sequence[Row], level: int, distances: Sequence[str]) -> dict[st
                 "psnr_db": _verdict(found["less_psnr_db"], LESS_PSNR_DB),
                 **{m: _verdict(v, MORE_DISTANCE) for m, v in found["more_distance"].items()},
             }
-            if len(names) < FEWEST_PAIRS:
+            if len(names) < MIN_PAIRS:
                 found["verdicts"] = dict.fromkeys(found["verdicts"], "undecided")
             found["verdict"] = _together(list(found["verdicts"].values()))
         conditions.setdefault(condition, {})[repair] = found
