@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sim.figures.style import key_label, level, look, metric_name
 from sim.results.files import SummaryPoint
-from sim.scenario.labels import setting_label, value_label, words
+from sim.scenario.labels import plain_label, setting_label, value_label
 from sim.scenario.schema import CLEAN
 
 _LOG_SPAN = 16
@@ -108,7 +108,7 @@ def dot_panel(axes: Axes, point: SummaryPoint, metric: str) -> None:
         )
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_ylim(len(repairs) - 0.5, -0.5)
-    axes.set_yticks(range(len(repairs)), [words(name) for name in repairs])
+    axes.set_yticks(range(len(repairs)), [plain_label(name) for name in repairs])
 
 
 def line_panel(axes: Axes, members: Sequence[SummaryPoint], found: Curves, metric: str) -> None:
@@ -122,24 +122,26 @@ def line_panel(axes: Axes, members: Sequence[SummaryPoint], found: Curves, metri
         if np.isnan(mean).all():
             continue
         if name == CLEAN:
-            axes.plot(positions, mean, "k--", linewidth=1, label=words(name))
+            axes.plot(positions, mean, "k--", linewidth=1, label=plain_label(name))
             continue
         colour, marker = look(name)
         low, high = floats([e["low"] for e in estimates]), floats([e["high"] for e in estimates])
         if found.ticks is None:
-            axes.plot(positions, mean, marker=marker, color=colour, markersize=4, label=words(name))
+            axes.plot(
+                positions, mean, marker=marker, color=colour, markersize=4, label=plain_label(name)
+            )
             axes.fill_between(positions, low, high, color=colour, alpha=0.15, linewidth=0)
         else:
             shift = 0.12 * (list(members[0]["concealers"]).index(name) - 1)
             at = np.array(positions) + shift
-            axes.plot(at, mean, marker, color=colour, markersize=6, label=words(name))
+            axes.plot(at, mean, marker, color=colour, markersize=6, label=plain_label(name))
             axes.vlines(at, low, high, color=colour, linewidth=2)
     _horizontal(axes, positions, found)
 
 
 def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
     if found.ticks is not None:
-        labels = [words(tick).replace(" ", "\n", 1) for tick in found.ticks]
+        labels = [plain_label(tick).replace(" ", "\n", 1) for tick in found.ticks]
         widest = max(len(line) for label in labels for line in label.split("\n"))
         turned = widest * len(labels) > 48
         axes.set_xticks(
@@ -179,7 +181,7 @@ def rate_panel(axes: Axes, points: Sequence[SummaryPoint], metric: str, repair: 
         rates = [point["bpp_wire"] for point in ordered]
         mean = floats([estimate(point, repair, metric)["mean"] for point in ordered])
         colour, marker = _GROUPS[number % len(_GROUPS)], markers[number % len(markers)]
-        label = title or words(repair)
+        label = title or plain_label(repair)
         axes.plot(rates, mean, marker=marker, color=colour, markersize=4, label=label)
         low = floats([estimate(point, repair, metric)["low"] for point in ordered])
         high = floats([estimate(point, repair, metric)["high"] for point in ordered])
@@ -228,7 +230,7 @@ def finding(points: Sequence[SummaryPoint], metric: str) -> str:
         if points[0]["loss"]["tokens"] == 0 or clean is None:
             return "No token was lost"
         reached, best = level(mean(points), metric), level(clean, metric)
-        return f"{name} with {words(repair)}: {reached}, of {best} without loss"
+        return f"{name} with {plain_label(repair)}: {reached}, of {best} without loss"
     found = curves(points)
     places: dict[float, list[SummaryPoint]] = {}
     for members in found.groups.values():
@@ -241,10 +243,10 @@ def finding(points: Sequence[SummaryPoint], metric: str) -> str:
     else:
         ranked = sorted(means, key=means.__getitem__)
         told = " to ".join(
-            f"{level(means[at], metric)} ({words(found.ticks[int(at)])})"
+            f"{level(means[at], metric)} ({plain_label(found.ticks[int(at)])})"
             for at in (ranked[0], ranked[-1])
         )
-    return f"{name} with {words(repair)}, over {axis_title(found)}: {told}"
+    return f"{name} with {plain_label(repair)}, over {axis_title(found)}: {told}"
 
 
 def floats(values: Sequence[float | None]) -> NDArray[np.float64]:
