@@ -35,7 +35,7 @@ from sim.results.files import (
 )
 from sim.results.manifest import revision, version_of
 from sim.statistics import finite_mean
-from sim.studies.codec_bench.points import Point
+from sim.studies.codec_bench.points import RatePoint
 from sim.studies.codec_bench.work import EQUAL, OURS, POINTS, Bench, BenchConfig, Job, Level
 from sim.version import __version__
 
@@ -105,7 +105,7 @@ class _Run:
         self.bench, self.config, self.folder = bench, bench.config, bench.folder
         self.images, self.model = images, model
         self.pictured = pictured_levels(self.config.levels)
-        self.points: dict[tuple[str, str], list[Point]] = {}
+        self.points: dict[tuple[str, str], list[RatePoint]] = {}
         self._steps, self._done = steps, 0
         self._total = len(images) * (1 + len(bench.baselines))
 
@@ -147,7 +147,7 @@ class _Run:
             self._done += 1
             self._steps(self._done, self._total, f"{job.image.name} {job.codec}")
 
-    def _ours(self, image: LoadedImage) -> dict[Level, Point]:
+    def _ours(self, image: LoadedImage) -> dict[Level, RatePoint]:
         """Our points of an image."""
         return {Level.of(point.setting): point for point in self.points[image.name, OURS]}
 
@@ -183,7 +183,7 @@ class _Run:
                         pixels = self.bench.decoded(name, point.file, image)
                         save_png(place / str(level) / f"{name}.png", pixels)
 
-    def _within(self, points: Sequence[Point], budget: int) -> Point:
+    def _within(self, points: Sequence[RatePoint], budget: int) -> RatePoint:
         """The largest within a number of bytes, or else the smallest."""
         counted = self.config.counted
         fitting = [point for point in points if point.size(counted) <= budget]

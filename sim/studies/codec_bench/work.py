@@ -17,7 +17,7 @@ from sim.baselines import BaselineError, Coded, Counted, find_baselines
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics.optional import Measures
-from sim.studies.codec_bench.points import Point, measure_points
+from sim.studies.codec_bench.points import RatePoint, measure_points
 
 OURS = "ours"
 POINTS = "points"
@@ -116,7 +116,7 @@ class Bench:
         self.measures = Measures(config.hed)
         self.notes |= self.measures.notes
 
-    def points(self, job: Job) -> list[Point]:
+    def points(self, job: Job) -> list[RatePoint]:
         """The points of one job; raises BaselineError if the codec fails."""
         ours = job.codec == OURS
         pixels = job.image.pixels
@@ -139,7 +139,7 @@ class Bench:
 
     def all_points(
         self, jobs: Sequence[Job], model: str | None
-    ) -> Iterator[tuple[Job, list[Point] | BaselineError]]:
+    ) -> Iterator[tuple[Job, list[RatePoint] | BaselineError]]:
         """The points of many jobs as they come, or how their codec failed. ``model``: as for
         `sim.media.frames.load_model`, for other processes."""
         if self.config.workers == 1:
@@ -161,7 +161,7 @@ class Bench:
                 raise
 
 
-def _points(bench: Bench, job: Job) -> list[Point] | BaselineError:
+def _points(bench: Bench, job: Job) -> list[RatePoint] | BaselineError:
     try:
         return bench.points(job)
     except BaselineError as error:
@@ -180,5 +180,5 @@ def _start_worker(model: str | None, config: BenchConfig, folder: Path) -> None:
     _worker[:] = [Bench(ImageCodec(load_model(model)), config, folder)]
 
 
-def _work(job: Job) -> list[Point] | BaselineError:
+def _work(job: Job) -> list[RatePoint] | BaselineError:
     return _points(_worker[0], job)
