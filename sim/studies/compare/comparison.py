@@ -41,7 +41,7 @@ from sim.results.files import (
 from sim.results.manifest import revision, version_of
 from sim.scenario.schema import Scenario
 from sim.stream import check_model
-from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
+from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.parity import fec_rows
 from sim.studies.compare.sources import (
     BudgetTooSmall,
@@ -66,7 +66,7 @@ class Unit:
 
     strategy: Strategy
     bpp_wire: float
-    cell: Cell
+    cell: LossCondition
     scenario: Scenario
 
 
@@ -279,7 +279,7 @@ class Comparison:
     def _pixels(self) -> int:
         return sum(image.width * image.height for image in self.images)
 
-    def _scenario(self, strategy: Strategy, cell: Cell) -> Scenario:
+    def _scenario(self, strategy: Strategy, cell: LossCondition) -> Scenario:
         return self.loaded.scenarios[strategy.name].model_copy(update={"channel": cell.channel})
 
     def _load_model(self) -> Model:
@@ -344,12 +344,12 @@ class Comparison:
         self._steps(self._done, self._total, doing)
 
 
-def pictured(cells: Sequence[Cell]) -> Cell:
+def pictured(cells: Sequence[LossCondition]) -> LossCondition:
     """The cell of the pictures: nearest to 20% loss, of these the last burst length."""
     return min(reversed(cells), key=lambda cell: abs(cell.loss - 0.2))
 
 
-def typical_repeat(loaded: LoadedComparison, cell: Cell, images: int) -> int:
+def typical_repeat(loaded: LoadedComparison, cell: LossCondition, images: int) -> int:
     """The repeat whose losses, for the common number of slices, are nearest to the cell's rate
     among the pictured images; the pictures of a lucky stream would tell nothing."""
     slices = loaded.base.stream.slices

@@ -33,7 +33,7 @@ from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario, nominal_loss
 from sim.studies.compare.comparison import OUTCOMES, Comparison
-from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
+from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.sources import TokenSource, pixel_digest, stream
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.studies.optimise.search import (
@@ -240,7 +240,7 @@ def _comparison(
         Strategy(name=p.candidate.label, concealer=scenario.concealers[0]) for p in chosen
     ] or [Strategy(name=TOKENS, concealer=scenario.concealers[0])]
     scenarios = {p.candidate.label: p.candidate.apply(scenario) for p in chosen}
-    cell = Cell(nominal_loss(scenario.channel), "independent", scenario.channel)
+    cell = LossCondition(nominal_loss(scenario.channel), "independent", scenario.channel)
     return LoadedComparison(
         name=scenario.name,
         base=scenario,
