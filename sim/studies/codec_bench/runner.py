@@ -36,7 +36,7 @@ from sim.results.files import (
 from sim.results.manifest import revision, version_of
 from sim.statistics import finite_mean
 from sim.studies.codec_bench.points import RatePoint
-from sim.studies.codec_bench.work import EQUAL, OURS, POINTS, Bench, BenchConfig, Job, Level
+from sim.studies.codec_bench.work import EQUAL, OURS, POINTS, Bench, BenchConfig, CodecTask, Level
 from sim.version import __version__
 
 BENCH = "bench.csv"
@@ -112,14 +112,14 @@ class _Run:
     def run(self, prepare: bool) -> dict[str, Any]:
         """Measure, tabulate, draw."""
         if not prepare:
-            self._measure([Job(image, OURS) for image in self.images])
+            self._measure([CodecTask(image, OURS) for image in self.images])
         others = []
         for number, image in enumerate(self.images):
             budgets: tuple[int, ...] = ()
             if number < MAX_PICTURED and not prepare:
                 ours = self._ours(image)
                 budgets = tuple(ours[level].size(self.config.counted) for level in self.pictured)
-            others += [Job(image, name, budgets) for name in self.bench.baselines]
+            others += [CodecTask(image, name, budgets) for name in self.bench.baselines]
         self._measure(others)
         if prepare:
             return {}
@@ -136,16 +136,16 @@ class _Run:
         draw_bench(self.folder)
         return summary
 
-    def _measure(self, jobs: Sequence[Job]) -> None:
-        if jobs:
-            self._steps(self._done, self._total, f"{jobs[0].image.name} {jobs[0].codec}")
-        for job, found in self.bench.all_points(jobs, self.model):
+    def _measure(self, tasks: Sequence[CodecTask]) -> None:
+        if tasks:
+            self._steps(self._done, self._total, f"{tasks[0].image.name} {tasks[0].codec}")
+        for task, found in self.bench.all_points(tasks, self.model):
             if isinstance(found, BaselineError):
-                self.bench.notes[job.codec] = f"failed on {job.image.name}: {found}"
+                self.bench.notes[task.codec] = f"failed on {task.image.name}: {found}"
             else:
-                self.points[job.image.name, job.codec] = found
+                self.points[task.image.name, task.codec] = found
             self._done += 1
-            self._steps(self._done, self._total, f"{job.image.name} {job.codec}")
+            self._steps(self._done, self._total, f"{task.image.name} {task.codec}")
 
     def _ours(self, image: LoadedImage) -> dict[Level, RatePoint]:
         """Our points of an image."""

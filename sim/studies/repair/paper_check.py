@@ -33,7 +33,7 @@ from sim.progress import ProgressCallback, no_progress
 from sim.results.files import SUMMARY, Row, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import MIN_PAIRS
-from sim.studies.measurements import Job, Rows, run_jobs, study_manifest
+from sim.studies.measurements import Rows, StudyTask, run_tasks, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
 TABLE = "paper-check.csv"
@@ -87,15 +87,15 @@ def run_check(
         for condition in (*CLAIM, HALF)
         for repeat in range(config.repeats)
     }
-    jobs = [
-        Job(
+    tasks = [
+        StudyTask(
             f"{image.name} K={level}",
             partial(_measure, model, image, level, {k: v[n] for k, v in masks.items()}, distance),
         )
         for level in config.levels
         for n, image in enumerate(images)
     ]
-    rows = run_jobs(out, about, jobs, steps)
+    rows = run_tasks(out, about, tasks, steps)
     summary = summarize_check(rows)
     write_table(out / TABLE, rows)
     write_json(out / SUMMARY, summary)
