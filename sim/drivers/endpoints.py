@@ -138,7 +138,9 @@ class SenderEndpoint:
             _check_shape(frame, self._config.patch)
             if (frame.width, frame.height) != self._sizes[self._captured]:
                 raise ValueError(f"{frame.name}: not of the size that was announced")
-            self._sender.submit(frame.index_map, frame.width, frame.height, now, frame.difficulty)
+            self._sender.submit(
+                frame.index_map, frame.width, frame.height, now, frame.token_importance
+            )
             self.ledger.pixels += frame.width * frame.height
             self._captured += 1
         datagrams = self._sender.datagrams_to_send(until_s)

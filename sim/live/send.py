@@ -19,7 +19,7 @@ from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import image_note, pack_account, packet_notes
 from sim.media.capture import FrameSource, digest
-from sim.media.frames import coders_of, encode_images, weighed
+from sim.media.frames import coders_of, encode_images, with_token_importance
 from sim.media.images import LoadedImage
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
@@ -78,7 +78,7 @@ def send_stream(
     latest: list[LoadedImage] = []
 
     def frames() -> Iterator[MediaFrame]:
-        taken = ahead(_tokenized(model, source, codec, config.weighs, keep), _AHEAD)
+        taken = ahead(_tokenized(model, source, codec, config.needs_importance, keep), _AHEAD)
         for number, (image, frame) in enumerate(taken):
             notes.append(image_note(number, image.name, digest(image.pixels), frame.index_map))
             latest[:] = [image]
@@ -161,7 +161,7 @@ def _tokenized(
     model: Model,
     source: FrameSource,
     codec: CodecSection,
-    weighs: bool,
+    needs_importance: bool,
     keep: Path | None,
 ) -> Iterator[tuple[LoadedImage, MediaFrame]]:
     for image in source.pictures():
@@ -170,7 +170,10 @@ def _tokenized(
 
             Image.fromarray(image.pixels).save(keep / f"{image.name}.png")
         (frame,) = encode_images(model, [image], *codec.tokenizer_key)
-        yield image, weighed(model, frame, codec.codebook) if weighs else frame
+        yield (
+            image,
+            with_token_importance(model, frame, codec.codebook) if needs_importance else frame,
+        )
 
 
 def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:

@@ -21,7 +21,7 @@ from codec.model import Model
 from sim.baselines import Baseline, BaselineError, RateSearch
 from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
-from sim.media.frames import one_thread, weighed
+from sim.media.frames import one_thread, with_token_importance
 from sim.media.images import LoadedImage
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CodecSection, Scenario
@@ -65,15 +65,15 @@ class TokenSource:
         self.images = images
         self._tokens = cache(self._encode)
         self._frames = cache(self._framed)
-        self._weighed = cache(self._weigh)
+        self._with_importance = cache(self._add_importance)
 
     def frames(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The images as the codec's settings have them."""
         return self._frames(*codec.tokenizer_key)
 
-    def weighed(self, codec: CodecSection) -> Sequence[MediaFrame]:
+    def with_importance(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The same, with what each token would be missed for."""
-        return self._weighed(*codec.tokenizer_key)
+        return self._with_importance(*codec.tokenizer_key)
 
     def _encode(self, at: int, level: int, patch: int, search: int) -> NDArray[np.int64]:
         with one_thread():
@@ -86,9 +86,9 @@ class TokenSource:
             frames.append(MediaFrame(image.name, index_map, image.width, image.height))
         return frames
 
-    def _weigh(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
+    def _add_importance(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
         frames = self._frames(level, patch, search)
-        return [weighed(self.model, frame, level) for frame in frames]
+        return [with_token_importance(self.model, frame, level) for frame in frames]
 
     def send(self, scenario: Scenario, budget: float, fixed: bool) -> StreamSet | BudgetTooSmall:
         """Stream at the largest level within the budget, or at the scenario's own if `fixed`.
@@ -115,8 +115,8 @@ class TokenSource:
     def _at(self, scenario: Scenario, level: int) -> StreamSet:
         codec = scenario.codec.model_copy(update={"codebook": level})
         chosen = scenario.model_copy(update={"codec": codec})
-        weighs = chosen.stream_config().weighs
-        frames = self.weighed(codec) if weighs else self.frames(codec)
+        needs_importance = chosen.stream_config().needs_importance
+        frames = self.with_importance(codec) if needs_importance else self.frames(codec)
         records = stream(chosen, frames, self.model)
         return StreamSet(level, (), records, mean_bpp_wire(records, self.images))
 
