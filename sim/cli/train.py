@@ -256,8 +256,8 @@ def calibrate(
     from sim.progress import progress_bar
     from sim.training.calibration import calibrate as run_calibration
 
-    with progress_bar("calibrate") as steps:
-        about = run_calibration(images, model, out, photos, steps)
+    with progress_bar("calibrate") as progress:
+        about = run_calibration(images, model, out, photos, progress)
     if as_json:
         typer.echo(json.dumps(about))
         return

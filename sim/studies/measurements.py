@@ -113,7 +113,7 @@ def run_tasks(
     folder: Path,
     manifest: dict[str, Any],
     tasks: Sequence[StudyTask],
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> Rows:
     """Do what is not done yet; returns the rows of all tasks in order.
 
@@ -139,7 +139,7 @@ def run_tasks(
         # A claim is a hint, no lock: what another process died over is done in the end.
         with _writing(folder):
             task = next((task for task in left if _claimed(place / task.file)), left[0])
-        steps(len(tasks) - len(left), len(tasks), task.name)
+        progress(len(tasks) - len(left), len(tasks), task.name)
         try:
             with one_thread():
                 rows = task.rows()

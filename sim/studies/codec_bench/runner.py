@@ -52,7 +52,7 @@ def run_bench(
     images: Sequence[LoadedImage],
     config: BenchConfig,
     out: Path,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
     model: str | None = None,
     prepare: bool = False,
 ) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def run_bench(
         images: to code.
         config: what to compare.
         out: the folder.
-        steps: told about progress.
+        progress: told how far it is.
         model: the name `codec` was loaded by, for other processes.
         prepare: measure the other codecs only, whose points depend on no weights; {} is returned.
 
@@ -77,7 +77,7 @@ def run_bench(
         codec.check(level.codebook, config.entropy, level.patch, config.search)
     bench = Bench(codec, config, out)
     _open(out)
-    return _Run(bench, images, model, steps).run(prepare)
+    return _Run(bench, images, model, progress).run(prepare)
 
 
 def _open(out: Path) -> None:
@@ -100,13 +100,13 @@ class _Run:
         bench: Bench,
         images: Sequence[LoadedImage],
         model: str | None,
-        steps: ProgressCallback,
+        progress: ProgressCallback,
     ) -> None:
         self.bench, self.config, self.folder = bench, bench.config, bench.folder
         self.images, self.model = images, model
         self.pictured = pictured_levels(self.config.levels)
         self.points: dict[tuple[str, str], list[RatePoint]] = {}
-        self._steps, self._done = steps, 0
+        self._progress, self._done = progress, 0
         self._total = len(images) * (1 + len(bench.baselines))
 
     def run(self, prepare: bool) -> dict[str, Any]:
@@ -138,14 +138,14 @@ class _Run:
 
     def _measure(self, tasks: Sequence[CodecTask]) -> None:
         if tasks:
-            self._steps(self._done, self._total, f"{tasks[0].image.name} {tasks[0].codec}")
+            self._progress(self._done, self._total, f"{tasks[0].image.name} {tasks[0].codec}")
         for task, found in self.bench.all_points(tasks, self.model):
             if isinstance(found, BaselineError):
                 self.bench.notes[task.codec] = f"failed on {task.image.name}: {found}"
             else:
                 self.points[task.image.name, task.codec] = found
             self._done += 1
-            self._steps(self._done, self._total, f"{task.image.name} {task.codec}")
+            self._progress(self._done, self._total, f"{task.image.name} {task.codec}")
 
     def _ours(self, image: LoadedImage) -> dict[Level, RatePoint]:
         """Our points of an image."""

@@ -80,8 +80,10 @@ class Comparison:
         wait_for: called with the number of each unit before it is done here.
     """
 
-    def __init__(self, loaded: LoadedComparison, hed: Path | None, steps: ProgressCallback) -> None:
-        self.loaded, self.hed, self._steps = loaded, hed, steps
+    def __init__(
+        self, loaded: LoadedComparison, hed: Path | None, progress: ProgressCallback
+    ) -> None:
+        self.loaded, self.hed, self._progress = loaded, hed, progress
         self.images = load_images(loaded.base.images, loaded.images_base)
         coders = {s.coder for s in loaded.strategies} - {TOKENS}
         found, missing = find_baselines(sorted(coders))
@@ -136,13 +138,13 @@ class Comparison:
         metrics = [*METRICS, *(["vgg_hed"] if self.hed else [])]
         means = mean_rows(rows, metrics)
         winners = winner_rows(rows, metrics)
-        self._steps(self._total, self._total, "checking parity")
+        self._progress(self._total, self._total, "checking parity")
         write_table(folder / OUTCOMES, rows)
         write_table(folder / MEANS, means)
         write_table(folder / WINNERS, winners)
         write_table(folder / FEC, fec_rows(self.loaded))
         write_json(folder / MANIFEST, self._manifest(unreached))
-        self._steps(self._total, self._total, "drawing")
+        self._progress(self._total, self._total, "drawing")
         draw_comparison(folder)
         return {
             "name": self.loaded.name,
@@ -341,7 +343,7 @@ class Comparison:
         self._done += steps
         cell = unit.cell
         doing = f"{unit.strategy.name}, {unit.bpp_wire:g} bpp, {cell.loss:.0%} lost"
-        self._steps(self._done, self._total, doing)
+        self._progress(self._done, self._total, doing)
 
 
 def pictured(cells: Sequence[LossCondition]) -> LossCondition:

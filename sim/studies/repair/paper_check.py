@@ -72,7 +72,7 @@ def run_check(
     images: Sequence[LoadedImage],
     config: CheckConfig,
     out: Path,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Measure what is not measured yet, and write `out`: table, summary, figure.
 
@@ -95,7 +95,7 @@ def run_check(
         for level in config.levels
         for n, image in enumerate(images)
     ]
-    rows = run_tasks(out, about, tasks, steps)
+    rows = run_tasks(out, about, tasks, progress)
     summary = summarize_check(rows)
     write_table(out / TABLE, rows)
     write_json(out / SUMMARY, summary)

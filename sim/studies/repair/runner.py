@@ -50,7 +50,7 @@ def study_schedules(
     passes: Sequence[int],
     out: Path,
     now: Callable[[], float],
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """The ablation of decoding schedules; `now` tells seconds, for the column of that name."""
     about = study_manifest("schedules", model, images, {"levels": [*levels], "passes": [*passes]})
@@ -66,7 +66,7 @@ def study_schedules(
         for n, image in enumerate(images)
         for condition, there in masks.items()
     ]
-    rows = run_tasks(out, about, tasks, steps)
+    rows = run_tasks(out, about, tasks, progress)
     keys = ("codebook", "condition", "order", "passes", "words")
     metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy", "seconds")
     return _finish(out, about, rows, keys, metrics)
@@ -116,7 +116,7 @@ def study_rivals(
     images: Sequence[LoadedImage],
     levels: Sequence[int],
     out: Path,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Every concealer whose library is installed."""
     names = installed_concealers()
@@ -134,7 +134,7 @@ def study_rivals(
         for n, image in enumerate(images)
         for condition, there in masks.items()
     ]
-    rows = run_tasks(out, about, tasks, steps)
+    rows = run_tasks(out, about, tasks, progress)
     keys = ("codebook", "kind", "loss", "concealer")
     metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy")
     return _finish(out, about, rows, keys, metrics)
@@ -188,7 +188,7 @@ def study_interleavers(
     images: Sequence[LoadedImage],
     level: int,
     out: Path,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Which order of the tokens makes repair easiest, and at what cost in coded bits."""
     about = study_manifest("interleavers", model, images, {"level": level})
@@ -209,7 +209,7 @@ def study_interleavers(
                 tasks.append(StudyTask(f"{image.name} {slices} slices {order}", work))
         work = partial(_bit_rows, model, image, level, entropy, tokens)
         tasks.append(StudyTask(f"{image.name} bits {' '.join(entropy)}", work))
-    rows = run_tasks(out, about, tasks, steps)
+    rows = run_tasks(out, about, tasks, progress)
     bits = [row for row in rows if "entropy" in row]
     write_table(out / BITS, bits)
     summary = {"bits": _means(bits, ("entropy", "slices", "interleaver"), ("bits_per_token",))}
