@@ -29,7 +29,6 @@ from PIL import Image
 from codec.patches import patch_of, spread
 from sim.errors import UserError
 from sim.figures.invention import invention_figure, load_maps
-from sim.figures.losses import loss_panel
 from sim.figures.panels import (
     axis_title,
     best_repair,
@@ -37,6 +36,7 @@ from sim.figures.panels import (
     dot_panel,
     finding,
     line_panel,
+    loss_panel,
     rate_panel,
     rates_vary,
 )

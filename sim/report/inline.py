@@ -17,7 +17,6 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sim.figures.losses import loss_panel
 from sim.figures.panels import (
     axis_title,
     best_repair,
@@ -25,6 +24,7 @@ from sim.figures.panels import (
     dot_panel,
     estimate,
     line_panel,
+    loss_panel,
     rate_groups,
     rate_panel,
     rates_vary,
