@@ -21,7 +21,7 @@ from sim.drivers.endpoints import ReceiverEndpoint
 from sim.drivers.record import PacketRecord, StreamRecord
 from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
-from sim.live.sidecar import Notes, read_ledger
+from sim.live.sidecar import SidecarMetadata, read_ledger
 from sim.media.capture import digest
 from sim.media.frames import Restorer, coders_of
 from sim.media.images import LoadedImage, load_image
@@ -109,7 +109,7 @@ class IncomingStream:
         self._end = ReceiverEndpoint(start, key, book, self._due)
         self._about, self._originals, self._monitor = about, originals, monitor
         self._finished, self._on_image = finished, on_image
-        self._notes = Notes()
+        self._notes = SidecarMetadata()
         self._frames: list[FrameReady] = []
         self._quality_news: dict[str, Any] | None = None
         self._kept: dict[int, LoadedImage] = {}
