@@ -77,7 +77,7 @@ def run_bench(
         codec.check(level.codebook, config.entropy, level.patch, config.search)
     bench = Bench(codec, config, out)
     _open(out)
-    return _Run(bench, images, model, progress).run(prepare)
+    return _BenchRun(bench, images, model, progress).run(prepare)
 
 
 def _open(out: Path) -> None:
@@ -92,7 +92,7 @@ def _open(out: Path) -> None:
         raise UserError(f"{out}: cannot write results here ({error.strerror})") from None
 
 
-class _Run:
+class _BenchRun:
     """The state of one comparison while it fills its folder."""
 
     def __init__(
