@@ -36,7 +36,15 @@ from sim.results.files import (
 from sim.results.manifest import revision, version_of
 from sim.statistics import finite_mean
 from sim.studies.codec_bench.points import RatePoint
-from sim.studies.codec_bench.work import EQUAL, OURS, POINTS, Bench, BenchConfig, CodecTask, Level
+from sim.studies.codec_bench.work import (
+    EQUAL,
+    OURS,
+    POINTS,
+    Bench,
+    BenchConfig,
+    BenchLevel,
+    CodecTask,
+)
 from sim.version import __version__
 
 BENCH = "bench.csv"
@@ -147,9 +155,9 @@ class _BenchRun:
             self._done += 1
             self._progress(self._done, self._total, f"{task.image.name} {task.codec}")
 
-    def _ours(self, image: LoadedImage) -> dict[Level, RatePoint]:
+    def _ours(self, image: LoadedImage) -> dict[BenchLevel, RatePoint]:
         """Our points of an image."""
-        return {Level.of(point.setting): point for point in self.points[image.name, OURS]}
+        return {BenchLevel.of(point.setting): point for point in self.points[image.name, OURS]}
 
     def _rows(self, image: LoadedImage) -> list[dict[str, Any]]:
         pixels = image.width * image.height
@@ -157,7 +165,7 @@ class _BenchRun:
             {
                 "image": image.name,
                 "codec": name,
-                "setting": str(Level.of(point.setting)) if name == OURS else point.setting,
+                "setting": str(BenchLevel.of(point.setting)) if name == OURS else point.setting,
                 "file_bytes": len(point.file),
                 "payload_bytes": point.payload_bytes,
                 "bpp": 8 * len(point.file) / pixels,
@@ -166,7 +174,7 @@ class _BenchRun:
             }
             for name in (OURS, *self.bench.baselines)
             for point in self.points.get((image.name, name), ())
-            if name != OURS or Level.of(point.setting) in self.config.levels
+            if name != OURS or BenchLevel.of(point.setting) in self.config.levels
         ]
 
     def _pictures(self) -> None:
@@ -353,7 +361,7 @@ def _best(codecs: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
     return best
 
 
-def pictured_levels(levels: Sequence[Level]) -> tuple[Level, ...]:
+def pictured_levels(levels: Sequence[BenchLevel]) -> tuple[BenchLevel, ...]:
     """The first, the middle and the last."""
     return tuple(dict.fromkeys((levels[0], levels[len(levels) // 2], levels[-1])))
 
