@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from channels import PRESETS, read_channel
 from channels.theory import autocorrelation, loss_rate, mean_loss_run
 from codec.patches import PATCHES
-from sim.scenario import Scenario, with_values
+from sim.scenario.schema import Scenario, with_values
 
 Value = float | int | str
 
@@ -36,7 +36,7 @@ CONCEALERS = {
 }
 
 
-class Refused(ValueError):
+class SettingRefused(ValueError):
     """A setting that cannot work; the message is one line for people."""
 
 
@@ -154,7 +154,7 @@ def changed(scenario: Scenario, moved: Mapping[str, Value]) -> Scenario:
         moved: new values by control, keys and units as in `values`.
 
     Raises:
-        Refused: no scenario may say that.
+        SettingRefused: no scenario may say that.
     """
     channel = scenario.channel
     if "loss" in moved or "burst" in moved:
@@ -174,7 +174,7 @@ def changed(scenario: Scenario, moved: Mapping[str, Value]) -> Scenario:
             with_values(scenario.model_dump(), {"channel": channel, **more})
         )
     except ValidationError as failure:
-        raise Refused(failure.errors(include_url=False)[0]["msg"]) from None
+        raise SettingRefused(failure.errors(include_url=False)[0]["msg"]) from None
 
 
 def command(base: Scenario, now: Scenario, file: str) -> str:

@@ -1,0 +1,163 @@
+"""What there is to see of a running stream: packets, losses beside theory, rates, quality.
+
+Sender and receiver each fill one `StreamMonitor` from their own thread, in media time; views read
+it from another. Nothing here asks the time or decides anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from channels import read_channel
+from channels.theory import loss_rate, loss_rate_interval, mean_loss_run
+from sim.drivers.record import PacketRecord
+from sim.protocol.config import StreamConfig
+from sim.protocol.events import FrameReady
+
+KEPT_FRAMES = 64
+"""Of older ones only the totals are kept."""
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class TheoreticalLoss:
+    """What theory says of a loss process: its rate, and the mean length of a burst."""
+
+    loss: float
+    burst: float
+
+
+@dataclass
+class FrameFate:
+    """One image on its way.
+
+    Attributes:
+        marks: by packet in the order of sending: "delivered", "late", "erased" or "corrupted".
+        ready: whether its deadline has passed.
+        complete: whether everything arrived.
+        tokens_lost: 0..1, of its tokens; NaN until ready.
+    """
+
+    marks: list[str] = field(default_factory=list)
+    ready: bool = False
+    complete: bool = False
+    tokens_lost: float = math.nan
+
+
+class StreamMonitor:
+    """Counts and recent history of one stream.
+
+    Attributes:
+        name, total: of the scenario; images in all.
+        config: of the stream.
+        expected: by theory; None where there is none.
+        frames: the latest images by number.
+        pictures: uint8[H,W,3] by caption, of the latest image shown.
+        quality: latest value by repair; `means` has the running means.
+        quality_is: what ``quality`` measures, in words.
+        anomalies: by name.
+        state: in words; ``news``: more of them.
+    """
+
+    def __init__(
+        self, name: str, channel: Mapping[str, Any], config: StreamConfig, total: int
+    ) -> None:
+        self.name, self.config, self.total = name, config, total
+        self._chain = read_channel(channel)[0].chain()
+        self.expected = (
+            None
+            if self._chain is None
+            else TheoreticalLoss(loss_rate(self._chain), mean_loss_run(self._chain))
+        )
+        self.frames: dict[int, FrameFate] = {}
+        self.pictures: dict[str, NDArray[np.uint8]] = {}
+        self.quality: dict[str, float] = {}
+        self.quality_is = "PSNR"
+        self._sums: dict[str, tuple[float, int]] = {}
+        self.anomalies: dict[str, int] = {}
+        self.state, self.news = "", ""
+        self.sent = self.erased = self.late = self.bytes = 0
+        self.images_due = self.images_complete = self.pixels = 0
+        self.media_s = 0.0
+        self.waiting: dict[str, int] = {}
+        self._bursts = 0
+        self._in_burst = False
+        self._recent: deque[tuple[float, int]] = deque()
+
+    def packet(self, record: PacketRecord) -> None:
+        """The channel has judged a packet."""
+        lost = record.fate == "erased"
+        self.sent += 1
+        self.bytes += record.size_bytes
+        self.erased += lost
+        self.late += record.late
+        self._bursts += lost and not self._in_burst
+        self._in_burst = lost
+        self.media_s = max(self.media_s, record.sent_s)
+        self._recent.append((record.sent_s, record.size_bytes))
+        while self._recent[0][0] < record.sent_s - 2.0:
+            self._recent.popleft()
+        self._frame(record.frame).marks.append("late" if record.late else record.fate)
+
+    def image(self, ready: FrameReady) -> None:
+        """An image's deadline has passed."""
+        fate = self._frame(ready.frame)
+        fate.ready, fate.complete = True, ready.complete
+        fate.tokens_lost = float(1 - ready.grid.received.mean())
+        self.images_due += 1
+        self.images_complete += ready.complete
+        self.pixels += ready.width * ready.height
+        self.media_s = max(self.media_s, ready.due_s)
+
+    def measured(self, quality: Mapping[str, float]) -> None:
+        """Quality of an image by repair."""
+        self.quality = dict(quality)
+        for name, value in quality.items():
+            if math.isfinite(value):
+                total, count = self._sums.get(name, (0.0, 0))
+                self._sums[name] = total + value, count + 1
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean quality so far by repair."""
+        return {name: total / count for name, (total, count) in self._sums.items()}
+
+    @property
+    def loss(self) -> float:
+        """Packets erased per packet sent so far; NaN before the first."""
+        return self.erased / self.sent if self.sent else math.nan
+
+    @property
+    def burst(self) -> float:
+        """Mean burst of erased packets so far; NaN before the first."""
+        return self.erased / self._bursts if self._bursts else math.nan
+
+    @property
+    def likely(self) -> tuple[float, float] | None:
+        """Where the loss of so many packets lies 95% of the time, by theory."""
+        if self._chain is None or self.sent < 2:
+            return None
+        low, high = loss_rate_interval(self._chain, self.sent, _CONFIDENCE)
+        return max(0.0, low), min(1.0, high)
+
+    @property
+    def kilobits_per_s(self) -> float:
+        """What went on the wire in the last two seconds of media time."""
+        if not self._recent:
+            return 0.0
+        span = max(1 / self.config.fps, self._recent[-1][0] - self._recent[0][0])
+        return sum(size for _, size in self._recent) * 8 / 1000 / span
+
+    def _frame(self, number: int) -> FrameFate:
+        if number not in self.frames:
+            self.frames[number] = FrameFate()
+            while len(self.frames) > KEPT_FRAMES:
+                del self.frames[next(iter(self.frames))]
+        return self.frames[number]

@@ -1,0 +1,101 @@
+"""What a live sender writes down beside its stream, so that the receiver's tables are whole.
+
+Notes are for the record: no packet, outside the loss model, in no rate, and never shown to what
+decodes. They tell what the channel did to each packet and which tokens were sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.drivers.record import PacketRecord
+from sim.protocol.ledger import Ledger
+
+_FIELDS = PacketRecord._fields
+_PACKETS_A_NOTE = 200
+_MAX_TOKENS = 20_000  # of an image, that fit a note
+
+
+def packet_notes(records: Iterable[PacketRecord]) -> Iterator[bytes]:
+    """Packets' fates as notes."""
+    rows = [[getattr(record, name) for name in _FIELDS] for record in records]
+    for at in range(0, len(rows), _PACKETS_A_NOTE):
+        yield _pack({"packets": rows[at : at + _PACKETS_A_NOTE]})
+
+
+def image_note(frame: int, name: str, digest: str, index_map: NDArray[np.int64]) -> bytes:
+    """An image as it was sent: int64[h,w] tokens, 0..2**15-1; left out if there are too many."""
+    tokens = None
+    if index_map.size <= _MAX_TOKENS:
+        tokens = base64.b64encode(index_map.astype(">u2").tobytes()).decode()
+    shape = list(index_map.shape)
+    return _pack(
+        {"image": {"frame": frame, "name": name, "digest": digest, "shape": shape, "map": tokens}}
+    )
+
+
+def _pack(note: Mapping[str, Any]) -> bytes:
+    return json.dumps(note, separators=(",", ":")).encode()
+
+
+class SidecarMetadata:
+    """Reads notes back.
+
+    Attributes:
+        packets: every packet that was sent, in order.
+        digests: of the images, by frame.
+        maps: int64[h,w] by frame.
+    """
+
+    def __init__(self) -> None:
+        self.packets: list[PacketRecord] = []
+        self.digests: dict[int, str] = {}
+        self.maps: dict[int, NDArray[np.int64]] = {}
+
+    def add(self, data: bytes) -> list[PacketRecord]:
+        """Take a note; the packets in it.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            note = json.loads(data)
+            found = [PacketRecord(*row) for row in note.get("packets", ())]
+            if (image := note.get("image")) is not None:
+                frame = int(image["frame"])
+                self.digests[frame] = str(image["digest"])
+                if image["map"] is not None:
+                    raw = np.frombuffer(base64.b64decode(image["map"]), ">u2")
+                    self.maps[frame] = raw.astype(np.int64).reshape(image["shape"])
+        except (AttributeError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"not a note: {error!r}") from None
+        self.packets += found
+        return found
+
+
+def pack_account(ledger: Ledger, captured: int, interrupted: bool) -> dict[str, Any]:
+    """The sender's account for the end of a stream."""
+    return {
+        "ledger": dataclasses.asdict(ledger),
+        "captured": captured,
+        "interrupted": interrupted,
+    }
+
+
+def read_ledger(account: Mapping[str, Any]) -> Ledger:
+    """The ledger in an account.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return Ledger(**account["ledger"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no ledger in the account: {error}") from None
