@@ -184,7 +184,7 @@ class ContextNetwork(nn.Module):
             "query_bias": _fixed(self.query.bias, ACTIVATION_BITS + WEIGHT_BITS, np.int32),
         }
         floors = self.floors.exp()  # the mean of all has weights of one, not of 2^HEAD_BITS
-        scale = floors.new_tensor([2.0**HEAD_BITS] * self.config.heads + [1.0])
+        scale = torch.tensor([2.0**HEAD_BITS] * self.config.heads + [1.0]).to(floors.device)
         arrays["floors"] = _fixed((floors * scale).clamp(min=1), 0, np.int32)
         for k in self.levels:
             keys, bias = self.keys(k)

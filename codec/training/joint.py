@@ -32,7 +32,7 @@ from codec.lpips import Lpips
 from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import SMALL, Decoder, Encoder
 from codec.training import parallel
-from codec.training.data import PLAIN, Batches, Photos, Setup
+from codec.training.data import PLAIN, Batches, Setup
 from codec.training.loop import image_sheet
 from codec.training.losses import Critics, discriminator_loss, generator_loss
 from codec.training.optimise import Optimised
@@ -110,7 +110,7 @@ class JointTask:
 
     def __init__(
         self,
-        photos: Photos,
+        batches: Batches,
         held_out: Tensor,
         encoder: Encoder,
         decoder: Decoder,
@@ -119,11 +119,10 @@ class JointTask:
         repair: Repair | None = None,
         setup: Setup = PLAIN,
     ) -> None:
-        """`held_out`: float[N,3,s,s]."""
+        """`batches` of crops, and `held_out` ones, float[N,3,s,s]."""
         torch.manual_seed(config.seed)
         self.setup, self.device, where = setup, setup.device, setup.device.where
-        self.config, self.held_out = config, held_out.to(where)
-        self.batches = Batches(photos, config.batch, config.crop, config.seed, setup)
+        self.config, self.batches, self.held_out = config, batches, held_out.to(where)
         self.encoder, self.decoder = encoder.to(where), decoder.to(where)
         self.ladder, self.repair = ladder.to(where), repair.to(where) if repair else None
         self.judge = Lpips("alexnet").to(where)

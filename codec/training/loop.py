@@ -164,7 +164,7 @@ def train(task: Task, folder: Path, config: LoopConfig) -> dict[str, float]:
                 step, stop = step + 1, stopped > 0
                 seconds, started = seconds + now, time.monotonic()
                 window.add(values)
-                done = int(place_in_run(step, seconds, config))
+                done = min(config.steps, int(place_in_run(step, seconds, config)))
                 progress.update(bar, completed=done, loss=f"loss {values['loss']:.4f}")
                 if step % config.report_every == 0:
                     log.write("train", step, seconds, window.mean())
@@ -193,13 +193,13 @@ def _agreed(
     """What a step reports, and other numbers, as means over all processes. Tensors are fetched from
     their device together."""
     tensors = [value.detach().float() for value in values.values() if isinstance(value, Tensor)]
-    fetched = iter(torch.stack(tensors).tolist() if tensors else ())
+    fetched = iter(torch.stack(tensors).cpu().tolist() if tensors else ())
     row = [next(fetched) if isinstance(v, Tensor) else float(v) for v in values.values()]
     row += numbers
     if parallel.processes() > 1:
         device = tensors[0].device if tensors else None
         sums = parallel.summed(torch.tensor(row, dtype=torch.float64, device=device))
-        row = (sums / parallel.processes()).tolist()
+        row = (sums / parallel.processes()).cpu().tolist()
     return dict(zip(values, row, strict=False)), row[len(values) :]
 
 

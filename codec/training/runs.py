@@ -38,13 +38,19 @@ from codec.taming import TamingConfig
 from codec.tokenizer import SMALL, STRIDE, Decoder, Encoder, TokenizerConfig, told_levels
 from codec.training import parallel
 from codec.training.context import ContextConfig, ContextTask, ContextTraining, SliceSource
-from codec.training.data import PLAIN, Photos, Setup, random_crops
+from codec.training.data import PLAIN, Batches, Photos, Setup, random_crops
 from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.joint import JointTask, JointTraining, Repair
-from codec.training.loop import LoopConfig, train
+from codec.training.loop import CHECKPOINT, LoopConfig, train
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
 from codec.training.tokens import Crops, MaskSource, TokenCache, cache_tokens
-from codec.training.upsampler import Pairs, UpsamplerTask, UpsamplerTraining, start_from_drawings
+from codec.training.upsampler import (
+    Pairs,
+    UpsamplerTask,
+    UpsamplerTraining,
+    fits_drawings,
+    start_from_drawings,
+)
 
 
 @dataclass(frozen=True)
@@ -131,13 +137,15 @@ def train_upsampler(
     *,
     depth: int = 16,
     pairs: int = 1000,
+    pair_seconds: float | None = None,
     enhanced: bool = True,
     setup: Setup = PLAIN,
 ) -> dict[str, float]:
     """Give the decoder of the tokenizer in `model` (default: the shipped one) an upsampler that
     learns from what Real-ESRGAN makes of small pictures; write a `tokenizer.safetensors` with the
-    same tokens into `folder`. ``pairs``: how many pictures are enlarged, once, to learn from.
-    Not ``enhanced``, it begins at random weights and learns from the photographs themselves.
+    same tokens into `folder`. ``pairs``: how many pictures are enlarged, once, to learn from;
+    in at most so many ``pair_seconds``. Not ``enhanced``, it begins at random weights and learns
+    from the photographs themselves.
 
     Raises:
         ValueError: another kind of network, or an encoder that is not told the level.
@@ -150,13 +158,14 @@ def train_upsampler(
     decoder.start_from(trained)
     assert decoder.upsampler is not None
     enhancer = Enhancer() if enhanced else None
-    if enhanced and not network.upsampler_depth:
+    if enhanced and not network.upsampler_depth and fits_drawings(wanted):
         start_from_drawings(decoder.upsampler)
     photos = Photos(images, min_side=SMALL * config.side, share=setup.held_out)
     with parallel.first_alone() as mine:
         made = Pairs(folder, pairs, config.side)
-        if mine:
-            made.make(photos, encoder, decoder, ladder, config.seed, setup, enhancer)
+        if mine and not (folder / CHECKPOINT).exists():
+            models = encoder, decoder, ladder
+            made.make(photos, *models, config.seed, setup, enhancer, pair_seconds)
     task = UpsamplerTask(decoder.upsampler, made, config, setup)
     result = train(task, folder, loop)
     with parallel.first_alone() as mine, task.optimised.averaged():
@@ -179,9 +188,9 @@ def train_joint(
 ) -> dict[str, float]:
     """Fine-tune encoder and decoder of the tokenizer in `model` (default: the shipped one)
     together, or either; write a `tokenizer.safetensors` with the same codebook and ladder, and the
-    usage of its tokens if they are others, into `folder`. An encoder that is not told the level is told it from now
-    on. ``depth``: its blocks at stride 16 (default: as many as it has); those that it lacks are
-    added. Both change nothing before they have learnt.
+    usage of its tokens if they are others, into `folder`. An encoder that is not told the level is
+    told it from now on. ``depth``: its blocks at stride 16 (default: as many as it has); those that
+    it lacks are added. Both change nothing before they have learnt.
 
     With an inpainter in `model`, half of the images have lost what `masks` hides while the decoder
     learns; the inpainter is fine-tuned along, written into `folder` too, and has to be calibrated
@@ -212,14 +221,16 @@ def train_joint(
     side = min(256, 2 * config.crop)
     unseen = Photos(images, held_out=True, min_side=side, share=setup.held_out)
     held_out = random_crops(unseen, 24, side, config.seed, 0)
-    task = JointTask(photos, held_out, encoder, decoder, ladder, config, repair, setup)
+    batches = Batches(photos, config.batch, config.crop, config.seed, setup)
+    task = JointTask(batches, held_out, encoder, decoder, ladder, config, repair, setup)
     result = train(task, folder, loop)
     with parallel.first_alone() as mine, task.optimised.averaged():
         if mine:
             counted = ladder
             if not same_tokens:
                 encoder.half().float()
-                seen = _cache(folder, images, encoder, ladder, cache, setup)
+                few = replace(cache, side=min(cache.side, side))
+                seen = _cache(folder, images, encoder, ladder, few, setup)
                 counted = ladder.counted({level: seen.usage(level) for level in ladder.levels})
             _save_tokenizer(folder, network, encoder, decoder, counted)
             if repair is not None:

@@ -8,6 +8,7 @@ The pairs are made once (1.6 s each on two cores) and kept beside the run.
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from codec.codebook import Ladder, log2_sizes, quantise
 from codec.enhance import DRAWINGS, read_ncnn, weights_path
 from codec.perceptual import PerceptualDistance
-from codec.tokenizer import SMALL, Decoder, Encoder, Upsampler
+from codec.tokenizer import SMALL, Decoder, Encoder, TokenizerConfig, Upsampler
 from codec.training import parallel
 from codec.training.data import PLAIN, Batches, Photos, Setup, floats
 from codec.training.loop import image_sheet
@@ -69,7 +70,6 @@ class Pairs:
     def done(self) -> int:
         return int(self.done_file.read_text()) if self.done_file.exists() else 0
 
-    @torch.inference_mode()
     def make(
         self,
         photos: Photos,
@@ -79,9 +79,11 @@ class Pairs:
         seed: int,
         setup: Setup = PLAIN,
         enhancer: nn.Module | None = None,
+        seconds: float | None = None,
     ) -> None:
-        """Make the pairs that are missing. Without an enhancer, the photographs themselves are what
-        is learnt."""
+        """Make the pairs that are missing, or as many as some seconds allow. Without an enhancer,
+        the photographs themselves are what is learnt."""
+        started = time.monotonic()
         where = setup.device.where
         ladder = ladder.to(where)
         for network in (encoder, decoder, *([enhancer] if enhancer else [])):
@@ -91,25 +93,33 @@ class Pairs:
         for number in track(missing, "enlarging", console=Console(stderr=True)):
             image = crops.at(number)
             rng = np.random.default_rng([seed, number, 1])
-            if number % 2:
-                level = int(rng.choice(ladder.levels))
-                latents = encoder(image, log2_sizes(level))
-                codewords = ladder.codewords(level)
-                words = codewords[quantise(latents, codewords)].permute(0, 3, 1, 2)
-                small = decoder.draw(words)[0].clamp(-1, 1)
-            else:
-                small = F.avg_pool2d(image, SMALL)
-            self.small[number] = _bytes(small)
-            if enhancer is not None:
-                with setup.device.autocast():
+            with torch.inference_mode(), setup.device.autocast():
+                if number % 2:
+                    level = int(rng.choice(ladder.levels))
+                    latents = encoder(image, log2_sizes(level))
+                    codewords = ladder.codewords(level)
+                    words = codewords[quantise(latents, codewords)].permute(0, 3, 1, 2)
+                    small = decoder.draw(words)[0].float().clamp(-1, 1)
+                else:
+                    small = F.avg_pool2d(image, SMALL)
+                self.small[number] = _bytes(small)
+                if enhancer is not None:
                     whole = floats(torch.from_numpy(self.small[number][None]), setup.device)
                     image = enhancer(whole).float().clamp(-1, 1)
-            self.large[number] = _bytes(image)
+                self.large[number] = _bytes(image)
             self.done_file.write_text(str(number + 1))
+            over = seconds is not None and time.monotonic() - started > seconds
+            if over and number > UpsamplerTask.HELD_OUT:
+                break
 
 
 def _bytes(images: Tensor) -> NDArray[np.uint8]:
     return images[0].add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def fits_drawings(network: TokenizerConfig) -> bool:
+    """Whether an upsampler has the shape of Real-ESRGAN's compact network."""
+    return (network.upsampler_depth, network.upsampler_width) == (16, 64)
 
 
 @torch.no_grad()
