@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from codec.calibration import Reliability, fit, predict, reliability, surest, token_errors
 from codec.checkpoint import ModelError, load_weights, save_weights
 from codec.decoding import UNFITTED, Calibration
+from codec.device import CPU, Device
 from codec.model import INPAINTER_FILE, PRETRAINED, Model
 from codec.tokenizer import STRIDE
-from codec.training.data import Photos
+from codec.training.data import HELD_OUT, Photos
 from sim.errors import UserError
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import write_json, write_table
@@ -51,6 +52,9 @@ def calibrate(
     out: Path,
     count: int,
     progress: ProgressCallback = no_progress,
+    *,
+    device: Device = CPU,
+    held_out: float = HELD_OUT,
 ) -> dict[str, Any]:
     """Fit on every other held-out photo, check on the rest, write the folder `out`.
 
@@ -61,16 +65,16 @@ def calibrate(
     if out.is_dir() and any(out.iterdir()) and not (out / CALIBRATION).is_file():
         raise UserError(f"{out}: is not empty and holds no calibration; choose another folder")
     try:
-        model = Model.load(folder)
+        model = Model.load(folder, device)
         config, tensors, _ = load_weights(folder / INPAINTER_FILE)
-        held_out = Photos(photos, held_out=True, min_side=SIDE // 2)
+        unseen = Photos(photos, held_out=True, min_side=SIDE // 2, share=held_out)
     except (ModelError, ValueError) as error:
         raise UserError(str(error)) from None
-    chosen = np.random.default_rng(0).permutation(len(held_out))[:count]
+    chosen = np.random.default_rng(0).permutation(len(unseen))[:count]
     if len(chosen) < 4:
         raise UserError(f"{photos}: {len(chosen)} held-out photos; at least 4 are needed")
     try:
-        images = [_middle(held_out.photo(int(number))) for number in chosen]
+        images = [_middle(unseen.photo(int(number))) for number in chosen]
     except ValueError as error:
         raise UserError(str(error)) from None
     levels = []
