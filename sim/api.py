@@ -40,6 +40,8 @@ def run(
     dask: str | None = None,
     fresh: bool = False,
     progress: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
 ) -> RunResult:
     """Run a scenario, or what of it is not there yet, as `sim run` does.
 
@@ -53,17 +55,24 @@ def run(
         dask: the address of a Dask scheduler, or "local"; None: none.
         fresh: do everything again, whatever is in the folder.
         progress: show a bar on standard error.
+        device: where the networks run: auto (CUDA if there is one), cpu, cuda or mps.
+        dtype: in which number format: auto (float32), float32 or bfloat16.
 
     Raises:
         UserError: whatever cannot be used, in one line.
     """
+    from codec.device import DeviceError, choose_device
+    from sim.errors import UserError
     from sim.experiment.runner import RunOptions, run_experiment
 
     given = dict(set or {}) | ({} if seed is None else {"seed": seed})
     loaded = _load(scenario, given)
-    options = RunOptions(
-        None if out is None else Path(out), save_images, fresh, workers, None, dask
-    )
+    try:
+        chosen = choose_device(device, dtype)
+    except DeviceError as error:
+        raise UserError(str(error)) from None
+    folder = None if out is None else Path(out)
+    options = RunOptions(folder, save_images, fresh, workers, None, dask, chosen)
     if not progress:
         return load(run_experiment(loaded, options).folder)
     from sim.progress import progress_bar

@@ -59,7 +59,7 @@ def random_model() -> Model:
 @pytest.fixture
 def small_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> Model:
     """Experiments in this process use the tiny untrained model, whatever a scenario asks for."""
-    monkeypatch.setattr("sim.experiment.runner.load_model", lambda name: random_model)
+    monkeypatch.setattr("sim.experiment.runner.load_model", lambda name, device=None: random_model)
     return random_model
 
 

@@ -28,7 +28,7 @@ Cli = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def one_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> None:
     """The tiny untrained model is not made anew for each command."""
-    monkeypatch.setattr(sim.media.frames, "load_model", lambda name: random_model)
+    monkeypatch.setattr(sim.media.frames, "load_model", lambda name, device=None: random_model)
 
 
 @pytest.fixture

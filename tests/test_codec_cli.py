@@ -179,7 +179,7 @@ def one_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> None:
     monkeypatch.setattr(
         sim.media.frames,
         "load_model",
-        lambda name: random_model if name == "random" else load(name),
+        lambda name, device=None: random_model if name == "random" else load(name),
     )
 
 

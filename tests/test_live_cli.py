@@ -32,7 +32,7 @@ TABLES = ("images.csv", "packets.csv")
 def scenario(
     tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, small_model: Model
 ) -> Path:
-    monkeypatch.setattr("sim.live.session.load_model", lambda name: small_model)
+    monkeypatch.setattr("sim.live.session.load_model", lambda name, device=None: small_model)
     path = tmp_path / "s.yaml"
     path.write_text(
         f"""

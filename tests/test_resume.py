@@ -234,7 +234,9 @@ def test_other_weights_compute_all_cells_again(raw: Raw, monkeypatch: pytest.Mon
     models = [Model.random(seed=seed) for seed in (0, 1)]
     tokens = []
     for number, model in enumerate(models):
-        monkeypatch.setattr("sim.experiment.runner.load_model", lambda name, model=model: model)
+        monkeypatch.setattr(
+            "sim.experiment.runner.load_model", lambda name, device=None, model=model: model
+        )
         outcome = run(raw, "run")
         assert (outcome.cells, outcome.found) == (6, 0)
         tokens.append(len(RecordStore(Path("run/cells"))))
@@ -242,7 +244,7 @@ def test_other_weights_compute_all_cells_again(raw: Raw, monkeypatch: pytest.Mon
         assert tables("run") == tables(f"fresh{number}")
     assert tokens == [6 + 2, 2 * (6 + 2)]  # a run's cells and its tokenized images
     assert tables("fresh0") != tables("fresh1")
-    monkeypatch.setattr("sim.experiment.runner.load_model", lambda name: models[0])
+    monkeypatch.setattr("sim.experiment.runner.load_model", lambda name, device=None: models[0])
     assert run(raw, "run").found == 6  # the old cells are still there
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from codec.files import replacing
+from sim.cli.device import DeviceName, DtypeName, chosen_device
 from sim.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,13 +51,15 @@ def encode(
         int, typer.Option(min=1, max=256, help="Packets; each that is damaged costs its share.")
     ] = 1,
     model: ModelName = None,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Write each image as a small file of tokens (.tok)."""
     from sim.media.images import load_images
 
     images = load_images([str(input_.absolute())], Path())
-    codec = _codec(model)
+    codec = _codec(model, device, dtype)
     from sim.media.token_file import EXTENSION
 
     codec.check(codebook, entropy, patch, search)
@@ -87,7 +90,7 @@ def encode(
             if not as_json:
                 typer.echo(f"{target}: {len(done.file)} bytes, {bpp:.4f} bits per pixel")
     if as_json:
-        typer.echo(json.dumps({"model": codec.model.fingerprint, "files": rows}, indent=2))
+        typer.echo(json.dumps({**_made_by(codec), "files": rows}, indent=2))
 
 
 @codec_app.command()
@@ -100,10 +103,12 @@ def decode(
         str, typer.Option(help="What fills in the tokens of damaged packets.")
     ] = "inpaint",
     model: ModelName = None,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Write each token file's image. PNG, or what the output's ending says."""
-    codec = _codec(model)
+    codec = _codec(model, device, dtype)
     from codec.concealment import CONCEALERS
     from codec.pixel_repair import RepairMissing, check_installed
     from sim.media.token_file import EXTENSION
@@ -140,7 +145,7 @@ def decode(
         if not as_json:
             typer.echo(str(target))
     if as_json:
-        typer.echo(json.dumps({"model": codec.model.fingerprint, "files": rows}, indent=2))
+        typer.echo(json.dumps({**_made_by(codec), "files": rows}, indent=2))
 
 
 @codec_app.command()
@@ -169,6 +174,8 @@ def bench(
         bool, typer.Option("--prepare", help="Measure the other codecs only; call again for ours.")
     ] = False,
     model: ModelName = None,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Compare with other codecs at equal bytes. Tables, curves, side-by-side sheets.
@@ -187,7 +194,7 @@ def bench(
     from sim.media.images import load_images
 
     loaded = load_images([images], Path.cwd())[: limit or None]
-    codec = _codec(model)
+    codec = _codec(model, device, dtype)
 
     from sim.cli.bench_console import print_bench
     from sim.studies.codec_bench.runner import run_bench
@@ -224,6 +231,8 @@ def bits(
     slices: Annotated[str, typer.Option(help="Packets per image.")] = "1,8,24",
     limit: Annotated[int, typer.Option(min=0, help="First N images only; 0 = all.")] = 0,
     model: ModelName = None,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Bits per token of entropy modes, levels and interleavers.
@@ -239,7 +248,7 @@ def bits(
     from sim.media.images import load_images
 
     loaded = load_images([images], Path.cwd())[: limit or None]
-    codec = _codec(model)
+    codec = _codec(model, device, dtype)
     chosen = _levels(levels) or codec.model.levels
 
     from sim.progress import progress_bar
@@ -280,15 +289,19 @@ def _rates(text: str) -> tuple[float, ...]:
     return rates
 
 
-def _codec(model: str | None) -> ImageCodec:
+def _codec(model: str | None, device: str, dtype: str) -> ImageCodec:
     from codec.checkpoint import ModelError
     from sim.media.frames import load_model
     from sim.media.token_file import ImageCodec
 
     try:
-        return ImageCodec(load_model(model))
+        return ImageCodec(load_model(model, chosen_device(device, dtype)))
     except ModelError as error:
         raise UserError(str(error)) from None
+
+
+def _made_by(codec: ImageCodec) -> dict[str, str]:
+    return {"model": codec.model.fingerprint, "device": str(codec.model.device)}
 
 
 def _token_files(source: Path, extension: str) -> list[Path]:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from sim.cli.compare import compare, optimise
+from sim.cli.device import DeviceName, DtypeName, chosen_device
 from sim.cli.live import add_live_commands
 from sim.cli.page import page
 from sim.cli.report import gallery, report
@@ -125,6 +126,8 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do everything again, whatever is there.")
     ] = False,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario: tables, figures, summary in a folder.
@@ -142,7 +145,8 @@ def run(
     from sim.experiment.runner import RunOptions, run_experiment
     from sim.progress import progress_bar
 
-    options = RunOptions(out, save_images, fresh, workers, _share(shard), dask)
+    where = chosen_device(device, dtype)
+    options = RunOptions(out, save_images, fresh, workers, _share(shard), dask, where)
     with progress_bar(loaded.scenario.name) as progress:
         outcome = run_experiment(loaded, options, progress)
     if as_json:

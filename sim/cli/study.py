@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sim.cli.device import DeviceName, DtypeName, chosen_device
 from sim.errors import UserError
 
 study_app = typer.Typer(no_args_is_help=True)
@@ -31,6 +32,8 @@ def schedules(
     limit: Limit = 4,
     side: Side = 0,
     model: ModelName = None,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Decoding schedules. Order, passes, soft or most probable words."""
@@ -42,7 +45,7 @@ def schedules(
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_schedules
 
-    loaded, photos = load(images, model, limit, side, chosen)
+    loaded, photos = load(images, model, limit, side, chosen, chosen_device(device, dtype))
     with progress_bar("schedules") as progress:
         now = WallClock().now
         summary = study_schedules(loaded, photos, chosen, counts, out, now, progress)
@@ -57,6 +60,8 @@ def rivals(
     limit: Limit = 4,
     side: Side = 0,
     model: ModelName = None,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Every concealer against the transformer, at 5% to 50% loss."""
@@ -65,7 +70,7 @@ def rivals(
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_rivals
 
-    loaded, photos = load(images, model, limit, side, chosen)
+    loaded, photos = load(images, model, limit, side, chosen, chosen_device(device, dtype))
     with progress_bar("rivals") as progress:
         summary = study_rivals(loaded, photos, chosen, out, progress)
     _tell(summary, out, as_json)
@@ -79,6 +84,8 @@ def interleavers(
     limit: Limit = 6,
     side: Side = 0,
     model: ModelName = None,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Orders of the tokens. Repaired quality and coded bits, for 4 to 64 slices."""
@@ -86,7 +93,7 @@ def interleavers(
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_interleavers
 
-    loaded, photos = load(images, model, limit, side, [level])
+    loaded, photos = load(images, model, limit, side, [level], chosen_device(device, dtype))
     with progress_bar("interleavers") as progress:
         summary = study_interleavers(loaded, photos, level, out, progress)
     _tell(summary, out, as_json)
@@ -104,6 +111,8 @@ def paper_check(
     limit: Limit = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the losses.")] = 1,
     model: ModelName = None,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Test a claim: 20% of the indices lost is hardly seen."""
@@ -112,7 +121,7 @@ def paper_check(
     from sim.studies.measurements import load
     from sim.studies.repair.paper_check import CheckConfig, run_check
 
-    loaded, photos = load(images, model, limit, 0, chosen)
+    loaded, photos = load(images, model, limit, 0, chosen, chosen_device(device, dtype))
     with progress_bar("paper-check") as progress:
         config = CheckConfig(chosen, repeats, hed, seed)
         summary = run_check(loaded, photos, config, out, progress)

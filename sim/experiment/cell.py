@@ -38,6 +38,7 @@ from sim.statistics import effective_size
 from sim.stream import stream_cell
 
 if TYPE_CHECKING:  # torch is only loaded where networks run
+    from codec.device import Device
     from codec.model import Model
 
 Pictures = dict[str, bytes]
@@ -56,6 +57,7 @@ class WorkerContext:
         model: as for `sim.media.frames.load_model`.
         fingerprint: that the weights must have.
         frequencies, context_tables: of the model's coders, as for `sim.stream.stream_cell`.
+        device: where the networks run; None for the CPU, which asks for no torch.
     """
 
     images: tuple[LoadedImage, ...]
@@ -63,12 +65,14 @@ class WorkerContext:
     fingerprint: str
     frequencies: Mapping[int, NDArray[np.uint32]]
     context_tables: ContextTables | None
+    device: Device | None = None
 
     @classmethod
     def of(cls, images: Iterable[LoadedImage], name: str | None, model: Model) -> WorkerContext:
         """For a model and the name it was loaded by."""
         tables = {size: model.frequencies(size) for size in model.levels}
-        return cls(tuple(images), name, model.fingerprint, tables, model.context)
+        device = None if str(model.device) == "cpu" else model.device
+        return cls(tuple(images), name, model.fingerprint, tables, model.context, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,11 @@ class CellWorker:
         and torch takes longer to load than a hundred of them."""
         from sim.media.frames import load_model
 
-        model = self._given or load_model(self._context.model)
+        model = self._given
+        if model is None:
+            from codec.device import CPU
+
+            model = load_model(self._context.model, self._context.device or CPU)
         if model.fingerprint != self._context.fingerprint:
             raise ValueError(
                 f"weights here have fingerprint {model.fingerprint}, the run's have "

@@ -59,18 +59,30 @@ class Plan:
         loaded: the scenario.
         images: in order.
         fingerprint: of the weights.
+        device: where the networks run. Devices add up in different orders, so another one than the
+            CPU, where all results were made at first, is part of each piece's name.
     """
 
     def __init__(
-        self, loaded: LoadedScenario, images: Sequence[ImageAbout], fingerprint: str
+        self,
+        loaded: LoadedScenario,
+        images: Sequence[ImageAbout],
+        fingerprint: str,
+        device: str = "cpu",
     ) -> None:
         """Raises UserError if a trace that a channel replays cannot be read."""
         self.loaded, self.images, self.fingerprint = loaded, tuple(images), fingerprint
+        self.device = device
         shown = [[image.name, image.digest] for image in images]
         self._points = [
-            _digest(_resolved(scenario), shown, fingerprint, __version__)
+            _digest(_resolved(scenario), shown, self.networks, __version__)
             for _, scenario in loaded.points
         ]
+
+    @property
+    def networks(self) -> str:
+        """What identifies results: the weights, and the device if it is not the CPU."""
+        return self.fingerprint if self.device == "cpu" else f"{self.fingerprint} {self.device}"
 
     @property
     def scenario(self) -> Scenario:
@@ -89,7 +101,7 @@ class Plan:
         """The name of one image's tokens and quality without loss."""
         about = self.images[image]
         return _digest(
-            about.name, about.digest, codebook, patch, search, self.fingerprint, __version__
+            about.name, about.digest, codebook, patch, search, self.networks, __version__
         )
 
     def share(self, cell: Cell, of: int) -> int:
@@ -119,6 +131,7 @@ class Plan:
             "source": self.loaded.source,
             "images": [asdict(image) for image in self.images],
             "weights_fingerprint": self.fingerprint,
+            "device": self.device,
         }
         if not (folder / PLAN).is_file() or read_json(folder / PLAN) != content:
             write_json(folder / PLAN, content)
@@ -138,7 +151,7 @@ class Plan:
             )
         loaded = load_mapping(content["scenario"], source=content["source"])
         images = [ImageAbout(**about) for about in content["images"]]
-        return cls(loaded, images, content["weights_fingerprint"])
+        return cls(loaded, images, content["weights_fingerprint"], content.get("device", "cpu"))
 
 
 def _protection(scenario: Scenario) -> int:

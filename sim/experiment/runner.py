@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codec.checkpoint import ModelError
+from codec.device import CPU, Device
 from codec.model import Model
 from sim.drivers.record import StreamRecord
 from sim.errors import UserError
@@ -47,7 +48,7 @@ from sim.stream import check_model
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run a scenario; none of it changes the results.
+    """How to run a scenario; none of it changes the results, but for the device their last digits.
 
     Attributes:
         out: the run folder; None: results/<scenario>/<run id> in the working directory.
@@ -56,6 +57,8 @@ class RunOptions:
         workers: processes; None: as many as are worth it, on this machine's cores.
         shard: (i, n), do only the i-th of n shares of the cells (from 1), and no tables.
         dask: the address of a Dask scheduler, or "local" to start one here; None: none.
+        device: where the networks run, in every process. Results of different devices are kept
+            apart.
     """
 
     out: Path | None = None
@@ -64,6 +67,7 @@ class RunOptions:
     workers: int | None = None
     shard: tuple[int, int] | None = None
     dask: str | None = None
+    device: Device = CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,11 @@ def run_experiment(
     if options.dask is not None and scenario.transport != "virtual":
         raise UserError("--dask: workers start no processes of their own; --set transport=virtual")
     images = load_images(scenario.images, loaded.images_base)
-    model = _model_for(loaded, images)
-    plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
+    model = _model_for(loaded, images, options.device)
+    about = [ImageAbout.of(image) for image in images]
+    plan = Plan(loaded, about, model.fingerprint, str(model.device))
     context = WorkerContext.of(images, loaded.model, model)
-    target = options.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
+    target = options.out or RESULTS / scenario.name / run_id(scenario, plan.networks)
     with open_run(target, options.fresh) as folder:
         plan.save(folder / CELLS)
         run = Runner(plan, context, model, folder, options, progress)
@@ -136,10 +141,12 @@ def measure_recorded(
     return Outcome(out, summary)
 
 
-def _model_for(loaded: LoadedScenario, images: Sequence[LoadedImage]) -> Model:
+def _model_for(
+    loaded: LoadedScenario, images: Sequence[LoadedImage], device: Device = CPU
+) -> Model:
     """The model, when it can do what every point asks for; all before anything is written."""
     try:
-        model = load_model(loaded.model)
+        model = load_model(loaded.model, device)
     except ModelError as error:
         raise UserError(str(error)) from None
     sizes = {(image.width, image.height) for image in images}

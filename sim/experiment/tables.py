@@ -65,7 +65,7 @@ def finish_run(
         summary = _Tables(aside, plan, store, repeats).write()
         _copy_pictures(run, aside, plan, repeats, save_images)
         images = [asdict(image) for image in plan.images]
-        what_ran = manifest(plan.scenario, images, plan.fingerprint)
+        what_ran = manifest(plan.scenario, images, plan.fingerprint, plan.device)
         what_ran["source"] = plan.loaded.source
         what_ran["pictured_cell"] = _pictured(plan, repeats).index
         if live is not None:

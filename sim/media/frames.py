@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from codec.coders import CoderBook
 from codec.concealment import Restored, restore
 from codec.decoding import ONE_PASS, Decoding
+from codec.device import CPU, Device
 from codec.model import Model
 from codec.patches import PATCHES
 from codec.pixel_repair import RepairMissing, check_installed
@@ -96,11 +97,11 @@ def decode_lossless(model: Model, frame: MediaFrame, codebook_size: int) -> NDAr
         return model.decode(frame.index_map, codebook_size, frame.height, frame.width)
 
 
-def load_model(name: str | None) -> Model:
+def load_model(name: str | None, device: Device = CPU) -> Model:
     """The shipped model (None), a tiny random one for tests ("random"), or a folder of weights."""
     if name == "random":
-        return Model.random()
-    return Model.load(None if name is None else Path(name))
+        return Model.random(device=device)
+    return Model.load(None if name is None else Path(name), device)
 
 
 def coders_of(model: Model, codebook_sizes: Iterable[int]) -> CoderBook:

@@ -21,7 +21,7 @@ _LIBRARIES = ("torch", "numpy", "scipy", "constriction", "pillow", "ssimulacra2"
 
 
 def manifest(
-    scenario: Scenario, images: Sequence[Mapping[str, Any]], fingerprint: str
+    scenario: Scenario, images: Sequence[Mapping[str, Any]], fingerprint: str, device: str = "cpu"
 ) -> dict[str, Any]:
     """The manifest of a run.
 
@@ -29,6 +29,7 @@ def manifest(
         scenario: resolved, with its overrides in place.
         images: name, file, width and height of each.
         fingerprint: of the weights and the coder's integer tables.
+        device: where the networks ran.
     """
     return {
         "kind": RUN,
@@ -48,14 +49,16 @@ def manifest(
             "machine": platform.machine(),
             "processor": _processor(),
             "cores": os.cpu_count(),
+            "device": device,
             "system": f"{platform.system()} {platform.release()}",
         },
     }
 
 
-def run_id(scenario: Scenario, fingerprint: str) -> str:
-    """The name of a run's folder: the same scenario, weights and version give the same one."""
-    content = [scenario.model_dump(exclude={"pace", "transport"}), fingerprint, __version__]
+def run_id(scenario: Scenario, networks: str) -> str:
+    """The name of a run's folder: the same scenario, weights and version give the same one.
+    ``networks``: see `sim.experiment.plan.Plan.networks`."""
+    content = [scenario.model_dump(exclude={"pace", "transport"}), networks, __version__]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"seed{scenario.seed}-{digest[:8]}"
 

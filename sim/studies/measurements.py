@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.checkpoint import ModelError
+from codec.device import CPU, Device
 from codec.files import replacing
 from codec.model import Model
 from sim.errors import UserError
@@ -57,7 +58,12 @@ class StudyTask:
 
 
 def load(
-    images: str, model: str | None, limit: int, side: int, levels: Sequence[int]
+    images: str,
+    model: str | None,
+    limit: int,
+    side: int,
+    levels: Sequence[int],
+    device: Device = CPU,
 ) -> tuple[Model, list[LoadedImage]]:
     """The model and the first `limit` (0: all) images of a file, folder, glob or "samples", cut
     to at most `side` pixels each way around their middle (0: whole).
@@ -71,7 +77,7 @@ def load(
     if side:
         photos = [replace(photo, pixels=_middle(photo.pixels, side)) for photo in photos]
     try:
-        loaded = load_model(model)
+        loaded = load_model(model, device)
     except ModelError as error:
         raise UserError(str(error)) from None
     if loaded.inpainter is None:
@@ -105,6 +111,7 @@ def study_manifest(
             for image in images
         ],
         "weights_fingerprint": model.fingerprint,
+        "device": str(model.device),
         "version": __version__,
     }
 

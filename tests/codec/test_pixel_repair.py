@@ -48,7 +48,7 @@ def test_a_missing_library_is_named(
     check_installed("inpaint")
     with pytest.raises(UserError, match=r"concealers: .*inpaint-rivals"):
         Restorer(random_model, ["none", name])
-    monkeypatch.setattr("sim.media.frames.load_model", lambda name: random_model)
+    monkeypatch.setattr("sim.media.frames.load_model", lambda name, device=None: random_model)
     refused = cli("codec", "decode", "x.tok", "-o", "x.png", "--concealer", name)
     assert refused.exit_code == 2
     assert "inpaint-rivals" in refused.output

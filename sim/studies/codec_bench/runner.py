@@ -216,6 +216,7 @@ class _BenchRun:
             "counted": self.config.counted,
             "metrics": self.bench.measures.names,
             "weights_fingerprint": self.bench.ours.codec.model.fingerprint,
+            "device": str(self.bench.ours.codec.model.device),
             "version": __version__,
             "revision": revision(),
             "python": platform.python_version(),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.device import Device
 from codec.patches import PATCHES
 from sim.baselines import BaselineError, Coded, Counted, find_baselines
 from sim.media.images import LoadedImage
@@ -150,7 +151,7 @@ class Bench:
             self.config.workers,
             multiprocessing.get_context("spawn"),
             _start_worker,
-            (model, self.config, self.folder),
+            (model, self.ours.codec.model.device, self.config, self.folder),
         ) as pool:
             waiting = {pool.submit(_work, task): task for task in tasks}
             try:
@@ -171,13 +172,13 @@ def _points(bench: Bench, task: CodecTask) -> list[RatePoint] | BaselineError:
 _worker: list[Any] = []  # the comparison of this process, if it is a worker
 
 
-def _start_worker(model: str | None, config: BenchConfig, folder: Path) -> None:
+def _start_worker(model: str | None, device: Device, config: BenchConfig, folder: Path) -> None:
     import torch
 
     from sim.media.frames import load_model
 
     torch.set_num_threads(1)
-    _worker[:] = [Bench(ImageCodec(load_model(model)), config, folder)]
+    _worker[:] = [Bench(ImageCodec(load_model(model, device)), config, folder)]
 
 
 def _work(task: CodecTask) -> list[RatePoint] | BaselineError:
