@@ -50,16 +50,17 @@ class Device:
     @contextmanager
     def inference(self) -> Iterator[None]:
         """No gradients, and full float32 unless another format was asked for, within the block."""
-        reduced = self.dtype not in (None, torch.float32)
-        with torch.inference_mode(), self.autocast() if reduced else _no_tf32():
+        exact = self.dtype in (None, torch.float32)
+        with torch.inference_mode(), _no_tf32() if exact else self.autocast():
             yield
 
     def __str__(self) -> str:
-        """Such as "cpu" or "cuda (NVIDIA H200), bfloat16"."""
+        """What results depend on, such as "cpu" or "cuda (NVIDIA H200), bfloat16"."""
         name = self.where.type
         if name == "cuda":
             name += f" ({torch.cuda.get_device_name(self.where)})"
-        return name if self.dtype is None else f"{name}, {str(self.dtype).removeprefix('torch.')}"
+        exact = self.dtype in (None, torch.float32)
+        return name if exact else f"{name}, {str(self.dtype).removeprefix('torch.')}"
 
 
 CPU = Device(torch.device("cpu"))

@@ -285,8 +285,17 @@ def test_photographs_that_cannot_be_trained_on(cli: Cli) -> None:
     photos = Photos(Path("photos"), min_side=256)
     with pytest.raises(ValueError, match=r"photos/x.png: cannot be read"):
         photos.photo(len(photos) - 1)
-    with pytest.raises(ValueError, match=r"9 photos none held out .* 100 photos are needed"):
+    with pytest.raises(ValueError, match=r"10 photos none held out .* 100 photos are needed"):
         Photos(Path("photos"), held_out=True, min_side=256)
+
+
+def test_a_device_that_is_not_there(cli: Cli) -> None:
+    encode = ("codec", "encode", "nothing.png", "-o", "x", "--model", "random")
+    Image.new("RGB", (32, 32)).save("nothing.png")
+    for command in (encode, ("train", "joint", "--images", "."), ("run", "burst20")):
+        assert "device 'gpu': choose one of auto, cpu" in refused(cli, *command, "--device", "gpu")
+        assert "dtype 'half': choose one of" in refused(cli, *command, "--dtype", "half")
+    assert not Path("x").exists() and not Path("results").exists()
 
 
 def test_training_without_photographs(cli: Cli) -> None:

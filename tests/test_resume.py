@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from codec.device import choose_device
 from codec.model import Model
 from sim.cli.console import print_summary
 from sim.errors import UserError
@@ -25,6 +26,7 @@ from sim.experiment.workers import chunks
 from sim.jobs.store import RecordStore, RecordWriter
 from sim.report.html import render
 from sim.results.files import Outcome, read_table
+from sim.results.manifest import run_id
 from sim.scenario.loader import LoadedScenario, load_mapping
 from sim.scenario.schema import TokenizerKey
 
@@ -93,6 +95,20 @@ def broken_after(cells: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RecordWriter, "append", failing)
         yield
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_another_device_makes_other_cells(raw: Raw) -> None:
+    """Its sums end in other digits. The folder says which it was."""
+    assert run(raw, "run", workers=1).found == 0
+    assert run(raw, "run", workers=1).found == 6
+    assert json.loads(Path("run/manifest.json").read_text())["hardware"]["device"] == "cpu"
+    half = choose_device("cpu", "bfloat16")
+    assert run(raw, "run", workers=1, device=half).found == 0
+    about = json.loads(Path("run/manifest.json").read_text())
+    assert about["hardware"]["device"] == "cpu, bfloat16"
+    names = [run_id(load_mapping(raw).scenario, p) for p in ("0" * 16, f"{'0' * 16} cuda (X)")]
+    assert names[0] != names[1]
 
 
 @pytest.mark.usefixtures("small_model", "no_figures")

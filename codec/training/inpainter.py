@@ -124,8 +124,10 @@ class InpainterTask:
         weight = torch.repeat_interleave(lost.float().rsqrt(), lost)
         whole = parallel.summed(weight.sum()) / parallel.processes()
         loss: Tensor = (weight * nats).sum() / whole / np.log(level)
-        right = (logits.argmax(1) == truth).float().mean()
-        values |= {"loss": loss.detach(), "accuracy": right, "vector": error.mean().detach()}
+        right = (logits.argmax(1) == truth).float()
+        seen = parallel.summed(lost.sum()) / parallel.processes()
+        means = {"accuracy": right.sum() / seen, "vector": error.sum() / seen}
+        values |= {name: value.detach() for name, value in (means | {"loss": loss}).items()}
         return loss
 
     @torch.no_grad()

@@ -64,6 +64,7 @@ def test_devices_and_formats_by_name() -> None:
     assert choose_device("cpu") == CPU and str(CPU) == "cpu"
     assert choose_device("cpu", "bfloat16").fast_dtype == torch.bfloat16
     assert str(choose_device("cpu", "bfloat16")) == "cpu, bfloat16"
+    assert str(choose_device("cpu", "float32")) == "cpu", "what it is for results anyway"
     assert choose_device().where.type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert (fast_dtype("cuda"), fast_dtype("mps")) == (torch.bfloat16, torch.float32)
     with pytest.raises(DeviceError, match="'gpu': choose one of auto, cpu, cuda, mps"):

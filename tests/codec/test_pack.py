@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +54,13 @@ def test_crops_are_those_of_the_folder(photos: Path, tmp_path: Path) -> None:
     assert pack.mark == folder.mark
     for step in (0, 7):
         assert torch.equal(crop_bytes(folder, 3, 32, 1, step), crop_bytes(pack, 3, 32, 1, step))
+
+
+def test_the_command_line_packs(photos: Path, cli: Callable[..., Any]) -> None:
+    result = cli("train", "pack", photos, "-o", "photos.bin", "--json")
+    assert json.loads(result.stdout)["photos"] == len(Pack(Path("photos.bin")).names()) == 80
+    assert "no such folder" in cli("train", "pack", "nowhere", "-o", "y.bin").stderr
+    assert cli("train", "pack", photos, "-o", "no/where.bin").exit_code == 2
 
 
 def test_parts_of_a_batch_are_the_batch(photos: Path) -> None:
