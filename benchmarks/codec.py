@@ -35,8 +35,8 @@ from codec.model import Model
 from codec.perceptual import FeaturesMissing, check_features
 from codec.tokenizer import STRIDE
 from sim.baselines import RateSearch, find_baselines
-from sim.image_codec import ImageCodec
-from sim.images import load_images
+from sim.media.images import load_images
+from sim.media.token_file import ImageCodec
 
 WIDTH, HEIGHT = 768, 512
 SEARCH_STEPS = 16

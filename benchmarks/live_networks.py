@@ -23,8 +23,8 @@ def networks(images: int) -> dict[str, float]:
     import torch
 
     from sim.drivers.live import run_live
-    from sim.images import load_images, samples_folder
-    from sim.media import Restorer, encode_images, load_model
+    from sim.media.frames import Restorer, encode_images, load_model
+    from sim.media.images import load_images, samples_folder
     from sim.protocol.config import StreamConfig, StreamKey
 
     torch.set_num_threads(1)
@@ -72,7 +72,7 @@ class _Restore(_Same):
     def __call__(self) -> Any:
         import torch
 
-        from sim.media import Restorer, load_model
+        from sim.media.frames import Restorer, load_model
 
         torch.set_num_threads(1)
         restorer = Restorer(load_model(None), ["inpaint"])

@@ -44,15 +44,15 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from sim.drivers.record import MediaFrame
-from sim.images import LoadedImage, load_images
-from sim.metrics import quality
-from sim.points import Cell
-from sim.scenario_file import LoadedScenario, load_mapping
-from sim.streaming import stream_cell
+from sim.media.images import LoadedImage, load_images
+from sim.metrics.quality import quality
+from sim.scenario.labels import Cell
+from sim.scenario.loader import LoadedScenario, load_mapping
+from sim.stream import stream_cell
 
 if TYPE_CHECKING:  # a pool's processes import this file; `sim run` has them import no torch
     from codec.model import Model
-    from sim.media import Restorer
+    from sim.media.frames import Restorer
 
 CODEBOOK = 1024
 POINTS = 10
@@ -127,7 +127,7 @@ def cut(folder: Path, side: int) -> Path:
 
 def run(job: Job) -> None:
     """The run of a row."""
-    from sim.experiment import How, run_experiment
+    from sim.experiment.runner import How, run_experiment
 
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder, "images")
@@ -138,7 +138,7 @@ def run(job: Job) -> None:
 
 def bare(job: Job, share: int) -> dict[str, float]:
     """The bare work of one worker's share of a sample of the cells: seconds and how many cells."""
-    from sim.media import Restorer, encode_images, load_model
+    from sim.media.frames import Restorer, encode_images, load_model
 
     with tempfile.TemporaryDirectory() as folder:
         loaded = job.scenario(Path(folder))
@@ -316,7 +316,7 @@ def batch() -> None:
     """Print what four frames in one pass cost, against four passes."""
     import torch
 
-    from sim.media import encode_images, load_model, one_thread
+    from sim.media.frames import encode_images, load_model, one_thread
 
     torch.set_num_threads(1)
     model = load_model(None)

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sim.errors import UserError
-from sim.table_rows import ImageRow, PacketRow, column, typed_row
+from sim.results.rows import ImageRow, PacketRow, column, typed_row
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sim.scenario_file import LoadedScenario
+    from sim.scenario.loader import LoadedScenario
     from sim.statistics import Estimate, Precision
 
 Source = str | Path | Mapping[str, Any]
@@ -64,14 +64,14 @@ def run(
     Raises:
         UserError: whatever cannot be used, in one line.
     """
-    from sim.experiment import How, run_experiment
+    from sim.experiment.runner import How, run_experiment
 
     given = dict(set or {}) | ({} if seed is None else {"seed": seed})
     loaded = _load(scenario, given)
     how = How(None if out is None else Path(out), save_images, fresh, workers, None, dask)
     if not progress:
         return load(run_experiment(loaded, how).folder)
-    from sim.console import progress_bar
+    from sim.cli.console import progress_bar
 
     with progress_bar(loaded.scenario.name) as steps:
         return load(run_experiment(loaded, how, steps).folder)
@@ -83,7 +83,7 @@ def load(folder: str | Path) -> RunResult:
     Raises:
         UserError: there is none.
     """
-    from sim.results import MANIFEST, RUN, SUMMARY, check_kind, read_json
+    from sim.results.files import MANIFEST, RUN, SUMMARY, check_kind, read_json
 
     path = Path(folder)
     check_kind(path, RUN)
@@ -91,11 +91,11 @@ def load(folder: str | Path) -> RunResult:
 
 
 def _load(scenario: Source, given: Mapping[str, Any]) -> LoadedScenario:
-    from sim.scenario_file import load_mapping, load_scenario
+    from sim.scenario.loader import load_mapping, load_scenario
 
     if isinstance(scenario, Mapping):
         return load_mapping(scenario, given)
-    from sim.library import find_scenario
+    from sim.scenario.library import find_scenario
 
     overrides = [f"{key}={json.dumps(value)}" for key, value in given.items()]  # JSON is YAML
     return load_scenario(find_scenario(Path(scenario)), overrides)
@@ -196,14 +196,14 @@ class RunResult:
     @cached_property
     def images(self) -> list[ImageRow]:
         """The rows of images.csv."""
-        from sim.results import IMAGES, table_rows
+        from sim.results.files import IMAGES, table_rows
 
         return [typed_row(ImageRow, row) for row in table_rows(self.folder / IMAGES)]
 
     @property
     def packets(self) -> Iterator[PacketRow]:
         """The rows of packets.csv, one by one: there may be millions."""
-        from sim.results import PACKETS, table_rows
+        from sim.results.files import PACKETS, table_rows
 
         return (typed_row(PacketRow, row) for row in table_rows(self.folder / PACKETS))
 
@@ -212,7 +212,7 @@ class RunResult:
         it is empty), else text."""
         import numpy as np
 
-        from sim.results import table_rows
+        from sim.results.files import table_rows
 
         rows = list(table_rows(self.folder / f"{name}.csv"))
         columns = {key: column([row[key] for row in rows]) for key in (rows[0] if rows else {})}
@@ -225,7 +225,7 @@ class RunResult:
     @property
     def figures(self) -> dict[str, Figure]:
         """Every figure by name."""
-        from sim.results import FIGURES
+        from sim.results.files import FIGURES
 
         found = {}
         for path in sorted((self.folder / FIGURES).glob("*.png")):
@@ -244,7 +244,7 @@ class RunResult:
         import numpy as np
         from PIL import Image
 
-        from sim.results import PANELS
+        from sim.results.files import PANELS
 
         folder = self.folder / PANELS / image
         if not folder.is_dir():

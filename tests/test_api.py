@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import sim
-from sim.results import read_table
+from sim.results.files import read_table
 
 SCENARIO: dict[str, Any] = {
     "name": "small",
@@ -35,7 +35,7 @@ def result(random_model: object, tmp_path_factory: pytest.TempPathFactory) -> si
         Image.radial_gradient("L").resize((56, 40)).convert("RGB").save(folder / f"{name}.png")
     scenario = SCENARIO | {"images": [str(folder / "photo.png"), str(folder / "other.png")]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sim.experiment.load_model", lambda name: random_model)
+        patch.setattr("sim.experiment.runner.load_model", lambda name: random_model)
         return sim.run(scenario, set={"codec.codebook": 64}, seed=5, out=folder / "run")
 
 

@@ -181,7 +181,7 @@ def test_unusable_images(cli: Cli, source: str, expected: str) -> None:
 
 def test_a_folder_is_not_an_image(tmp_path: Path) -> None:
     from sim.errors import UserError
-    from sim.images import load_image
+    from sim.media.images import load_image
 
     with pytest.raises(UserError, match="is a folder, not an image"):
         load_image(tmp_path)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sim.baselines import BASELINES, Baseline, Coded, HalfSize, RateSearch, find_baselines
 from sim.baselines import video as video_module
-from sim.metrics import psnr_db
+from sim.metrics.quality import psnr_db
 
 FOUND, MISSING = find_baselines()
 

@@ -260,7 +260,7 @@ def test_mistakes_are_one_line(channel: Cli, arguments: list[str], expected: str
 def test_a_large_sample_takes_little_memory(tmp_path: Path) -> None:
     """2^28 packets, 256 MiB of mask, in a process that may not have as much for itself."""
     code = (
-        "import re, sys; from pathlib import Path; from sim.cli import app\n"
+        "import re, sys; from pathlib import Path; from sim.cli.main import app\n"
         f"try: app(['channel', 'sample', '{BURSTY}', '-n', str(2**28), '-o', sys.argv[1]])\n"
         "except SystemExit: pass\n"
         # Not ru_maxrss: that is inherited from the process that started this one.

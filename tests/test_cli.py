@@ -24,7 +24,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from sim.cli import app\n"
+        "import sys; from sim.cli.main import app\n"
         "try: app(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'numpy', 'scipy', 'matplotlib', 'pydantic', 'ruamel', 'zmq', 'simpy'}\n"
@@ -55,7 +55,7 @@ def test_help_is_quick() -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     pairs = [
-        (seconds("-m", "sim.cli", "--help"), seconds("-c", "import typer, rich")) for _ in range(9)
+        (seconds("-m", "sim", "--help"), seconds("-c", "import typer, rich")) for _ in range(9)
     ]
     ours, theirs = (min(column) for column in zip(*pairs, strict=True))
     assert ours <= 2 * theirs
@@ -76,7 +76,7 @@ def test_choices_are_those_of_the_parts(random_model: Any) -> None:
     from codec.concealment import CONCEALERS
     from codec.entropy import ENTROPY_MODES
     from sim.protocol.interleaver import INTERLEAVERS
-    from sim.scenario import CodebookSize, Concealer, Entropy, Interleaver
+    from sim.scenario.schema import CodebookSize, Concealer, Entropy, Interleaver
 
     assert get_args(Concealer) == CONCEALERS
     assert get_args(Interleaver) == INTERLEAVERS

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import sim.media
+import sim.media.frames
 from codec.model import Model
 from sim.baselines import Coded
-from sim.bench import at_equal_bytes, summarize_bench
-from sim.bench_metrics import LABELS, Measures
-from sim.bench_points import measure_points
-from sim.bench_work import OURS, BenchConfig, Level
+from sim.metrics.optional import LABELS, Measures
+from sim.studies.codec_bench.points import measure_points
+from sim.studies.codec_bench.runner import at_equal_bytes, summarize_bench
+from sim.studies.codec_bench.work import OURS, BenchConfig, Level
 
 Cli = Callable[..., Any]
 
@@ -28,7 +28,7 @@ Cli = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def one_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> None:
     """The tiny untrained model is not made anew for each command."""
-    monkeypatch.setattr(sim.media, "load_model", lambda name: random_model)
+    monkeypatch.setattr(sim.media.frames, "load_model", lambda name: random_model)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def wheel(tmp_path: Path) -> Path:
 
 
 def test_distance_is_zero_for_equal_images_and_symmetric(wheel: Path) -> None:
-    from sim.vgg_hed import VggHedDistance
+    from sim.metrics.vgg_hed import VggHedDistance
 
     distance = VggHedDistance(wheel)
     a, b = np.random.default_rng(1).integers(0, 256, (2, 33, 40, 3), dtype=np.uint8)
@@ -73,14 +73,14 @@ BENCH = ("codec", "bench", "--model", "random", "--levels", "8,2048@24", "--rate
 @pytest.fixture(autouse=True)
 def no_vmaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """A subprocess per picture is for the test of VMAF alone."""
-    monkeypatch.setattr("sim.bench_metrics._vmaf", lambda: "not in this test")
+    monkeypatch.setattr("sim.metrics.optional._vmaf", lambda: "not in this test")
 
 
 @pytest.mark.parametrize("count", ["file", "payload"])
 def test_every_codec_is_compared_at_our_bytes(
     cli: Cli, photo: Path, wheel: Path, count: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sim.bench_plots.draw_bench", lambda folder: [])
+    monkeypatch.setattr("sim.studies.codec_bench.figures.draw_bench", lambda folder: [])
     codecs = "jpeg,jpeg2000,webp-half"
     options = ("--images", photo, "--codecs", codecs, "--count", count, "--hed", wheel, "--json")
     done = cli(*BENCH, *options, "-o", "out")

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import sim.media
+import sim.media.frames
 from codec.entropy import CoderBook
 from codec.model import Model
-from sim.container import (
+from sim.errors import UserError
+from sim.media.container import (
     FILE_HEADER_BYTES,
     MAX_FILE_BYTES,
     ForeignModel,
@@ -25,9 +26,8 @@ from sim.container import (
     pack_file,
     read_file,
 )
-from sim.errors import UserError
-from sim.image_codec import ImageCodec
-from sim.images import load_image
+from sim.media.images import load_image
+from sim.media.token_file import ImageCodec
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.packet import HEADER_BYTES, Packet
 from sim.protocol.packetizer import Packetizer
@@ -175,9 +175,11 @@ def test_large_images_get_more_packets(
 @pytest.fixture(autouse=True)
 def one_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> None:
     """The tiny untrained model is not made anew for each command."""
-    load = sim.media.load_model
+    load = sim.media.frames.load_model
     monkeypatch.setattr(
-        sim.media, "load_model", lambda name: random_model if name == "random" else load(name)
+        sim.media.frames,
+        "load_model",
+        lambda name: random_model if name == "random" else load(name),
     )
 
 

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sim.compare
+import sim.studies.compare.runner
 from channels import build, read_channel
 from channels.theory import block_failure, residual_losses
 from codec.model import Model
-from sim.compare_plots import draw_comparison
-from sim.compare_send import largest
-from sim.compare_summary import mean_rows, winner_rows
-from sim.optimise_plots import draw_optimisation
-from sim.results import read_table
+from sim.results.files import read_table
+from sim.studies.compare.figures import draw_comparison
+from sim.studies.compare.sources import largest
+from sim.studies.compare.summary import mean_rows, winner_rows
+from sim.studies.optimise.figures import draw_optimisation
 
 Cli = Callable[..., Any]
 Redrawn = Callable[[Path, Callable[[Path], object]], bool]
@@ -54,7 +54,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def one_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> None:
     """The tiny untrained model is not made anew for each command."""
-    monkeypatch.setattr(sim.compare, "load_model", lambda name: random_model)
+    monkeypatch.setattr(sim.studies.compare.runner, "load_model", lambda name: random_model)
 
 
 def comparison(text: str = COMPARISON) -> Path:
@@ -91,8 +91,8 @@ def test_bytes_are_kept_losses_paired_and_parts_reused(
     def never(*arguments: object) -> None:
         raise AssertionError("a finished part was made again")
 
-    monkeypatch.setattr(sim.compare.Comparison, "_measure", never)
-    monkeypatch.setattr("sim.compare_plots.draw_comparison", lambda folder: [])
+    monkeypatch.setattr(sim.studies.compare.runner.Comparison, "_measure", never)
+    monkeypatch.setattr("sim.studies.compare.figures.draw_comparison", lambda folder: [])
     again = cli("compare", comparison(), "-o", "again", "--json")
     assert again.exit_code == 0, again.output
     for name in ("outcomes.csv", "means.csv", "winners.csv"):
@@ -248,8 +248,8 @@ def test_residual_losses_are_exact(data: int, parity: int, depth: int) -> None:
 
 def test_the_typical_repeat_is_one_of_the_streams() -> None:
     """Its losses are those that the channel of that repeat really makes."""
-    from sim.compare import typical_repeat
-    from sim.compare_file import Cell, load_comparison
+    from sim.studies.compare.config import Cell, load_comparison
+    from sim.studies.compare.runner import typical_repeat
 
     path = Path(__file__).parent.parent / "scenarios" / "equal-bytes.yaml"
     loaded = load_comparison(path, ["repeats=5"])
@@ -279,8 +279,8 @@ repeats: 2
 def test_the_optimum_runs_and_keeps_its_budget(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, redrawn: Redrawn
 ) -> None:
-    monkeypatch.setattr("sim.optimise.SLICES", (3, 6))
-    monkeypatch.setattr("sim.optimise_run.LOSSES", (0.0, 0.5, 1.0))
+    monkeypatch.setattr("sim.studies.optimise.search.SLICES", (3, 6))
+    monkeypatch.setattr("sim.studies.optimise.runner.LOSSES", (0.0, 0.5, 1.0))
     path = comparison(SCENARIO)
     options = ("--metric", "psnr_db", "--deadline", 1.5, "--verify", 1)
     done = cli("optimise", path, "--bpp-wire", 0.6, *options, "-o", "out", "--json")
@@ -324,7 +324,7 @@ def test_what_cannot_be_optimised(cli: Cli, options: tuple[object, ...], expecte
 
 def test_retransmission_thins_the_exact_law() -> None:
     """kept = 1 is parity alone; kept = 0 repairs all; between, the mean without parity is known."""
-    from sim.optimise import Candidate, lost_again, residual_law
+    from sim.studies.optimise.search import Candidate, lost_again, residual_law
 
     chain = read_channel({"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5})[0].chain()
     assert chain is not None

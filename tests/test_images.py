@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sim.images import load_image, load_images, samples_folder
+from sim.media.images import load_image, load_images, samples_folder
 
 
 def test_samples_are_those_whose_licence_is_stated() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sim.jobs.cache import hashed_files
+
 ROOT = Path(__file__).parent.parent
 FILES = sorted(
     path.relative_to(ROOT)
@@ -67,7 +69,7 @@ def test_import_direction(path: Path) -> None:
     [
         ("simpy", {"sim/drivers/virtual.py"}),
         ("zmq", {"sim/drivers/zeromq.py"}),
-        ("typer", {str(p) for p in FILES if p.parts[0] == "sim" and p.stem.endswith("cli")}),
+        ("typer", {str(p) for p in FILES if p.parts[:2] == ("sim", "cli")}),
         ("nicegui", {"sim/page/layout.py", "sim/page/server.py"}),
         ("pickle", set()),
     ],
@@ -87,7 +89,24 @@ def test_no_clock_but_the_live_drivers() -> None:
 def test_light_parts_do_not_load_torch() -> None:
     code = (
         "import sys, channels, codec.entropy, sim.protocol.receiver, sim.protocol.sender, "
-        "sim.scenario_file, sim.streaming, sim.results, sim.tables, sim.workers; "
+        "sim.scenario.loader, sim.stream, sim.results.files, "
+        "sim.experiment.tables, sim.experiment.workers; "
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
+def test_all_that_a_comparison_runs_is_hashed() -> None:
+    """Whatever code the kept results come from, a change of it must make them void."""
+    modules = {".".join(path.with_suffix("").parts): path for path in FILES}
+    studies = "sim.studies"
+    waiting = [f"{studies}.{name}" for name in ("compare.runner", "optimise.runner")]
+    reached = set[Path]()
+    while waiting:
+        name = waiting.pop()
+        path = modules.get(name) or modules.get(f"{name}.__init__")
+        if path is not None and path not in reached:
+            reached.add(path)
+            waiting += imported(path)
+    assert len(reached) > 50
+    assert reached <= {path.relative_to(ROOT) for path in hashed_files(ROOT)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.invention_plots import shade
+from sim.figures.invention import shade
 
 Cli = Callable[..., Any]
 

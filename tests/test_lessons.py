@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from docs.lessons.figures import FOLDER, THEORY, draw
-from sim.library import find_scenario
-from sim.scenario_file import load_scenario
+from sim.scenario.library import find_scenario
+from sim.scenario.loader import load_scenario
 
 Cli = Callable[..., Any]
 LESSONS = sorted(FOLDER.parent.glob("[0-9]*.md"))
@@ -94,7 +94,7 @@ def test_commands_run(
 ) -> None:
     """In order, in an empty folder, on one small image, with the ends of each swept list; then the
     Python that reads what they made."""
-    monkeypatch.setattr("sim.plots.draw_figures", lambda folder: [])
+    monkeypatch.setattr("sim.figures.run.draw_figures", lambda folder: [])
     for _, *words in commands(lesson):
         extra = []
         if words[0] == "run":

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sim.library import GROUPS, find_scenario, library_files, library_folder
-from sim.scenario import Scenario
-from sim.scenario_file import load_scenario
+from sim.scenario.library import GROUPS, find_scenario, library_files, library_folder
+from sim.scenario.loader import load_scenario
+from sim.scenario.schema import Scenario
 
 Cli = Callable[..., Any]
 
@@ -93,7 +93,7 @@ def test_nothing_is_overwritten(cli: Cli) -> None:
 
 def test_one_sample_by_its_name(tmp_path: Path) -> None:
     from sim.errors import UserError
-    from sim.images import image_paths
+    from sim.media.images import image_paths
 
     assert [path.stem for path in image_paths(["samples/coffee"], tmp_path)] == ["coffee"]
     with pytest.raises(UserError, match="there are astronaut"):

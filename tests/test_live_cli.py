@@ -16,9 +16,9 @@ import pytest
 from sim.drivers.keys import read_keys, write_keys
 from sim.drivers.links import check_exposure, read_address
 from sim.errors import UserError
-from sim.frames import Photographs, open_source
-from sim.images import LoadedImage, load_image
-from sim.live_commands import send_command
+from sim.live.session import send_command
+from sim.media.capture import Photographs, open_source
+from sim.media.images import LoadedImage, load_image
 
 if TYPE_CHECKING:
     from codec.model import Model
@@ -32,7 +32,7 @@ TABLES = ("images.csv", "packets.csv")
 def scenario(
     tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, small_model: Model
 ) -> Path:
-    monkeypatch.setattr("sim.live_commands.load_model", lambda name: small_model)
+    monkeypatch.setattr("sim.live.session.load_model", lambda name: small_model)
     path = tmp_path / "s.yaml"
     path.write_text(
         f"""
@@ -49,10 +49,13 @@ seed: 4
     return path
 
 
+@pytest.mark.parametrize("entropy", ["static", "context"])
 def test_send_receive_replay_and_run_leave_the_same_tables(
-    scenario: Path, tmp_path: Path, cli: Cli
+    scenario: Path, tmp_path: Path, cli: Cli, entropy: str
 ) -> None:
     """The driver law through the command line, and a recording that gives it all again."""
+    text = scenario.read_text()
+    scenario.write_text(text.replace("codebook: 64", f"codebook: 64, entropy: {entropy}"))
     received, again, ran = tmp_path / "received", tmp_path / "again", tmp_path / "ran"
     address, recording = f"ipc://{tmp_path}/s", tmp_path / "r.tsr"
     options: dict[str, Any] = dict.fromkeys(("frames", "video", "camera", "keys", "keep"))

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from channels import build, read_channel
 from sim.drivers.record import PacketRecord
-from sim.live_view import _render, plain_line
-from sim.live_watch import KEPT_FRAMES, Watch
+from sim.live.monitor import KEPT_FRAMES, Watch
+from sim.live.terminal import _render, plain_line
 from sim.protocol.config import StreamConfig
 from sim.protocol.events import FrameReady, ReceivedGrid
 

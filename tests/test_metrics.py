@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sim.metrics import MS_SSIM_MIN_SIDE, psnr_db, quality, structural, token_accuracy
+from sim.metrics.quality import MS_SSIM_MIN_SIDE, psnr_db, quality, structural, token_accuracy
 
 
 def noisy(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

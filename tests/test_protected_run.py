@@ -13,7 +13,7 @@ import pytest
 
 from codec.model import Model
 from sim.drivers.record import MediaFrame
-from sim.media import weighed
+from sim.media.frames import weighed
 
 Cli = Callable[..., Any]
 

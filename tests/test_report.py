@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim.report import render, write_report
-from sim.report_answer import answer
-from sim.report_data import difference, read_runs
+from sim.report.answer import answer
+from sim.report.html import render, write_report
+from sim.results.run import difference, read_runs
 from sim.statistics import FEWEST_PAIRS
 
 Cli = Callable[..., Any]
@@ -42,8 +42,8 @@ SWEEP = "sweep:\n  stream.interleaver: [raster, random]\n  codec.codebook: [8, 6
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iterator[list[Path]]:
     """A run of one point, and a sweep over two keys; made once."""
-    from sim.experiment import How, run_experiment
-    from sim.scenario_file import load_scenario
+    from sim.experiment.runner import How, run_experiment
+    from sim.scenario.loader import load_scenario
 
     folder = tmp_path_factory.mktemp("runs")
     rows, columns = np.mgrid[:96, :128]
@@ -52,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iter
     picture = np.stack([rows * 2, columns, rows + columns], axis=2).astype(np.uint8)
     Image.fromarray(picture).save(folder / "photo.png")
     patch = pytest.MonkeyPatch()
-    patch.setattr("sim.plots.draw_figures", lambda folder: [])
+    patch.setattr("sim.figures.run.draw_figures", lambda folder: [])
     made = []
     for name, more in (("one", ""), ("swept", SWEEP)):
         path = folder / f"{name}.yaml"
@@ -239,13 +239,15 @@ def test_a_gallery_is_made_anew_or_not_at_all(
     from PIL import Image
 
     from sim.errors import UserError
-    from sim.gallery import Shown, make_gallery
+    from sim.report.gallery import Shown, make_gallery
 
     run = tmp_path / "run"
     shutil.copytree(runs[0], run)
     (run / "figures").mkdir(exist_ok=True)
     Image.linear_gradient("L").resize((2600, 400)).save(run / "figures" / "strip-photo.png")
-    monkeypatch.setattr("sim.gallery.run_experiment", lambda loaded: SimpleNamespace(folder=run))
+    monkeypatch.setattr(
+        "sim.report.gallery.run_experiment", lambda loaded: SimpleNamespace(folder=run)
+    )
     target = tmp_path / "gallery"
     shown = (Shown("clean", ("strip-photo",)), Shown("clean", ("strip-photo",), ("seed=2",)))
     page = make_gallery(target, shown).read_text()

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sim.cell_packets import packet_lines, packet_table
 from sim.drivers.record import MediaFrame, PacketRecord
 from sim.errors import UserError
-from sim.results import COMPARISON, MANIFEST, cell_text, new_folder, read_table, write_table
-from sim.run_folder import made_aside, open_run
+from sim.experiment.folder import made_aside, open_run
+from sim.experiment.packets import packet_lines, packet_table
+from sim.results.files import COMPARISON, MANIFEST, cell_text, new_folder, read_table, write_table
 
 Cli = Callable[..., Any]
 
@@ -170,7 +170,8 @@ def test_content_of_a_run(run: Run, photo: Path) -> None:
 
 
 def test_same_scenario_same_bytes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sim.plots.draw_figures", lambda folder: [])  # which are made of the tables
+    # Figures are made of the tables.
+    monkeypatch.setattr("sim.figures.run.draw_figures", lambda folder: [])
     run("--out", "first")
     run("--out", "second")
     for name in TABLES:

@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 
 from codec.model import Model
-from sim.cell import CleanTask
-from sim.console import print_summary
+from sim.cli.console import print_summary
 from sim.errors import UserError
-from sim.experiment import How, Outcome, merge_runs, run_experiment
-from sim.journal import Appender, Journal
-from sim.plan import Plan
-from sim.report import render
-from sim.results import read_table
-from sim.scenario_file import LoadedScenario, load_mapping
-from sim.workers import chunks
+from sim.experiment.cell import CleanTask
+from sim.experiment.plan import Plan
+from sim.experiment.runner import How, Outcome, merge_runs, run_experiment
+from sim.experiment.workers import chunks
+from sim.jobs.store import Appender, Journal
+from sim.report.html import render
+from sim.results.files import read_table
+from sim.scenario.loader import LoadedScenario, load_mapping
 
 TABLES = ("images.csv", "packets.csv", "summary.json")
 
@@ -53,7 +53,7 @@ def raw(photo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Raw:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than everything else, and other tests look at it."""
-    monkeypatch.setattr("sim.plots.draw_figures", lambda folder: [])
+    monkeypatch.setattr("sim.figures.run.draw_figures", lambda folder: [])
 
 
 def run(raw: Raw, out: str, **how: Any) -> Outcome:
@@ -213,7 +213,7 @@ def test_a_cell_is_named_by_what_it_is(raw: Raw, tmp_path: Path) -> None:
         assert not set(keys(raw | change)) & set(first), change
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sim.plan.__version__", "0.0.0")
+        patch.setattr("sim.experiment.plan.__version__", "0.0.0")
         assert not set(keys(raw)) & set(first)
 
     trace = tmp_path / "trace.txt"
@@ -233,7 +233,7 @@ def test_other_weights_compute_all_cells_again(raw: Raw, monkeypatch: pytest.Mon
     models = [Model.random(seed=seed) for seed in (0, 1)]
     tokens = []
     for number, model in enumerate(models):
-        monkeypatch.setattr("sim.experiment.load_model", lambda name, model=model: model)
+        monkeypatch.setattr("sim.experiment.runner.load_model", lambda name, model=model: model)
         outcome = run(raw, "run")
         assert (outcome.cells, outcome.found) == (6, 0)
         tokens.append(len(Journal(Path("run/cells"))))
@@ -241,7 +241,7 @@ def test_other_weights_compute_all_cells_again(raw: Raw, monkeypatch: pytest.Mon
         assert tables("run") == tables(f"fresh{number}")
     assert tokens == [6 + 2, 2 * (6 + 2)]  # a run's cells and its tokenized images
     assert tables("fresh0") != tables("fresh1")
-    monkeypatch.setattr("sim.experiment.load_model", lambda name: models[0])
+    monkeypatch.setattr("sim.experiment.runner.load_model", lambda name: models[0])
     assert run(raw, "run").found == 6  # the old cells are still there
 
 
@@ -342,11 +342,11 @@ def test_dask_gives_the_same_though_a_worker_dies(
     raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distributed = pytest.importorskip("distributed", reason="needs the extra dask")
-    import sim.dask_workers
+    import sim.experiment.dask_workers
 
     raw["repeats"] = 30
     run(raw, "alone")
-    monkeypatch.setattr(sim.dask_workers, "CHUNK_S", 0.01)
+    monkeypatch.setattr(sim.experiment.dask_workers, "CHUNK_S", 0.01)
     options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None}
     with distributed.LocalCluster(n_workers=2, **options) as cluster:
         victim = next(iter(cluster.workers.values())).pid

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sim.library import library_files
-from sim.scenario_file import load_scenario
-from sim.streaming import make_channel
+from sim.scenario.library import library_files
+from sim.scenario.loader import load_scenario
+from sim.stream import make_channel
 
 Cli = Callable[..., Any]
 SCENARIOS = library_files()
@@ -63,7 +63,7 @@ def test_scenario_runs(
     """With one small image, one repeat, the ends of each swept list and the untrained model, in
     virtual time. Figures are drawn for the main one only: others draw the same ones elsewhere."""
     if path.stem != "burst20":
-        monkeypatch.setattr("sim.plots.draw_figures", lambda folder: [])
+        monkeypatch.setattr("sim.figures.run.draw_figures", lambda folder: [])
     sweep = {key: _ends(values) for key, values in load_scenario(path).scenario.sweep.items()}
     overrides = ["images=[../photo.png]", "transport=virtual", "repeats=1"]
     overrides += [f"sweep={json.dumps(sweep)}"] if sweep else []

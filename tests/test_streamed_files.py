@@ -13,7 +13,7 @@ from sim.baselines import RESILIENT, Coded, find_baselines
 from sim.baselines.byte_frames import BYTE_STREAM, ReceivedFile, byte_frame, received_file
 from sim.baselines.cache import Cached
 from sim.baselines.damage import GREY, show
-from sim.metrics import psnr_db
+from sim.metrics.quality import psnr_db
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.packet import HEADER_BYTES, pack, parse
 from sim.protocol.packetizer import Packetizer

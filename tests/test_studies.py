@@ -14,10 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sim.loss_conditions import Condition, received
-from sim.paper_check import CLAIM, LESS_PSNR_DB, MORE_DISTANCE, RIVALS, summarize_check
-from sim.study import Job, run_jobs
-from sim.study_plots import draw_check, draw_study
+from sim.studies.measurements import Job, run_jobs
+from sim.studies.repair.figures import draw_check, draw_study
+from sim.studies.repair.masks import Condition, received
+from sim.studies.repair.paper_check import (
+    CLAIM,
+    LESS_PSNR_DB,
+    MORE_DISTANCE,
+    RIVALS,
+    summarize_check,
+)
 
 Cli = Callable[..., Any]
 Redrawn = Callable[[Path, Callable[[Path], object]], bool]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sim.summary import Losses, PointRows, certainty, summarize
+from sim.experiment.summary import Losses, PointRows, certainty, summarize
 
 BURSTS = {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5}
 

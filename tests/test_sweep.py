@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sim.sweep import SweepError, expand
+from sim.scenario.sweep import SweepError, expand
 
 
 def points(sweep: dict[str, Any]) -> list[dict[str, Any]]:

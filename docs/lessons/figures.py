@@ -20,7 +20,7 @@ from PIL import Image
 
 from channels import read_channel
 from channels.theory import LossChain, block_failure, losses_in_block
-from sim.plot_style import SETTINGS
+from sim.figures.style import SETTINGS
 from sim.protocol.interleaver import slice_positions
 
 FOLDER = Path(__file__).parent / "figures"
@@ -209,8 +209,8 @@ def draw(name: str, folder: Path = FOLDER) -> Path:
 
 def index_map(folder: Path = FOLDER) -> Path:
     """Lesson 1: a photograph, its index map in false colours, and its decode."""
-    from sim.images import load_images
-    from sim.media import load_model
+    from sim.media.frames import load_model
+    from sim.media.images import load_images
 
     (image,) = load_images(["samples/chelsea"], Path())
     model = load_model(None)

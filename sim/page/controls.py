@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from channels import PRESETS, read_channel
 from channels.theory import autocorrelation, loss_rate, mean_loss_run
 from codec.patches import PATCHES
-from sim.scenario import Scenario, with_values
+from sim.scenario.schema import Scenario, with_values
 
 Value = float | int | str
 

@@ -17,16 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.concealment import Concealed
-from codec.entropy import CoderBook
 from sim.drivers.record import PacketRecord
 from sim.drivers.virtual import VirtualStream
-from sim.images import LoadedImage
-from sim.media import Restorer
-from sim.metrics import psnr_db, token_accuracy
+from sim.media.frames import Restorer, coders_of
+from sim.media.images import LoadedImage
+from sim.metrics.quality import psnr_db, token_accuracy
 from sim.page.photos import Coded, Photos
 from sim.protocol.events import FrameReady
-from sim.scenario import Scenario
-from sim.streaming import make_channel, make_feedback, stream_key
+from sim.scenario.schema import Scenario
+from sim.stream import make_channel, make_feedback, stream_key
 
 LAP = 60
 """Frames of one stream; bounds what is kept of it, and how long a changed setting may take."""
@@ -154,7 +153,7 @@ class _Lap:
         channel = make_channel(scenario.channel, scenario.seed, repeat, receivers)
         feedback = make_feedback(config.arq, scenario.seed, repeat) if config.arq else None
         key = stream_key(model.fingerprint, scenario.seed, repeat)
-        book = CoderBook({codec.codebook: model.frequencies(codec.codebook)}, model.context)
+        book = coders_of(model, [codec.codebook])
         self._stream = VirtualStream(frames, config, channel, key, book, feedback, sizes)
         self._ready: FrameReady | None = None
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from channels import read_channel
 from channels.theory import LossChain, loss_rate, loss_rate_interval, mean_loss_run
 from sim.drivers.record import PacketRecord
+from sim.experiment.summary import expected_range
 from sim.page.engine import Snapshot
-from sim.scenario import Scenario
+from sim.scenario.schema import Scenario
 from sim.statistics import CONFIDENCE
-from sim.summary import expected_range
 
 KEPT = 60
 """Frames that the charts show."""

@@ -12,10 +12,10 @@ from PIL import Image
 
 from codec.model import Model
 from sim.drivers.record import MediaFrame
-from sim.images import LoadedImage
-from sim.media import encode_images
-from sim.metrics import psnr_db
-from sim.scenario import CodecSection
+from sim.media.frames import encode_images
+from sim.media.images import LoadedImage
+from sim.metrics.quality import psnr_db
+from sim.scenario.schema import CodecSection
 
 _KEPT = 64  # decoded photographs; some 0.3 MB each at the page's usual size
 

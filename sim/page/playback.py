@@ -19,7 +19,7 @@ from sim.page.engine import Engine, Snapshot
 from sim.page.history import History
 from sim.page.stages import STAGES, picture
 from sim.page.words import Number, numbers
-from sim.scenario import Scenario
+from sim.scenario.schema import Scenario
 
 _SHORTEST_S = 0.2  # between two frames: a page cannot show more of them
 _LAST = len(STAGES) - 1

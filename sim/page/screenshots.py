@@ -48,7 +48,7 @@ def served(arguments: Sequence[str]) -> Iterator[tuple[str, subprocess.Popen[str
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, "-c", "from sim.cli import app; app()", "page", "--port", port]
+    command = [sys.executable, "-c", "from sim.cli.main import app; app()", "page", "--port", port]
     alone = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}  # else NiceGUI acts
     process = subprocess.Popen(
         [*command, *arguments],

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from codec.checkpoint import ModelError
 from sim.errors import UserError
-from sim.images import load_images
-from sim.media import load_model
+from sim.media.frames import load_model
+from sim.media.images import load_images
 from sim.page.engine import Engine
 from sim.page.photos import Photos, shrunk
 from sim.page.playback import Playback
 from sim.page.stages import STAGES
-from sim.scenario_file import LoadedScenario
+from sim.scenario.loader import LoadedScenario
 
 HOST = "127.0.0.1"
 _ICON = (

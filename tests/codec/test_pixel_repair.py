@@ -40,7 +40,7 @@ def test_a_missing_library_is_named(
     name: str, monkeypatch: pytest.MonkeyPatch, cli: Cli, random_model: Model
 ) -> None:
     from sim.errors import UserError
-    from sim.media import Restorer
+    from sim.media.frames import Restorer
 
     monkeypatch.setattr("codec.pixel_repair.find_spec", lambda module: None)
     with pytest.raises(RepairMissing, match=r"inpaint-rivals"):
@@ -48,7 +48,7 @@ def test_a_missing_library_is_named(
     check_installed("inpaint")
     with pytest.raises(UserError, match=r"concealers: .*inpaint-rivals"):
         Restorer(random_model, ["none", name])
-    monkeypatch.setattr("sim.media.load_model", lambda name: random_model)
+    monkeypatch.setattr("sim.media.frames.load_model", lambda name: random_model)
     refused = cli("codec", "decode", "x.tok", "-o", "x.png", "--concealer", name)
     assert refused.exit_code == 2
     assert "inpaint-rivals" in refused.output

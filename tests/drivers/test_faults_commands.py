@@ -54,7 +54,7 @@ seed: 4
             (self.folder / f"{name}.err").open("wb") as errors,
         ):
             process = subprocess.Popen(
-                [sys.executable, "-m", "sim.cli", command, "s.yaml", *options],
+                [sys.executable, "-m", "sim", command, "s.yaml", *options],
                 cwd=self.folder,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 stdout=out,

@@ -11,7 +11,7 @@ from sim.drivers.live import run_live
 from sim.drivers.virtual import run_virtual
 from sim.protocol.config import StreamConfig
 from sim.protocol.protection import ArqConfig, FecConfig
-from sim.streaming import make_channel, make_feedback
+from sim.stream import make_channel, make_feedback
 
 ROUGH = {
     "loss": {"type": "gilbert_elliott", "loss": 0.3, "mean_burst": 3},

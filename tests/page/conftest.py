@@ -17,7 +17,7 @@ def photos(random_model: Model) -> Photos:
     """Three pictures of two sizes, untrained."""
     from pathlib import Path
 
-    from sim.images import LoadedImage
+    from sim.media.images import LoadedImage
     from sim.page.photos import Photos
 
     rng = np.random.default_rng(3)

@@ -14,7 +14,7 @@ import pytest
 
 from sim.errors import UserError
 from sim.page.screenshots import PATIENCE_MS, browsing, chromium, served, wait_for_image
-from sim.scenario_file import load_scenario
+from sim.scenario.loader import load_scenario
 
 SMALL = ["--side", "256", "--set", "codec.model=random", "--set", "stream.fps=2"]
 

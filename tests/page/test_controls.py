@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sim.page.controls import Refused, changed, command, controls, values
-from sim.scenario import Scenario
-from sim.scenario_file import load_scenario
+from sim.scenario.loader import load_scenario
+from sim.scenario.schema import Scenario
 
 BASE = Scenario(name="base", channel={"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5})
 

@@ -17,8 +17,8 @@ from sim.page.controls import changed
 from sim.page.engine import Engine, Snapshot
 from sim.page.history import RESTORED, fates
 from sim.page.photos import Photos
-from sim.scenario import Scenario
-from sim.streaming import make_channel, stream_key
+from sim.scenario.schema import Scenario
+from sim.stream import make_channel, stream_key
 
 LAP = 8
 

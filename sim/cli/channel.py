@@ -1,0 +1,375 @@
+"""`sim channel`: look at channels, sample them, fit them, check them.
+
+numpy and everything heavier is imported inside the commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sim.errors import UserError
+
+if TYPE_CHECKING:
+    from channels.describe import Description
+    from channels.fit import Fit, FitReport
+    from channels.link import Link
+    from channels.lint import Finding
+    from sim.scenario.channel_argument import ChannelSource
+
+channel_app = typer.Typer(no_args_is_help=True)
+
+ChannelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHANNEL",
+        help="A preset, type:name=value,... or a YAML file (a scenario too).",
+        show_default=False,
+    ),
+]
+Packets = Annotated[int, typer.Option("-n", "--packets", min=10_000, max=20_000_000)]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed, the same losses.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
+
+_NETEM_START = "netem starts in its good state, so it loses less at first; ours is stationary"
+_LINK_LOSSES = (
+    "losses by the link (queue, delay) depend on the sizes and times of packets; they are not here"
+)
+
+
+@channel_app.command()
+def describe(
+    channel: ChannelName, packets: Packets = 1_000_000, seed: Seed = 1, as_json: AsJson = False
+) -> None:
+    """Theory beside a sample. With intervals, and the tc netem command if there is one."""
+    from channels import PerfectLoss, UniformErasure
+    from channels.describe import describe as describe_loss
+    from channels.netem import tc_command
+    from sim.scenario.channel_argument import read_source
+
+    source = read_source(channel)
+    loss, link = source.models()
+    with _told(channel):
+        found = describe_loss(loss, packets, seed)
+    command = tc_command(loss, link)
+    notes = [*found.warnings, *_link_notes(link)]
+    if command and not isinstance(loss, (PerfectLoss, UniformErasure)):
+        notes.append(_NETEM_START)
+    if as_json:
+        rows = [
+            {
+                "name": row.name,
+                "theory": row.theory,
+                "sample": row.sample,
+                "low": row.low,
+                "high": row.high,
+                "inside": row.inside,
+            }
+            for row in found.rows
+        ]
+        about = {} if source.preset is None else {"preset": _preset(source)}
+        _print_json(
+            {
+                "channel": channel,
+                "spec": source.spec,
+                **about,
+                "packets": packets,
+                "seed": seed,
+                "confidence": 0.99,
+                "rows": rows,
+                "netem": command,
+                "notes": notes,
+            }
+        )
+        return
+    _print_description(source, found, command, notes)
+
+
+@channel_app.command()
+def sample(
+    channel: ChannelName,
+    packets: Annotated[int, typer.Option("-n", "--packets", min=0, help="How many.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .npy file to write.")],
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Write which packets are lost: a boolean .npy array, True = lost."""
+    import shutil
+
+    from channels.describe import sample_to_file
+    from sim.scenario.channel_argument import new_file, read_source
+
+    if out.suffix != ".npy":
+        raise UserError(f"{out}: a mask is a .npy file; name it so")
+    loss, link = read_source(channel).models()
+    with contextlib.suppress(OSError):  # a missing folder is told below
+        free = shutil.disk_usage(out.absolute().parent).free
+        if packets > free:
+            raise UserError(f"{out}: {packets:,} packets are as many bytes; {free:,} are free")
+    with new_file(out) as partial, _told(channel):
+        losses = sample_to_file(loss, packets, seed, partial)
+    notes = _link_notes(link)
+    rate = losses / packets if packets else math.nan
+    if as_json:
+        summary = {"packets": packets, "losses": losses, "loss_rate": rate, "seed": seed}
+        _print_json({"channel": channel, "mask": str(out), **summary, "notes": notes})
+        return
+    share = f" ({rate:.4%})" if packets else ""
+    typer.echo(f"{out}: {packets:,} packets, {losses:,} lost{share}, seed {seed}")
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
+@channel_app.command()
+def fit(
+    trace: Annotated[
+        Path,
+        typer.Argument(
+            help="Mask or trace: .npy, text of 0 and 1, or CSV with lost or sequence.",
+            show_default=False,
+        ),
+    ],
+    models: Annotated[
+        str | None,
+        typer.Option(help="Models that compete, with commas; order_5 to order_10 only if named."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write the YAML here, not on stdout.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the loss model of a trace by BIC. What is printed is ready YAML."""
+    from channels.fit import CANDIDATES
+    from channels.fit import fit as fit_models
+    from channels.parameters import ChannelParameterError
+    from channels.trace import read_loss_trace
+    from sim.scenario.channel_argument import new_file
+
+    names = [name.strip() for name in models.split(",")] if models else list(CANDIDATES)
+    try:
+        mask = read_loss_trace(trace)
+        report = fit_models(mask, names)
+    except ChannelParameterError as error:
+        where = {"path": "", "candidates": "--models: "}.get(error.parameter, f"{trace}: ")
+        raise UserError(f"{where}{error.problem}") from None
+    text = _fit_text(trace, report, int(mask.size))
+    if out is not None:
+        with new_file(out) as partial:
+            partial.write_text(text, encoding="utf-8")
+    if as_json:
+        _print_json(
+            {
+                "trace": str(trace),
+                "packets": report.packets,
+                "losses": report.losses,
+                "best": report.best.name,
+                "yaml": report.best.yaml(),
+                "out": None if out is None else str(out),
+                "models": [_fit_row(found) for found in report.fits],
+            }
+        )
+    else:
+        typer.echo(text if out is None else f"{text}# written to {out}", nl=out is not None)
+
+
+@channel_app.command()
+def lint(
+    channel: ChannelName,
+    packets: Annotated[int | None, typer.Option("-n", "--packets", min=1)] = None,
+    packet_bytes: Annotated[int | None, typer.Option(min=1, help="Of a datagram.")] = None,
+    mtu: Annotated[int | None, typer.Option(min=1, help="Largest IP packet, bytes.")] = None,
+    interval: Annotated[float | None, typer.Option(min=0, help="Seconds between packets.")] = None,
+    interleaver: Annotated[
+        int | None, typer.Option(min=1, help="Packets that the interleaver spreads over.")
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option(min=0, help="Seconds from sending to playing.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what is impossible or misleading. Exit code 1: impossible.
+
+    Of a scenario, it knows the stream too.
+    """
+    for name, value in (("interval", interval), ("deadline", deadline)):
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"--{name}: must be finite, got {value}")
+    given = {
+        "packets": packets,
+        "packet_bytes": packet_bytes,
+        "mtu_bytes": mtu,
+        "interval_s": interval,
+        "interleaver_packets": interleaver,
+        "deadline_s": deadline,
+    }
+    found = _findings(channel, {name: value for name, value in given.items() if value is not None})
+    if as_json:
+        findings = [{"level": f.level, "where": f.where, "message": f.message} for f in found]
+        _print_json({"channel": channel, "findings": findings})
+    else:
+        for finding in found:
+            typer.echo(f"{finding.level}: {finding.where}: {finding.message}")
+        if not found:
+            typer.echo("nothing to remark")
+    if any(finding.level == "error" for finding in found):
+        raise typer.Exit(1)
+
+
+def _findings(channel: str, given: dict[str, Any]) -> list[Finding]:
+    from dataclasses import replace
+
+    from channels.lint import Stream, lint_netem
+    from channels.lint import lint as lint_channel
+    from sim.scenario.channel_argument import is_netem, read_source
+
+    found: list[Finding] = []
+    if is_netem(channel):
+        found = lint_netem(channel)
+        if not any(finding.level == "note" for finding in found):
+            return found  # no model stands for these options
+    source = read_source(channel)
+    with _told(channel):
+        more = lint_channel(source.spec, replace(source.stream or Stream(), **given))
+    said = {finding.message for finding in found}
+    return found + [finding for finding in more if finding.message not in said]
+
+
+@channel_app.command()
+def plot(
+    channel: ChannelName,
+    out: Annotated[Path, typer.Option("-o", "--out", help="A .png, .svg or .pdf file.")],
+    packets: Packets = 1_000_000,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a sample beside theory. Losses, burst lengths and autocorrelation."""
+    from sim.scenario.channel_argument import new_file, read_source
+
+    source = read_source(channel)
+    loss, _ = source.models()
+    from channels.base import loss_mask
+    from sim import __version__
+    from sim.figures.channel import FORMATS, draw_channel
+
+    if out.suffix not in FORMATS:
+        raise UserError(f"{out}: a figure is one of {', '.join(FORMATS)}")
+    with _told(channel), new_file(out) as partial:
+        mask = loss_mask(loss, packets, seed)
+        small = f"{channel} · {packets:,} packets · seed {seed} · lossy-stream-sim {__version__}"
+        title = f"{channel}: {mask.mean():.2%} of {packets:,} packets lost"
+        draw_channel(mask, loss.chain(), partial, out.suffix, title, small)
+    if as_json:
+        rate = float(mask.mean())
+        summary = {"packets": packets, "seed": seed, "loss_rate": rate}
+        _print_json({"channel": channel, "figure": str(out), **summary})
+    else:
+        typer.echo(str(out))
+
+
+@contextlib.contextmanager
+def _told(subject: str) -> Iterator[None]:
+    """What a channel refuses becomes a user's mistake."""
+    try:
+        yield
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{subject}: {error}") from None
+
+
+def _link_notes(link: Link) -> list[str]:
+    lossy = (link.queue_packets, link.queue_bytes, link.delay_loss)
+    return [_LINK_LOSSES] if any(part is not None for part in lossy) else []
+
+
+def _preset(source: ChannelSource) -> dict[str, object]:
+    preset = source.preset
+    assert preset is not None
+    return {
+        "name": preset.name,
+        "summary": preset.summary,
+        "source": preset.source,
+        "basis": preset.basis,
+        "channel": preset.channel,
+    }
+
+
+def _print_description(
+    source: ChannelSource, found: Description, command: str | None, notes: list[str]
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from channels.spec import to_yaml
+
+    console = Console(highlight=False, markup=False)
+    if source.preset is not None:
+        preset = source.preset
+        console.print(f"{preset.name}: {preset.summary}\n")
+        console.print(to_yaml(preset.channel))
+        console.print(f"source: {preset.source}\nbasis:  {preset.basis}\n")
+    title = f"{source.text}: {found.packets:,} packets, seed {found.seed}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for heading in ("theory", "sample", "99% interval", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in found.rows:
+        interval = "" if math.isnan(row.low) else f"{_figures(row.low)} to {_figures(row.high)}"
+        verdict = "" if row.inside else "OUTSIDE"
+        table.add_row(row.name, _figures(row.theory), _figures(row.sample), interval, verdict)
+    console.print(table)
+    console.print("One row in a hundred falls outside by chance; the interval of a row without")
+    console.print("theory is the sample's own.")
+    typer.echo(f"netem: {command or 'no equivalent'}")
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
+def _figures(value: float) -> str:
+    """Four digits; whole above 10,000; rounding errors are 0."""
+    if math.isnan(value):
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{round(value, 12) + 0.0:.4g}"
+
+
+def _fit_row(found: Fit) -> dict[str, object]:
+    from channels.spec import loss_spec
+
+    return {
+        "name": found.name,
+        "bic": found.bic,
+        "log_likelihood": found.log_likelihood,
+        "channel": {"loss": loss_spec(found.model)},
+        "estimates": [
+            {"name": e.name, "value": e.value, "low": e.low, "high": e.high}
+            for e in found.estimates
+        ],
+    }
+
+
+def _fit_text(trace: Path, report: FitReport, size: int) -> str:
+    """The best model as YAML, below comments that tell how it was chosen."""
+    best = report.best
+    cut = "" if report.packets == size else f" (the first of {size:,})"
+    name = " ".join(str(trace).split())
+    lines = [
+        f"{name}: {report.packets:,} packets{cut}, {report.losses:,} lost",
+        "by BIC, least is best:",
+        *(f"  {fit.name:16} {fit.bic - best.bic:+14,.1f}" for fit in report.fits),
+        f"{best.name}, with 95% intervals:",
+        *(f"  {e.name} {e.value:.5g}  {_between(e.low, e.high)}" for e in best.estimates),
+    ]
+    return "".join(f"# {line}\n" for line in lines) + best.yaml()
+
+
+def _between(low: float, high: float) -> str:
+    return "(no interval)" if math.isnan(low) else f"({low:.5g} to {high:.5g})"
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    from sim.results.files import to_json
+
+    typer.echo(to_json(value))

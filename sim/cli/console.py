@@ -1,0 +1,175 @@
+"""What a person sees while a scenario runs and when it has: a progress bar and a table."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sim.experiment.runner import Outcome
+from sim.results.files import FIGURES
+from sim.scenario.labels import value_label
+from sim.scenario.schema import CLEAN
+
+_COLUMNS = {
+    "psnr_db": ("PSNR dB", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "ms_ssim": ("MS-SSIM", ".3f"),
+    "ssimulacra2": ("SSIMULACRA2", ".1f"),
+    "token_accuracy": ("tokens right", ".1%"),
+}
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on standard error with the time left; yields what to call with done, total, doing."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"{label}: loading", total=None)
+
+        def update(done: int, total: int, doing: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"{label}: {doing}")
+
+        yield update
+
+
+def print_summary(outcome: Outcome) -> None:
+    """The summary as a table on standard output, and where everything is."""
+    console = Console(highlight=False)
+    summary = outcome.summary
+    if not summary:
+        console.print(
+            f"cells of this shard finished: {outcome.cells}; when all shards are, "
+            f"sim merge {outcome.folder}",
+            soft_wrap=True,
+        )
+        return
+    repairs = any(set(point["concealers"]) != {CLEAN} for point in summary["points"])
+    console.print(_quality_table(summary) if repairs else _loss_table(summary))
+    if len(summary["points"]) == 1:
+        console.print(_loss_line(summary["points"][0]))
+    if outcome.found:
+        there = f"{outcome.found} of {outcome.cells} cells were finished before"
+        console.print(f"{there}; --fresh does them again")
+    console.print(f"pictures: {outcome.folder / FIGURES}", soft_wrap=True)
+    console.print(f"tables:   {outcome.folder}", soft_wrap=True)
+
+
+def _table(summary: Mapping[str, Any], swept: Sequence[str]) -> Table:
+    table = Table(title=f"{summary['scenario']}, seed {summary['seed']}", title_justify="left")
+    for key in swept:
+        table.add_column(key.rpartition(".")[2].replace("_", " "), no_wrap=True)
+    return table
+
+
+def _loss_table(summary: Mapping[str, Any]) -> Table:
+    """What the channel took at every point, for a run that repairs nothing."""
+    swept = _swept(summary["points"])
+    table = _table(summary, swept)
+    for heading in ("packets", "lost", "95% interval", "by theory", "tokens lost"):
+        table.add_column(heading, justify="right")
+    for point in summary["points"]:
+        loss = point["loss"]
+        table.add_row(
+            *_values(point, swept),
+            f"{loss['packets_sent']:,}",
+            f"{loss['packets']:.1%}",
+            f"{loss['low']:.0%} to {loss['high']:.0%}",
+            f"{loss['expected']:.1%}" if "expected" in loss else "",
+            f"{loss['tokens']:.1%}",
+        )
+    return table
+
+
+def _quality_table(summary: Mapping[str, Any]) -> Table:
+    metrics = [*summary["metrics"], "token_accuracy"]
+    swept = _swept(summary["points"])
+    table = _table(summary, swept)
+    table.add_column("repair", no_wrap=not swept)
+    for metric in metrics:
+        table.add_column(_COLUMNS[metric][0], justify="right")
+    for point in summary["points"]:
+        first = _values(point, swept)
+        for name, found in point["concealers"].items():
+            label = "(no loss)" if name == CLEAN else name.replace("_", " ")
+            cells = [_cell(found[metric], metric) for metric in metrics]
+            table.add_row(*first, label, *cells)
+            first = [""] * len(swept)
+        table.add_section()
+    return table
+
+
+def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float) -> None:
+    """What `sim.results.repeats.repeats_wanted` found, as a table on standard output."""
+    table = Table(title=f"repeats for {metric} +-{within:g}", title_justify="left")
+    swept = _swept(found)
+    for key in swept:
+        table.add_column(key.rpartition(".")[2].replace("_", " "), no_wrap=True)
+    table.add_column("repair", no_wrap=True)
+    for heading in ("repeats so far", "+- so far", "repeats needed"):
+        table.add_column(heading, justify="right")
+    for entry in found:
+        half, needed = entry["half_width"], entry["needed"]
+        table.add_row(
+            *_values(entry, swept),
+            entry["repair"].replace("_", " "),
+            str(entry["repeats"]),
+            "" if half != half else f"{half:.3g}",
+            "run at least 2" if needed is None else str(needed),
+        )
+    Console(highlight=False).print(table)
+
+
+def _swept(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that differ between points."""
+    return list(dict.fromkeys(key for point in points for key in point["values"]))
+
+
+def _values(point: Mapping[str, Any], swept: Sequence[str]) -> list[str]:
+    """Of these keys at a point."""
+    values = point["values"]
+    return [value_label(values[key]) if key in values else "" for key in swept]
+
+
+def _cell(found: Mapping[str, Any], metric: str) -> str:
+    mean = found["mean"]
+    return "" if mean is None or mean != mean else format(mean, _COLUMNS[metric][1])
+
+
+def _loss_line(point: Mapping[str, Any]) -> str:
+    loss = point["loss"]
+    text = f"lost {loss['packets']:.1%} of {loss['packets_sent']} packets"
+    if "expected" in loss:
+        text += (
+            f" (this channel loses {loss['expected']:.1%} on average; so short a stream, 95% of "
+            f"the time, {loss['one_stream_low']:.0%} to {loss['one_stream_high']:.0%})"
+        )
+    bits = f"{point['bpp']:.4f} bits per pixel, {point['bpp_wire']:.4f} on the wire"
+    return f"{text}, {loss['tokens']:.1%} of tokens; {bits}{_protection_line(point)}"
+
+
+def _protection_line(point: Mapping[str, Any]) -> str:
+    """What parity and retransmission did, if anything; runs of older versions do not say."""
+    found = point.get("protection", {})
+    told = [
+        f"{found[name]} {what}"
+        for name, what in (
+            ("recovered", "slices restored by parity"),
+            ("retransmitted", "packets sent again"),
+        )
+        if found.get(name)
+    ]
+    if not told:
+        return ""
+    return f"; {', '.join(told)}; complete {found['latency_s']:.2f} s after capture on average"

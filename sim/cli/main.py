@@ -1,0 +1,227 @@
+"""The command line. Whatever is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from sim.cli.compare import compare, optimise
+from sim.cli.live import add_live_commands
+from sim.cli.page import page
+from sim.cli.report import gallery, report
+from sim.cli.scenarios import new, scenarios
+from sim.cli.study import paper_check
+from sim.errors import UserError
+
+_FIRST = ("run", "scenarios", "new", "report", "page", "demo")
+"""What to try first stands first in the help."""
+
+
+class OneLineErrors(TyperGroup):
+    """Tells a user's mistake in one line on standard error and exits with code 2."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the help."""
+        names = super().list_commands(ctx)
+        return [*_FIRST, *(name for name in names if name not in _FIRST)]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was given."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from None
+
+
+def later(group: str) -> type[TyperGroup]:
+    """Commands that are imported, from ``sim.cli.<group>``, when one of them is asked for: most of
+    the start of a command line goes into commands that are not called."""
+
+    class Later(TyperGroup):
+        @cached_property
+        def loaded(self) -> TyperGroup:
+            module = import_module(f"sim.cli.{group}")
+            return typer.main.get_group(getattr(module, f"{group}_app"))
+
+        def list_commands(self, ctx: Any) -> list[str]:
+            return self.loaded.list_commands(ctx)
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            return self.loaded.get_command(ctx, cmd_name)
+
+    return Later
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help comes up in half the time
+    help="Stream images as tokens through a lossy channel, repair them, and measure.",
+)
+
+GROUPS = {
+    "channel": "Describe, sample, fit, check and picture channels.",
+    "codec": "Images to token files and back; comparison with other codecs.",
+    "model": "Models: import a VQGAN checkpoint, list and show folders.",
+    "study": "Measure the repair: schedules, rivals, interleavers. Interrupted studies resume; "
+    "processes given the same folder share the work.",
+    "train": "Train the codec's networks from a folder of photos.",
+}
+for group, about in GROUPS.items():
+    stub = typer.Typer(cls=later(group), no_args_is_help=True, help=about)
+    app.add_typer(stub, name=group)
+app.command("paper-check")(paper_check)
+app.command()(scenarios)
+app.command()(new)
+app.command()(report)
+app.command()(gallery)
+app.command()(page)
+app.command()(compare)
+add_live_commands(app)
+app.command()(optimise)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
+
+
+@app.command()
+def run(
+    scenario: Annotated[
+        Path,
+        typer.Argument(
+            help="Scenario file (YAML), or the name of one that ships.", show_default=False
+        ),
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Override the seed.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; else results/SCENARIO/RUN.")
+    ] = None,
+    save_images: Annotated[
+        bool, typer.Option("--save-images", help="Also write every output image.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes; else as many as are worth it.", show_default=False),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Do share I of N of the cells, and no tables."),
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Compute on a Dask cluster; 'local' starts one."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do everything again, whatever is there.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a scenario: tables, figures, summary in a folder.
+
+    What is in the folder already is not done again: after an interruption, or a change to some
+    points of a sweep, the same command goes on.
+    """
+    from sim.scenario.library import find_scenario
+    from sim.scenario.loader import load_scenario
+
+    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
+    loaded = load_scenario(find_scenario(scenario), overrides)
+
+    from sim.cli.console import print_summary, progress_bar
+    from sim.experiment.runner import How, run_experiment
+
+    how = How(out, save_images, fresh, workers, _share(shard), dask)
+    with progress_bar(loaded.scenario.name) as steps:
+        outcome = run_experiment(loaded, how, steps)
+    if as_json:
+        about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}
+        _print_json(about | (outcome.summary or {}))
+    else:
+        print_summary(outcome)
+
+
+@app.command()
+def merge(
+    out: Annotated[Path, typer.Argument(help="The run folder.", show_default=False)],
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders of shards elsewhere.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make tables and figures of what shards have finished."""
+    from sim.cli.console import print_summary
+    from sim.experiment.runner import merge_runs
+
+    outcome = merge_runs(out, folders or [])
+    if as_json:
+        _print_json({"run": str(outcome.folder), **(outcome.summary or {})})
+    else:
+        print_summary(outcome)
+
+
+@app.command()
+def repeats(
+    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    within: Annotated[float, typer.Option(help="Half width of the interval wanted.")] = 0.1,
+    metric: Annotated[str, typer.Option(help="Of which metric.")] = "psnr_db",
+    as_json: AsJson = False,
+) -> None:
+    """Tell how many repeats make a run's means certain. To +-WITHIN, for its images."""
+    from sim.cli.console import print_repeats
+    from sim.results.repeats import repeats_wanted
+
+    found = repeats_wanted(run, within, metric)
+    if as_json:
+        _print_json({"run": str(run), "metric": metric, "within": within, "points": found})
+    else:
+        print_repeats(found, metric, within)
+
+
+@app.command()
+def plot(
+    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Draw a run's figures again from its saved tables."""
+    from sim.figures.run import draw_figures
+
+    figures = [str(path) for path in draw_figures(run)]
+    if as_json:
+        _print_json({"run": str(run), "figures": figures})
+    else:
+        typer.echo("\n".join(figures))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of scenario files."""
+    from sim.scenario.loader import json_schema
+
+    _print_json(json_schema())
+
+
+def _share(shard: str | None) -> tuple[int, int] | None:
+    if shard is None:
+        return None
+    number, slash, of = shard.partition("/")
+    if not (slash and number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+        raise UserError(f"--shard {shard}: write I/N with 1 <= I <= N, such as 2/8")
+    return int(number), int(of)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    from sim.results.files import to_json
+
+    typer.echo(to_json(value))

@@ -1,0 +1,105 @@
+"""What a person sees when a study or the paper check is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from sim.results.files import FIGURES
+
+_FORMS = {
+    "psnr_db": ("PSNR dB", ".2f"),
+    "psnr_drop_db": ("PSNR lost dB", ".2f"),
+    "ms_ssim": ("MS-SSIM", ".3f"),
+    "ssimulacra2": ("SSIMULACRA2", ".1f"),
+    "token_accuracy": ("tokens right", ".1%"),
+    "seconds": ("seconds", ".2f"),
+    "bits_per_token": ("bits per token", ".2f"),
+    "lost": ("lost", ".1%"),
+}
+
+
+def print_study(summary: Mapping[str, Any], folder: Path) -> None:
+    """Every point of the study, and of its coded bits if it has them."""
+    console = Console(highlight=False)
+    parts = [("", summary["points"])]
+    for key, title in (("bits", "coded bits"), ("overall", "over all losses and slices")):
+        if key in summary:
+            parts.append((title, summary[key]))
+    for title, points in parts:
+        table = Table(title=title or None, title_justify="left")
+        keys = [key for key in points[0] if key not in _FORMS]
+        metrics = [key for key in points[0] if key in _FORMS]
+        for key in keys:
+            table.add_column(key)
+        for metric in metrics:
+            table.add_column(_FORMS[metric][0], justify="right")
+        before = None
+        for point in points:
+            if before is not None and point[keys[0]] != before:
+                table.add_section()
+            before = point[keys[0]]
+            cells = [_cell(point[metric]["mean"], _FORMS[metric][1]) for metric in metrics]
+            table.add_row(*(str(point[key]) for key in keys), *cells)
+        console.print(table)
+    _where(console, folder)
+
+
+def print_check(summary: Mapping[str, Any], folder: Path) -> None:
+    """The verdict, and what it rests on."""
+    console = Console(highlight=False)
+    limits = summary["limits"]
+    for level in summary["levels"]:
+        count = level["images"]
+        title = f"K={level['codebook']}, {count} image{'s' * (count > 1)}: {level['verdict']}"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+        table.add_column("lost (in fact), repair")
+        table.add_column("PSNR lost dB", justify="right")
+        for metric in summary["distances"]:
+            table.add_column(f"more {metric}", justify="right")
+        table.add_column("verdict")
+        for condition, repairs in level["conditions"].items():
+            for repair, found in repairs.items():
+                table.add_row(
+                    f"{condition} ({found['lost']:.0%}), {repair.replace('_', ' ')}",
+                    _span(found["less_psnr_db"], 1, ".2f"),
+                    *(_span(v, 100, ".1f") + "%" for v in found["more_distance"].values()),
+                    found.get("verdict", ""),
+                )
+        console.print(table)
+        for metric, beyond in level["beyond"].items():
+            half = beyond["half_lost_minus_best_rival"]
+            console.print(
+                f"{metric}: 50% of tokens lost, repaired, minus the best rival "
+                f"({beyond['best_rival'].replace('_', ' ')}) at 20%: {_span(half, 1, '.3f')}; "
+                f"bursts take {beyond['bursts_increase_over_packets_increase']:.2f} times what "
+                "single packets take",
+                soft_wrap=True,
+            )
+    console.print(
+        f"Claim: with up to 20% lost, at most {limits['more_distance']:.0%} more distance and "
+        f"{limits['less_psnr_db']} dB less PSNR than without loss: {summary['claim']}.",
+        soft_wrap=True,
+    )
+    _where(console, folder)
+
+
+def _span(found: Mapping[str, Any], scale: float, form: str) -> str:
+    if found["mean"] is None or found["mean"] != found["mean"]:
+        return "-"
+    mean, low, high = (scale * found[key] for key in ("mean", "low", "high"))
+    return f"{mean:{form}} ({low:{form}}..{high:{form}})"
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None or value != value else format(value, form)
+
+
+def _where(console: Console, folder: Path) -> None:
+    console.print(f"pictures: {folder / FIGURES}", soft_wrap=True)
+    console.print(f"tables:   {folder}", soft_wrap=True)

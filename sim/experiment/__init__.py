@@ -1,0 +1,1 @@
+"""`sim run`: a scenario's cells, streamed, repaired, measured and summed up."""

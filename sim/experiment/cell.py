@@ -1,0 +1,369 @@
+"""One cell of a run: streamed, restored, measured, told as rows.
+
+A cell is one stream of all images through one channel. What does not depend on the channel (tokens
+and quality without loss) is a piece of work of its own, done once for each image, codebook,
+patch and search.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from codec.context import ContextTables
+from sim.drivers.live import PeerError
+from sim.drivers.record import MediaFrame, StreamRecord
+from sim.errors import UserError
+from sim.experiment.packets import FrameSent, packet_table
+from sim.jobs.store import Record
+from sim.media.images import LoadedImage
+from sim.media.outputs import SavedOutput, read_output, saving_sink
+from sim.metrics.quality import METRICS, Quality, quality, token_accuracy
+from sim.protocol.config import StreamConfigError
+from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
+from sim.scenario.labels import Cell
+from sim.scenario.schema import CLEAN
+from sim.statistics import effective_size
+from sim.stream import stream_cell
+
+if TYPE_CHECKING:  # torch is only loaded where networks run
+    from codec.model import Model
+
+Pictures = dict[str, bytes]
+"""PNG and .npy files by path below a cell's folder."""
+
+Progress = Callable[[int], object]
+"""Told how many steps have been done since the last call; a cell has two for each image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What a process needs to do any piece of a run; it can be sent to others.
+
+    Attributes:
+        images: in order.
+        model: as for `sim.media.frames.load_model`.
+        fingerprint: that the weights must have.
+        frequencies, context: tables of the model's coders, as for `sim.stream.stream_cell`.
+    """
+
+    images: tuple[LoadedImage, ...]
+    model: str | None
+    fingerprint: str
+    frequencies: Mapping[int, NDArray[np.uint32]]
+    context: ContextTables | None
+
+    @classmethod
+    def of(cls, images: Iterable[LoadedImage], name: str | None, model: Model) -> Materials:
+        """For a model and the name it was loaded by."""
+        tables = {size: model.frequencies(size) for size in model.levels}
+        return cls(tuple(images), name, model.fingerprint, tables, model.context)
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """One image at one codebook and so on: tokens int64[h,w], and quality when none is lost."""
+
+    index_map: NDArray[np.int64]
+    quality: Quality
+
+
+Grain = tuple[int, int, int]
+"""See `CodecSection.grain`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanTask:
+    """Tokenize one image (by number) at one codebook, patch and search."""
+
+    key: str
+    image: int
+    grain: Grain
+
+
+@dataclass(frozen=True, slots=True)
+class CellTask:
+    """Compute one cell.
+
+    Attributes:
+        key: its name.
+        cell: what it is.
+        clean: of every image, at its codebook, patch and search.
+        pictures: of how many images pictures are kept.
+    """
+
+    key: str
+    cell: Cell
+    clean: tuple[Clean, ...]
+    pictures: int
+
+
+Task = CleanTask | CellTask
+
+
+class Workshop:
+    """Does the pieces of one run."""
+
+    def __init__(self, materials: Materials, model: Model | None = None) -> None:
+        """``model``: when it is loaded already."""
+        self._materials, self._given = materials, model
+        self._images = materials.images
+        self._weighed: dict[tuple[int, ...], MediaFrame] = {}  # by image and grain
+
+    @cached_property
+    def _model(self) -> Model:
+        """The networks, loaded by the first piece that needs them: those that only stream do not,
+        and torch takes longer to load than a hundred of them."""
+        from sim.media.frames import load_model
+
+        model = self._given or load_model(self._materials.model)
+        if model.fingerprint != self._materials.fingerprint:
+            raise ValueError(
+                f"weights here have fingerprint {model.fingerprint}, the run's have "
+                f"{self._materials.fingerprint}"
+            )
+        return model
+
+    def load(self) -> None:
+        """Load the networks now; raises as `do`."""
+        _ = self._model
+
+    def do(self, task: Task, progress: Progress = lambda steps: None) -> tuple[Record, Pictures]:
+        """The record of a finished piece, and its pictures.
+
+        Raises:
+            UserError: a stream does not fit its settings, or its processes failed.
+            ModelError: the weights that it needs cannot be loaded here.
+            ValueError: the weights found here are others.
+        """
+        if isinstance(task, CleanTask):
+            record = self._clean(task)
+            progress(1)
+            return record, {}
+        return self._cell(task, progress)
+
+    def _clean(self, task: CleanTask) -> Record:
+        from sim.media.frames import decode_clean, encode_images
+
+        image = self._images[task.image]
+        (frame,) = encode_images(self._model, [image], *task.grain)
+        decoded = decode_clean(self._model, frame, task.grain[0])
+        tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
+        return {
+            "key": task.key,
+            "pictures": 0,
+            "grid": list(frame.index_map.shape),
+            "tokens": base64.b64encode(tokens).decode(),
+            "quality": astuple(quality(image.pixels, decoded)),
+        }
+
+    def _cell(self, task: CellTask, progress: Progress) -> tuple[Record, Pictures]:
+        frames = self._frames(task)
+        if task.cell.scenario.stream_config().weighs:
+            frames = [self._weigh(n, frame, task.cell) for n, frame in enumerate(frames)]
+        if task.cell.scenario.transport == "virtual":
+            return self.measure(task, self._stream(task.cell, frames, Path(), progress), progress)
+        with tempfile.TemporaryDirectory(prefix="sim-cell-") as scratch:
+            record = self._stream(task.cell, frames, Path(scratch), progress)
+            outputs = (read_output(Path(scratch), number) for number in range(len(frames)))
+            return self._measured(task, frames, record, outputs, progress)
+
+    def measure(
+        self, task: CellTask, record: StreamRecord, progress: Progress
+    ) -> tuple[Record, Pictures]:
+        """As `do`, for a stream that is over: restore its frames and measure them."""
+        frames = self._frames(task)
+        outputs = self._restored(task, frames, record)
+        return self._measured(task, frames, record, outputs, progress)
+
+    def _frames(self, task: CellTask) -> list[MediaFrame]:
+        return [
+            MediaFrame(image.name, clean.index_map, image.width, image.height)
+            for image, clean in zip(self._images, task.clean, strict=True)
+        ]
+
+    def _weigh(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
+        from sim.media.frames import weighed
+
+        key = image, *cell.scenario.codec.grain
+        if key not in self._weighed:
+            self._weighed[key] = weighed(self._model, frame, key[1])
+        return self._weighed[key]
+
+    def _measured(
+        self,
+        task: CellTask,
+        frames: Sequence[MediaFrame],
+        record: StreamRecord,
+        outputs: Iterable[SavedOutput],
+        progress: Progress,
+    ) -> tuple[Record, Pictures]:
+        rows: list[dict[str, Any]] = []
+        pictures: Pictures = {}
+        sent = FrameSent.of_each(record, task.cell.scenario.stream_config())
+        for number, output in enumerate(outputs):
+            rows += self._rows(task, number, frames[number], output, sent[number])
+            if number < task.pictures:
+                pictures |= self._pictures(task.cell, number, frames[number], output)
+            progress(1)
+        lost = [packet.fate != "delivered" or packet.late for packet in record.packets]
+        erased = [packet.fate == "erased" for packet in record.packets]
+        found = {
+            "key": task.key,
+            "pictures": task.pictures,
+            "columns": list(rows[0]),
+            "rows": [[cell_text(value) for value in row.values()] for row in rows],
+            **packet_table(record.packets, frames),
+            "counters": record.counters,
+            "effective": effective_size(np.array(lost)),
+            "erased_only": lost == erased,
+        }
+        return found, pictures
+
+    def _stream(
+        self, cell: Cell, frames: Sequence[MediaFrame], scratch: Path, progress: Progress
+    ) -> StreamRecord:
+        """Stream a cell; a live one's frames are saved in `scratch` by its receiver."""
+        names, decoding = tuple(cell.scenario.concealers), cell.scenario.decoding.schedule()
+        codebook = cell.scenario.codec.codebook
+        counted = 0
+
+        def count(out: int, total: int) -> None:
+            nonlocal counted
+            progress(out - counted)
+            counted = out
+
+        try:
+            record = stream_cell(
+                cell,
+                frames,
+                self._materials.fingerprint,
+                {codebook: self._materials.frequencies[codebook]},
+                lambda frame: None,
+                partial(saving_sink, self._materials.model, names, decoding, scratch),
+                count,
+                self._materials.context,
+            )
+        except StreamConfigError as error:
+            raise UserError(f"{cell.scenario.name}: stream.{error}") from None
+        except PeerError as error:
+            raise UserError(f"{cell.scenario.name}: {error}") from None
+        count(len(frames), len(frames))
+        return record
+
+    def _restored(
+        self, task: CellTask, frames: Sequence[MediaFrame], record: StreamRecord
+    ) -> Iterator[SavedOutput]:
+        """The frames as restored, one by one. A complete one has no images unless it is shown:
+        every repair of it gives the decode without loss."""
+        scenario = task.cell.scenario
+        if not scenario.concealers:
+            for ready in record.frames:
+                yield SavedOutput(ready.grid.received, {}, {}, {}, {})
+            return
+        from sim.media.frames import Restorer
+
+        restorer = Restorer(self._model, scenario.concealers, scenario.decoding.schedule())
+        for number, ready in enumerate(record.frames):
+            if ready.complete and number >= task.pictures:
+                tokens = {str(name): frames[number].index_map for name in scenario.concealers}
+                yield SavedOutput(ready.grid.received, tokens, {}, {}, {})
+            else:
+                yield SavedOutput.of(restorer.restore(ready))
+
+    def _rows(
+        self,
+        task: CellTask,
+        number: int,
+        frame: MediaFrame,
+        output: SavedOutput,
+        sent: FrameSent,
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of one frame: without loss, then each repair."""
+        pixels = frame.width * frame.height
+        about = {
+            "frame": number,
+            "image": frame.name,
+            "width": frame.width,
+            "height": frame.height,
+            "codebook": task.cell.scenario.codec.codebook,
+            "tokens": output.received.size,
+            "tokens_lost": int(np.count_nonzero(~output.received)),
+            "packets_sent": sent.packets,
+            "packets_lost": sent.lost,
+            "bpp": 8 * sent.payload_bytes / pixels,
+            "bpp_wire": 8 * sent.wire_bytes / pixels,
+            "recovered": sent.recovered,
+            "retransmitted": sent.retransmitted,
+            "latency_s": sent.latency_s,
+        }
+        clean, image = task.clean[number].quality, self._images[number]
+        whole = bool(output.received.all())
+        nothing = float("nan")
+        yield {**about, "concealer": CLEAN, **_by_metric(clean), "token_accuracy": nothing}
+        for name in task.cell.scenario.concealers:
+            measured = clean if whole else quality(image.pixels, output.images[name])
+            accuracy = token_accuracy(frame.index_map, output.indices[name], output.received)
+            yield {
+                **about,
+                "concealer": name,
+                **_by_metric(measured),
+                "token_accuracy": accuracy,
+            }
+
+    def _pictures(
+        self, cell: Cell, number: int, frame: MediaFrame, output: SavedOutput
+    ) -> Pictures:
+        from sim.media.frames import decode_clean
+
+        clean = decode_clean(self._model, frame, cell.scenario.codec.codebook)
+        shown = {"original": self._images[number].pixels, CLEAN: clean, **output.images}
+        shown["received"] = output.received.astype(np.uint8) * 255
+        files = {f"{name}.png": _png(pixels) for name, pixels in shown.items()}
+        if INPAINT in output.images:
+            files[PROBABILITY] = _npy(output.probability[INPAINT])
+            files[PIXEL_ERROR] = _npy(output.pixel_error[INPAINT])
+        return {f"{frame.name}/{name}": content for name, content in files.items()}
+
+
+def read_clean(record: Record) -> Clean:
+    """What a finished `CleanTask` found."""
+    tokens = np.frombuffer(zlib.decompress(base64.b64decode(record["tokens"])), "<i2")
+    index_map = tokens.astype(np.int64).reshape(record["grid"])
+    measured = [float("nan") if value is None else value for value in record["quality"]]
+    return Clean(index_map, Quality(*measured))
+
+
+def record_rows(record: Record) -> Iterator[dict[str, str]]:
+    """The rows of a finished `CellTask`, as text."""
+    for values in record["rows"]:
+        yield dict(zip(record["columns"], values, strict=True))
+
+
+def _by_metric(measured: Quality) -> dict[str, float]:
+    return {name: getattr(measured, name) for name in METRICS}
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    """uint8[H,W,3] or uint8[H,W] as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    """float32[h,w] as a .npy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()

@@ -1,0 +1,118 @@
+"""A run's folder while it is filled.
+
+The finished pieces in `cells/` outlive whatever happens; everything else is made of them in a
+folder aside and moved in when it is whole, `manifest.json` last. A folder with cells and no
+manifest is an unfinished run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from sim.errors import UserError
+from sim.jobs.store import CELLS
+from sim.results.files import (
+    FIGURES,
+    IMAGES,
+    MANIFEST,
+    NO_ROOM,
+    OUTPUTS,
+    PACKETS,
+    PANELS,
+    RUN,
+    SUMMARY,
+    check_target,
+    kind_of,
+    remove_empty,
+)
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_ASIDE = ".new-"
+_MADE = (PACKETS, IMAGES, SUMMARY, FIGURES, PANELS, OUTPUTS, MANIFEST)
+
+
+def check_run(target: Path) -> None:
+    """Raise UserError unless a run may be written to a folder: it is not there yet, empty, or
+    holds a run, finished or not."""
+    if kind_of(target) is not None or not (target / CELLS).is_dir():
+        check_target(target, RUN)
+
+
+@contextlib.contextmanager
+def open_run(target: Path, fresh: bool = False) -> Iterator[Path]:
+    """A run's folder, made if it is not there; without any finished cell, it vanishes again when
+    the block fails.
+
+    Args:
+        target: the folder.
+        fresh: throw away cells that are there.
+
+    Raises:
+        UserError: it cannot be written there, or something that is not a run is already there.
+    """
+    check_run(target)
+    target = target.absolute()
+    made = [folder for folder in (*reversed(target.parents), target) if not folder.exists()]
+    had_cells = (target / CELLS).is_dir()
+    try:
+        (target / CELLS).mkdir(parents=True, exist_ok=True)
+        if fresh:
+            shutil.rmtree(target / CELLS)
+            (target / CELLS).mkdir()
+    except OSError as error:
+        remove_empty(made)
+        raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
+    try:
+        yield target
+    except BaseException as error:
+        if not had_cells and not any((target / CELLS).glob("*.jsonl")):
+            shutil.rmtree(target / CELLS, ignore_errors=True)
+            remove_empty(made)
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
+        raise
+
+
+@contextlib.contextmanager
+def made_aside(run: Path) -> Iterator[Path]:
+    """An empty folder for everything but the cells; moved into the run when the block ends well.
+    Processes that share a run do this one after another."""
+    with _alone(run):
+        for leftover in run.glob(f"{_ASIDE}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        aside = run / f"{_ASIDE}{os.getpid()}"
+        aside.mkdir()
+        try:
+            yield aside
+            old = aside / "old"
+            old.mkdir()
+            for name in reversed(_MADE):  # the manifest goes first and comes last
+                if (run / name).exists():
+                    os.replace(run / name, old / name)
+            for name in _MADE:
+                if (aside / name).exists():
+                    os.replace(aside / name, run / name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time in a folder, where the system has such locks."""
+    if fcntl is None:
+        yield
+        return
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

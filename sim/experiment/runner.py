@@ -1,0 +1,403 @@
+"""A scenario, run: images -> tokens -> streams -> repaired images -> tables -> run folder.
+
+A run is a plan (`plan`) of pieces, done by whoever is there (`workers`, `dask_workers`) and kept in
+a journal (`sim.jobs.store`) that survives them; tables and figures are made of the journal
+(`tables`). What is in the journal already is not done again, so running again goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from codec.checkpoint import ModelError
+from codec.model import Model
+from sim.drivers.record import StreamRecord
+from sim.errors import UserError
+from sim.experiment.cell import (
+    CellTask,
+    Clean,
+    CleanTask,
+    Grain,
+    Materials,
+    Task,
+    Workshop,
+    read_clean,
+)
+from sim.experiment.folder import open_run
+from sim.experiment.plan import ImageAbout, Plan
+from sim.experiment.summary import certainty
+from sim.experiment.tables import MAX_PANELS, finish_run, point_rows
+from sim.experiment.workers import Alone, Crew, Pool, steps_of, worthwhile
+from sim.jobs.store import CELLS, Appender, Journal
+from sim.media.frames import check_model, load_model
+from sim.media.images import LoadedImage, load_images
+from sim.protocol.config import StreamConfigError
+from sim.results.manifest import run_id
+from sim.scenario.labels import Cell, values_label
+from sim.scenario.loader import LoadedScenario
+from sim.statistics import FEWEST_REPEATS, repeats_to_go
+
+RESULTS = Path("results")
+
+
+class Steps(Protocol):
+    """Told how far the run is."""
+
+    def __call__(self, done: int, total: int, doing: str, /) -> object:
+        """`done` of `total` steps are finished; `doing` says what is going on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How to run a scenario; none of it changes the results.
+
+    Attributes:
+        out: the run folder; None: results/<scenario>/<run id> in the working directory.
+        save_images: also write every output at original size.
+        fresh: do everything again, whatever is there.
+        workers: processes; None: as many as are worth it, on this machine's cores.
+        shard: (i, n), do only the i-th of n shares of the cells (from 1), and no tables.
+        dask: the address of a Dask scheduler, or "local" to start one here; None: none.
+    """
+
+    out: Path | None = None
+    save_images: bool = False
+    fresh: bool = False
+    workers: int | None = None
+    shard: tuple[int, int] | None = None
+    dask: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A run.
+
+    Attributes:
+        folder: where it is.
+        summary: the content of its summary.json; {} for a shard, which makes no tables.
+        cells: of this run or shard.
+        found: how many of them were there before.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    cells: int = 1
+    found: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GivenStream:
+    """A stream that ran elsewhere: its pictures, what became of them, and how it went."""
+
+    pictures: Sequence[LoadedImage]
+    record: StreamRecord
+    about: dict[str, Any]
+
+
+def run_experiment(
+    loaded: LoadedScenario,
+    how: How | None = None,
+    steps: Steps = lambda done, total, doing: None,
+) -> Outcome:
+    """Run a scenario and write its run folder, figures included.
+
+    Args:
+        loaded: the checked scenario.
+        how: where, and who works; None: all of it as usual.
+        steps: told about progress.
+
+    Raises:
+        UserError: images or weights that cannot be used, an output folder that cannot be written,
+            a stream that does not fit its settings or whose processes failed. Cells that were
+            finished by then are kept for the next time; without any, nothing is left.
+    """
+    scenario, how = loaded.scenario, how or How()
+    if how.dask is not None and scenario.transport != "virtual":
+        raise UserError("--dask: workers start no processes of their own; --set transport=virtual")
+    images = load_images(scenario.images, loaded.images_base)
+    model = _model_for(loaded, images)
+    plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
+    materials = Materials.of(images, loaded.model, model)
+    target = how.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
+    with open_run(target, how.fresh) as folder:
+        plan.save(folder / CELLS)
+        run = _Run(plan, materials, model, folder, how, steps)
+        counts = run.compute()
+        summary: dict[str, Any] = {}
+        if how.shard is None:
+            steps(1, 1, "drawing")
+            summary = finish_run(folder, plan, run.journal, counts, how.save_images)
+    return Outcome(target, summary, run.cells, run.cells - run.computed)
+
+
+def measure_given(
+    loaded: LoadedScenario, given: GivenStream, out: Path, save_images: bool, steps: Steps
+) -> Outcome:
+    """Write the run folder of a stream that ran elsewhere; `loaded` has one point and one repeat.
+
+    Raises:
+        UserError: as `run_experiment`.
+    """
+    images = given.pictures
+    model = _model_for(loaded, images)
+    plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
+    materials = Materials.of(images, loaded.model, model)
+    with open_run(out, fresh=True) as folder:
+        plan.save(folder / CELLS)
+        run = _Run(plan, materials, model, folder, How(save_images=save_images), steps)
+        run.measure(given.record)
+        steps(1, 1, "drawing")
+        summary = finish_run(folder, plan, run.journal, [1], save_images, given.about)
+    return Outcome(out, summary)
+
+
+def _model_for(loaded: LoadedScenario, images: Sequence[LoadedImage]) -> Model:
+    """The model, when it can do what every point asks for; all before anything is written."""
+    try:
+        model = load_model(loaded.model)
+    except ModelError as error:
+        raise UserError(str(error)) from None
+    sizes = {(image.width, image.height) for image in images}
+    for _, scenario in loaded.points:
+        check_model(model, scenario)
+        config = scenario.stream_config()
+        for width, height in sizes:
+            try:
+                config.layout(width, height)
+            except StreamConfigError as error:
+                raise UserError(f"{scenario.name}: stream.{error}") from None
+    return model
+
+
+def merge_runs(out: Path, folders: Sequence[Path]) -> Outcome:
+    """Make tables and figures of the cells that shards have finished.
+
+    Args:
+        out: the run folder; its own cells count too.
+        folders: run folders of shards, elsewhere.
+
+    Raises:
+        UserError: cells are missing, or the folders belong to different runs or cannot be read.
+    """
+    sources = [folder / CELLS for folder in (out, *folders) if (folder / CELLS).is_dir()]
+    if not sources:
+        raise UserError(f"{out}: no finished cells there, and no folders to take them from")
+    plan = Plan.read(sources[0])
+    for source in sources[1:]:
+        if not plan.same_as(Plan.read(source)):
+            raise UserError(f"{source.parent}: another scenario than {sources[0].parent}")
+    with open_run(out) as folder:
+        plan.save(folder / CELLS)
+        journal = Journal(folder / CELLS)
+        for source in sources:
+            if source.resolve() != (folder / CELLS).resolve():
+                journal.take(source)
+        counts = _counts_so_far(plan, journal)
+        wanted = list(plan.cells(counts))
+        missing = sum(not journal.has(plan.cell_key(cell)) for cell in wanted)
+        if missing:
+            raise UserError(
+                f"{out}: {missing} of {len(wanted)} cells are not finished; run the missing "
+                "shards, or sim run with this --out to compute them here"
+            )
+        summary = finish_run(folder, plan, journal, counts, save_images=False)
+    return Outcome(out, summary, len(wanted), len(wanted))
+
+
+def _counts_so_far(plan: Plan, journal: Journal) -> list[int]:
+    """Repeats of each point as the rule has them, as far as the cells that are there can tell."""
+    counts = first_counts(plan)
+    while True:
+        more = [
+            next_count(plan, journal, point, count)
+            if _complete(plan, journal, point, count)
+            else count
+            for point, count in enumerate(counts)
+        ]
+        if more == counts:
+            return counts
+        counts = more
+
+
+def _complete(plan: Plan, journal: Journal, point: int, count: int) -> bool:
+    counts = [0] * len(plan.loaded.points)
+    counts[point] = count
+    return all(journal.has(plan.cell_key(cell)) for cell in plan.cells(counts))
+
+
+def first_counts(plan: Plan) -> list[int]:
+    """Repeats of each point at first."""
+    count, until = plan.scenario.repeats, plan.scenario.until
+    if until is not None:
+        count = min(until.max_repeats, max(count, FEWEST_REPEATS))
+    return [count] * len(plan.loaded.points)
+
+
+def next_count(plan: Plan, journal: Journal, point: int, count: int) -> int:
+    """Repeats that a point should have now that so many are done; the same when it is certain."""
+    until = plan.scenario.until
+    if until is None:
+        return count
+    found = certainty(point_rows(plan, journal, point, count), until.metric)
+    return repeats_to_go(found, count, until.ci, until.max_repeats)
+
+
+class _Run:
+    """The computing part of one run.
+
+    Attributes:
+        journal: of its folder.
+        cells: that it consists of, so far.
+        computed: of these, by this run.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        materials: Materials,
+        model: Model,
+        folder: Path,
+        how: How,
+        steps: Steps,
+    ) -> None:
+        self._plan, self._materials = plan, materials
+        self._pictured = plan.pictured()
+        self._how, self._steps = how, steps
+        self.journal = Journal(folder / CELLS)
+        self._workshop, self._appender = Workshop(materials, model), Appender(folder / CELLS)
+        self._alone = Alone(self._workshop, self._appender)
+        self.cells = self.computed = 0
+        self._crews = contextlib.ExitStack()
+        self._crew: Crew | None = None
+        self._pixels = [image.width * image.height for image in materials.images]
+        self._clean: dict[Grain, tuple[Clean, ...]] = {}
+
+    def compute(self) -> list[int]:
+        """Do all that is missing; returns the repeats of each point."""
+        counts = first_counts(self._plan)
+        open_points = set(range(len(counts)))
+        with self._crews:
+            while open_points:
+                cells = [c for c in self._plan.cells(counts) if c.point in open_points]
+                cells = [cell for cell in cells if self._is_mine(cell)]
+                self._compute(cells)
+                points = {cell.point for cell in cells}
+                more = {n: next_count(self._plan, self.journal, n, counts[n]) for n in points}
+                open_points = {n for n in points if more[n] > counts[n]}
+                for n in open_points:
+                    counts[n] = more[n]
+        self.cells = sum(self._is_mine(cell) for cell in self._plan.cells(counts))
+        return counts
+
+    def measure(self, record: StreamRecord) -> None:
+        """Take a stream that is over for the one cell."""
+        (cell,) = self._plan.cells([1])
+        with self._crews:
+            self._prepare([cell])
+        task = self._task(cell)
+        done = 0
+
+        def progress(steps: int) -> None:
+            nonlocal done
+            done += steps
+            self._steps(done, len(task.clean), "measuring")
+
+        self._appender.append(*self._workshop.measure(task, record, progress))
+        self.journal.refresh()
+
+    def _is_mine(self, cell: Cell) -> bool:
+        if self._how.shard is None:
+            return True
+        number, of = self._how.shard
+        return self._plan.share(cell, of) == number - 1
+
+    def _compute(self, cells: Sequence[Cell]) -> None:
+        missing = [
+            cell
+            for cell in cells
+            if not self.journal.has(self._plan.cell_key(cell), self._pictures(cell))
+        ]
+        if missing:
+            crew = self._prepare(missing)
+            self._work(crew, [self._task(cell) for cell in missing])
+            self.computed += len(missing)
+
+    def _task(self, cell: Cell) -> CellTask:
+        clean = self._clean[cell.scenario.codec.grain]
+        return CellTask(self._plan.cell_key(cell), cell, clean, self._pictures(cell))
+
+    def _pictures(self, cell: Cell) -> int:
+        """Of how many images pictures are to be kept."""
+        images = len(self._materials.images)
+        if not cell.scenario.concealers:
+            return 0
+        if self._how.save_images:
+            return images
+        shown = (cell.point, cell.repeat) == self._pictured
+        return min(MAX_PANELS, images) if shown else 0
+
+    def _prepare(self, cells: Sequence[Cell]) -> Crew:
+        """Have tokens and clean quality of every image at the cells' codebooks and so on;
+        returns who streams them, and starts already."""
+        numbers = range(len(self._materials.images))
+        wanted = {
+            grain: [self._plan.clean_key(n, *grain) for n in numbers]
+            for grain in sorted({cell.scenario.codec.grain for cell in cells})
+        }
+        tasks = [
+            CleanTask(key, n, grain)
+            for grain, keys in wanted.items()
+            for n, key in enumerate(keys)
+            if not self.journal.has(key)
+        ]
+        crew = self._crew_for(cells, tasks)
+        few = worthwhile(tasks, self._pixels) == 1
+        self._work(self._alone if few else crew, tasks)
+        for grain, keys in wanted.items():
+            self._clean[grain] = tuple(read_clean(self.journal.get(key)) for key in keys)
+        return crew
+
+    def _work(self, crew: Crew, tasks: Sequence[Task]) -> None:
+        if not tasks:
+            return
+        total = sum(map(steps_of, tasks))
+        done = 0
+
+        def progress(task: Task, steps: int) -> None:
+            nonlocal done
+            done += steps
+            self._steps(done, total, _doing(task))
+
+        self._steps(0, total, _doing(tasks[0]))
+        crew.work(tasks, progress)
+        self.journal.refresh()
+
+    def _crew_for(self, cells: Sequence[Cell], tasks: Sequence[CleanTask]) -> Crew:
+        """Who does these. Others, once called, do the rest too."""
+        if self._crew is not None:
+            return self._crew
+        folder, how = self.journal.folder, self._how
+        if how.dask is not None:
+            from sim.experiment.dask_workers import DaskCrew
+
+            dask = DaskCrew(self._materials, self._appender, how.dask, how.workers)
+            self._crew = self._crews.enter_context(dask)
+            return self._crew
+        workers = how.workers or worthwhile([*tasks, *cells], self._pixels)
+        if workers == 1:
+            return self._alone
+        networks = any(cell.scenario.concealers for cell in cells)
+        pool = Pool(self._materials, folder, workers, networks)
+        self._crew = self._crews.enter_context(pool)
+        return self._crew
+
+
+def _doing(task: Task) -> str:
+    if isinstance(task, CleanTask):
+        return "tokenizing"
+    return f"streaming {values_label(task.cell.values)}".strip()

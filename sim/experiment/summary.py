@@ -1,0 +1,194 @@
+"""From the rows of the images table to means and intervals (`sim.statistics` says which)."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from channels import read_channel
+from channels.theory import (
+    LossChain,
+    effective_sample_size,
+    loss_rate,
+    loss_rate_interval,
+    losses_in_block,
+)
+from sim.metrics.quality import METRICS
+from sim.results.files import Row, number
+from sim.scenario.schema import CLEAN
+from sim.statistics import CONFIDENCE, Precision, estimate, loss_interval, precision
+
+_MEASURED = (*METRICS, "token_accuracy")
+_COUNTED = ("tokens", "tokens_lost", "packets_sent", "packets_lost", "bpp", "bpp_wire")
+_PROTECTED = ("recovered", "retransmitted", "latency_s")
+_COLUMNS = (*_MEASURED, *_COUNTED, *_PROTECTED)
+_EXACT_PACKETS = 1000
+
+Table = NDArray[np.float64]
+"""One column of one concealer: float64[R,I], by repeat and image."""
+
+
+class PointRows:
+    """The rows of one point, by what is made of them.
+
+    Attributes:
+        repeats: how many they come from.
+    """
+
+    def __init__(self) -> None:
+        self.repeats = 0
+        self._columns: dict[str, dict[str, array[float]]] = {}
+
+    def add(self, row: Row) -> None:
+        """Take a row of images.csv, as text or numbers; in the order of repeats, and in each of
+        images."""
+        concealer = row["concealer"]
+        if concealer not in self._columns:
+            self._columns[concealer] = {name: array("d") for name in _COLUMNS}
+        for name, values in self._columns[concealer].items():
+            values.append(number(row[name]))
+
+    def table(self, concealer: str, column: str) -> Table:
+        """One column of one concealer."""
+        values = np.frombuffer(self._columns[concealer][column], np.float64)
+        return values.reshape(self.repeats, -1)
+
+    @property
+    def concealers(self) -> list[str]:
+        """In the order of the rows, the decode without loss among them."""
+        return list(self._columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What the rows of a point do not say about its packets.
+
+    Attributes:
+        effective: how many independent packets they are worth, judged by the data alone.
+        erased_only: none was corrupted or late, so that the loss process explains every loss.
+    """
+
+    effective: float = 0.0
+    erased_only: bool = True
+
+    def plus(self, effective: float, erased_only: bool) -> Losses:
+        """With those of another, independent stream."""
+        return Losses(self.effective + effective, self.erased_only and erased_only)
+
+
+def summarize(rows: PointRows, channel: Mapping[str, Any] | None, losses: Losses) -> dict[str, Any]:
+    """Means and intervals of one point.
+
+    Args:
+        rows: of all its repeats.
+        channel: its channel section; None if packets went through several.
+        losses: of all its repeats.
+
+    Returns:
+        {"repeats", "images", "loss", "bpp", "bpp_wire", "protection", "concealers", "gains",
+        "precision"}; means are NaN where a metric is not defined for any image.
+    """
+    columns = {
+        name: {metric: rows.table(name, metric) for metric in _MEASURED} for name in rows.concealers
+    }
+    repairs = [name for name in columns if name != CLEAN]
+    references = (*(["none"] if "none" in repairs else repairs[:1]), CLEAN)
+    return {
+        "repeats": rows.repeats,
+        "images": rows.table(CLEAN, "bpp").size,
+        "loss": _loss(rows, channel, losses),
+        "bpp": float(np.mean(rows.table(CLEAN, "bpp"))),
+        "bpp_wire": float(np.mean(rows.table(CLEAN, "bpp_wire"))),
+        "protection": _protection(rows),
+        "concealers": {
+            name: {metric: asdict(estimate(values)) for metric, values in metrics.items()}
+            for name, metrics in columns.items()
+        },
+        "gains": {
+            f"{name} - {other}": {
+                metric: asdict(estimate(values - columns[other][metric]))
+                for metric, values in columns[name].items()
+            }
+            for name in repairs
+            for other in references
+            if name != other
+        },
+        "precision": {
+            name: {metric: asdict(precision(values)) for metric, values in columns[name].items()}
+            for name in repairs
+        },
+    }
+
+
+def certainty(rows: PointRows, metric: str) -> list[Precision]:
+    """How sure the means of one point are: of every repair, or of the "loss" of tokens.
+
+    Args:
+        rows: of all its repeats.
+        metric: of `METRICS`, "token_accuracy" or "loss".
+    """
+    if metric == "loss":
+        return [precision(_token_loss(rows))]
+    repairs = [name for name in rows.concealers if name != CLEAN]
+    return [precision(rows.table(name, metric)) for name in repairs]
+
+
+def _token_loss(rows: PointRows) -> Table:
+    return rows.table(CLEAN, "tokens_lost") / rows.table(CLEAN, "tokens")
+
+
+def _loss(rows: PointRows, channel: Mapping[str, Any] | None, losses: Losses) -> dict[str, Any]:
+    """Packets and tokens lost, with the interval of the rate behind them; beside them what the
+    channel's theory expects of so many packets."""
+    totals = {
+        name: float(rows.table(CLEAN, name).sum())
+        for name in ("packets_sent", "packets_lost", "tokens", "tokens_lost")
+    }
+    sent = int(totals["packets_sent"])
+    per_stream = max(1, sent // rows.repeats)
+    rate = totals["packets_lost"] / sent
+    chain = None if channel is None else read_channel(channel)[0].chain()
+    effective = losses.effective
+    if chain is not None and losses.erased_only:
+        known = rows.repeats * effective_sample_size(chain, per_stream)
+        effective = known if np.isfinite(known) else float(sent)
+    low, high = loss_interval(rate, effective)
+    found: dict[str, Any] = {
+        "packets_sent": sent,
+        "packets": rate,
+        "low": low,
+        "high": high,
+        "effective_packets": effective,
+        "tokens": totals["tokens_lost"] / totals["tokens"],
+        "tokens_precision": asdict(precision(_token_loss(rows))),
+    }
+    if chain is not None:
+        first, last = expected_range(chain, per_stream)
+        found |= {"expected": loss_rate(chain), "one_stream_low": first, "one_stream_high": last}
+    return found
+
+
+def _protection(rows: PointRows) -> dict[str, float]:
+    """Slices that parity restored, packets sent again, and the mean over images of the seconds
+    from capture to the last packet that brought or restored anything; NaN if none did."""
+    recovered, again, latency_s = (rows.table(CLEAN, name) for name in _PROTECTED)
+    known = latency_s[np.isfinite(latency_s)]
+    return {
+        "recovered": int(recovered.sum()),
+        "retransmitted": int(again.sum()),
+        "latency_s": float(known.mean()) if known.size else float("nan"),
+    }
+
+
+def expected_range(chain: LossChain, packets: int) -> tuple[float, float]:
+    """Where the loss rate of one stream falls 95% of the time; exact for short streams."""
+    if packets > _EXACT_PACKETS:
+        return loss_rate_interval(chain, packets, CONFIDENCE)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.searchsorted(np.cumsum(losses_in_block(chain, packets)), [tail, 1 - tail])
+    return float(low / packets), float(high / packets)

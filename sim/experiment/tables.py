@@ -1,0 +1,191 @@
+"""From the journal to what people read: tables, summary, manifest, pictures, figures.
+
+Cells are read one by one in their order and their rows written at once, so memory does not grow
+with their number; what is kept is one entry of the summary for each point.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from sim.experiment.cell import record_rows
+from sim.experiment.folder import made_aside
+from sim.experiment.packets import packet_lines
+from sim.experiment.plan import Plan
+from sim.experiment.summary import Losses, PointRows, summarize
+from sim.jobs.store import CELLS, Journal, pictures_folder
+from sim.metrics.quality import METRICS
+from sim.results.files import (
+    IMAGES,
+    MANIFEST,
+    OUTPUTS,
+    PACKETS,
+    PANELS,
+    SUMMARY,
+    write_json,
+)
+from sim.results.manifest import manifest
+from sim.scenario.labels import Cell, value_label
+
+MAX_PANELS = 24
+"""Images of the pictured cell that get a strip; more would fill the disk."""
+
+
+def finish_run(
+    run: Path,
+    plan: Plan,
+    journal: Journal,
+    repeats: Sequence[int],
+    save_images: bool,
+    live: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Make everything that is made of the cells, and put it into the run's folder.
+
+    Args:
+        run: its folder.
+        plan: what it consists of.
+        journal: has every cell of it.
+        repeats: of each point.
+        save_images: also write every output at original size.
+        live: how the stream went, if it ran elsewhere.
+
+    Returns:
+        The content of summary.json.
+    """
+    from sim.figures.run import draw_figures
+
+    with made_aside(run) as aside:
+        summary = _Tables(aside, plan, journal, repeats).write()
+        _copy_pictures(run, aside, plan, repeats, save_images)
+        images = [asdict(image) for image in plan.images]
+        what_ran = manifest(plan.scenario, images, plan.fingerprint)
+        what_ran["source"] = plan.loaded.source
+        what_ran["pictured_cell"] = _pictured(plan, repeats).index
+        if live is not None:
+            what_ran["live"] = live
+        write_json(aside / MANIFEST, what_ran)
+        draw_figures(aside)
+    return summary
+
+
+class _Tables:
+    """The tables of one run while they are written."""
+
+    def __init__(self, folder: Path, plan: Plan, journal: Journal, repeats: Sequence[int]) -> None:
+        self._folder, self._plan, self._journal = folder, plan, journal
+        self._repeats = repeats
+        self._swept = list(dict.fromkeys(key for v, _ in plan.loaded.points for key in v))
+        self._counters: dict[str, int] = {}
+
+    def write(self) -> dict[str, Any]:
+        """Write images.csv, packets.csv and summary.json; returns the summary."""
+        scenario = self._plan.scenario
+        with (
+            (self._folder / IMAGES).open("w", newline="", encoding="utf-8") as images,
+            (self._folder / PACKETS).open("w", newline="", encoding="utf-8") as packets,
+        ):
+            points = self._points(images, packets)
+        summary = {
+            "scenario": scenario.name,
+            "seed": scenario.seed,
+            "transport": scenario.transport,
+            "repeats": scenario.repeats,
+            "until": None if scenario.until is None else scenario.until.model_dump(),
+            "metrics": _measured(points),
+            "receiver": self._counters,
+            "points": points,
+        }
+        write_json(self._folder / SUMMARY, summary)
+        return summary
+
+    def _points(self, images: TextIO, packets: TextIO) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        rows, losses = PointRows(), Losses()
+        columns: list[str] = []
+        table = csv.writer(images, lineterminator="\n")
+        for cell in self._plan.cells(self._repeats):
+            record = self._journal.get(self._plan.cell_key(cell))
+            if not columns:
+                columns = record["columns"]
+                table.writerow(["cell", "point", "repeat", *self._swept, *columns])
+                packets.write(",".join(("cell", "repeat", *record["packet_columns"])) + "\n")
+            swept = [value_label(cell.values[k]) if k in cell.values else "" for k in self._swept]
+            for row in record_rows(record):
+                values = [row.get(column, "") for column in columns]
+                table.writerow([cell.index, cell.point, cell.repeat, *swept, *values])
+                rows.add(row)
+            packets.write(packet_lines(record, f"{cell.index},{cell.repeat},"))
+            for name, count in record["counters"].items():
+                self._counters[name] = self._counters.get(name, 0) + count
+            losses = losses.plus(record["effective"], record["erased_only"])
+            rows.repeats += 1
+            if rows.repeats == self._repeats[cell.point]:
+                channel = cell.scenario.channel
+                about = {"point": cell.point, "values": dict(cell.values), "channel": channel}
+                alone = cell.scenario.stream.receivers == 1  # or else no theory fits the losses
+                found.append(about | summarize(rows, channel if alone else None, losses))
+                rows, losses = PointRows(), Losses()
+        return found
+
+
+def _measured(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that have values, where any has: MS-SSIM is not defined for small images."""
+    found = [row for point in points for row in point["concealers"].values()]
+    known = [m for m in METRICS if not all(math.isnan(row[m]["mean"]) for row in found)]
+    return known or list(METRICS)
+
+
+def point_rows(plan: Plan, journal: Journal, point: int, repeats: int) -> PointRows:
+    """What the first repeats of one point found."""
+    counts = [0] * len(plan.loaded.points)
+    counts[point] = repeats
+    rows = PointRows()
+    for cell in plan.cells(counts):
+        for row in record_rows(journal.get(plan.cell_key(cell))):
+            rows.add(row)
+        rows.repeats += 1
+    return rows
+
+
+def _pictured(plan: Plan, repeats: Sequence[int]) -> Cell:
+    wanted = plan.pictured()
+    return next(cell for cell in plan.cells(repeats) if (cell.point, cell.repeat) == wanted)
+
+
+def _copy_pictures(
+    run: Path, aside: Path, plan: Plan, repeats: Sequence[int], save_images: bool
+) -> None:
+    """Panels of the pictured cell, and outputs of every cell if wanted."""
+    if not plan.scenario.concealers:
+        return
+    names = [image.name for image in plan.images]
+    panels = pictures_folder(run / CELLS, plan.cell_key(_pictured(plan, repeats)))
+    for name in names[:MAX_PANELS]:
+        shutil.copytree(panels / name, aside / PANELS / name, copy_function=_link)
+    if not save_images:
+        return
+    for cell in plan.cells(repeats):
+        folder = aside / OUTPUTS
+        if sum(repeats) > 1:
+            folder /= f"cell-{cell.index:04d}"
+        pictures = pictures_folder(run / CELLS, plan.cell_key(cell))
+        for name in names:
+            for path in (pictures / name).glob("*.png"):
+                if path.stem not in ("original", "received"):
+                    (folder / path.stem).mkdir(parents=True, exist_ok=True)
+                    _link(str(path), str(folder / path.stem / f"{name}{path.suffix}"))
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file, or a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,1 @@
+"""Live streams: `sim send`, `receive`, `demo` and `replay`."""

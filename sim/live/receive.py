@@ -1,0 +1,298 @@
+"""`sim receive`: streams come in, images are repaired as they fall due, tables are left behind.
+
+The networks run in a thread of their own; when they fall behind, the stream waits (the sender
+sees that), and nothing piles up.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.model import Model
+from sim.drivers.ends import ReceivingEnd
+from sim.drivers.record import PacketRecord, StreamRecord
+from sim.errors import UserError
+from sim.live.monitor import Watch
+from sim.live.sidecar import Notes, read_ledger
+from sim.media.capture import digest
+from sim.media.frames import Restorer, coders_of
+from sim.media.images import LoadedImage, load_image
+from sim.metrics.quality import psnr_db
+from sim.protocol.config import StreamKey
+from sim.protocol.events import FrameReady
+from sim.protocol.handshake import StreamStart
+from sim.protocol.ledger import Ledger
+from sim.scenario.schema import Scenario
+
+_WAITING_IMAGES = 3  # for the networks
+_MAX_KEPT = 10_000  # images of one stream that tables are made of
+
+UNKNOWN = "unknown: the originals are not here"
+
+
+class Originals(Protocol):
+    """The pictures as they were before they were sent, if the receiver has them."""
+
+    def picture(self, frame: int, name: str, digest: str) -> LoadedImage | None:
+        """The picture with this fingerprint; None if it is not here."""
+        ...
+
+
+class SamePictures:
+    """Originals that this machine has as well: found by fingerprint, whatever their names."""
+
+    def __init__(self, images: list[LoadedImage], folder: Path | None = None) -> None:
+        """``folder``: where else to look, for NAME.png."""
+        self._by_digest = {digest(image.pixels): image for image in images}
+        self._folder = folder
+
+    def picture(self, frame: int, name: str, digest_: str) -> LoadedImage | None:
+        """See `Originals`."""
+        found = self._by_digest.get(digest_)
+        if found is None and self._folder is not None and Path(name).name == name:
+            path = self._folder / f"{name}.png"
+            if path.is_file():
+                read = load_image(path)
+                found = read if digest(read.pixels) == digest_ else None
+        return None if found is None else LoadedImage(name, found.path, found.pixels)
+
+
+@dataclass
+class Received:
+    """A stream as it was received.
+
+    Attributes:
+        record: packets and frames of the images that were seen whole, numbered from 0.
+        pictures: their originals; None if one is missing.
+        first: number in the stream of the first of them.
+        total: images that the sender meant to send.
+        ended: "complete", "interrupted" (the sender was told to stop), "stopped" (the receiver
+            was) or "sender gone".
+        about: what the sender said of itself.
+    """
+
+    record: StreamRecord
+    pictures: list[LoadedImage] | None
+    first: int
+    total: int
+    ended: str
+    about: dict[str, Any]
+
+
+class Reception:
+    """One stream being received; see `sim.drivers.receiving.Incoming`."""
+
+    def __init__(
+        self,
+        start: bytes,
+        about: dict[str, Any],
+        *,
+        scenario: Scenario,
+        model: Model,
+        key: StreamKey,
+        originals: Originals,
+        watch: Watch,
+        finished: Callable[[Received], object],
+        on_image: Callable[[int], object] = lambda frame: None,
+    ) -> None:
+        """Raises ValueError or LookupError if the stream cannot be received."""
+        book = coders_of(model, model.levels)
+        self._terms = StreamStart.parse(start)
+        self._end = ReceivingEnd(start, key, book, self._due)
+        self._about, self._originals, self._watch = about, originals, watch
+        self._finished, self._on_image = finished, on_image
+        self._notes = Notes()
+        self._frames: list[FrameReady] = []
+        self._quality_news: dict[str, Any] | None = None
+        self._kept: dict[int, LoadedImage] = {}
+        self._repairs = _Repairs(
+            Restorer(model, scenario.concealers, scenario.decoding.schedule()), self._repaired
+        )
+        self.next_time, self.replies = self._end.next_time, self._end.replies
+        watch.total, watch.config = len(self._terms.sizes), self._terms.config
+        watch.quality_is = "PSNR"
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """The receiver's counters."""
+        return self._end.counters
+
+    def datagrams(self, times_s: Sequence[float], data: Sequence[bytes]) -> None:
+        """See `Incoming`."""
+        self._end.datagrams(times_s, data)
+
+    def watermark(self, when: float) -> None:
+        """See `Incoming`."""
+        self._end.watermark(when)
+
+    def note(self, when: float, data: bytes) -> None:
+        """See `Incoming`."""
+        try:
+            for record in self._notes.add(data):
+                self._watch.packet(record)
+        except ValueError:
+            self._watch.anomalies["bad_note"] = self._watch.anomalies.get("bad_note", 0) + 1
+
+    def news(self) -> Mapping[str, Any] | None:
+        """See `Incoming`."""
+        news, self._quality_news = self._quality_news, None
+        return news
+
+    def close(self, account: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """See `Incoming`; images that were sent whole and are not due yet fall due now."""
+        if account is None and self._notes.packets:
+            last = max(record.frame for record in self._notes.packets)
+            if last:
+                self._end.watermark(self._terms.config.due_s(last - 1))
+        self._repairs.finish()
+        ledger = Ledger()
+        ended = "sender gone"
+        if account is not None:
+            ended = "interrupted" if account.get("interrupted") else "complete"
+            try:
+                ledger = read_ledger(account)
+            except ValueError:
+                ended = "sender gone"
+        self._finished(self._received(ledger, ended))
+        return {"counters": self.counters, "images": len(self._frames)}
+
+    def _due(self, ready: FrameReady) -> None:
+        """An image falls due. One that was captured before this receiver joined does not count."""
+        if ready.frame not in self._notes.digests or len(self._frames) >= _MAX_KEPT:
+            return
+        self._frames.append(ready)
+        self._watch.image(ready)
+        self._watch.waiting = {"images for the networks": self._repairs.waiting}
+        self._repairs.put(ready)
+
+    def _picture(self, frame: int) -> LoadedImage | None:
+        if frame not in self._kept:
+            names = self._about.get("names") or []
+            name = str(names[frame]) if frame < len(names) else f"image-{frame:05}"
+            known = self._notes.digests.get(frame, "")
+            found = self._originals.picture(frame, name, known) if known else None
+            if found is None:
+                return None
+            self._kept[frame] = found
+        return self._kept[frame]
+
+    def _repaired(self, ready: FrameReady, images: Mapping[str, NDArray[np.uint8]]) -> None:
+        """The networks have done an image; in their thread."""
+        original = self._picture(ready.frame)
+        shown: dict[str, NDArray[np.uint8]] = {}
+        if original is not None:
+            shown[f"sent: {original.name}"] = original.pixels
+        best = "inpaint" if "inpaint" in images else list(images)[-1]
+        first = "none" if "none" in images else next(iter(images))
+        for name in dict.fromkeys((first, best)):
+            shown["unrepaired" if name == "none" else name.replace("_", " ")] = images[name]
+        self._watch.pictures = shown
+        self._measure(original, images)
+        self._on_image(ready.frame)
+
+    def _measure(
+        self, original: LoadedImage | None, images: Mapping[str, NDArray[np.uint8]]
+    ) -> None:
+        if original is None:
+            self._watch.quality_is = UNKNOWN
+            return
+        self._watch.measured(
+            {name: psnr_db(original.pixels, image) for name, image in images.items()}
+        )
+        self._quality_news = {
+            "quality": dict(self._watch.quality),
+            "quality_is": "PSNR",
+            "images": self._watch.images_due,
+            "complete": self._watch.images_complete,
+            "pixels": self._watch.pixels,
+        }
+
+    def _received(self, ledger: Ledger, ended: str) -> Received:
+        first = self._frames[0].frame if self._frames else 0
+        count = len(self._frames)
+        pictures = [self._picture(first + number) for number in range(count)]
+        whole = [picture for picture in pictures if picture is not None]
+        return Received(
+            StreamRecord(
+                renumbered(self._notes.packets, first, count),
+                [replace(ready, frame=ready.frame - first) for ready in self._frames],
+                dict(self.counters),
+                ledger,
+            ),
+            whole if len(whole) == count else None,
+            first,
+            len(self._terms.sizes),
+            ended,
+            self._about,
+        )
+
+
+def renumbered(records: list[PacketRecord], first: int, count: int) -> list[PacketRecord]:
+    """The packets of frames first .. first + count - 1, numbered from 0."""
+    return [
+        record._replace(frame=record.frame - first, last_frame=record.last_frame - first)
+        for record in records
+        if first <= record.frame and record.last_frame < first + count
+    ]
+
+
+class _Repairs:
+    """Restores images one by one in a thread; `put` waits when too many wait already."""
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        done: Callable[[FrameReady, Mapping[str, NDArray[np.uint8]]], object],
+    ) -> None:
+        self._restorer, self._done = restorer, done
+        self._waiting: queue.Queue[FrameReady | None] = queue.Queue(_WAITING_IMAGES)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Images not begun."""
+        return self._waiting.qsize()
+
+    def put(self, ready: FrameReady) -> None:
+        """Raises what went wrong in the thread."""
+        self._check()
+        self._waiting.put(ready)
+
+    def finish(self) -> None:
+        """Wait until all is done; raises what went wrong in the thread."""
+        self._waiting.put(None)
+        self._thread.join()
+        self._check()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (ready := self._waiting.get()) is not None:
+            if self._error is None:
+                try:
+                    output = self._restorer.restore(ready)
+                    images = {name: found.image for name, found in output.restored.items()}
+                    self._done(ready, images)
+                except BaseException as error:
+                    self._error = error
+
+
+def refuse_sweep(points: int) -> None:
+    """Raises UserError for a scenario that is not one stream."""
+    if points != 1:
+        raise UserError(
+            f"a live stream is one point, this scenario sweeps {points}; use a scenario without "
+            "a sweep"
+        )

@@ -1,0 +1,122 @@
+"""What a live stream leaves behind: the run folder of `sim run`, made of what was received."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from codec.model import Model
+from sim.cli.console import print_summary, progress_bar
+from sim.experiment.runner import RESULTS, GivenStream, Outcome, measure_given
+from sim.live.receive import Received
+from sim.media.frames import Restorer
+from sim.results.files import (
+    MANIFEST,
+    OUTPUTS,
+    PACKETS,
+    SUMMARY,
+    new_folder,
+    save_png,
+    to_json,
+    write_json,
+    write_table,
+)
+from sim.results.manifest import manifest, run_id
+from sim.scenario.loader import LoadedScenario
+
+
+def write_received(
+    loaded: LoadedScenario,
+    model: Model,
+    received: Received,
+    anomalies: Mapping[str, int],
+    out: Path | None,
+    save_images: bool,
+) -> Outcome | None:
+    """Write the run folder of a stream that is over.
+
+    With the originals at hand it is the folder that `sim run` writes, figures and all; without,
+    there is nothing to measure against: packets, counts and the repaired images.
+
+    Returns:
+        None if no image came whole; then nothing is written.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if not received.record.frames:
+        return None
+    scenario = loaded.scenario
+    target = out or RESULTS / scenario.name / f"live-{run_id(scenario, model.fingerprint)}"
+    accounted = received.ended in ("complete", "interrupted")  # by the sender, at its end
+    about = {
+        "ended": received.ended,
+        "first_image": received.first,
+        "images": len(received.record.frames),
+        "images_meant": received.total,
+        "anomalies": dict(anomalies),
+        "ledger": asdict(received.record.ledger) if accounted else None,
+    }
+    with progress_bar(scenario.name) as steps:
+        if received.pictures is not None:
+            given = GivenStream(received.pictures, received.record, about)
+            return measure_given(loaded, given, target, save_images, steps)
+        return _without_originals(loaded, model, received, about, target)
+
+
+def _without_originals(
+    loaded: LoadedScenario,
+    model: Model,
+    received: Received,
+    about: Mapping[str, Any],
+    target: Path,
+) -> Outcome:
+    scenario, record = loaded.scenario, received.record
+    restorer = Restorer(model, scenario.concealers, scenario.decoding.schedule())
+    summary = {"scenario": scenario.name, "seed": scenario.seed, "receiver": record.counters}
+    with new_folder(target) as folder:
+        for ready in record.frames:
+            for name, restored in restorer.restore(ready).restored.items():
+                number = ready.frame + received.first
+                save_png(folder / OUTPUTS / name / f"image-{number:05}.png", restored.image)
+        write_table(folder / PACKETS, [packet._asdict() for packet in record.packets])
+        write_json(folder / SUMMARY, summary)
+        what_ran = manifest(scenario, [], model.fingerprint)
+        write_json(folder / MANIFEST, {**what_ran, "live": dict(about)})
+    return Outcome(target, summary)
+
+
+def print_received(
+    received: Received, outcome: Outcome | None, anomalies: Mapping[str, int], as_json: bool
+) -> None:
+    """Tell how the stream went and where everything is."""
+    count = len(received.record.frames)
+    ended = {
+        "complete": "the stream came to its end",
+        "interrupted": "the sender was stopped",
+        "sender gone": "the sender vanished",
+        "stopped": "stopped here",
+    }[received.ended]
+    if as_json:
+        summary = {} if outcome is None else {"run": str(outcome.folder), **outcome.summary}
+        live = {"ended": received.ended, "images": count, "anomalies": dict(anomalies)}
+        sys.stdout.write(to_json({**summary, "live": live}) + "\n")
+        return
+    console = Console(highlight=False)
+    if outcome is None:
+        console.print(f"{ended}; no image came whole, nothing is written")
+        return
+    if received.pictures is not None:
+        print_summary(outcome)
+    else:
+        console.print(f"images:   {outcome.folder / OUTPUTS}", soft_wrap=True)
+        console.print("the originals are not here, so there is no quality to tell")
+    console.print(f"{ended}: {count} of {received.total} images")
+    if anomalies:
+        words = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in anomalies.items())
+        console.print(f"odd: {words} (docs/faults.md says what these mean)", soft_wrap=True)

@@ -1,0 +1,213 @@
+"""`sim send`: pictures are taken, tokenized one ahead, and streamed; nothing is kept."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from codec.model import Model
+from sim import __version__
+from sim.drivers.clock import Clock
+from sim.drivers.ends import SendingEnd
+from sim.drivers.links import SenderLink
+from sim.drivers.record import MediaFrame
+from sim.drivers.sending import LiveSender, Stopped, StreamRefused
+from sim.errors import UserError
+from sim.live.monitor import Watch
+from sim.live.sidecar import image_note, pack_account, packet_notes
+from sim.media.capture import FrameSource, digest
+from sim.media.frames import coders_of, encode_images, weighed
+from sim.media.images import LoadedImage
+from sim.protocol.config import StreamConfigError
+from sim.protocol.ledger import Ledger
+from sim.scenario.schema import CodecSection, Scenario
+from sim.stream import make_channel, make_feedback, stream_key
+
+_T = TypeVar("_T")
+_AHEAD = 2  # pictures tokenized before they are due
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How a stream went, for the sender: its ledger, and what the receiver said at the end."""
+
+    ledger: Ledger
+    captured: int
+    interrupted: bool
+    answer: Mapping[str, Any]
+
+
+def send_stream(
+    scenario: Scenario,
+    source: FrameSource,
+    model: Model,
+    link: SenderLink,
+    clock: Clock,
+    watch: Watch,
+    *,
+    pace: float,
+    keep: Path | None = None,
+    on_idle: Callable[[], object] = lambda: None,
+    started: Callable[[LiveSender], object] = lambda sender: None,
+) -> Sent:
+    """Stream pictures to whoever receives at the other end of the link.
+
+    Args:
+        scenario: one point, without a sweep.
+        source: the pictures.
+        model: tokenizes them.
+        link: to the receiver.
+        clock: paces.
+        watch: told what happens.
+        pace: wall seconds per second of media time.
+        keep: a folder to write every picture to, as it was taken.
+        on_idle: called while waiting; may raise to give up.
+        started: given the sender before anything is sent, so that it can be stopped.
+
+    Raises:
+        UserError: the receiver refuses the stream, there was none until told to stop, or the
+            pictures do not fit the settings.
+    """
+    codec = scenario.codec
+    config = scenario.stream_config()
+    notes: list[bytes] = []
+    latest: list[LoadedImage] = []
+
+    def frames() -> Iterator[MediaFrame]:
+        taken = ahead(_tokenized(model, source, codec, config.weighs, keep), _AHEAD)
+        for number, (image, frame) in enumerate(taken):
+            notes.append(image_note(number, image.name, digest(image.pixels), frame.index_map))
+            latest[:] = [image]
+            watch.pictures = {f"sent: {image.name}": image.pixels}
+            yield frame
+
+    try:
+        sending = SendingEnd(
+            frames(),
+            config,
+            make_channel(scenario.channel, scenario.seed, 0, scenario.stream.receivers),
+            stream_key(model.fingerprint, scenario.seed, 0),
+            coders_of(model, [scenario.codec.codebook]),
+            source.sizes,
+            None if config.arq is None else make_feedback(config.arq, scenario.seed, 0),
+        )
+    except StreamConfigError as error:
+        raise UserError(f"{scenario.name}: stream.{error}") from None
+    told = 0
+
+    def written_down() -> list[bytes]:
+        nonlocal told
+        new = sending.packets[told:]
+        told = len(sending.packets)
+        for record in new:
+            watch.packet(record)
+        found, notes[:] = [*notes, *packet_notes(new)], []
+        return found
+
+    about = {
+        "version": __version__,
+        "scenario": scenario.model_dump(),
+        "names": list(source.names) if len(source.names) <= 10_000 else [],
+        "digests": list(source.digests) if len(source.digests) <= 10_000 else [],
+    }
+    sender: LiveSender
+
+    def idle() -> None:
+        watch.state = sender.state
+        watch.anomalies = sender.anomalies
+        watch.waiting = {
+            "in the channel": sender.in_flight,
+            "unanswered": sender.unanswered,
+        }
+        if "quality" in sender.status:
+            _show_news(watch, sender.status)
+        on_idle()
+
+    sender = LiveSender(
+        sending, link, clock, pace=pace, about=about, notes=written_down, on_idle=idle
+    )
+    started(sender)
+
+    def account() -> Mapping[str, Any]:
+        return pack_account(sending.ledger, sending.captured, sending.captured < len(source.sizes))
+
+    try:
+        answer = sender.run(account)
+    except StreamRefused as error:
+        raise UserError(f"the receiver refuses this stream: {error}") from None
+    except Stopped as error:
+        raise UserError(f"stopped: {error}; it has {sending.captured} images at most") from None
+    return Sent(sending.ledger, sending.captured, sending.captured < len(source.sizes), answer)
+
+
+def _show_news(watch: Watch, status: Mapping[str, Any]) -> None:
+    """What the receiver said of quality, on the sender's view."""
+    quality = status["quality"]
+    if isinstance(quality, dict) and status.get("images") != watch.images_due:
+        watch.images_due = int(status.get("images", 0))
+        watch.images_complete = int(status.get("complete", 0))
+        watch.pixels = int(status.get("pixels", 0))
+        watch.quality_is = str(status.get("quality_is", "quality"))
+        watch.measured({str(name): float(value) for name, value in quality.items()})
+
+
+def _tokenized(
+    model: Model,
+    source: FrameSource,
+    codec: CodecSection,
+    weighs: bool,
+    keep: Path | None,
+) -> Iterator[tuple[LoadedImage, MediaFrame]]:
+    for image in source.pictures():
+        if keep is not None:
+            from PIL import Image
+
+            Image.fromarray(image.pixels).save(keep / f"{image.name}.png")
+        (frame,) = encode_images(model, [image], *codec.grain)
+        yield image, weighed(model, frame, codec.codebook) if weighs else frame
+
+
+def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:
+    """The same items, made by a thread of their own that is at most `depth` ahead.
+
+    What goes wrong in the thread is raised here. The thread ends with the items, or when this
+    iterator is closed.
+    """
+    made: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    closed = threading.Event()
+
+    def put(what: tuple[str, Any]) -> bool:
+        while not closed.is_set():
+            try:
+                made.put(what, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put(("item", item)):
+                    return
+        except BaseException as error:
+            put(("error", error))
+        else:
+            put(("end", None))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, content = made.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise content
+            yield content
+    finally:
+        closed.set()

@@ -1,0 +1,1 @@
+"""Images and cameras in, tokens out, and images again: where the codec meets the protocol."""

@@ -1,0 +1,161 @@
+"""The one place where the codec meets the protocol: images become frames, frames become images."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from codec.concealment import Restored, restore
+from codec.decoding import ONE_PASS, Decoding
+from codec.entropy import CoderBook
+from codec.model import Model
+from codec.patches import PATCHES
+from codec.perceptual import FeaturesMissing, check_features
+from codec.pixel_repair import RepairMissing, check_installed
+from sim.drivers.record import MediaFrame
+from sim.errors import UserError
+from sim.media.images import LoadedImage
+from sim.protocol.events import FrameReady
+from sim.protocol.interleaver import slice_positions
+from sim.scenario.schema import Scenario
+
+
+@dataclass(frozen=True)
+class FrameOutput:
+    """Everything the receiver makes of one frame.
+
+    Attributes:
+        frame: its number in the stream.
+        received: bool[h,w], which tokens arrived.
+        restored: by concealer name.
+    """
+
+    frame: int
+    received: NDArray[np.bool_]
+    restored: Mapping[str, Restored]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run the networks on one thread: with more, convolutions split and add up differently, and
+    the last bits of an image, so of every table, would depend on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def encode_images(
+    model: Model,
+    images: Iterable[LoadedImage],
+    codebook_size: int,
+    patch: int = PATCHES[0],
+    search: int = 0,
+) -> Iterator[MediaFrame]:
+    """Tokenize images one by one, in order; see `Model.encode`."""
+    for image in images:
+        with one_thread():
+            tokens = model.encode(image.pixels, codebook_size, patch, search)
+        yield MediaFrame(image.name, tokens, image.width, image.height)
+
+
+_HIDDEN_PARTS = 4
+
+
+def weighed(model: Model, frame: MediaFrame, codebook_size: int) -> MediaFrame:
+    """The frame with what each token would be missed for: float64[h,w], in bits.
+
+    That is its surprise -log2 p to the receiver's own inpainter, which sees the three quarters of
+    the grid that are not hidden with it, evenly spread. A model without inpainter weighs nothing.
+    """
+    if model.inpainter is None:
+        return frame
+    grid = frame.index_map.shape
+    bits = np.zeros(frame.index_map.size)
+    parts = slice_positions((grid[0], grid[1]), min(_HIDDEN_PARTS, bits.size), "low_discrepancy")
+    for cells in map(np.sort, parts):
+        known = np.ones(grid, np.bool_)
+        known.ravel()[cells] = False
+        with one_thread():
+            scores = model.logits(frame.index_map, known, codebook_size).astype(np.float64)
+        scores -= scores.max(axis=1, keepdims=True)
+        truth = scores[np.arange(cells.size), frame.index_map.ravel()[cells]]
+        bits[cells] = (np.log(np.exp(scores).sum(axis=1)) - truth) / np.log(2)
+    return replace(frame, difficulty=bits.reshape(grid))
+
+
+def decode_clean(model: Model, frame: MediaFrame, codebook_size: int) -> NDArray[np.uint8]:
+    """What the decoder makes of a frame of which nothing is lost: uint8[H,W,3]."""
+    with one_thread():
+        return model.decode(frame.index_map, codebook_size, frame.height, frame.width)
+
+
+def load_model(name: str | None) -> Model:
+    """The shipped model (None), a tiny random one for tests ("random"), or a folder of weights."""
+    if name == "random":
+        return Model.random()
+    return Model.load(None if name is None else Path(name))
+
+
+def coders_of(model: Model, codebook_sizes: Iterable[int]) -> CoderBook:
+    """All coders that the model has for these codebook sizes, the context coder included."""
+    return CoderBook({size: model.frequencies(size) for size in codebook_sizes}, model.context)
+
+
+def check_model(model: Model, scenario: Scenario) -> None:
+    """Raise UserError unless the model has all that a scenario needs of it."""
+    size, entropy = scenario.codec.codebook, scenario.codec.entropy
+    if size not in model.levels:
+        levels = ", ".join(map(str, model.levels))
+        raise UserError(f"codec.codebook: {size}: this model has {levels}")
+    if scenario.codec.search:
+        try:
+            check_features()
+        except FeaturesMissing as error:
+            raise UserError(f"codec.search: {error}") from None
+    if entropy == "context" and model.context is None:
+        raise UserError(
+            "codec.entropy: context: this model has no context coder; train one, sim train context"
+        )
+    if "inpaint" in scenario.concealers and model.inpainter is None:
+        raise UserError(
+            "concealers: inpaint: this model has no inpainter; train one, sim train inpainter"
+        )
+
+
+class Restorer:
+    """Conceals and decodes each frame that the receiver releases, once per concealer."""
+
+    def __init__(
+        self, model: Model, concealers: Iterable[str], decoding: Decoding = ONE_PASS
+    ) -> None:
+        """Raises UserError if a concealer's library is not installed."""
+        self.model = model
+        self.concealers = tuple(concealers)
+        self.decoding = decoding
+        try:
+            for name in self.concealers:
+                check_installed(name)
+        except RepairMissing as error:
+            raise UserError(f"concealers: {error}") from None
+
+    def restore(self, ready: FrameReady) -> FrameOutput:
+        """Repair one frame; deterministic, so equal frames give equal images."""
+        grid, level = ready.grid, ready.codebook_size
+        size = (ready.height, ready.width)
+        with one_thread():
+            restored = {
+                name: restore(
+                    name, self.model, grid.indices, grid.received, level, size, self.decoding
+                )
+                for name in self.concealers
+            }
+        return FrameOutput(ready.frame, grid.received, restored)

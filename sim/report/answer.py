@@ -1,0 +1,182 @@
+"""The answer to a scenario's question in one sentence, computed from the tables.
+
+Differences are paired (same images, same repeats), come with 95% intervals, and are called not
+decided when zero lies inside or when there are too few pairs to tell
+(`sim.statistics.FEWEST_PAIRS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sim.figures.panels import best_repair, curves
+from sim.figures.style import key_label, level, metric_name, words
+from sim.results.run import Difference, Key, RunTables, Setting, averaged, difference
+from sim.scenario.schema import CLEAN
+from sim.statistics import finite_mean
+
+
+def answer(runs: Sequence[RunTables], metric: str) -> str:
+    """One sentence about one run, or about several compared."""
+    if len(runs) > 1:
+        return _between_runs(runs, metric)
+    (run,) = runs
+    repair = best_repair(run.points, metric)
+    if repair == CLEAN:
+        shares = sorted(point["loss"]["packets"] for point in run.points)
+        lost = " to ".join(dict.fromkeys(f"{share:.1%}" for share in (shares[0], shares[-1])))
+        return f"The channel lost {lost} of the packets; no repair was asked for."
+    if len(run.settings) == 1:
+        return _one_setting(run.settings[0], repair, metric)
+    return _sweep(run, repair, metric)
+
+
+def _one_setting(setting: Setting, repair: str, metric: str) -> str:
+    point, values = setting.point, setting.values
+    mean = level(finite_mean(values[repair, metric].values()), metric)
+    loss = point["loss"]
+    if loss["tokens"] == 0:
+        return (
+            f"Nothing was lost: a mean {metric_name(metric)} of {mean} is what the codec makes of "
+            f"the images at {point['bpp']:.4f} bits per pixel, {point['bpp_wire']:.4f} on the wire."
+        )
+    cost = difference(values[CLEAN, metric], values[repair, metric])
+    text = (
+        f"With {loss['packets']:.1%} of {loss['packets_sent']} packets lost, {words(repair)} "
+        f"reaches a mean {metric_name(metric)} of {mean}, {_difference(cost, metric)} below the "
+        "same images without loss"
+    )
+    others = [name for name in point["concealers"] if name not in (CLEAN, repair)]
+    if others:
+        means = {name: finite_mean(values[name, metric].values()) for name in others}
+        nearest = max(others, key=lambda name: means[name])
+        compared = ["none"] if "none" in others and nearest != "none" else []
+        gains = {
+            name: difference(values[repair, metric], values[name, metric])
+            for name in (*compared, nearest)
+        }
+        few = {_verdict(gain) for gain in gains.values()} == {_too_few(point["images"])}
+        text += ", " + " and ".join(
+            f"{_difference(gain, metric)} above "
+            f"{'leaving the holes' if name == 'none' else words(name)}"
+            f"{'' if few else _verdict(gain)}"
+            for name, gain in gains.items()
+        )
+        text += _too_few(point["images"]) if few else ""
+    return text + "."
+
+
+def _sweep(run: RunTables, repair: str, metric: str) -> str:
+    found = curves(run.points)
+    places = {
+        id(point): place
+        for members in found.groups.values()
+        for point, place in zip(members, found.positions(members), strict=True)
+    }
+    by_place: dict[float, list[Mapping[Key, float]]] = {}
+    for setting in run.settings:
+        place = places[id(setting.point)]
+        by_place.setdefault(place, []).append(setting.values[repair, metric])
+    levels = {place: averaged(by_place[place]) for place in sorted(by_place)}
+    names = {
+        place: words(found.ticks[int(place)]) if found.ticks else f"{place:g}" for place in levels
+    }
+    text = _over_places(levels, names, key_label(found.key), found.ticks is None, repair, metric)
+    if len(found.groups) > 1:
+        text += _between_groups(run, repair, metric)
+    return text + "."
+
+
+def _over_places(
+    levels: Mapping[float, Mapping[Key, float]],
+    names: Mapping[float, str],
+    key: str,
+    ordered: bool,
+    repair: str,
+    metric: str,
+) -> str:
+    means = {place: finite_mean(values.values()) for place, values in levels.items()}
+    first, last = next(iter(levels)), list(levels)[-1]
+    steps = np.diff(list(means.values()))
+    if len(levels) == 1:
+        return f"With {words(repair)}, mean {metric_name(metric)} is {level(means[first], metric)}"
+    if ordered and len(levels) > 2 and ((steps > 0).all() or (steps < 0).all()):
+        change = difference(levels[last], levels[first])
+        verb = "rises" if change.mean > 0 else "falls"
+        return (
+            f"With {words(repair)}, mean {metric_name(metric)} {verb} with {key}: from "
+            f"{level(means[first], metric)} at {names[first]} to {level(means[last], metric)} at "
+            f"{names[last]}, {_difference(change, metric)} {'more' if change.mean > 0 else 'less'}"
+            f"{_verdict(change)}"
+        )
+    ranked = sorted(levels, key=lambda place: -means[place])
+    best, second, worst = ranked[0], ranked[1], ranked[-1]
+    lead = difference(levels[best], levels[second])
+    text = (
+        f"With {words(repair)}, {key} {names[best]} gives the highest mean {metric_name(metric)}, "
+        f"{level(means[best], metric)}, {_difference(lead, metric)} above "
+        f"{names[second]}{_verdict(lead)}"
+    )
+    if worst != second:
+        range_ = difference(levels[best], levels[worst])
+        text += f" and {_difference(range_, metric)} above {names[worst]}{_verdict(range_)}"
+    return text
+
+
+def _between_groups(run: RunTables, repair: str, metric: str) -> str:
+    """The best and the worst group, averaged over the axis where all have values."""
+    found = curves(run.points)
+    by_point = {id(s.point): s.values[repair, metric] for s in run.settings}
+    groups = {
+        title: averaged([by_point[id(point)] for point in members])
+        for title, members in found.groups.items()
+    }
+    ranked = sorted(groups, key=lambda title: -finite_mean(groups[title].values()))
+    gap = difference(groups[ranked[0]], groups[ranked[-1]])
+    return (
+        f"; on average, {ranked[0]} is {_difference(gap, metric)} above {ranked[-1]}{_verdict(gap)}"
+    )
+
+
+def _between_runs(runs: Sequence[RunTables], metric: str) -> str:
+    levels = {}
+    for run in runs:
+        repair = best_repair(run.points, metric)
+        levels[run.title] = averaged([s.values[repair, metric] for s in run.settings])
+    ranked = sorted(levels, key=lambda title: -finite_mean(levels[title].values()))
+    best, second = ranked[0], ranked[1]
+    lead = difference(levels[best], levels[second])
+    text = (
+        f"Each at its best repair, {best} gives the highest mean {metric_name(metric)}, "
+        f"{level(finite_mean(levels[best].values()), metric)}"
+    )
+    other = f"{second} with {level(finite_mean(levels[second].values()), metric)}"
+    if not lead.pairs:
+        return f"{text}, ahead of {other}; they share no images, so nothing is decided."
+    if len(runs) > 2:
+        other = f"the next best, {other}"
+    return f"{text}, {_difference(lead, metric)} above {other}{_verdict(lead)}."
+
+
+def _difference(found: Difference, metric: str) -> str:
+    """ "1.20 dB (0.31 to 2.05)", as a size: the sign is in the words around it."""
+    sign = -1 if found.mean < 0 else 1
+    ends = sorted((sign * found.low, sign * found.high))
+    text = level(sign * found.mean, metric)
+    if not np.isfinite(ends[0]):
+        return text
+    return f"{text} ({level(ends[0], metric, False)} to {level(ends[1], metric, False)})"
+
+
+def _verdict(found: Difference) -> str:
+    if found.decided:
+        return ""
+    if found.pairs and (found.low > 0 or found.high < 0):
+        return _too_few(found.pairs)
+    return " (not decided)"
+
+
+def _too_few(pairs: int) -> str:
+    return f", though {pairs} pictures are too few to be sure" if pairs > 1 else " (one picture)"

@@ -1,0 +1,150 @@
+"""`sim gallery`: some shipped scenarios run, and shown on one page of small pictures.
+
+It is the one folder of results/ that is kept with the source: when weights or scenarios change, one
+command makes it anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from sim.errors import UserError
+from sim.experiment.runner import run_experiment
+from sim.report.answer import answer
+from sim.results.files import FIGURES
+from sim.results.run import RunTables, read_runs
+from sim.scenario.library import find_scenario
+from sim.scenario.loader import load_scenario
+
+FOLDER = Path("results/gallery")
+INDEX = "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A scenario to run, what to override in it, and which of its figures to show."""
+
+    scenario: str
+    figures: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
+
+
+SHOWN = (
+    Shown("burst20", ("strip-coffee", "strip-chelsea", "packets")),
+    Shown("outage", ("strip-chelsea",)),
+    Shown("outage", ("strip-chelsea",), ("stream.interleaver=low_discrepancy",)),
+    Shown("half-lost", ("strip-rocket",)),
+    Shown("invention", ("strip-coffee",)),
+    Shown("loss-sweep", ("quality",)),
+)
+
+_HEAD = (
+    "# Gallery\n\nWhat some of the shipped scenarios come to with the weights that ship. "
+    "`sim gallery` makes this page anew; `sim scenarios` lists all scenarios."
+)
+_MOST_BYTES = 60_000
+_WIDTHS = (1400, 1200, 1000, 800)
+
+
+def make_gallery(
+    target: Path = FOLDER,
+    shown: Sequence[Shown] = SHOWN,
+    doing: Callable[[str], object] = lambda name: None,
+) -> Path:
+    """Run the shown scenarios and write the gallery; an earlier one is replaced when all is done.
+
+    Args:
+        target: the folder of the gallery.
+        shown: what to run and show.
+        doing: told the name of each scenario before it runs.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: a run failed, or the folder cannot be written or holds something else.
+    """
+    if target.exists() and not _is_gallery(target):
+        raise UserError(f"{target}: is not empty and holds no gallery; choose another folder")
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    parts = []
+    try:
+        partial.mkdir(parents=True)
+        for one in shown:
+            doing(" ".join((one.scenario, *one.overrides)))
+            overrides = (*one.overrides, "transport=virtual")  # the same results, no processes
+            loaded = load_scenario(find_scenario(Path(one.scenario)), overrides)
+            (run,) = read_runs([run_experiment(loaded).folder])
+            parts.append(_entry(run, one, partial))
+        (partial / INDEX).write_text(_page(parts), encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(partial, target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target / INDEX
+
+
+def _is_gallery(folder: Path) -> bool:
+    """Whether a folder holds a gallery and nothing else, so that it may be replaced."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return True
+    page = folder / INDEX
+    ours = page.is_file() and page.read_text(encoding="utf-8").startswith(_HEAD)
+    return ours and all(name.endswith(".webp") for name in names - {INDEX})
+
+
+def _entry(run: RunTables, shown: Shown, folder: Path) -> str:
+    """One scenario's part of the page; copies its figures."""
+    changed = [text.partition("=")[2] for text in shown.overrides]
+    lines = [f"## {', '.join([run.name, *changed])}"]
+    lines += [] if changed else [run.question]
+    lines.append(f"**{answer([run], 'psnr_db')}**")
+    for figure in shown.figures:
+        name = "-".join([run.name, *changed, figure.removeprefix("strip-")]) + ".webp"
+        shrink(run.folder / FIGURES / f"{figure}.png", folder / name)
+        lines.append(f"![{_told(figure, run.name)}]({name})")
+    settings = (word for text in shown.overrides for word in ("--set", text))
+    lines.append(f"```sh\n{shlex.join(['sim', 'run', run.name, *settings])}\n```")
+    return "\n\n".join(line for line in lines if line)
+
+
+def _told(figure: str, scenario: str) -> str:
+    """What a figure shows, for those who cannot see it."""
+    kind, _, image = figure.partition("-")
+    return {
+        "strip": f"{image} in {scenario}: original, decoded without loss, lost tokens, and what "
+        "each repair makes of them",
+        "packets": f"{scenario}: every packet in time, and which of them were lost",
+        "quality": f"{scenario}: the quality of every repair against the loss rate",
+    }[kind]
+
+
+def _page(parts: list[str]) -> str:
+    return "\n\n".join([_HEAD, *parts]) + "\n"
+
+
+def shrink(source: Path, target: Path) -> None:
+    """A figure as WebP of less than 60 kB: as wide as that allows."""
+    with Image.open(source) as image:
+        figure = image.convert("RGB")
+    for width in _WIDTHS:
+        small = figure
+        if figure.width > width:
+            height = round(figure.height * width / figure.width)
+            small = figure.resize((width, height), Image.Resampling.LANCZOS)
+        small.save(target, "webp", quality=78, method=6)
+        if target.stat().st_size < _MOST_BYTES:
+            return

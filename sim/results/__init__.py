@@ -1,0 +1,1 @@
+"""A finished run on disk: its files, its manifest, and reading it again."""

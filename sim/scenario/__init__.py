@@ -1,0 +1,1 @@
+"""Scenario files: their schema, reading them, sweeps, the library that ships."""

@@ -1,0 +1,138 @@
+"""A channel as it is named on the command line: preset, one line, or file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml.comments import CommentedMap
+
+from channels.base import LossModel
+from channels.link import Link
+from channels.lint import Stream
+from channels.netem import from_netem
+from channels.parameters import ChannelParameterError
+from channels.presets import PRESETS, Preset
+from channels.registry import LOSS_TYPES, parse_inline
+from channels.spec import loss_spec, read_channel
+from codec.files import replacing
+from sim.errors import UserError
+from sim.scenario.yaml_lines import line_of, parse_mapping, plain, rebase_traces, undotted
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSource:
+    """A channel read but not yet checked.
+
+    Attributes:
+        text: as it was named.
+        spec: plain data for `channels.spec.read_channel`.
+        preset: the preset of that name, if it is one.
+        stream: what a scenario file sends through it; None for other sources.
+        lines: (file, parsed file) to tell mistakes by line, if it is a file.
+    """
+
+    text: str
+    spec: Mapping[str, object]
+    preset: Preset | None = None
+    stream: Stream | None = None
+    lines: tuple[Path, CommentedMap] | None = None
+
+    def models(self) -> tuple[LossModel, Link]:
+        """The checked loss model and link.
+
+        Raises:
+            UserError: a parameter that cannot be used, told with its line or name.
+        """
+        try:
+            return read_channel(self.spec)
+        except ChannelParameterError as error:
+            raise UserError(f"{self._where(error.parameter)}: {error}") from None
+        except ValueError as error:
+            raise UserError(f"{self.text}: {error}") from None
+
+    def _where(self, parameter: str) -> str:
+        if self.lines is None:
+            return self.text
+        path, tree = self.lines
+        return f"{path}:{line_of(tree, undotted(parameter))}"
+
+
+def read_source(text: str) -> ChannelSource:
+    """Find what `text` names.
+
+    It may be the name of a preset; ``type`` or ``type:name=value,...``; netem's own
+    ``loss gemodel 5% 20%``; a YAML file that holds a channel; or a scenario file.
+
+    Raises:
+        UserError: nothing of the kind, or a file that cannot be read.
+    """
+    if text in PRESETS:
+        return ChannelSource(text, {"preset": text}, PRESETS[text])
+    if text.partition(":")[0].strip() in LOSS_TYPES:
+        try:
+            return ChannelSource(text, parse_inline(text))
+        except ChannelParameterError as error:
+            raise UserError(f"{text}: {error}") from None
+    if is_netem(text):
+        return _netem(text)
+    path = Path(text)
+    if path.exists() or path.suffix in (".yaml", ".yml"):
+        return _file(text, path)
+    raise UserError(
+        f"{text}: is no channel: give a preset ({', '.join(PRESETS)}), type:name=value,... "
+        f"with a type among {', '.join(LOSS_TYPES)}, or a YAML file"
+    )
+
+
+def is_netem(text: str) -> bool:
+    """Whether a channel is given by netem's options, ``loss ...``."""
+    return text.split()[:1] == ["loss"]
+
+
+def _netem(text: str) -> ChannelSource:
+    try:
+        spec = loss_spec(from_netem(text))
+    except ChannelParameterError as error:
+        raise UserError(f"{text}: {error.problem}") from None
+    return ChannelSource(text, spec)
+
+
+def _file(text: str, path: Path) -> ChannelSource:
+    tree = parse_mapping(path, "channel", "type: uniform")
+    if "channel" in tree:
+        return _scenario(text, path)
+    spec = plain(tree)
+    rebase_traces(spec, path.parent)
+    return ChannelSource(text, spec, lines=(path, tree))
+
+
+def _scenario(text: str, path: Path) -> ChannelSource:
+    from sim.scenario.loader import load_scenario
+
+    scenario = load_scenario(path).scenario
+    stream = Stream(
+        mtu_bytes=scenario.stream.mtu,
+        interval_s=1 / (scenario.stream.fps * scenario.stream.slices),
+        interleaver_packets=scenario.stream.slices,
+        deadline_s=scenario.stream.playout_delay_s,
+    )
+    return ChannelSource(text, scenario.channel, stream=stream)
+
+
+@contextlib.contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """A file to write beside `target`; it becomes `target` when the block ends well.
+
+    Raises:
+        UserError: it cannot be written there; nothing is left behind.
+    """
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder; give the name of a file")
+    try:
+        with replacing(target) as partial:
+            yield partial
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror})") from None

@@ -1,0 +1,53 @@
+"""The cells that a run consists of, and the words for the points of its sweep."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sim.scenario.schema import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of the sweep and one repeat: one stream.
+
+    Attributes:
+        index: its number among those of its run, from 0.
+        point: the number of its point, from 0.
+        values: what the sweep sets here, by dotted key; empty without a sweep.
+        scenario: with those values in place.
+        repeat: from 0; seeds the channel together with the scenario's seed, so that cells of one
+            repeat at different points are paired.
+    """
+
+    index: int
+    point: int
+    values: Mapping[str, Any]
+    scenario: Scenario
+    repeat: int
+
+
+def cells(
+    points: Sequence[tuple[Mapping[str, Any], Scenario]], repeats: Sequence[int]
+) -> Iterator[Cell]:
+    """Every point of a sweep times its number of repeats, points outermost."""
+    index = itertools.count()
+    for point, ((values, scenario), count) in enumerate(zip(points, repeats, strict=True)):
+        for repeat in range(count):
+            yield Cell(next(index), point, values, scenario, repeat)
+
+
+def values_label(values: Mapping[str, Any]) -> str:
+    """A point's sweep values in one short line: "channel=uniform channel.loss=0.2"."""
+    return " ".join(f"{key}={value_label(value)}" for key, value in values.items())
+
+
+def value_label(value: object) -> str:
+    """A swept value in a word: a section by its type, or else by its content."""
+    if isinstance(value, Mapping):
+        kind = value.get("type") or value.get("preset")
+        return str(kind) if kind else " ".join(f"{k}={v}" for k, v in value.items())
+    return str(value)

@@ -1,0 +1,223 @@
+"""The scenarios that ship: where they are, what each asks, and how large it is.
+
+A shipped scenario opens with two paragraphs of comment: "Question: ...?", then "Look at ...". Its
+group is the folder it lies in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from sim.errors import UserError
+from sim.media.images import image_paths
+from sim.scenario.loader import LoadedScenario, load_scenario
+from sim.scenario.template import template
+from sim.scenario.yaml_lines import parse_mapping
+
+GROUPS = {
+    "start": "begin here",
+    "codec": "images, tokens and bits",
+    "loss": "what loss does, and what packets do about it",
+    "repair": "filling the holes",
+    "protection": "parity, retransmission, packing",
+    "links": "real links, as presets",
+}
+"""Folders under the library in the order they are read; "start" is the library itself."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+_SECONDS_START = 8.0
+_SECONDS_PER_MEGAPIXEL = 4.0
+_CLASSES = (("seconds", 20.0), ("under a minute", 60.0), ("a minute or two", 150.0))
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedScenario:
+    """One scenario of the library.
+
+    Attributes:
+        name: as in the file and of the file.
+        group: a key of `GROUPS`.
+        path: the file.
+        question: one sentence or two, ending with "?".
+        look: what to look at in the answer.
+        points, repeats, images: its size: so many streams of so many images each.
+        repairs: the concealers it compares.
+        size: the same in words.
+        time: a class of run time on one core of a laptop; a guess from the size.
+    """
+
+    name: str
+    group: str
+    path: Path
+    question: str
+    look: str
+    points: int
+    repeats: int
+    images: int
+    repairs: tuple[str, ...]
+    size: str
+    time: str
+
+
+def library_folder() -> Path:
+    """The folder of the scenarios that ship: in an installed package, or in the source tree."""
+    package = Path(__file__).parents[1]
+    installed = package / "shipped"
+    return installed if installed.is_dir() else package.parent / "scenarios"
+
+
+def library_files() -> list[Path]:
+    """Every shipped scenario file, by group in the order of `GROUPS`, then by name.
+
+    Files that compare strategies (a key `strategies`) are for another command and left out.
+    """
+    folder = library_folder()
+    files = [
+        path
+        for group in GROUPS
+        for path in sorted((folder if group == "start" else folder / group).glob("*.yaml"))
+    ]
+    return [
+        path for path in files if "strategies" not in parse_mapping(path, "scenario", "seed: 1")
+    ]
+
+
+def shipped() -> list[ShippedScenario]:
+    """Every shipped scenario, described."""
+    return [describe(path) for path in library_files()]
+
+
+def find_scenario(given: Path) -> Path:
+    """The file that was meant: a path as it is, or else the name of a shipped scenario, also where
+    a folder, such as that of its results, has the same name.
+
+    Raises:
+        UserError: neither; told with the closest names.
+    """
+    if given.is_file() or given.suffix or len(given.parts) > 2:
+        return given
+    files = {path.stem: path for path in library_files()}
+    if given.name in files and given.parent.name in ("", _group(files[given.name])):
+        return files[given.name]
+    if given.exists():
+        return given
+    close = difflib.get_close_matches(given.name, files, 3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "sim scenarios lists those that ship"
+    raise UserError(f"{given}: no such scenario; {hint}")
+
+
+def describe(path: Path) -> ShippedScenario:
+    """What a scenario file asks, and its size.
+
+    Raises:
+        UserError: it is not a valid scenario.
+    """
+    loaded = load_scenario(path)
+    paragraphs = opening_paragraphs(path.read_text(encoding="utf-8"))
+    question = question_of(paragraphs)
+    scenario = loaded.scenario
+    files = image_paths(scenario.images, loaded.images_base)
+    return ShippedScenario(
+        name=scenario.name,
+        group=_group(path),
+        path=path,
+        question=question,
+        look=" ".join(paragraphs[1:]),
+        points=len(loaded.points),
+        repeats=scenario.repeats,
+        images=len(files),
+        repairs=tuple(scenario.concealers),
+        size=_size(len(loaded.points), scenario.repeats, len(files)),
+        time=_time_class(_expected_seconds(loaded, files)),
+    )
+
+
+def write_new(target: Path, like: str | None = None) -> Path:
+    """Write a new scenario: the commented template, or a copy of another under a new name.
+
+    Args:
+        target: where; ".yaml" is added if left out. The file's stem names the scenario.
+        like: a file, or the name of a shipped scenario, to copy instead.
+
+    Raises:
+        UserError: the name cannot be one, the file exists or cannot be written, or nothing to copy.
+    """
+    path = target if target.suffix in (".yaml", ".yml") else target.with_name(f"{target.name}.yaml")
+    if not NAME.fullmatch(path.stem):
+        raise UserError(
+            f"{path.stem}: a scenario's name starts with a letter or digit and goes on with those, "
+            "dots, dashes and underscores"
+        )
+    text = template(path.stem) if like is None else _renamed(find_scenario(Path(like)), path.stem)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UserError(f"{path}: is there already; choose another name") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    return path
+
+
+def _renamed(source: Path, name: str) -> str:
+    load_scenario(source)
+    text = source.read_text(encoding="utf-8")
+    renamed, count = re.subn(r"^name:.*$", f"name: {name}", text, count=1, flags=re.MULTILINE)
+    return renamed if count else f"{text.rstrip()}\nname: {name}\n"
+
+
+def opening_paragraphs(text: str) -> list[str]:
+    """The paragraphs of the comment that a scenario's text opens with, each on one line.
+
+    >>> opening_paragraphs("# Question: why?\\n#\\n# Look at\\n# it.\\n\\nseed: 1\\n")
+    ['Question: why?', 'Look at it.']
+    """
+    found: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        words = line.lstrip("#").strip()
+        if words:
+            found[-1].append(words)
+        elif found[-1]:
+            found.append([])
+    return [" ".join(lines) for lines in found if lines]
+
+
+def question_of(paragraphs: Sequence[str]) -> str:
+    """The question that a scenario opens with, as a sentence; "" without one."""
+    text = paragraphs[0].removeprefix("Question: ") if paragraphs else ""
+    return text[:1].upper() + text[1:]
+
+
+def _group(path: Path) -> str:
+    return path.parent.name if path.parent.name in GROUPS else "start"
+
+
+def _size(points: int, repeats: int, images: int) -> str:
+    parts = [(points, "point"), (repeats, "stream"), (images, "image")]
+    shown = [f"{n} {word}{'s' * (n > 1)}" for n, word in parts if n > 1 or word == "image"]
+    return " x ".join(shown)
+
+
+def _expected_seconds(loaded: LoadedScenario, files: Sequence[Path]) -> float:
+    """Decoding and measuring dominate: so many outputs of so many pixels."""
+    megapixels = 0.0
+    for path in files:
+        with Image.open(path) as image:
+            megapixels += image.width * image.height / 1e6
+    levels = len({point.codec.codebook for _, point in loaded.points})
+    scenario = loaded.scenario
+    outputs = levels + len(scenario.concealers) * len(loaded.points) * scenario.repeats
+    return _SECONDS_START + _SECONDS_PER_MEGAPIXEL * megapixels * outputs
+
+
+def _time_class(seconds: float) -> str:
+    return next((name for name, most in _CLASSES if seconds <= most), "minutes")

@@ -1,0 +1,261 @@
+"""Scenario files: YAML 1.2 in, checked scenarios out, every mistake told by file and line."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from sim.errors import UserError
+from sim.scenario.schema import (
+    SWEEPABLE,
+    ArqSection,
+    CodecSection,
+    DecodingSection,
+    FecSection,
+    Scenario,
+    StreamSection,
+    UntilSection,
+    with_values,
+)
+from sim.scenario.sweep import Place, SweepError, SweepPoint, expand
+from sim.scenario.yaml_lines import (
+    Location,
+    dotted,
+    line_of,
+    parse_mapping,
+    plain,
+    rebase_traces,
+    undotted,
+)
+
+_SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
+    (): Scenario,
+    ("codec",): CodecSection,
+    ("stream",): StreamSection,
+    ("stream", "fec"): FecSection,
+    ("stream", "arq"): ArqSection,
+    ("decoding",): DecodingSection,
+    ("until",): UntilSection,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedScenario:
+    """A checked scenario and where it came from.
+
+    Attributes:
+        scenario: with the overrides in place.
+        points: (sweep values, resolved scenario) of every point; one with {} without a sweep.
+        images_base: the folder that relative image paths start at.
+        model: "random", a folder, or None for the weights that ship.
+        raw: what was read, with the overrides in place: `load_mapping` makes the same of it.
+        source: for people: "file", "question" (the comment that it opens with), "overrides".
+    """
+
+    scenario: Scenario
+    points: Sequence[tuple[Mapping[str, Any], Scenario]]
+    images_base: Path
+    model: str | None
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
+    """Read and check a scenario file.
+
+    Relative paths of images, weights and traces start at the scenario's folder, or, when an
+    override gives them, at the working directory.
+
+    Args:
+        path: the YAML file.
+        overrides: "dotted.key=value" each; the value is read as YAML.
+
+    Raises:
+        UserError: unreadable file, bad YAML, unknown key, wrong type, value out of range; told as
+            ``file:line: key.path: what is wrong``.
+    """
+    tree = parse_mapping(path, "scenario", "seed: 1")
+    source = _Source(str(path), tree)
+    if "strategies" in source.raw:
+        raise UserError(f"{path}: compares strategies; run it with sim compare")
+    source.raw.setdefault("name", path.stem)
+    about = {"file": str(path), "question": _opening(path), "overrides": list(overrides)}
+    return _load(source, path.parent, dict(map(_parse_override, overrides)), about)
+
+
+def load_mapping(
+    raw: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
+) -> LoadedScenario:
+    """Check a scenario given as plain data.
+
+    Args:
+        raw: the keys of a scenario file; `name` is "scenario" if left out. Relative paths start
+            at the working directory.
+        overrides: values by dotted key.
+        source: as in `LoadedScenario`, when known.
+
+    Raises:
+        UserError: as `load_scenario`, told as ``scenario: key.path: what is wrong``.
+    """
+    given = dict(overrides or {})
+    found = _Source("scenario", None, copy.deepcopy(dict(raw)))
+    found.raw.setdefault("name", "scenario")
+    told = [f"{key}={json.dumps(value)}" for key, value in given.items()]
+    return _load(found, Path(), given, source or {"file": None, "question": "", "overrides": told})
+
+
+def _load(
+    source: _Source, folder: Path, given: Mapping[str, Any], about: Mapping[str, Any]
+) -> LoadedScenario:
+    for channels in (source.raw.get("channel"), source.raw.get("sweep")):
+        rebase_traces(channels, folder)
+    for key, value in given.items():
+        try:
+            source.raw = with_values(source.raw, {key: value})
+        except KeyError as error:
+            raise UserError(f"--set {key}: {error.args[0]} is not a section") from None
+    source.overridden = tuple(tuple(key.split(".")) for key in given)
+
+    scenario = source.check(source.raw)
+    bare = {key: value for key, value in source.raw.items() if key != "sweep"}
+    points = []
+    for point in source.expand(scenario.sweep):
+        try:
+            changed = with_values(bare, point.values)
+        except KeyError as error:
+            raise source.error(("sweep",), f"{error.args[0]} is not a section") from None
+        points.append((point.values, source.check(changed, point)))
+
+    def base(key: str) -> Path:
+        return Path.cwd() if key in given else folder
+
+    model = scenario.codec.model
+    if model not in (None, "random"):
+        model = str(base("codec.model") / Path(model).expanduser())
+    return LoadedScenario(scenario, points, base("images"), model, source.raw, about)
+
+
+def _opening(path: Path) -> str:
+    """The comment at the top of a file, without its marks."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return "\n".join(line.lstrip("#").strip() for line in head)
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set {text}: write key=value, such as channel.loss=0.1")
+    try:
+        return key, plain(YAML().load(value))
+    except YAMLError:
+        raise UserError(f"--set {text}: the value is not YAML") from None
+
+
+class _Source:
+    """A scenario as given, which knows the line of every key if it came from a file.
+
+    Attributes:
+        raw: its content as plain dicts, lists and scalars.
+        overridden: key paths that came from elsewhere instead.
+    """
+
+    def __init__(
+        self, label: str, tree: CommentedMap | None, raw: dict[str, Any] | None = None
+    ) -> None:
+        self.label, self.tree = label, tree
+        self.overridden: tuple[tuple[str, ...], ...] = ()
+        self.raw: dict[str, Any] = plain(tree) if raw is None else raw
+
+    def error(self, location: Location, problem: str) -> UserError:
+        """A UserError at a key path; the nearest line that exists stands for a missing key."""
+        where = self._line(location)
+        return UserError(": ".join(part for part in (where, dotted(location), problem) if part))
+
+    def check(self, raw: Mapping[str, Any], point: SweepPoint | None = None) -> Scenario:
+        """Validate raw values; mistakes in swept values are told at the sweep."""
+        try:
+            return Scenario.model_validate(raw)
+        except ValidationError as failure:
+            errors = failure.errors(include_url=False)
+        location, problem = _explain(errors[0])
+        if len(errors) > 1:
+            problem += f" (and {len(errors) - 1} more)"
+        for key, place in point.places.items() if point else ():
+            path = tuple(key.split("."))
+            if location[: len(path)] == path or path[: len(location)] == location:
+                raise self.error(("sweep", *place), f"{dotted(location)}: {problem}")
+        raise self.error(location, problem)
+
+    def expand(self, sweep: Mapping[str, Any]) -> Iterator[SweepPoint]:
+        """The points of a sweep, which may set keys of some sections only."""
+        try:
+            for point in expand(sweep):
+                for key, place in point.places.items():
+                    if key.split(".")[0] not in SWEEPABLE:
+                        sections = ", ".join(sorted(SWEEPABLE))
+                        raise SweepError(
+                            _key_place(key, place), f"only keys of {sections} can be swept"
+                        )
+                yield point
+        except SweepError as error:
+            raise self.error(("sweep", *error.place), error.problem) from None
+
+    def _line(self, location: Location) -> str:
+        for path in self.overridden:
+            if location[: len(path)] == path:
+                return f"--set {'.'.join(path)}"
+        return f"{self.label}:{line_of(self.tree, location)}" if self.tree else self.label
+
+
+def _key_place(key: str, place: Place) -> Place:
+    """Where a key itself stands, given where one of its values does."""
+    return place[: place.index(key) + 1]
+
+
+def _explain(error: ErrorDetails) -> tuple[Location, str]:
+    """Where and what, in our words; pydantic's own where they are as good."""
+    location, kind = error["loc"], error["type"]
+    context = error.get("ctx", {})
+    got = f"got {error['input']!r}"
+    if kind == "channel":
+        return (*location, *undotted(context["parameter"])), context["problem"]
+    if kind == "stream":
+        parameter = context["parameter"]
+        path = undotted(parameter)
+        section = "stream" if path[0] in StreamSection.model_fields else "codec"
+        return (section, *path), context["problem"]
+    if kind == "extra_forbidden":
+        fields = list(_SECTIONS[tuple(str(p) for p in location[:-1])].model_fields)
+        close = difflib.get_close_matches(str(location[-1]), fields, 1)
+        hint = f" did you mean {close[0]}?" if close else ""
+        return location, f"unknown key;{hint} valid keys: {', '.join(fields)}"
+    if kind == "literal_error":
+        choices = context["expected"].replace(" or ", ", ").replace("'", "")
+        return location, f"must be one of {choices}; {got}"
+    if kind == "missing":
+        return location, "is missing"
+    message = error["msg"]
+    return location, f"{message[0].lower()}{message[1:]}, {got}"
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a scenario file, for editors."""
+    schema = Scenario.model_json_schema()
+    schema["required"] = [key for key in schema.get("required", []) if key != "name"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,357 @@
+"""What a scenario may say: the models of every section.
+
+`sim.scenario.loader` reads them from YAML and tells mistakes by file and line.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from channels import LINK_PARAMETERS, LOSS_TYPES, PRESETS, ChannelParameterError, read_channel
+from channels.registry import Parameter
+from channels.theory import loss_rate
+from codec.decoding import MAX_STEPS, Decoding, Order, Words
+from sim.protocol.config import StreamConfig, StreamConfigError
+from sim.protocol.protection import ArqConfig, FecConfig
+
+Entropy = Literal["fixed", "static", "context"]
+Interleaver = Literal["raster", "checkerboard", "low_discrepancy", "random"]
+FecCode = Literal["reed_solomon", "xor", "raptorq"]
+ArqOrder = Literal["first", "hardest"]
+Concealer = Literal[
+    "none",
+    "most_frequent",
+    "nearest",
+    "neighbour_average",
+    "median",
+    "telea",
+    "biharmonic",
+    "inpaint",
+]
+Patch = Literal[16, 20, 24, 32]
+CodebookSize = Literal[8, 16, 32, 64, 128, 256, 512, 1024, 2048]
+
+CLEAN = "clean"
+"""The row of a decode without loss, beside those of the concealers."""
+
+
+class Section(BaseModel):
+    """Strict: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class CodecSection(Section):
+    """How an image becomes bytes."""
+
+    codebook: CodebookSize = Field(1024, description="codewords K; log2(K) bits a token at most")
+    patch: Patch = Field(
+        16, description="pixels a token stands for in each direction; more = fewer tokens"
+    )
+    search: int = Field(
+        0, ge=0, le=256, description="steps in which the sender seeks better tokens; 16 is plenty"
+    )
+    entropy: Entropy = Field("static", description="coder of a slice's tokens")
+    model: str | None = Field(
+        None, description="folder of weights, relative to this file; left out, those that ship"
+    )
+
+    @property
+    def grain(self) -> tuple[int, int, int]:
+        """Codebook, patch and search: what an image's tokens depend on, besides the weights."""
+        return self.codebook, self.patch, self.search
+
+
+class FecSection(Section):
+    """Parity packets: erasure-coded blocks, across images."""
+
+    code: FecCode = Field("reed_solomon", description="erasure code; raptorq needs that extra")
+    data: int = Field(ge=1, le=255, description="media packets in a block")
+    parity: int = Field(ge=0, le=254, description="parity packets in a block; 0 = none")
+    depth: int = Field(
+        1, ge=1, le=255, description="blocks interleaved: a block's packets are so far apart"
+    )
+    unequal: bool = Field(
+        False, description="more of the parity for the slices that are hardest to conceal"
+    )
+
+    def config(self) -> FecConfig | None:
+        """What sender and receiver are told."""
+        return FecConfig(**self.model_dump()) if self.parity else None
+
+
+class ArqSection(Section):
+    """Retransmission of what the receiver misses."""
+
+    retries: int = Field(1, ge=0, le=16, description="requests for one packet; 0 = none")
+    delay_s: float = Field(
+        0.05, ge=0.001, le=3600, allow_inf_nan=False, description="seconds a request travels"
+    )
+    wait_s: float = Field(
+        0.01,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="seconds to wait beyond a packet's estimated arrival",
+    )
+    order: ArqOrder = Field("first", description="which missing packets are sent again first")
+    budget: float = Field(
+        1.0, gt=0, le=16, description="most retransmissions of an image, as a share of its packets"
+    )
+    loss: float = Field(0.0, ge=0, le=1, description="share of requests that get lost")
+
+    def config(self) -> ArqConfig | None:
+        """What sender and receiver are told."""
+        return ArqConfig(**self.model_dump()) if self.retries else None
+
+
+class StreamSection(Section):
+    """How bytes become packets, and when they are sent and due."""
+
+    slices: int = Field(32, ge=1, le=256, description="packets per image, each decodable alone")
+    interleaver: Interleaver = Field("low_discrepancy", description="which tokens share a packet")
+    fps: float = Field(2.0, gt=0, le=1000, allow_inf_nan=False, description="images per second")
+    playout_delay_s: float = Field(
+        1.0, ge=0, le=3600, allow_inf_nan=False, description="seconds from capture to deadline"
+    )
+    mtu: int = Field(1500, ge=64, le=65_507, description="most bytes in a datagram")
+    packing: int = Field(
+        1, ge=1, le=64, description="images that share packets: a slice of each in every packet"
+    )
+    passes: int = Field(1, ge=1, le=16, description="how often every packet is sent")
+    receivers: int = Field(
+        1, ge=1, le=64, description="receptions, each with losses of its own, that are merged"
+    )
+    fec: FecSection | None = Field(None, description="parity packets; left out, none")
+    arq: ArqSection | None = Field(None, description="retransmission; left out, none")
+
+
+class DecodingSection(Section):
+    """How the transformer fills a grid."""
+
+    order: Order = Field("confidence", description="what is filled first, in several passes")
+    steps: int = Field(1, ge=1, le=MAX_STEPS, description="passes of the transformer")
+    words: Words = Field(
+        "soft", description="decode the mean of all codewords by their probabilities, or the best"
+    )
+
+    def schedule(self) -> Decoding:
+        """As the codec takes it."""
+        return Decoding(self.order, self.steps, self.words)
+
+
+class _ChannelSchema:
+    """The JSON schema of a channel section, from the registry of loss types."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        losses = [
+            _object(loss.name, loss.summary, {"type": {"const": loss.name}}, loss.parameters)
+            for loss in LOSS_TYPES.values()
+        ]
+        link = _object("link", "what else happens to packets", {}, LINK_PARAMETERS)
+        preset = {"preset": {"enum": list(PRESETS)}}
+        both = {"loss": {"oneOf": losses}, "link": link}
+        return {
+            "description": "loss process (started in its stationary state), link, or preset",
+            "oneOf": [
+                *losses,
+                _object("preset", "a ready channel", preset),
+                _object("loss and link", "a loss process and what else happens", both),
+            ],
+        }
+
+
+def _object(
+    title: str, summary: str, fixed: dict[str, Any], parameters: Sequence[Parameter] = ()
+) -> dict[str, Any]:
+    """The schema of one mapping; keys that are fixed are required, parameters are not."""
+    kinds: dict[str, dict[str, Any]] = {
+        "probability": {"type": "number", "minimum": 0, "maximum": 1},
+        "number": {"type": "number"},
+        "whole": {"type": "integer"},
+        "list": {"type": "array"},
+        "mapping": {"type": "object"},
+    }
+    described = {p.name: kinds.get(p.kind, {}) | {"description": p.description} for p in parameters}
+    return {
+        "type": "object",
+        "title": title,
+        "description": summary,
+        "properties": fixed | described,
+        "required": [key for key in fixed if key in ("type", "preset")],
+        "additionalProperties": False,
+    }
+
+
+class UntilSection(Section):
+    """When a point has been repeated often enough (`sim.statistics.repeats_to_go`)."""
+
+    ci: float = Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="half width of the 95% interval, in the metric's unit",
+    )
+    metric: Literal["psnr_db", "ssim", "ms_ssim", "ssimulacra2", "token_accuracy", "loss"] = Field(
+        "psnr_db", description="whose mean, of every repair; loss = share of tokens lost"
+    )
+    max_repeats: int = Field(100, ge=2, le=10_000, description="give up here")
+
+
+class _SweepSchema:
+    """The JSON schema of a sweep (`sim.scenario.sweep`)."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        number: dict[str, Any] = {"type": "number"}
+        kinds = {"from": number, "to": number, "step": number, "count": {"type": "integer"}}
+        span = {
+            "type": "object",
+            "properties": kinds | {"log": {"type": "boolean"}},
+            "required": ["from", "to"],
+            "additionalProperties": False,
+        }
+        axis = {"oneOf": [{"type": "array", "minItems": 1}, span]}
+        together = {"type": "object", "additionalProperties": axis}
+        several = {"type": "array", "items": together}
+        return {
+            "type": "object",
+            "description": "dotted keys, each with values to try: a list, or {from, to, step} or "
+            "{from, to, count, log}; points are their grid",
+            "properties": {
+                "zip": {"description": "keys varied together", "oneOf": [together, several]},
+                "points": {
+                    "description": "points named one by one, each a mapping of dotted keys",
+                    "type": "array",
+                    "items": {"type": "object"},
+                },
+            },
+            "additionalProperties": axis,
+        }
+
+
+class Scenario(Section):
+    """One experiment."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="names the results folder; the file's own name if left out",
+    )
+    images: list[str] = Field(
+        ["samples"],
+        min_length=1,
+        description="files, folders or globs, relative to this file; samples = those that ship",
+    )
+    codec: CodecSection = CodecSection()
+    stream: StreamSection = StreamSection()
+    channel: Annotated[dict[str, Any], _ChannelSchema] = Field({"type": "perfect"})
+    transport: Literal["zeromq", "udp", "virtual"] = Field(
+        "zeromq",
+        description="two processes over ZeroMQ or UDP, or one in virtual time: same results",
+    )
+    pace: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="live: wall seconds per second of the stream; 0 = as fast as possible",
+    )
+    concealers: list[Concealer] = Field(
+        ["none", "neighbour_average", "inpaint"],
+        description="repairs to compare on the same losses; [] studies the channel alone",
+    )
+    decoding: DecodingSection = DecodingSection()
+    repeats: int = Field(1, ge=1, le=10_000, description="streams per point, each its own losses")
+    seed: int = Field(1, ge=0, lt=2**63, description="everything random follows from it")
+    sweep: Annotated[dict[str, Any], _SweepSchema] = Field({})
+    until: UntilSection | None = Field(
+        None, description="add repeats to each point until its means are this certain"
+    )
+
+    @field_validator("channel")
+    @classmethod
+    def _channel(cls, spec: dict[str, Any]) -> dict[str, Any]:
+        try:
+            read_channel(spec)
+        except ChannelParameterError as error:
+            raise PydanticCustomError(
+                "channel", "{problem}", {"problem": error.problem, "parameter": error.parameter}
+            ) from None
+        return spec
+
+    @model_validator(mode="after")
+    def _stream(self) -> Scenario:
+        try:
+            self.stream_config()
+        except StreamConfigError as error:
+            raise PydanticCustomError(
+                "stream", "{problem}", {"problem": error.message, "parameter": error.parameter}
+            ) from None
+        return self
+
+    def stream_config(self) -> StreamConfig:
+        """What sender and receiver are told."""
+        stream = self.stream
+        return StreamConfig(
+            codebook_size=self.codec.codebook,
+            entropy=self.codec.entropy,
+            patch=self.codec.patch,
+            **stream.model_dump(exclude={"receivers", "fec", "arq"}),
+            fec=stream.fec.config() if stream.fec else None,
+            arq=stream.arq.config() if stream.arq else None,
+        )
+
+    @field_validator("concealers")
+    @classmethod
+    def _concealers(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("repeated", "names one concealer twice")
+        return names
+
+
+SWEEPABLE = tuple(
+    name
+    for name, field in Scenario.model_fields.items()
+    if isinstance(field.default, Section) or name == "channel"
+)
+"""Sections whose keys a sweep may vary."""
+
+
+def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a raw scenario with dotted keys set, in order; missing sections are created.
+
+    Raises:
+        KeyError: a dotted key leads through something that is not a mapping.
+    """
+    changed: dict[str, Any] = copy.deepcopy(dict(raw))
+    for dotted, value in values.items():
+        *sections, last = dotted.split(".")
+        place = changed
+        for name in sections:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise KeyError(name)
+        place[last] = copy.deepcopy(value)
+    return changed
+
+
+def nominal_loss(channel: Mapping[str, Any]) -> float:
+    """The loss rate that a channel section stands for; 0 where theory gives none (a script)."""
+    chain = read_channel(channel)[0].chain()
+    return 0.0 if chain is None else float(loss_rate(chain))

@@ -1,0 +1,1 @@
+"""Longer measurements: comparisons, searches, codecs without a channel, repair."""

@@ -1,0 +1,1 @@
+"""`sim codec bench` and `bits`: codecs side by side, without a channel."""

@@ -1,0 +1,181 @@
+"""What entropy coding saves, and what dispersing tokens over packets costs it.
+
+Images are tokenized at every level and cut into slices by every interleaver; the bytes of the
+slices are counted, headers left out. A slice is coded alone, so the coder of a dispersed slice sees
+few near neighbours of a token: what makes losses easy to repair makes tokens dear.
+
+    bits.csv        one row per level, interleaver, number of slices and entropy mode
+    manifest.json   what was measured, with which weights
+    figures/        drawn from the table
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sim import __version__
+from sim.errors import UserError
+from sim.media.images import LoadedImage
+from sim.media.token_file import ImageCodec
+from sim.protocol.config import StreamConfig
+from sim.protocol.interleaver import INTERLEAVERS
+from sim.protocol.packet import MAX_DATAGRAM_BYTES
+from sim.protocol.packetizer import Packetizer
+from sim.results.files import CODEC_BITS, FIGURES, MANIFEST, check_target, write_json, write_table
+
+BITS = "bits.csv"
+Steps = Callable[[int, int, str], object]
+
+
+def bits_study(
+    codec: ImageCodec,
+    images: Sequence[LoadedImage],
+    levels: Sequence[int],
+    slices: Sequence[int],
+    out: Path,
+    steps: Steps = lambda done, total, doing: None,
+) -> list[dict[str, Any]]:
+    """Measure, write the folder `out`, figure included; returns the rows of the table.
+
+    Args:
+        codec: the model; a model without context tables is measured without that mode.
+        images: whose tokens are coded.
+        levels: codebook sizes.
+        slices: numbers of packets per image.
+        out: the folder.
+        steps: told about progress.
+
+    Raises:
+        UserError: the folder cannot be written or holds something else, or a level that the model
+            lacks.
+    """
+    check_target(out, CODEC_BITS)
+    modes = ["fixed", "static"] + ["context"] * (codec.model.context is not None)
+    for level in levels:
+        codec.check(level, "static")
+    sums: dict[tuple[int, str, int, str], list[int]] = {}
+    for number, image in enumerate(images):
+        for place, level in enumerate(levels):
+            steps(number * len(levels) + place, len(images) * len(levels), f"{image.name} {level}")
+            tokens = codec.model.encode(image.pixels, level)
+            for count in slices:
+                for interleaver in INTERLEAVERS:
+                    for mode in modes:
+                        config = StreamConfig(
+                            codebook_size=level,
+                            entropy=mode,
+                            slices=count,
+                            interleaver=interleaver,
+                            mtu=MAX_DATAGRAM_BYTES,
+                        )
+                        packetizer = Packetizer(config, codec.coders(level))
+                        packets = packetizer.split(tokens, image.width, image.height, 0)
+                        total = sums.setdefault((level, interleaver, count, mode), [0, 0, 0])
+                        total[0] += 8 * sum(len(packet.payload) for packet in packets)
+                        total[1] += tokens.size
+                        total[2] += len(packets)
+    rows = [
+        {
+            "codebook": level,
+            "interleaver": interleaver,
+            "slices": count,
+            "tokens_per_slice": tokens / packets,
+            "entropy": mode,
+            "bits_per_token": bits / tokens,
+            "saved": 1 - bits / tokens / (level.bit_length() - 1),
+        }
+        for (level, interleaver, count, mode), (bits, tokens, packets) in sums.items()
+    ]
+    try:
+        (out / FIGURES).mkdir(parents=True, exist_ok=True)
+        write_table(out / BITS, rows)
+        write_json(
+            out / MANIFEST,
+            {
+                "kind": CODEC_BITS,
+                "images": [image.name for image in images],
+                "levels": list(levels),
+                "slices": list(slices),
+                "weights_fingerprint": codec.model.fingerprint,
+                "version": __version__,
+            },
+        )
+        draw_bits(rows, len(images), out / FIGURES / "bits.png")
+    except OSError as error:
+        raise UserError(f"{out}: cannot write results here ({error.strerror})") from None
+    return rows
+
+
+def draw_bits(rows: Sequence[Mapping[str, Any]], images: int, path: Path) -> None:
+    """Share of log2 K that each mode writes, against K; a panel per number of slices."""
+    from matplotlib.figure import Figure
+
+    counts = list(dict.fromkeys(row["slices"] for row in rows))
+    figure = Figure(figsize=(3.6 * len(counts) + 1, 3.8), layout="constrained")
+    all_axes = figure.subplots(1, len(counts), squeeze=False, sharey=True)[0]
+    colours = dict(zip(INTERLEAVERS, ("#0072B2", "#E69F00", "#009E73", "#CC79A7"), strict=True))
+    for axes, count in zip(all_axes, counts, strict=True):
+        here = [row for row in rows if row["slices"] == count]
+        for interleaver, colour in colours.items():
+            for mode, line in (("static", ":"), ("context", "-")):
+                points = sorted(
+                    (row["codebook"], 100 * (1 - row["saved"]))
+                    for row in here
+                    if row["interleaver"] == interleaver and row["entropy"] == mode
+                )
+                if points and (mode == "context" or interleaver == "raster"):
+                    axes.plot(
+                        *zip(*points, strict=True),
+                        line,
+                        color="#666666" if mode == "static" else colour,
+                        label=mode if mode == "static" else f"context, {interleaver}",
+                        marker=".",
+                    )
+        axes.axhline(100, color="black", linewidth=0.8)
+        axes.axhline(80, color="black", linewidth=0.5, linestyle="--")
+        axes.set_xscale("log", base=2)
+        levels = sorted({row["codebook"] for row in rows})
+        axes.set_xticks(levels, [str(level) for level in levels], fontsize=7)
+        axes.minorticks_off()
+        tokens = np.mean([row["tokens_per_slice"] for row in here])
+        axes.set_title(f"{count} slice{'s' * (count > 1)} of {tokens:.0f} tokens", fontsize=9)
+        axes.set_xlabel("codebook size K")
+        axes.grid(alpha=0.25)
+    all_axes[0].set_ylabel("bits per token, % of log2 K")
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    title = f"Entropy coding of {images} image{'s' * (images > 1)}, headers left out"
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+
+
+def print_bits(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """A line per level and number of slices, a column per mode and interleaver."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = "Bits per token (share of log2 K saved); context coding by interleaver"
+    table = Table(title=title, title_justify="left")
+    for heading in ("K", "slices", "fixed", "static"):
+        table.add_column(heading, justify="right")
+    has_context = any(row["entropy"] == "context" for row in rows)
+    for interleaver in INTERLEAVERS if has_context else ():
+        table.add_column(interleaver.replace("_", " "), justify="right")
+    for level in dict.fromkeys(row["codebook"] for row in rows):
+        for count in dict.fromkeys(row["slices"] for row in rows):
+            found = {
+                (row["entropy"], row["interleaver"]): row
+                for row in rows
+                if (row["codebook"], row["slices"]) == (level, count)
+            }
+            chosen = [found["fixed", "raster"], found["static", "raster"]]
+            chosen += [found["context", name] for name in INTERLEAVERS if has_context]
+            cells = [f"{row['bits_per_token']:.2f} ({row['saved']:.0%})" for row in chosen]
+            table.add_row(str(level), str(count), *cells)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"figure: {out / FIGURES / 'bits.png'}", soft_wrap=True)

@@ -1,0 +1,374 @@
+"""Our ladder against other codecs: each is measured at some rates, and compared at our bytes.
+
+points/         one JSON file per image and codec: every file made, and its metrics (kept)
+bench.csv       one row per image, codec and point
+equal.csv       one row per image, level and codec: metrics at exactly our bytes
+manifest.json   what was compared, with which weights, settings and versions
+summary.json    means over images, who wins, and how often each codec was beaten
+panels/         pictures of a few images at three levels
+figures/        drawn from all of the above
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sim import __version__
+from sim.baselines import BaselineError
+from sim.errors import UserError
+from sim.media.images import LoadedImage
+from sim.media.token_file import ImageCodec
+from sim.metrics.optional import LABELS, better
+from sim.results.files import (
+    CODEC_BENCH,
+    MANIFEST,
+    PANELS,
+    SUMMARY,
+    Row,
+    save_png,
+    write_json,
+    write_table,
+)
+from sim.results.manifest import revision, version_of
+from sim.statistics import finite_mean
+from sim.studies.codec_bench.points import Point
+from sim.studies.codec_bench.work import OURS, POINTS, Bench, BenchConfig, Job, Level, Steps
+
+BENCH, EQUAL = "bench.csv", "equal.csv"
+MAX_PICTURED = 4
+"""Images of which pictures are kept."""
+
+_LIBRARIES = ("torch", "numpy", "constriction", "pillow", "pillow-heif", "imageio-ffmpeg")
+_SIZES = ("file_bytes", "payload_bytes", "bpp", "bpp_payload")
+
+
+def run_bench(
+    codec: ImageCodec,
+    images: Sequence[LoadedImage],
+    config: BenchConfig,
+    out: Path,
+    steps: Steps = lambda done, total, doing: None,
+    model: str | None = None,
+    prepare: bool = False,
+) -> dict[str, Any]:
+    """Compare, and write the folder `out`, figures included; returns the summary.
+
+    What `out` already holds of the same images, codecs and weights is not made again.
+
+    Args:
+        codec: ours.
+        images: to code.
+        config: what to compare.
+        out: the folder.
+        steps: told about progress.
+        model: the name `codec` was loaded by, for other processes.
+        prepare: measure the other codecs only, whose points depend on no weights; {} is returned.
+
+    Raises:
+        UserError: the folder cannot be written, a level or coder that the model lacks, or the
+            wheel cannot be read.
+    """
+    for level in config.levels:
+        codec.check(level.codebook, config.entropy, level.patch, config.search)
+    bench = Bench(codec, config, out)
+    _open(out)
+    return _Run(bench, images, model, steps).run(prepare)
+
+
+def _open(out: Path) -> None:
+    """Make the folder of a new comparison, or find the one of an earlier."""
+    try:
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out}: is a file; results need a folder")
+        if out.exists() and any(out.iterdir()) and not (out / POINTS).is_dir():
+            raise UserError(f"{out}: is not empty and holds no comparison; choose another folder")
+        (out / POINTS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot write results here ({error.strerror})") from None
+
+
+class _Run:
+    """The state of one comparison while it fills its folder."""
+
+    def __init__(
+        self, bench: Bench, images: Sequence[LoadedImage], model: str | None, steps: Steps
+    ) -> None:
+        self.bench, self.config, self.folder = bench, bench.config, bench.folder
+        self.images, self.model = images, model
+        self.pictured = pictured_levels(self.config.levels)
+        self.points: dict[tuple[str, str], list[Point]] = {}
+        self._steps, self._done = steps, 0
+        self._total = len(images) * (1 + len(bench.baselines))
+
+    def run(self, prepare: bool) -> dict[str, Any]:
+        """Measure, tabulate, draw."""
+        if not prepare:
+            self._measure([Job(image, OURS) for image in self.images])
+        others = []
+        for number, image in enumerate(self.images):
+            budgets: tuple[int, ...] = ()
+            if number < MAX_PICTURED and not prepare:
+                ours = self._ours(image)
+                budgets = tuple(ours[level].size(self.config.counted) for level in self.pictured)
+            others += [Job(image, name, budgets) for name in self.bench.baselines]
+        self._measure(others)
+        if prepare:
+            return {}
+        rows = [row for image in self.images for row in self._rows(image)]
+        equal = at_equal_bytes(rows, self.config.counted, self.bench.measures.names)
+        summary = summarize_bench(rows, equal, self.config, self.bench.notes)
+        write_table(self.folder / BENCH, rows)
+        write_table(self.folder / EQUAL, equal)
+        write_json(self.folder / SUMMARY, summary)
+        self._pictures()
+        write_json(self.folder / MANIFEST, self._manifest())
+        from sim.studies.codec_bench.figures import draw_bench
+
+        draw_bench(self.folder)
+        return summary
+
+    def _measure(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            self._steps(self._done, self._total, f"{jobs[0].image.name} {jobs[0].codec}")
+        for job, found in self.bench.all_points(jobs, self.model):
+            if isinstance(found, BaselineError):
+                self.bench.notes[job.codec] = f"failed on {job.image.name}: {found}"
+            else:
+                self.points[job.image.name, job.codec] = found
+            self._done += 1
+            self._steps(self._done, self._total, f"{job.image.name} {job.codec}")
+
+    def _ours(self, image: LoadedImage) -> dict[Level, Point]:
+        """Our points of an image."""
+        return {Level.of(point.setting): point for point in self.points[image.name, OURS]}
+
+    def _rows(self, image: LoadedImage) -> list[dict[str, Any]]:
+        pixels = image.width * image.height
+        return [
+            {
+                "image": image.name,
+                "codec": name,
+                "setting": str(Level.of(point.setting)) if name == OURS else point.setting,
+                "file_bytes": len(point.file),
+                "payload_bytes": point.payload_bytes,
+                "bpp": 8 * len(point.file) / pixels,
+                "bpp_payload": 8 * point.payload_bytes / pixels,
+                **{metric: point.metrics[metric] for metric in self.bench.measures.names},
+            }
+            for name in (OURS, *self.bench.baselines)
+            for point in self.points.get((image.name, name), ())
+            if name != OURS or Level.of(point.setting) in self.config.levels
+        ]
+
+    def _pictures(self) -> None:
+        for image in self.images[:MAX_PICTURED]:
+            place = self.folder / PANELS / image.name
+            save_png(place / "original.png", image.pixels)
+            ours = self._ours(image)
+            for level in self.pictured:
+                budget = ours[level].size(self.config.counted)
+                for name in (OURS, *self.bench.baselines):
+                    points = self.points.get((image.name, name))
+                    if points:
+                        point = ours[level] if name == OURS else self._within(points, budget)
+                        pixels = self.bench.decoded(name, point.file, image)
+                        save_png(place / str(level) / f"{name}.png", pixels)
+
+    def _within(self, points: Sequence[Point], budget: int) -> Point:
+        """The largest within a number of bytes, or else the smallest."""
+        counted = self.config.counted
+        fitting = [point for point in points if point.size(counted) <= budget]
+        if fitting:
+            return max(fitting, key=lambda point: point.size(counted))
+        return min(points, key=lambda point: point.size(counted))
+
+    def _manifest(self) -> dict[str, Any]:
+        return {
+            "kind": CODEC_BENCH,
+            "images": [
+                {"name": i.name, "file": str(i.path), "width": i.width, "height": i.height}
+                for i in self.images
+            ],
+            "levels": [str(level) for level in self.config.levels],
+            "pictured_levels": [str(level) for level in self.pictured],
+            "entropy": self.config.entropy,
+            "search": self.config.search,
+            "codecs": [*self.bench.baselines],
+            "rates": self.config.rates,
+            "skipped": self.bench.notes,
+            "counted": self.config.counted,
+            "metrics": self.bench.measures.names,
+            "weights_fingerprint": self.bench.ours.codec.model.fingerprint,
+            "version": __version__,
+            "revision": revision(),
+            "python": platform.python_version(),
+            "libraries": {name: version_of(name) for name in _LIBRARIES},
+        }
+
+
+def at_equal_bytes(
+    rows: Sequence[Row], counted: str, metrics: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Every codec at the size of each of our files, one row per image, level and codec.
+
+    Between two of its points a codec's metric is interpolated linearly in the logarithm of bytes;
+    beyond its largest it is that of the largest. Where even the smallest is too large, `fits` is
+    False and the smallest stands there.
+    """
+    size = f"{counted}_bytes"
+    curves: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        curves.setdefault((row["image"], row["codec"]), []).append(row)
+    for curve in curves.values():
+        curve.sort(key=lambda row: row[size])
+    result = []
+    for row in rows:
+        if row["codec"] != OURS:
+            continue
+        for (image, codec), curve in curves.items():
+            if image != row["image"]:
+                continue
+            here = [row] if codec == OURS else curve
+            below = [point for point in here if point[size] <= row[size]]
+            result.append(
+                {
+                    "image": image,
+                    "level": row["setting"],
+                    "codec": codec,
+                    "bytes": row[size],
+                    "fits": bool(below),
+                    "file_bytes": (below or here[:1])[-1]["file_bytes"],
+                    **{metric: _interpolated(here, row[size], size, metric) for metric in metrics},
+                }
+            )
+    return result
+
+
+def _interpolated(curve: Sequence[Row], budget: int, size: str, metric: str) -> float:
+    below = [row for row in curve if row[size] <= budget]
+    above = [row for row in curve if row[size] > budget]
+    if not below or not above:
+        return float((below[-1] if below else above[0])[metric])
+    low, high = below[-1], above[0]
+    share = math.log(budget / low[size]) / math.log(high[size] / low[size])
+    return float(low[metric] + share * (high[metric] - low[metric]))
+
+
+def summarize_bench(
+    rows: Sequence[Row], equal: Sequence[Row], config: BenchConfig, notes: Mapping[str, str]
+) -> dict[str, Any]:
+    """Means over images.
+
+    `levels`: every codec at our bytes; `fits` is the share of images where it can be so small, and
+    `beaten` by metric the share of *these* images where ours is better, `fitting` the means of ours
+    and theirs over them; None where there is none.
+    `best` names by metric who is best of ours and those that fit everywhere. `curves`: every codec
+    at the rates at which it was measured.
+    """
+    metrics = [name for name in LABELS if equal and name in equal[0]]
+    levels = []
+    for level in config.levels:
+        here = [row for row in equal if row["level"] == str(level)]
+        ours = {row["image"]: row for row in here if row["codec"] == OURS}
+        codecs: dict[str, dict[str, Any]] = {}
+        for name in dict.fromkeys(row["codec"] for row in here):
+            mine = [row for row in here if row["codec"] == name]
+            codecs[name] = {
+                "images": len(mine),
+                "fits": finite_mean([float(row["fits"]) for row in mine]),
+                **{metric: finite_mean([row[metric] for row in mine]) for metric in metrics},
+            }
+            fit = [row for row in mine if row["fits"]]
+            if name != OURS:
+                pairs = {m: _pairs(ours, fit, m) for m in metrics}
+                codecs[name]["beaten"] = {m: _share(pairs[m], m) for m in metrics}
+                codecs[name]["fitting"] = {m: _both(pairs[m]) for m in metrics}
+        sizes = [r for r in rows if r["codec"] == OURS and r["setting"] == str(level)]
+        levels.append(
+            {
+                "level": str(level),
+                **{column: finite_mean([row[column] for row in sizes]) for column in _SIZES},
+                "best": {metric: _best(codecs, metric) for metric in metrics},
+                "codecs": codecs,
+            }
+        )
+    return {
+        "images": len({row["image"] for row in rows}),
+        "levels": levels,
+        "curves": _curves(rows, config, metrics),
+        "skipped": dict(notes),
+    }
+
+
+def _curves(
+    rows: Sequence[Row], config: BenchConfig, metrics: Sequence[str]
+) -> dict[str, list[dict[str, float]]]:
+    """By codec, means over images: ours at each level, others at the largest point within each
+    rate, or their smallest."""
+    curves: dict[str, list[dict[str, float]]] = {}
+    for name in dict.fromkeys(row["codec"] for row in rows):
+        by_image: dict[str, list[Row]] = {}
+        for row in rows:
+            if row["codec"] == name:
+                by_image.setdefault(row["image"], []).append(row)
+        steps: list[list[Row]] = []
+        if name == OURS:
+            every = [row for found in by_image.values() for row in found]
+            for level in map(str, config.levels):
+                steps.append([row for row in every if row["setting"] == level])
+        else:
+            rate = "bpp" if config.counted == "file" else "bpp_payload"
+            for limit in config.rates:
+                chosen = []
+                for found in by_image.values():
+                    fitting = [row for row in found if row[rate] <= limit]
+                    pick = max if fitting else min
+                    chosen.append(pick(fitting or found, key=lambda row: float(row[rate])))
+                if chosen not in steps:
+                    steps.append(chosen)
+        columns = (*_SIZES, *metrics)
+        curves[name] = [
+            {c: finite_mean([row[c] for row in step]) for c in columns} for step in steps
+        ]
+    return curves
+
+
+def _best(codecs: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
+    """Who is best by a metric, of those that are small enough on every image."""
+    best: str | None = None
+    for name, found in codecs.items():
+        if found["fits"] < 1 or found[metric] != found[metric]:
+            continue
+        if best is None or better(found[metric], codecs[best][metric], metric):
+            best = name
+    return best
+
+
+def pictured_levels(levels: Sequence[Level]) -> tuple[Level, ...]:
+    """The first, the middle and the last."""
+    return tuple(dict.fromkeys((levels[0], levels[len(levels) // 2], levels[-1])))
+
+
+Pairs = list[tuple[float, float]]
+"""A metric of ours and theirs, by image."""
+
+
+def _pairs(ours: Mapping[str, Row], theirs: Sequence[Row], metric: str) -> Pairs:
+    """Where both are defined."""
+    pairs = [(ours[row["image"]][metric], row[metric]) for row in theirs]
+    return [(a, b) for a, b in pairs if a == a and b == b]
+
+
+def _both(pairs: Pairs) -> dict[str, float] | None:
+    if not pairs:
+        return None
+    ours, theirs = map(finite_mean, zip(*pairs, strict=True))
+    return {"ours": ours, "theirs": theirs}
+
+
+def _share(pairs: Pairs, metric: str) -> float | None:
+    return finite_mean([float(better(a, b, metric)) for a, b in pairs]) if pairs else None

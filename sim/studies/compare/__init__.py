@@ -1,0 +1,1 @@
+"""`sim compare`: strategies at equal bytes on the wire."""

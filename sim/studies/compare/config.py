@@ -1,0 +1,308 @@
+"""Comparison files: a scenario's keys, and the strategies, rates and losses to compare.
+
+    images, codec, stream, channel (its link alone), decoding, repeats, seed: as in a scenario
+    bpp_wire:   bits per pixel on the wire, headers, parity and retransmissions included
+    loss:       loss rates of packets
+    mean_burst: mean lengths of loss runs in packets; "independent" for no bursts
+    strategies: what to send, and how to protect and repair it
+
+Mistakes are told by file, line and key, as in scenarios.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from channels import ChannelParameterError, read_channel
+from sim.baselines.byte_frames import BYTE_STREAM
+from sim.errors import UserError
+from sim.scenario.loader import _explain, _parse_override
+from sim.scenario.schema import Concealer, Scenario, Section, with_values
+from sim.scenario.yaml_lines import Location, dotted, line_of, parse_mapping, plain, rebase_traces
+
+TOKENS = "tokens"
+INDEPENDENT: Literal["independent"] = "independent"
+Burst = float | Literal["independent"]
+
+_SCENARIO_KEYS = ("name", "images", "codec", "stream", "channel", "decoding", "repeats", "seed")
+_NAME = r"^[^\s/][^/]{0,58}[^\s/]$"
+
+
+class Strategy(Section):
+    """One way to send images.
+
+    Attributes:
+        name: in tables and figures.
+        coder: "tokens", or one of `sim.baselines.BASELINES` and `RESILIENT`.
+        concealer: what fills in lost tokens.
+        damaged: what to do with an incomplete file of a classical coder.
+        codec, stream: keys that differ from the comparison's.
+    """
+
+    name: str = Field(pattern=_NAME)
+    coder: str = TOKENS
+    concealer: Concealer = "inpaint"
+    damaged: Literal["decode", "grey"] = "decode"
+    codec: dict[str, Any] = Field(default_factory=dict)
+    stream: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("coder")
+    @classmethod
+    def _coder(cls, name: str) -> str:
+        from sim.baselines import BASELINES, RESILIENT
+
+        known = (TOKENS, *BASELINES, *RESILIENT)
+        if name not in known:
+            raise PydanticCustomError(
+                "coder", "must be one of {known}", {"known": ", ".join(known)}
+            )
+        return name
+
+
+class _Comparison(Section):
+    """The keys that a scenario has not."""
+
+    bpp_wire: list[float] = Field(min_length=1)
+    loss: list[float] = Field(min_length=1)
+    mean_burst: list[float | Literal["independent"]] = Field([INDEPENDENT], min_length=1)
+    strategies: list[Strategy] = Field(min_length=1)
+
+    @field_validator("bpp_wire", "loss", "mean_burst")
+    @classmethod
+    def _distinct(cls, values: list[Any]) -> list[Any]:
+        if len(set(values)) < len(values):
+            raise PydanticCustomError("repeated", "names one value twice")
+        return values
+
+    @field_validator("bpp_wire")
+    @classmethod
+    def _rates(cls, rates: list[float]) -> list[float]:
+        for rate in rates:
+            if not 0 < rate <= 24:
+                raise PydanticCustomError("rate", "must lie above 0 and at most at 24")
+        return rates
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One channel.
+
+    Attributes:
+        loss: rate of packets, 0 to 1.
+        mean_burst: packets, or "independent".
+        channel: the section of a scenario.
+    """
+
+    loss: float
+    mean_burst: Burst
+    channel: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedComparison:
+    """A checked comparison.
+
+    Attributes:
+        name: of its results folder.
+        base: what all strategies have in common; its channel is only the link.
+        strategies: in the file's order.
+        scenarios: the scenario of each strategy by name; its channel is to be replaced by a
+            cell's, and its codebook by the level that fits, unless `fixed_level` has the name.
+        fixed_level: strategies that name their codebook.
+        bpp_wire: budgets, bits per pixel.
+        cells: every loss rate at every burst length; no loss comes once, at the first.
+        losses, bursts: as in the file.
+        images_base: the folder that relative image paths start at.
+        model: "random", a folder, or None for the weights that ship.
+    """
+
+    name: str
+    base: Scenario
+    strategies: Sequence[Strategy]
+    scenarios: Mapping[str, Scenario]
+    fixed_level: frozenset[str]
+    bpp_wire: Sequence[float]
+    cells: Sequence[Cell]
+    losses: Sequence[float]
+    bursts: Sequence[Burst]
+    images_base: Path
+    model: str | None
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether a YAML file is a comparison rather than a scenario.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    return "strategies" in parse_mapping(path, "scenario", "seed: 1")
+
+
+def load_comparison(path: Path, overrides: Sequence[str] = ()) -> LoadedComparison:
+    """Read and check a comparison file.
+
+    Args:
+        path: the YAML file.
+        overrides: "dotted.key=value" each; the value is read as YAML.
+
+    Raises:
+        UserError: as `file:line: key.path: what is wrong`.
+    """
+    source = _Source(path)
+    rebase_traces(source.raw.get("channel"), path.parent)
+    given = dict(_parse_override(text) for text in overrides)
+    for key, value in given.items():
+        try:
+            source.raw = with_values(source.raw, {key: value})
+        except KeyError as error:
+            raise UserError(f"--set {key}: {error.args[0]} is not a section") from None
+    source.overridden = tuple(tuple(key.split(".")) for key in given)
+    source.raw.setdefault("name", path.stem)
+    own = source.own()
+    base_raw = {k: v for k, v in source.raw.items() if k not in _Comparison.model_fields}
+    channel = base_raw.get("channel", {})
+    if not isinstance(channel, dict) or set(channel) - {"link"}:
+        raise source.error(
+            ("channel",), "give only its link: loss and mean_burst say what is lost here"
+        )
+    base_raw |= {"transport": "virtual", "concealers": ["inpaint"]}
+    base_raw["channel"] = {"loss": {"type": "perfect"}, **channel}
+    base = source.scenario(base_raw, None)
+    scenarios = {}
+    for number, strategy in enumerate(own.strategies):
+        if strategy.name in scenarios:
+            raise source.error(("strategies", number, "name"), "names a strategy twice")
+        scenarios[strategy.name] = source.strategy(base_raw, strategy, number)
+    folder = Path.cwd() if "codec.model" in given else path.parent
+    model = base.codec.model
+    return LoadedComparison(
+        name=base.name,
+        base=base,
+        strategies=own.strategies,
+        scenarios=scenarios,
+        fixed_level=frozenset(s.name for s in own.strategies if "codebook" in s.codec),
+        bpp_wire=own.bpp_wire,
+        cells=source.cells(own, channel),
+        losses=own.loss,
+        bursts=own.mean_burst,
+        images_base=Path.cwd() if "images" in given else path.parent,
+        model=model if model in (None, "random") else str(folder / Path(model).expanduser()),
+    )
+
+
+class _Source:
+    """A parsed file that knows the line of every key."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.overridden: tuple[tuple[str, ...], ...] = ()
+        self.tree = parse_mapping(path, "comparison", "seed: 1")
+        self.raw: dict[str, Any] = plain(self.tree)
+
+    def error(self, location: Location, problem: str) -> UserError:
+        """A UserError at a key path."""
+        where = f"{self.path}:{line_of(self.tree, location)}"
+        for key in self.overridden:
+            if location[: len(key)] == key:
+                where = f"--set {'.'.join(key)}"
+        return UserError(": ".join(part for part in (where, dotted(location), problem) if part))
+
+    def own(self) -> _Comparison:
+        """The keys of a comparison; refuses keys that neither it nor a scenario has."""
+        known = (*_SCENARIO_KEYS, *_Comparison.model_fields)
+        for key in self.raw:
+            if key not in known:
+                raise self.error((key,), _unknown(key, known))
+        try:
+            return _Comparison.model_validate(
+                {k: v for k, v in self.raw.items() if k in _Comparison.model_fields}
+            )
+        except ValidationError as failure:
+            raise self._told(failure.errors(include_url=False)[0], _explain_own) from None
+
+    def scenario(self, raw: Mapping[str, Any], strategy: int | None) -> Scenario:
+        """A checked scenario; mistakes in a strategy's own keys are told there."""
+        try:
+            return Scenario.model_validate(raw)
+        except ValidationError as failure:
+            error = failure.errors(include_url=False)[0]
+
+        def explain(error: ErrorDetails) -> tuple[Location, str]:
+            location, problem = _explain(error)
+            section, *keys = (*location, None)
+            if strategy is not None and section in ("codec", "stream"):
+                mine = self.raw["strategies"][strategy].get(section, {})
+                if keys[0] is None or keys[0] in mine:
+                    return ("strategies", strategy, *location), problem
+                problem += f" (in strategy {strategy})"
+            return location, problem
+
+        raise self._told(error, explain)
+
+    def strategy(self, base: Mapping[str, Any], strategy: Strategy, number: int) -> Scenario:
+        """The scenario of a strategy."""
+        place: Location = ("strategies", number)
+        sections = {
+            name: {**base.get(name, {}), **getattr(strategy, name)} for name in ("codec", "stream")
+        }
+        raw = {**base, **sections, "concealers": [strategy.concealer]}
+        if strategy.coder == TOKENS:
+            return self.scenario(raw, number)
+        for key in ("codec", "concealer"):
+            if key in self.raw["strategies"][number]:
+                raise self.error((*place, key), f"says nothing to {strategy.coder}; only to tokens")
+        if "interleaver" in strategy.stream:
+            raise self.error((*place, "stream", "interleaver"), "a file's bytes keep their order")
+        self.scenario(raw, number)
+        return self.scenario(with_values(raw, BYTE_STREAM), number)
+
+    def cells(self, own: _Comparison, link: Mapping[str, Any]) -> list[Cell]:
+        """Every channel; infeasible ones are told at their mean burst."""
+        cells = []
+        for at, burst in enumerate(own.mean_burst):
+            for which, loss in enumerate(own.loss):
+                spec: dict[str, Any] = {"type": "gilbert_elliott", "loss": loss}
+                if loss == 0:
+                    spec = {"type": "perfect"}
+                elif burst == INDEPENDENT:
+                    spec = {"type": "uniform", "loss": loss}
+                else:
+                    spec["mean_burst"] = burst
+                try:
+                    read_channel(spec)
+                except ChannelParameterError as error:
+                    key = "mean_burst" if error.parameter == "mean_burst" else "loss"
+                    place = at if key == "mean_burst" else which
+                    raise self.error((key, place), error.problem) from None
+                if loss > 0 or at == 0:
+                    cells.append(Cell(loss, burst, {"loss": spec, **link}))
+        return cells
+
+    def _told(self, error: ErrorDetails, explain: Any) -> UserError:
+        location, problem = explain(error)
+        return self.error(location, problem)
+
+
+def _explain_own(error: ErrorDetails) -> tuple[Location, str]:
+    location = error["loc"]
+    if error["type"] == "extra_forbidden":
+        section: type[BaseModel] = Strategy if location[0] == "strategies" else _Comparison
+        return location, _unknown(str(location[-1]), tuple(section.model_fields))
+    if location[0] == "mean_burst" and len(location) > 1:
+        return location[:2], f"must be a number of packets or {INDEPENDENT}"
+    if error["type"] == "coder":
+        return location, f"{error['msg']}; got {error['input']!r}"
+    return _explain(error)
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, 1)
+    hint = f" did you mean {close[0]}?" if close else ""
+    return f"unknown key;{hint} valid keys: {', '.join(known)}"

@@ -1,0 +1,374 @@
+"""The figures of a comparison, drawn from its saved tables and pictures alone.
+
+quality-*   one budget: each metric against the loss rate, a line per strategy
+winners-*   one budget: the best strategy per metric, loss rate and burst length
+fec         what parity leaves unrepaired: exact theory and simulated points
+strip-*     one budget: what the viewer sees at one cell, a picture per strategy
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from sim.errors import UserError
+from sim.figures.style import LABELS as METRIC_LABELS
+from sim.figures.style import SETTINGS, new_figure, save_figure
+from sim.results.files import (
+    COMPARISON,
+    FIGURES,
+    MANIFEST,
+    PANELS,
+    check_kind,
+    number,
+    read_json,
+    read_table,
+)
+
+Row = Mapping[str, str]
+
+LABELS = {**METRIC_LABELS, "vgg_hed": "VGG-HED distance"}
+_TOKEN_COLOURS = ("#0072B2", "#56B4E9", "#004D80", "#00A5A5", "#7A5FD0", "#3D3D9E")
+_FILE_COLOURS = (
+    "#D55E00",
+    "#E69F00",
+    "#CC79A7",
+    "#8C564B",
+    "#B0A000",
+    "#888888",
+    "#7A0019",
+    "#F0806A",
+    "#444444",
+)
+_MARKERS = "oDsP^v<>Xphd"
+_SSIMULACRA2_CUT = -250
+
+
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """What the figures are drawn from."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    means: Sequence[Row]
+    winners: Sequence[Row]
+    fec: Sequence[Row]
+
+    @property
+    def looks(self) -> dict[str, dict[str, Any]]:
+        """Colour and marker of every strategy: blues send tokens, the others files."""
+        looks: dict[str, dict[str, Any]] = {}
+        for strategy in self.manifest["strategies"]:
+            tokens = strategy["coder"] == "tokens"
+            colours = _TOKEN_COLOURS if tokens else _FILE_COLOURS
+            own = sum(look["tokens"] == tokens for look in looks.values())
+            looks[strategy["name"]] = {
+                "tokens": tokens,
+                "color": colours[own % len(colours)],
+                "marker": _MARKERS[own % len(_MARKERS)],
+            }
+        return looks
+
+    def bursts(self) -> list[str]:
+        """Burst lengths as they are in the tables."""
+        return [str(float(b)) if b != "independent" else b for b in self.manifest["bursts"]]
+
+    def rows(self, table: Sequence[Row], budget: float, burst: str) -> list[Row]:
+        """Rows of one budget and burst length; no loss belongs to every burst length."""
+        return [
+            row
+            for row in table
+            if float(row["budget"]) == budget
+            and (float(row["loss"]) == 0 or _burst(row["mean_burst"]) == burst)
+        ]
+
+    def save(self, figure: Figure, name: str, formats: Sequence[str] = ("png", "svg")) -> Path:
+        """Write a figure with its small print; returns the first file."""
+        what = self.manifest
+        parts = [
+            f"comparison {what['name']}",
+            f"seed {what['seed']}",
+            f"lossy-stream-sim {what['version']}",
+            f"revision {what['revision'][:10]}" if what["revision"] else "",
+            f"weights {what['weights_fingerprint']}" if what["weights_fingerprint"] else "",
+        ]
+        text = " · ".join(part for part in parts if part)
+        return save_figure(figure, self.folder, name, text, formats)
+
+
+def draw_comparison(folder: Path) -> list[Path]:
+    """Draw every figure into `figures/`; returns the PNG files.
+
+    Raises:
+        UserError: not a comparison's folder, or a table in it is missing or unreadable.
+    """
+    check_kind(folder, COMPARISON)
+    names = ("means.csv", "winners.csv", "fec.csv")
+    tables = [read_table(folder / name) for name in names]
+    results = _Results(folder, read_json(folder / MANIFEST), *tables)
+    try:
+        (folder / FIGURES).mkdir(exist_ok=True)
+        with matplotlib.rc_context(SETTINGS):
+            paths = []
+            for budget in results.manifest["bpp_wire"]:
+                if any(float(row["budget"]) == budget for row in results.means):
+                    paths += [_quality(results, budget), _winners(results, budget)]
+                paths += _strips(results, budget)
+            return [*paths, *_fec(results)]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot draw ({error})") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: its tables are not those of a comparison ({error!r})") from None
+
+
+def _burst(text: str) -> str:
+    return text if text == "independent" else str(float(text))
+
+
+def burst_words(burst: str) -> str:
+    """A burst length as a heading."""
+    return "independent losses" if burst == "independent" else f"mean burst {float(burst):g}"
+
+
+# Quality
+
+
+def _quality(results: _Results, budget: float) -> Path:
+    metrics, bursts = results.manifest["metrics"], results.bursts()
+    names = {row["strategy"] for row in results.means if float(row["budget"]) == budget}
+    columns, width = _layout(len(bursts))
+    lines = -(-len(names) // columns)
+    figure = new_figure(width, 2.2 * len(metrics) + 0.9 + 0.19 * lines)
+    grid = figure.subplots(len(metrics), len(bursts), sharex=True, sharey="row", squeeze=False)
+    for column, burst in enumerate(bursts):
+        rows = results.rows(results.means, budget, burst)
+        for axes, metric in zip(grid[:, column], metrics, strict=True):
+            _lines(axes, rows, metric, results.looks)
+        grid[0, column].set_title(burst_words(burst))
+        grid[-1, column].set_xlabel("loss rate of packets")
+    for axes, metric in zip(grid[:, 0], metrics, strict=True):
+        axes.set_ylabel(LABELS[metric])
+        if metric == "ssimulacra2" and axes.get_ylim()[0] < _SSIMULACRA2_CUT:
+            axes.set_ylim(bottom=_SSIMULACRA2_CUT)  # ruins go down to -1000 and hide all else
+            axes.set_ylabel(f"{LABELS[metric]}, cut off below")
+        if metric == "vgg_hed":
+            axes.invert_yaxis()
+    handles = [_handle(results, name) for name in results.looks if name in names]
+    _legend(figure, handles, columns)
+    images, repeats = len(results.manifest["images"]), results.manifest["base"]["repeats"]
+    figure.suptitle(
+        f"Every strategy at {budget:g} bits per pixel on the wire; upwards is better\n"
+        f"{_count(images, 'image')} x {_count(repeats, 'stream')}: means, 95% intervals\n"
+        "blue, solid: tokens; others, dashed: files of classical codecs",
+        size=9,
+    )
+    return results.save(figure, f"quality-{budget:g}")
+
+
+def _layout(panels: int) -> tuple[int, float]:
+    """Columns of the legend and inches across, for so many panels side by side."""
+    return (2, 6.6) if panels == 1 else (3, 4.3 * panels + 0.6)
+
+
+def _legend(figure: Figure, handles: list[Any], columns: int) -> None:
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        borderaxespad=2,
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _lines(
+    axes: Axes, rows: Sequence[Row], metric: str, looks: Mapping[str, Mapping[str, Any]]
+) -> None:
+    for name, look in looks.items():
+        own = sorted((r for r in rows if r["strategy"] == name), key=lambda r: float(r["loss"]))
+        if not own:
+            continue
+        x = [float(row["loss"]) for row in own]
+        mean, low, high = (
+            np.array([number(row[f"{metric}{end}"]) for row in own])
+            for end in ("", "_low", "_high")
+        )
+        style = {"linestyle": "-", "linewidth": 2, "zorder": 4} if look["tokens"] else {}
+        axes.plot(
+            x,
+            mean,
+            **{
+                "color": look["color"],
+                "marker": look["marker"],
+                "markersize": 4,
+                "linewidth": 1.1,
+                "linestyle": "--",
+                **style,
+            },
+        )
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.10, linewidth=0)
+
+
+def _handle(results: _Results, name: str) -> Line2D:
+    look = results.looks[name]
+    line: Literal["-", "--"] = "-" if look["tokens"] else "--"
+    return Line2D([], [], color=look["color"], marker=look["marker"], linestyle=line, label=name)
+
+
+# Winners
+
+
+def _winners(results: _Results, budget: float) -> Path:
+    """A table per burst length: metrics across, loss rates down, the winner's name in its colour;
+    pale where the runner-up may be as good."""
+    metrics, bursts = results.manifest["metrics"], results.bursts()
+    losses = sorted(results.manifest["losses"])
+    figure = new_figure(1.3 + 1.5 * len(metrics) * len(bursts), 1.1 + 0.42 * len(losses))
+    all_axes = figure.subplots(1, len(bursts), sharey=True, squeeze=False)[0]
+    for axes, burst in zip(all_axes, bursts, strict=True):
+        for row in results.rows(results.winners, budget, burst):
+            x, y = metrics.index(row["metric"]), losses.index(float(row["loss"]))
+            look = results.looks[row["winner"]]
+            sure = number(row["lead_low"]) > 0
+            box = Rectangle((x - 0.5, y - 0.5), 1, 1, linewidth=1.5, edgecolor="white")
+            box.set_facecolor((*matplotlib.colors.to_rgb(look["color"]), 0.85 if sure else 0.3))
+            axes.add_patch(box)
+            text = "\n".join(textwrap.wrap(row["winner"], 20)[:2])
+            axes.text(
+                x, y, text, ha="center", va="center", size=7, color="white" if sure else "black"
+            )
+        axes.set_xlim(-0.5, len(metrics) - 0.5)
+        axes.set_ylim(len(losses) - 0.5, -0.5)
+        axes.set_xticks(range(len(metrics)), [LABELS[metric] for metric in metrics], size=8)
+        axes.set_yticks(range(len(losses)), [f"{loss:.0%}" for loss in losses])
+        axes.set_title(burst_words(burst))
+        axes.grid(False)
+        axes.tick_params(length=0)
+    all_axes[0].set_ylabel("packets lost")
+    figure.suptitle(
+        f"The best strategy at {budget:g} bits per pixel on the wire; pale where the interval of "
+        "its lead over the next holds 0",
+        size=9,
+    )
+    return results.save(figure, f"winners-{budget:g}")
+
+
+# Parity
+
+
+def _fec(results: _Results) -> list[Path]:
+    if not results.fec:
+        return []
+    bursts = results.bursts()
+    columns, width = _layout(len(bursts))
+    figure = new_figure(width, 3.9)
+    all_axes = figure.subplots(1, len(bursts), sharey=True, squeeze=False)[0]
+    blocks = list(dict.fromkeys((r["data"], r["parity"], r["depth"]) for r in results.fec))
+    colours = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0, 0.85, len(blocks))]
+    for axes, burst in zip(all_axes, bursts, strict=True):
+        for block, colour in zip(blocks, colours, strict=True):
+            own = [
+                row
+                for row in results.fec
+                if (row["data"], row["parity"], row["depth"]) == block
+                and _burst(row["mean_burst"]) == burst
+            ]
+            curve = [row for row in own if row["kind"] == "theory"]
+            axes.plot(*_columns(curve, "loss", "residual"), color=colour, linewidth=1.5)
+            points = [row for row in own if row["kind"] == "simulated"]
+            x, y, low, high = _columns(points, "loss", "residual", "low", "high")
+            spans = np.maximum(0, [y - low, high - y])
+            axes.errorbar(x, y, spans, fmt="o", color=colour, markersize=4, capsize=2, linewidth=1)
+        axes.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1)
+        axes.set_xlim(-0.01, max(results.manifest["losses"]) + 0.01)
+        axes.set_ylim(-0.01, max(results.manifest["losses"]) + 0.05)
+        axes.set_title(burst_words(burst))
+        axes.set_xlabel("loss rate of packets")
+    all_axes[0].set_ylabel("media packets lost after repair")
+    labels = [
+        f"{data} + {parity} packets" + (f", depth {depth}" if depth != "1" else "")
+        for data, parity, depth in blocks
+    ]
+    handles = [Line2D([], [], color=c, label=t) for c, t in zip(colours, labels, strict=True)]
+    handles += [
+        Line2D([], [], color="#999999", linestyle=":", label="no parity"),
+        Line2D([], [], color="#555555", marker="o", linestyle="", label="simulated, 95% interval"),
+    ]
+    _legend(figure, handles, columns + 1)
+    figure.suptitle("What Reed-Solomon parity leaves lost: exact theory (lines)", size=9)
+    return [results.save(figure, "fec")]
+
+
+def _columns(rows: Sequence[Row], *names: str) -> list[Any]:
+    return [np.array([number(row[name]) for row in rows]) for name in names]
+
+
+# Strips
+
+_COLUMNS = 5
+
+
+def _strips(results: _Results, budget: float) -> list[Path]:
+    panels, cell = results.folder / PANELS, results.manifest["pictured"]
+    outcomes = read_table(results.folder / "outcomes.csv")
+    paths = []
+    for image in cell["images"]:
+        pictures = [("original", panels / "original" / f"{image}.png")]
+        for name in results.looks:
+            pictures.append((name, panels / f"{budget:g}" / name / f"{image}.png"))
+        pictures = [(name, path) for name, path in pictures if path.is_file()]
+        if len(pictures) < 2:
+            continue
+        rows = {
+            row["strategy"]: row
+            for row in outcomes
+            if row["image"] == image
+            and row["repeat"] == str(cell["repeat"])
+            and float(row["budget"]) == budget
+            and float(row["loss"]) == cell["loss"]
+            and _burst(row["mean_burst"]) == _burst(str(cell["mean_burst"]))
+        }
+        figure = _strip(pictures, rows)
+        burst = burst_words(_burst(str(cell["mean_burst"])))
+        figure.suptitle(
+            f"{image}: {cell['loss']:.0%} of packets lost, {burst}, {budget:g} bits per pixel on "
+            f"the wire; stream {cell['repeat']} of each strategy",
+            size=10,
+        )
+        paths.append(results.save(figure, f"strip-{budget:g}-{image}", ("png",)))
+    return paths
+
+
+def _strip(pictures: Sequence[tuple[str, Path]], rows: Mapping[str, Row]) -> Figure:
+    with Image.open(pictures[0][1]) as first:
+        shape = first.height / first.width
+    lines = -(-len(pictures) // _COLUMNS)
+    figure = new_figure(2.9 * _COLUMNS, (2.9 * shape + 0.42) * lines + 0.5)
+    all_axes = figure.subplots(lines, _COLUMNS, squeeze=False).ravel()
+    for axes in all_axes:
+        axes.axis("off")
+    for axes, (name, path) in zip(all_axes, pictures, strict=False):
+        with Image.open(path) as picture:
+            axes.imshow(np.asarray(picture))
+        row = rows.get(name)
+        below = ""
+        if row is not None:
+            there, score = float(row["source_there"]), number(row["ssimulacra2"])
+            below = f"{there:.0%} there, {number(row['psnr_db']):.1f} dB, SSIMULACRA2 {score:.0f}"
+        axes.set_title(f"{name}\n{below}", fontsize=8)
+    return figure

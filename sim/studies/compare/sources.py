@@ -1,0 +1,239 @@
+"""What a strategy sends in one cell: as much source as the byte budget leaves room for.
+
+The budget is for everything on the wire over the cell's own streams: headers, parity, and the
+retransmissions that these very losses cause. Tokens take the largest codebook that fits; a
+classical coder gets for each image as many bytes as its share of the pixels, and searches its dial
+for the largest file that is no larger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.model import Model
+from sim.baselines import Baseline, BaselineError, RateSearch
+from sim.baselines.byte_frames import byte_frame
+from sim.drivers.record import MediaFrame, StreamRecord
+from sim.media.frames import one_thread, weighed
+from sim.media.images import LoadedImage
+from sim.scenario.labels import Cell
+from sim.scenario.schema import CodecSection, Scenario
+from sim.stream import stream_cell
+
+_NO_MODEL = "0" * 16
+_CLOSE = 0.002  # bytes of source per pixel are found to this share
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The streams of one strategy in one cell, one per repeat.
+
+    Attributes:
+        level: codebook size; None for files.
+        settings: of the coder's dial, by image; empty for tokens.
+        records: one per repeat.
+        bpp_wire: mean over the repeats, of all bytes on the wire.
+    """
+
+    level: int | None
+    settings: Sequence[int]
+    records: Sequence[StreamRecord]
+    bpp_wire: float
+
+
+@dataclass(frozen=True)
+class CannotReach:
+    """The budget is too small for this strategy; `least` is the smallest bpp_wire it can do, or
+    None if that is not known; `why` is one line."""
+
+    least: float | None
+    why: str
+
+
+class TokenSource:
+    """The images as tokens, at any level."""
+
+    def __init__(self, model: Model, images: Sequence[LoadedImage]) -> None:
+        self.model = model
+        self.images = images
+        self._tokens = cache(self._encode)
+        self._frames = cache(self._framed)
+        self._weighed = cache(self._weigh)
+
+    def frames(self, codec: CodecSection) -> Sequence[MediaFrame]:
+        """The images as the codec's settings have them."""
+        return self._frames(*codec.grain)
+
+    def weighed(self, codec: CodecSection) -> Sequence[MediaFrame]:
+        """The same, with what each token would be missed for."""
+        return self._weighed(*codec.grain)
+
+    def _encode(self, at: int, level: int, patch: int, search: int) -> NDArray[np.int64]:
+        with one_thread():
+            return self.model.encode(self.images[at].pixels, level, patch, search)
+
+    def _framed(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
+        frames = []
+        for at, image in enumerate(self.images):
+            index_map = self._tokens(at, level, patch, search)
+            frames.append(MediaFrame(image.name, index_map, image.width, image.height))
+        return frames
+
+    def _weigh(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
+        frames = self._frames(level, patch, search)
+        return [weighed(self.model, frame, level) for frame in frames]
+
+    def send(self, scenario: Scenario, budget: float, fixed: bool) -> Sent | CannotReach:
+        """Stream at the largest level within the budget, or at the scenario's own if `fixed`.
+
+        Raises:
+            StreamConfigError: the images do not fit the stream's settings.
+        """
+        levels = [scenario.codec.codebook] if fixed else list(self.model.levels)
+        least: Sent | None = None
+        found: Sent | None = None
+        low, high = 0, len(levels)
+        while low < high:  # sizes grow with the level
+            middle = (low + high) // 2
+            sent = self._at(probe(scenario), levels[middle])
+            if sent.bpp_wire <= budget:
+                found, low = sent, middle + 1
+            else:
+                least, high = sent, middle
+        if found is not None and found.level is not None:
+            return self._at(scenario, found.level)
+        level = f"{levels[0]} codewords"
+        return CannotReach(least.bpp_wire if least else None, f"{level} take more")
+
+    def _at(self, scenario: Scenario, level: int) -> Sent:
+        codec = scenario.codec.model_copy(update={"codebook": level})
+        chosen = scenario.model_copy(update={"codec": codec})
+        weighs = chosen.stream_config().weighs
+        frames = self.weighed(codec) if weighs else self.frames(codec)
+        records = stream(chosen, frames, self.model)
+        return Sent(level, (), records, mean_bpp_wire(records, self.images))
+
+
+class FileSource:
+    """The images as files of one classical coder."""
+
+    def __init__(self, coder: Baseline, images: Sequence[LoadedImage]) -> None:
+        self.coder = coder
+        self.images = images
+        self._searches = [RateSearch(coder, image.pixels) for image in images]
+
+    def send(self, scenario: Scenario, budget: float) -> Sent | CannotReach:
+        """Stream files as large as the budget allows.
+
+        Raises:
+            StreamConfigError: the files do not fit the stream's settings.
+        """
+        try:
+            least = self._stream(probe(scenario), [0] * len(self.images))
+            if least.bpp_wire > budget:
+                return CannotReach(least.bpp_wire, "its smallest files take more")
+            share = self._bytes_per_pixel(scenario, budget)
+            settings = []
+            for image, search in zip(self.images, self._searches, strict=True):
+                allowed = int(share * image.width * image.height)
+                setting = search.at_most(allowed)
+                if setting is None:
+                    size = len(search.coded(0).file)
+                    why = f"the smallest file of {image.name} takes {size} bytes of {allowed}"
+                    return CannotReach(least.bpp_wire, why)
+                settings.append(setting)
+            return self._stream(scenario, settings)
+        except BaselineError as error:
+            return CannotReach(None, str(error))
+
+    def _stream(self, scenario: Scenario, settings: Sequence[int]) -> Sent:
+        files = [s.coded(k).file for s, k in zip(self._searches, settings, strict=True)]
+        records = stream(scenario, self._frames(files), None)
+        return Sent(None, settings, records, mean_bpp_wire(records, self.images))
+
+    def _frames(self, files: Sequence[bytes]) -> list[MediaFrame]:
+        pairs = zip(self.images, files, strict=True)
+        return [byte_frame(image.name, file) for image, file in pairs]
+
+    def _bytes_per_pixel(self, scenario: Scenario, budget: float) -> float:
+        """The most source that, protected and sent, stays within the budget."""
+
+        def wire(share: float) -> float:
+            sizes = [max(1, int(share * i.width * i.height)) for i in self.images]
+            records = stream(probe(scenario), self._frames([bytes(size) for size in sizes]), None)
+            return mean_bpp_wire(records, self.images)
+
+        return largest(wire, budget, budget / 8)
+
+
+def largest(cost: Callable[[float], float], budget: float, start: float) -> float:
+    """The largest x in (0, start] with cost(x) <= budget, to a share of 1/500; cost grows with x
+    about linearly. 0 if even a vanishing x costs more."""
+    high, at_high = start, cost(start)
+    if at_high <= budget:
+        return start
+    low, at_low = 0.0, cost(0.0)
+    if at_low > budget:
+        return 0.0
+    while high - low > _CLOSE * high:
+        guess = low + (budget - at_low) / (at_high - at_low) * (high - low)
+        guess = min(max(guess, low + _CLOSE / 2 * high), high - _CLOSE / 2 * high)
+        found = cost(guess)
+        if found <= budget:
+            low, at_low = guess, found
+        else:
+            high, at_high = guess, found
+    return low
+
+
+def stream(
+    scenario: Scenario, frames: Sequence[MediaFrame], model: Model | None
+) -> list[StreamRecord]:
+    """Every repeat's stream, in virtual time; without a model the tokens are bytes."""
+    records = []
+    tables = {} if model is None else {scenario.codec.codebook: model.frequencies}
+    frequencies: dict[int, Any] = {level: table(level) for level, table in tables.items()}
+    for repeat in range(scenario.repeats):
+        cell = Cell(0, 0, {}, scenario, repeat)
+        record = stream_cell(
+            cell,
+            frames,
+            _NO_MODEL if model is None else model.fingerprint,
+            frequencies,
+            lambda ready: None,
+            _elsewhere,
+            lambda done, total: None,
+            None if model is None else model.context,
+        )
+        records.append(record)
+    return records
+
+
+def _elsewhere() -> Any:
+    raise AssertionError("comparisons run in virtual time, in this process")
+
+
+def probe(scenario: Scenario) -> Scenario:
+    """The streams by which bytes are counted: without retransmission a single one tells."""
+    if scenario.stream.arq is not None:
+        return scenario
+    return scenario.model_copy(update={"repeats": 1, "channel": {"type": "perfect"}})
+
+
+def mean_bpp_wire(records: Sequence[StreamRecord], images: Sequence[LoadedImage]) -> float:
+    """All bytes on the wire by the ledgers, in bits per pixel of the images."""
+    pixels = sum(image.width * image.height for image in images)
+    wire = float(np.mean([record.ledger.wire_bytes for record in records]))
+    return 8 * wire / pixels
+
+
+def pixel_mark(pixels: NDArray[np.uint8]) -> str:
+    """A hash of an image's content."""
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]

@@ -1,0 +1,179 @@
+"""From outcomes to means, intervals and winners.
+
+Images and streams are both chance, and images of one stream share its bursts. So intervals are
+pigeonhole bootstraps (Owen 2007, *The pigeonhole bootstrap*): images and repeats are each resampled
+with replacement, 2,000 times, and every outcome counts by the product of the two; 95%, percentile.
+They err on the wide side. All strategies of a cell are resampled together, so that a difference
+is a paired comparison: the same images through the same loss processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.results.files import Row
+from sim.statistics import finite_mean
+from sim.studies.compare.config import TOKENS
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+_FEWEST_REPEATS = 3
+SMALLER_IS_BETTER = frozenset({"vgg_hed"})
+
+Values = NDArray[np.float64]
+"""float64[repeats, images] of one strategy in one cell; NaN where a metric is not defined."""
+
+
+def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per strategy and cell: bytes, losses and every metric with its interval."""
+    found = []
+    for key, group in _cells(rows):
+        for name, own in _strategies(group):
+            tables = {metric: _table(own, metric) for metric in metrics}
+            picks = _picks(next(iter(tables.values())).shape)
+            sent = sum(row["packets_sent"] for row in own)
+            about: dict[str, Any] = {
+                **key,
+                "strategy": name,
+                "coder": own[0]["coder"],
+                "level": own[0]["level"],
+                "outcomes": len(own),
+                "bpp_wire": float(np.mean([row["bpp_wire"] for row in own])),
+                "packets_lost": sum(row["packets_erased"] for row in own) / sent,
+                "source_there": float(np.mean([row["source_there"] for row in own])),
+            }
+            for metric, values in tables.items():
+                low, high = interval(values, picks)
+                about |= {metric: finite_mean(values), f"{metric}_low": low, f"{metric}_high": high}
+            found.append(about)
+    return found
+
+
+def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per cell and metric: who is best and by how much, and how the best strategy that
+    sends tokens stands against the best that sends files ("tokens", "files", or "open" where the
+    interval of their difference holds 0)."""
+    found = []
+    for key, group in _cells(rows):
+        by_name = dict(_strategies(group))
+        for metric in metrics:
+            sign = -1.0 if metric in SMALLER_IS_BETTER else 1.0
+            tables = {name: sign * _table(own, metric) for name, own in by_name.items()}
+            ranked = sorted(
+                (name for name in tables if not np.isnan(finite_mean(tables[name]))),
+                key=lambda name: -finite_mean(tables[name]),
+            )
+            if not ranked:
+                continue
+            picks = _picks(tables[ranked[0]].shape)
+            files = [name for name in ranked if by_name[name][0]["coder"] != TOKENS]
+            tokens = [name for name in ranked if by_name[name][0]["coder"] == TOKENS]
+            found.append(
+                {
+                    **key,
+                    "metric": metric,
+                    "winner": ranked[0],
+                    "mean": sign * finite_mean(tables[ranked[0]]),
+                    **_lead("", tables, ranked[:2], picks),
+                    **_lead("tokens_", tables, [*tokens[:1], *files[:1]], picks),
+                    "tokens_better": _share_better(tables, tokens, files),
+                    "verdict": _verdict(tables, tokens, files, picks),
+                }
+            )
+    return found
+
+
+def _lead(
+    prefix: str, tables: Mapping[str, Values], names: Sequence[str], picks: tuple[Any, Any]
+) -> dict[str, Any]:
+    """By how much the first is better than the second; with the interval."""
+    lead = low = high = float("nan")
+    first, second = (*names, None, None)[:2]
+    if first is not None and second is not None:
+        difference = tables[first] - tables[second]
+        lead, (low, high) = finite_mean(difference), interval(difference, picks)
+    whom: dict[str, Any] = {"over": second} if not prefix else {"best": first, "files_best": second}
+    return {
+        **{f"{prefix}{key}" if key != "files_best" else key: v for key, v in whom.items()},
+        f"{prefix}lead": lead,
+        f"{prefix}lead_low": low,
+        f"{prefix}lead_high": high,
+    }
+
+
+def _share_better(
+    tables: Mapping[str, Values], tokens: Sequence[str], files: Sequence[str]
+) -> float:
+    """Share of the (image, stream) pairs in which the best tokens beat the best files. A mean may
+    rest on a few ruined pictures; this does not."""
+    if not tokens or not files:
+        return float("nan")
+    return float(np.mean(tables[tokens[0]] > tables[files[0]]))
+
+
+def _verdict(
+    tables: Mapping[str, Values], tokens: Sequence[str], files: Sequence[str], picks: Any
+) -> str:
+    if not tokens or not files:
+        return ""
+    low, high = interval(tables[tokens[0]] - tables[files[0]], picks)
+    return "tokens" if low > 0 else "files" if high < 0 else "open"
+
+
+def interval(
+    values: Values, picks: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> tuple[float, float]:
+    """The pigeonhole bootstrap's interval of a mean; NaN for fewer than three repeats, which tell
+    next to nothing of how streams differ.
+
+    Args:
+        values: float64[repeats, images].
+        picks: how often each repeat, int64[resamples, repeats], and each image,
+            int64[resamples, images], was drawn.
+    """
+    defined = np.isfinite(values)
+    if values.shape[0] < _FEWEST_REPEATS or not defined.any():
+        return float("nan"), float("nan")
+    repeats, images = picks
+    filled = np.where(defined, values, 0.0)
+    totals = np.einsum("br,ri,bi->b", repeats, filled, images, optimize=True)
+    counts = np.einsum("br,ri,bi->b", repeats, defined.astype(np.float64), images, optimize=True)
+    means = totals[counts > 0] / counts[counts > 0]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _picks(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rng = np.random.default_rng(0)
+    repeats, images = (rng.multinomial(n, [1 / n] * n, RESAMPLES) for n in shape)
+    return repeats, images
+
+
+def _table(rows: Sequence[Row], metric: str) -> Values:
+    repeats = sorted({row["repeat"] for row in rows})
+    images = list(dict.fromkeys(row["image"] for row in rows))
+    table = np.full((len(repeats), len(images)), np.nan)
+    for row in rows:
+        table[repeats.index(row["repeat"]), images.index(row["image"])] = row[metric]
+    return table
+
+
+def _cells(rows: Sequence[Row]) -> Iterator[tuple[dict[str, Any], list[Row]]]:
+    keys = ("budget", "mean_burst", "loss")
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    for values, group in groups.items():
+        yield dict(zip(keys, values, strict=True)), group
+
+
+def _strategies(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["strategy"], []).append(row)
+    yield from groups.items()

@@ -1,0 +1,1 @@
+"""`sim optimise`: the best way to protect a stream within a budget."""

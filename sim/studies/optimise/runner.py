@@ -1,0 +1,323 @@
+"""`sim optimise`: the search of `search` with real images, packets and streams.
+
+winner.yaml     the winning scenario, for `sim run`
+candidates.csv  what theory expects of every way to protect
+verified.csv    what real streams gave of the best few, with intervals
+outcomes.csv    one row per verified candidate, repeat and image
+manifest.json   what ran
+figures/        drawn from all of the above
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from channels import read_channel
+from codec.concealment import restore
+from sim import __version__
+from sim.errors import UserError
+from sim.experiment.runner import RESULTS, Steps
+from sim.jobs.cache import kept
+from sim.media.frames import one_thread
+from sim.media.images import SAMPLES
+from sim.metrics.quality import METRICS, quality
+from sim.protocol.interleaver import slice_positions
+from sim.results.files import MANIFEST, OPTIMISATION, new_folder, write_json, write_table
+from sim.results.manifest import revision
+from sim.scenario.loader import LoadedScenario
+from sim.scenario.schema import Scenario, nominal_loss
+from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
+from sim.studies.compare.runner import OUTCOMES, Comparison
+from sim.studies.compare.sources import TokenSource, pixel_mark, stream
+from sim.studies.compare.summary import mean_rows, winner_rows
+from sim.studies.optimise.search import (
+    LOSSES,
+    Floats,
+    Prediction,
+    SliceBytes,
+    candidates,
+    predict,
+    shortlist,
+)
+
+CANDIDATES, VERIFIED, WINNER = "candidates.csv", "verified.csv", "winner.yaml"
+_MEASURED_SLICES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finished search: its folder and what it found."""
+
+    folder: Path
+    summary: dict[str, Any]
+
+
+def optimise(
+    loaded: LoadedScenario,
+    bpp_wire: float,
+    deadline_s: float | None = None,
+    metric: str = "ssimulacra2",
+    verify: int = 3,
+    out: Path | None = None,
+    steps: Steps = lambda done, total, doing: None,
+) -> Found:
+    """Find the best way to protect a scenario's stream, and write it as a scenario.
+
+    Args:
+        loaded: the scenario: its images, channel, frame rate, repeats and seed.
+        bpp_wire: byte budget, bits per pixel of everything on the wire.
+        deadline_s: playout delay; None: the scenario's.
+        metric: what to maximise, of `sim.metrics.quality.METRICS`.
+        verify: how many of the best by theory to stream for real, beside the best of each kind.
+        out: the folder; None: results/<scenario>-optimised.
+        steps: told about progress.
+
+    Raises:
+        UserError: nothing fits the budget, or the scenario cannot be optimised.
+    """
+    scenario = _prepared(loaded, deadline_s, metric)
+    if not bpp_wire > 0:
+        raise UserError(f"--bpp-wire {bpp_wire}: must be above 0")
+    chain = read_channel(scenario.channel)[0].chain()
+    if chain is None:
+        raise UserError(f"{scenario.name}: channel: theory knows no law of this loss process")
+    target = out or RESULTS / f"{scenario.name}-optimised"
+    comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), None, steps)
+    tokens = comparison.tokens
+    curves = QualityCurves(tokens, scenario, metric, steps)
+    sizes = cache(lambda level, slices: measured_bytes(tokens, scenario, level, slices))
+    predictions = [
+        found
+        for candidate in candidates(scenario)
+        if (
+            found := predict(
+                candidate, scenario, chain, bpp_wire, sizes, tokens.model.levels, curves
+            )
+        )
+    ]
+    if not predictions:
+        raise UserError(
+            f"--bpp-wire {bpp_wire}: even the smallest codebook in few slices takes more"
+        )
+    chosen = shortlist(predictions, verify)
+    with new_folder(target, OPTIMISATION) as folder:
+        summary = _verify(
+            _comparison(loaded, scenario, bpp_wire, chosen), chosen, metric, folder, steps
+        )
+        write_table(folder / CANDIDATES, [_row(p) for p in predictions])
+        summary |= {"metric": metric, "bpp_wire": bpp_wire, "candidates": len(predictions)}
+        best = next(p for p in chosen if p.candidate.label == summary["winner"]["strategy"])
+        winner = _winner(loaded, scenario, best, summary["winner"]["level"])
+        (folder / WINNER).write_text(_yaml(winner, summary), encoding="utf-8")
+        about = {
+            "kind": OPTIMISATION,
+            "scenario": scenario.model_dump(),
+            "seed": scenario.seed,
+            "metric": metric,
+            "bpp_wire": bpp_wire,
+            "weights_fingerprint": tokens.model.fingerprint,
+            "version": __version__,
+            "revision": revision(),
+        }
+        write_json(folder / MANIFEST, about)
+        from sim.studies.optimise.figures import draw_optimisation
+
+        draw_optimisation(folder)
+    return Found(target, summary)
+
+
+class QualityCurves:
+    """Mean quality of the images against the share of lost slices, for each level; measured when
+    first asked for, kept, and interpolated between."""
+
+    def __init__(
+        self,
+        tokens: TokenSource,
+        scenario: Scenario,
+        metric: str,
+        steps: Steps = lambda done, total, doing: None,
+    ) -> None:
+        self._tokens, self._scenario, self._metric, self._steps = tokens, scenario, metric, steps
+        self._means: dict[int, Floats] = {}
+
+    def __call__(self, level: int, shares: Floats) -> Floats:
+        """Expected quality at shares of lost slices, float64[n] -> float64[n]."""
+        if level not in self._means:
+            about = {
+                "images": [pixel_mark(image.pixels) for image in self._tokens.images],
+                "weights": self._tokens.model.fingerprint,
+                "interleaver": self._scenario.stream.interleaver,
+                "concealer": self._scenario.concealers[0],
+                "decoding": self._scenario.decoding.model_dump(),
+                "metric": self._metric,
+                "level": level,
+                "codec": self._scenario.codec.model_dump(include={"patch", "search"}),
+                "losses": LOSSES,
+            }
+            self._means[level] = np.array(kept("curves", about, lambda: self._measure(level)))
+        return np.interp(shares, LOSSES, self._means[level])
+
+    def _measure(self, level: int) -> list[float]:
+        found = []
+        total = len(self._tokens.model.levels) * len(LOSSES)
+        for number, loss in enumerate(LOSSES):
+            done = len(self._means) * len(LOSSES) + number
+            self._steps(done, total, f"quality at {level} codewords, {loss:.0%} lost")
+            scores = [self._score(level, loss, at) for at in range(len(self._tokens.images))]
+            finite = [score for score in scores if np.isfinite(score)]
+            found.append(float(np.mean(finite)) if finite else 0.0)
+        return found
+
+    def _score(self, level: int, loss: float, at: int) -> float:
+        model, image = self._tokens.model, self._tokens.images[at]
+        codec = self._scenario.codec.model_copy(update={"codebook": level})
+        indices = self._tokens.frames(codec)[at].index_map
+        slices = min(_MEASURED_SLICES, indices.size)
+        order = np.random.default_rng([self._scenario.seed, at]).permutation(slices)
+        received = np.ones(indices.size, bool)
+        grid = (indices.shape[0], indices.shape[1])
+        positions = slice_positions(grid, slices, self._scenario.stream.interleaver)
+        for lost in order[: round(loss * slices)]:
+            received[positions[lost]] = False
+        there = received.reshape(indices.shape)
+        shown = np.where(there, indices, -1)
+        concealer, how = self._scenario.concealers[0], self._scenario.decoding.schedule()
+        size = (image.height, image.width)
+        with one_thread():
+            pixels = restore(concealer, model, shown, there, level, size, how).image
+        return float(getattr(quality(image.pixels, pixels), self._metric))
+
+
+def measured_bytes(tokens: TokenSource, scenario: Scenario, level: int, slices: int) -> SliceBytes:
+    """Bytes of the images' real packets at a level, cut into so many slices, unprotected."""
+    codec = scenario.codec.model_copy(update={"codebook": level})
+    bare = scenario.stream.model_copy(
+        update={"slices": slices, "fec": None, "arq": None, "packing": 1, "passes": 1}
+    )
+    update = {"codec": codec, "stream": bare, "repeats": 1, "channel": {"type": "perfect"}}
+    (record,) = stream(scenario.model_copy(update=update), tokens.frames(codec), tokens.model)
+    longest: dict[int, int] = {}
+    for packet in record.packets:
+        longest[packet.frame] = max(longest.get(packet.frame, 0), packet.size_bytes)
+    images = tokens.images
+    return SliceBytes(
+        wire=record.ledger.wire_bytes / len(images),
+        longest=float(np.mean(list(longest.values()))),
+        pixels=float(np.mean([image.width * image.height for image in images])),
+        slices=slices,
+    )
+
+
+def _prepared(loaded: LoadedScenario, deadline_s: float | None, metric: str) -> Scenario:
+    if metric not in METRICS:
+        raise UserError(f"--metric {metric}: choose one of {', '.join(METRICS)}")
+    if loaded.scenario.sweep:
+        raise UserError(f"{loaded.scenario.name}: has a sweep; optimise one channel at a time")
+    scenario = loaded.scenario
+    others = [] if "inpaint" in scenario.concealers else scenario.concealers
+    concealer = others[-1] if others else "inpaint"
+    stream_section = scenario.stream
+    if deadline_s is not None:
+        if not 0 < deadline_s <= 3600:
+            raise UserError(f"--deadline {deadline_s}: must be above 0 and at most 3600 seconds")
+        stream_section = stream_section.model_copy(update={"playout_delay_s": deadline_s})
+    update = {"concealers": [concealer], "stream": stream_section, "transport": "virtual"}
+    return scenario.model_copy(update=update)
+
+
+def _comparison(
+    loaded: LoadedScenario, scenario: Scenario, bpp_wire: float, chosen: Sequence[Prediction]
+) -> LoadedComparison:
+    """The candidates as strategies of a comparison through the scenario's own channel."""
+    strategies = [
+        Strategy(name=p.candidate.label, concealer=scenario.concealers[0]) for p in chosen
+    ] or [Strategy(name=TOKENS, concealer=scenario.concealers[0])]
+    scenarios = {p.candidate.label: p.candidate.apply(scenario) for p in chosen}
+    cell = Cell(nominal_loss(scenario.channel), "independent", scenario.channel)
+    return LoadedComparison(
+        name=scenario.name,
+        base=scenario,
+        strategies=strategies,
+        scenarios=scenarios or {TOKENS: scenario},
+        fixed_level=frozenset(),
+        bpp_wire=[bpp_wire],
+        cells=[cell],
+        losses=[cell.loss],
+        bursts=["independent"],
+        images_base=loaded.images_base,
+        model=loaded.model,
+    )
+
+
+def _verify(
+    comparison: LoadedComparison,
+    chosen: Sequence[Prediction],
+    metric: str,
+    folder: Path,
+    steps: Steps,
+) -> dict[str, Any]:
+    """Stream the chosen; write what came of it; the summary."""
+    rows, unreached = Comparison(comparison, None, steps).outcomes(folder)
+    if not rows:
+        raise UserError(f"{comparison.name}: nothing fits the budget when it is really sent")
+    by_label = {p.candidate.label: p for p in chosen}
+    means = mean_rows(rows, METRICS)
+    for row in means:
+        expected = by_label[row["strategy"]]
+        row |= {"expected_bpp_wire": expected.bpp_wire, "expected_quality": expected.quality}
+        row |= {"kind": expected.candidate.kind}
+    means.sort(key=lambda row: -row[metric])
+    (lead,) = winner_rows(rows, [metric])
+    write_table(folder / OUTCOMES, rows)
+    write_table(folder / VERIFIED, means)
+    return {"winner": means[0], "lead": lead, "verified": means, "cannot_reach": unreached}
+
+
+def _row(prediction: Prediction) -> dict[str, Any]:
+    about = {key: value for key, value in asdict(prediction).items() if key != "candidate"}
+    return {**asdict(prediction.candidate), "kind": prediction.candidate.kind, **about}
+
+
+def _winner(
+    loaded: LoadedScenario, scenario: Scenario, best: Prediction, level: int
+) -> dict[str, Any]:
+    """The winning scenario as plain data; relative paths become absolute."""
+    chosen = best.candidate.apply(scenario)
+    plain = chosen.model_dump(exclude_none=True, exclude={"sweep", "until"})
+    plain["name"] = f"{scenario.name[:90]}-optimised"
+    plain["images"] = [
+        text if text.split("/")[0] == SAMPLES else str((loaded.images_base / text).absolute())
+        for text in scenario.images
+    ]
+    plain["codec"]["codebook"] = level
+    if loaded.model not in (None, "random"):
+        plain["codec"]["model"] = str(Path(str(loaded.model)).absolute())
+    Scenario.model_validate(plain)
+    return plain
+
+
+def _yaml(winner: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    from ruamel.yaml import YAML
+
+    found, metric = summary["winner"], summary["metric"]
+    low, high = found[f"{metric}_low"], found[f"{metric}_high"]
+    interval = f" ({low:.4g} to {high:.4g})" if np.isfinite(low) else ""
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = None
+    yaml.width = 96
+    yaml.dump(dict(winner), text)
+    head = (
+        f"# Question: is this the best way to spend {summary['bpp_wire']:g} bits per pixel on the\n"
+        f"# wire through this channel? Found by sim optimise: {found['strategy']},\n"
+        f"# expected {metric} {found[metric]:.4g}{interval}.\n#\n"
+        "# Look at the bits on the wire and at the quality of the repair.\n\n"
+    )
+    return head + text.getvalue()

@@ -1,0 +1,1 @@
+"""`sim study`: what repair gives, by loss condition."""

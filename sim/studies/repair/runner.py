@@ -1,0 +1,369 @@
+"""Studies of the repair itself: which schedule, against which rivals, after which interleaver.
+
+    schedules      order x passes x words, after 20% and 50% of single tokens and bursts of packets
+    rivals         every concealer, after 5% to 50% of single tokens and in bursts of packets
+    interleavers   slices x order of the tokens, after 5% to 50% of the packets, alone and in
+                   bursts; and what each costs in coded bits
+
+Each works on index maps directly, without packets or time, so it is quick; `sim run` streams.
+Means and 95% intervals are over images (percentile bootstrap), losses being paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.concealment import CONCEALERS, conceal, restore
+from codec.decoding import Decoding, Order
+from codec.entropy import ENTROPY_MODES
+from codec.model import Model
+from codec.pixel_repair import RepairMissing, check_installed
+from sim.media.images import LoadedImage
+from sim.media.token_file import ImageCodec
+from sim.metrics.quality import psnr_db, quality, token_accuracy
+from sim.protocol.interleaver import INTERLEAVERS, slice_positions
+from sim.results.files import SUMMARY, write_json, write_table
+from sim.scenario.schema import CLEAN
+from sim.statistics import estimate, finite_mean
+from sim.studies.measurements import Job, Rows, Steps, run_jobs, study_manifest
+from sim.studies.repair.masks import Condition, grids_of, received
+
+TABLE, BITS = "table.csv", "bits.csv"
+LOSSES = (0.05, 0.1, 0.2, 0.3, 0.5)
+SCHEDULE_CONDITIONS = (Condition("tokens", 0.2), Condition("tokens", 0.5), Condition("bursts", 0.2))
+SLICES = (4, 8, 16, 32, 64)
+ORDERS: tuple[Order, ...] = ("confidence", "halton")
+
+
+def quiet(done: int, total: int, doing: str) -> None:
+    """Tells nobody how far it is."""
+
+
+def study_schedules(
+    model: Model,
+    images: Sequence[LoadedImage],
+    levels: Sequence[int],
+    passes: Sequence[int],
+    out: Path,
+    now: Callable[[], float],
+    steps: Steps = quiet,
+) -> dict[str, Any]:
+    """The ablation of decoding schedules; `now` tells seconds, for the column of that name."""
+    about = study_manifest("schedules", model, images, {"levels": [*levels], "passes": [*passes]})
+    schedules: list[tuple[Order, int]] = [("confidence", 1)]
+    schedules += [(order, n) for order in ORDERS for n in passes if n > 1]
+    masks = _masks(SCHEDULE_CONDITIONS, images)
+    jobs = [
+        Job(
+            f"{image.name} K={level} {condition.name}",
+            partial(_schedule_rows, model, image, level, condition, there[n], schedules, now),
+        )
+        for level in levels
+        for n, image in enumerate(images)
+        for condition, there in masks.items()
+    ]
+    rows = run_jobs(out, about, jobs, steps)
+    keys = ("codebook", "condition", "order", "passes", "words")
+    metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy", "seconds")
+    return _finish(out, about, rows, keys, metrics)
+
+
+def _schedule_rows(
+    model: Model,
+    image: LoadedImage,
+    level: int,
+    condition: Condition,
+    there: NDArray[np.bool_],
+    schedules: Sequence[tuple[Order, int]],
+    now: Callable[[], float],
+) -> Rows:
+    indices = model.encode(image.pixels, level)
+    size = (image.height, image.width)
+    about = {"image": image.name, "codebook": level, "condition": condition.name}
+    clean = asdict(quality(image.pixels, model.decode(indices, level, *size)))
+    rows: Rows = [{**about, "order": CLEAN, "passes": 0, "words": CLEAN, **clean, **_unrepaired()}]
+    for order, passes in schedules:
+        began = now()
+        filled = model.inpaint(indices, there, level, Decoding(order, passes))
+        seconds = now() - began
+        best = model.codewords(level)[filled.indices]  # what "argmax" gives: the same tokens
+        for kind, words in (("soft", filled.words), ("argmax", best)):
+            done = model.decode_words(words, *size)
+            rows.append(
+                {
+                    **about,
+                    "order": "any" if passes == 1 else order,
+                    "passes": passes,
+                    "words": kind,
+                    **asdict(quality(image.pixels, done)),
+                    "token_accuracy": token_accuracy(indices, filled.indices, there),
+                    "seconds": seconds,
+                }
+            )
+    return rows
+
+
+def _unrepaired() -> dict[str, float]:
+    return {"token_accuracy": float("nan"), "seconds": float("nan")}
+
+
+def study_rivals(
+    model: Model,
+    images: Sequence[LoadedImage],
+    levels: Sequence[int],
+    out: Path,
+    steps: Steps = quiet,
+) -> dict[str, Any]:
+    """Every concealer whose library is installed."""
+    names = installed_concealers()
+    about = study_manifest(
+        "rivals", model, images, {"levels": [*levels], "concealers": list(names)}
+    )
+    conditions = [Condition(kind, loss) for kind in ("tokens", "bursts") for loss in LOSSES]
+    masks = _masks(conditions, images)
+    jobs = [
+        Job(
+            f"{image.name} K={level} {condition.name}",
+            partial(_rival_rows, model, image, level, condition, there[n], names),
+        )
+        for level in levels
+        for n, image in enumerate(images)
+        for condition, there in masks.items()
+    ]
+    rows = run_jobs(out, about, jobs, steps)
+    keys = ("codebook", "kind", "loss", "concealer")
+    metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy")
+    return _finish(out, about, rows, keys, metrics)
+
+
+def installed_concealers() -> tuple[str, ...]:
+    """Those that run here."""
+    found = []
+    for name in CONCEALERS:
+        try:
+            check_installed(name)
+        except RepairMissing:
+            continue
+        found.append(name)
+    return tuple(found)
+
+
+def _rival_rows(
+    model: Model,
+    image: LoadedImage,
+    level: int,
+    condition: Condition,
+    there: NDArray[np.bool_],
+    names: Sequence[str],
+) -> Rows:
+    indices = model.encode(image.pixels, level)
+    size = (image.height, image.width)
+    about = {
+        "image": image.name,
+        "codebook": level,
+        "kind": condition.kind,
+        "loss": condition.loss,
+    }
+    clean = asdict(quality(image.pixels, model.decode(indices, level, *size)))
+    rows: Rows = [{**about, "concealer": CLEAN, **clean, "token_accuracy": float("nan")}]
+    for name in names:
+        done = restore(name, model, indices, there, level, size)
+        rows.append(
+            {
+                **about,
+                "concealer": name,
+                **asdict(quality(image.pixels, done.image)),
+                "token_accuracy": token_accuracy(indices, done.concealed.indices, there),
+            }
+        )
+    return rows
+
+
+def study_interleavers(
+    model: Model,
+    images: Sequence[LoadedImage],
+    level: int,
+    out: Path,
+    steps: Steps = quiet,
+) -> dict[str, Any]:
+    """Which order of the tokens makes repair easiest, and at what cost in coded bits."""
+    about = study_manifest("interleavers", model, images, {"level": level})
+    entropy = _entropy_modes(model, level)
+    jobs = []
+    for n, image in enumerate(images):
+        tokens: list[NDArray[np.int64]] = []  # encoded when a job first needs them
+        for slices in SLICES:
+            for order in INTERLEAVERS:
+                conditions = [
+                    Condition(kind, loss, slices, order)
+                    for kind in ("packets", "bursts")
+                    for loss in LOSSES
+                ]
+                work = partial(
+                    _interleaver_rows, model, image, n, images, level, conditions, tokens
+                )
+                jobs.append(Job(f"{image.name} {slices} slices {order}", work))
+        work = partial(_bit_rows, model, image, level, entropy, tokens)
+        jobs.append(Job(f"{image.name} bits {' '.join(entropy)}", work))
+    rows = run_jobs(out, about, jobs, steps)
+    bits = [row for row in rows if "entropy" in row]
+    write_table(out / BITS, bits)
+    summary = {"bits": _means(bits, ("entropy", "slices", "interleaver"), ("bits_per_token",))}
+    keys = ("kind", "loss", "slices", "interleaver")
+    rows = [row for row in rows if "entropy" not in row]
+    overall = ("psnr_drop_db", "token_accuracy")
+    summary["overall"] = sorted(  # best first: the default should be the first
+        _means(_by_image(rows, ("interleaver",), overall), ("interleaver",), overall),
+        key=lambda point: float(point["psnr_drop_db"]["mean"]),
+    )
+    metrics = ("psnr_drop_db", "psnr_db", "token_accuracy", "lost")
+    return _finish(out, about, rows, keys, metrics, summary)
+
+
+def _entropy_modes(model: Model, level: int) -> tuple[str, ...]:
+    """Those that this model has coders for."""
+    coders, found = ImageCodec(model).coders(level), []
+    for mode, name in enumerate(ENTROPY_MODES):
+        try:
+            coders(mode, level)
+        except LookupError:
+            continue
+        found.append(name)
+    return tuple(found)
+
+
+def _tokens(
+    model: Model, image: LoadedImage, level: int, kept: list[NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    if not kept:
+        kept.append(model.encode(image.pixels, level))
+    return kept[0]
+
+
+def _interleaver_rows(
+    model: Model,
+    image: LoadedImage,
+    number: int,
+    images: Sequence[LoadedImage],
+    level: int,
+    conditions: Sequence[Condition],
+    kept: list[NDArray[np.int64]],
+) -> Rows:
+    indices = _tokens(model, image, level, kept)
+    size = (image.height, image.width)
+    clean = psnr_db(image.pixels, model.decode(indices, level, *size))
+    rows: Rows = []
+    for condition in conditions:
+        there = received(condition, grids_of(images), 1)[number]
+        concealed = conceal("inpaint", model, indices, there, level)
+        psnr = clean
+        if not there.all():
+            psnr = psnr_db(image.pixels, model.decode_words(concealed.words, *size))
+        rows.append(
+            {
+                "image": image.name,
+                "kind": condition.kind,
+                "loss": condition.loss,
+                "slices": condition.slices,
+                "interleaver": condition.interleaver,
+                "lost": float(1 - there.mean()),
+                "token_accuracy": token_accuracy(indices, concealed.indices, there),
+                "psnr_db": psnr,
+                "psnr_drop_db": clean - psnr,
+            }
+        )
+    return rows
+
+
+def _bit_rows(
+    model: Model,
+    image: LoadedImage,
+    level: int,
+    entropy: Sequence[str],
+    kept: list[NDArray[np.int64]],
+) -> Rows:
+    """Payload bits per token; headers are the same for every interleaver."""
+    indices = _tokens(model, image, level, kept)
+    coders, flat, grid = ImageCodec(model).coders(level), indices.ravel(), indices.shape
+    rows: Rows = []
+    for name in entropy:
+        coder = coders(ENTROPY_MODES.index(name), level)
+        for slices in SLICES:
+            for order in INTERLEAVERS:
+                cut = slice_positions((grid[0], grid[1]), min(slices, flat.size), order)
+                coded = [coder.encode(flat[places], places, (grid[0], grid[1])) for places in cut]
+                rows.append(
+                    {
+                        "image": image.name,
+                        "entropy": name,
+                        "slices": slices,
+                        "interleaver": order,
+                        "bits_per_token": 8 * sum(map(len, coded)) / flat.size,
+                    }
+                )
+    return rows
+
+
+def _masks(
+    conditions: Sequence[Condition], images: Sequence[LoadedImage]
+) -> dict[Condition, list[NDArray[np.bool_]]]:
+    return {condition: received(condition, grids_of(images), 1) for condition in conditions}
+
+
+def _finish(
+    out: Path,
+    about: dict[str, Any],
+    rows: Rows,
+    keys: Sequence[str],
+    metrics: Sequence[str],
+    more: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the table, the summary and the figures; returns the summary."""
+    summary = {
+        "study": about["kind"],
+        "images": len(about["images"]),
+        "points": _means(rows, keys, metrics),
+        **(more or {}),
+    }
+    write_table(out / TABLE, rows)
+    write_json(out / SUMMARY, summary)
+    from sim.studies.repair.figures import draw_study
+
+    draw_study(out)
+    return summary
+
+
+def _grouped(rows: Rows, keys: Sequence[str]) -> dict[tuple[Any, ...], Rows]:
+    groups: dict[tuple[Any, ...], Rows] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+def _by_image(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> Rows:
+    """One row per image and setting of the keys, of means: rows of one image are no more
+    independent than that image is one."""
+    keys = ("image", *keys)
+    return [
+        dict(zip(keys, values, strict=True))
+        | {m: finite_mean([row[m] for row in group]) for m in metrics}
+        for values, group in _grouped(rows, keys).items()
+    ]
+
+
+def _means(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """One entry per setting of the keys: {key: value, metric: {"mean", "low", "high", "n"}}. Rows
+    of one setting are independent: one per image."""
+    found = []
+    for values, group in _grouped(rows, keys).items():
+        columns = {m: np.array([row[m] for row in group], np.float64) for m in metrics}
+        estimates = {m: asdict(estimate(column[None])) for m, column in columns.items()}
+        found.append({**dict(zip(keys, values, strict=True)), **estimates})
+    return found

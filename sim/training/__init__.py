@@ -1,0 +1,1 @@
+"""What training needs of the protocol: masks of lost packets, orders of slices."""
