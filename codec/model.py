@@ -240,9 +240,7 @@ class Model:
         if not isinstance(self.decoder, Decoder):
             whole: Tensor = self.decoder(words)
             return whole
-        return apply_tiled(
-            self.decoder, words, 1, STRIDE, reach_tokens(self.decoder.layers, STRIDE)
-        )
+        return apply_tiled(self.decoder, words, 1, STRIDE, reach_tokens(self.decoder, STRIDE))
 
     def decode(
         self, indices: NDArray[np.int64], codebook_size: int, height: int, width: int
