@@ -1,17 +1,18 @@
-"""Several independent causes of loss on one path."""
+"""Channels made of channels: several causes of loss on one path, several paths to one receiver."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from channels.base import LossModel, LossSampler
+from channels.base import Channel, Delivery, LossModel, LossSampler
 from channels.parameters import ChannelParameterError
 from channels.samplers import Mask, MaskSampler
 from channels.theory import Floats, LossChain
 
-_MOST_STATES = 512
+_MAX_STATES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class AnyLoss:
         kept: Floats = np.ones(1)
         for part in self.parts:
             chain = part.chain()
-            if chain is None or kept.size * chain.loss.size > _MOST_STATES:
+            if chain is None or kept.size * chain.loss.size > _MAX_STATES:
                 return None
             matrix = np.asarray(np.kron(matrix, chain.transition), np.float64)
             kept = np.asarray(np.kron(kept, 1.0 - chain.loss), np.float64)
@@ -60,3 +61,16 @@ class AnyLossSampler(MaskSampler):
         for part in self._parts[1:]:
             lost |= part.mask(n)
         return lost
+
+
+class ReceiveDiversity(Channel):
+    """One packet over several channels; every copy counts as an arrival at the one receiver."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._channels = tuple(channels)
+
+    def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
+        """See `Channel.transmit`."""
+        return tuple(
+            delivery for channel in self._channels for delivery in channel.transmit(data, now_s)
+        )

@@ -11,8 +11,7 @@ from rich.table import Table
 
 from sim.metrics.optional import LABELS, better
 from sim.results.files import FIGURES
-from sim.studies.codec_bench.runner import EQUAL
-from sim.studies.codec_bench.work import OURS
+from sim.studies.codec_bench.work import EQUAL, OURS
 
 _FORMS = {"psnr_db": ".2f", "ssimulacra2": ".1f", "vmaf": ".1f"}
 

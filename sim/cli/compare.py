@@ -36,11 +36,11 @@ def compare(
     loaded = load_comparison(find_scenario(comparison), overrides)
 
     from sim.cli.compare_console import print_comparison
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.compare.runner import run_comparison
 
-    with progress_bar(loaded.name) as steps:
-        outcome = run_comparison(loaded, out, hed, steps, workers)
+    with progress_bar(loaded.name) as progress:
+        outcome = run_comparison(loaded, out, hed, progress, workers)
     if as_json:
         from sim.results.files import to_json
 
@@ -75,11 +75,11 @@ def optimise(
     loaded = load_scenario(find_scenario(scenario), set_ or [])
 
     from sim.cli.compare_console import print_optimisation
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.optimise.runner import optimise as search
 
-    with progress_bar(loaded.scenario.name) as steps:
-        found = search(loaded, bpp_wire, deadline, metric, verify, out, steps)
+    with progress_bar(loaded.scenario.name) as progress:
+        found = search(loaded, bpp_wire, deadline, metric, verify, out, progress)
     if as_json:
         from sim.results.files import to_json
 

@@ -10,8 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sim.experiment.runner import Outcome
-from sim.results.files import FIGURES
+from sim.results.files import FIGURES, Outcome
 
 _SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "vgg_hed")
 

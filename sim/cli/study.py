@@ -37,15 +37,15 @@ def schedules(
     chosen, counts = _numbers("--levels", levels), _numbers("--passes", passes)
     if not all(1 <= count <= 12 for count in counts):
         raise UserError(f"--passes {passes}: from 1 to 12")
-    from sim.cli.console import progress_bar
     from sim.drivers.clock import WallClock
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_schedules
 
     loaded, photos = load(images, model, limit, side, chosen)
-    with progress_bar("schedules") as steps:
+    with progress_bar("schedules") as progress:
         now = WallClock().now
-        summary = study_schedules(loaded, photos, chosen, counts, out, now, steps)
+        summary = study_schedules(loaded, photos, chosen, counts, out, now, progress)
     _tell(summary, out, as_json)
 
 
@@ -61,13 +61,13 @@ def rivals(
 ) -> None:
     """Every concealer against the transformer, at 5% to 50% loss."""
     chosen = _numbers("--levels", levels)
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_rivals
 
     loaded, photos = load(images, model, limit, side, chosen)
-    with progress_bar("rivals") as steps:
-        summary = study_rivals(loaded, photos, chosen, out, steps)
+    with progress_bar("rivals") as progress:
+        summary = study_rivals(loaded, photos, chosen, out, progress)
     _tell(summary, out, as_json)
 
 
@@ -82,13 +82,13 @@ def interleavers(
     as_json: AsJson = False,
 ) -> None:
     """Orders of the tokens. Repaired quality and coded bits, for 4 to 64 slices."""
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_interleavers
 
     loaded, photos = load(images, model, limit, side, [level])
-    with progress_bar("interleavers") as steps:
-        summary = study_interleavers(loaded, photos, level, out, steps)
+    with progress_bar("interleavers") as progress:
+        summary = study_interleavers(loaded, photos, level, out, progress)
     _tell(summary, out, as_json)
 
 
@@ -108,14 +108,14 @@ def paper_check(
 ) -> None:
     """Test a claim: 20% of the indices lost is hardly seen."""
     chosen = _numbers("--levels", levels)
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.paper_check import CheckConfig, run_check
 
     loaded, photos = load(images, model, limit, 0, chosen)
-    with progress_bar("paper-check") as steps:
+    with progress_bar("paper-check") as progress:
         config = CheckConfig(chosen, repeats, hed, seed)
-        summary = run_check(loaded, photos, config, out, steps)
+        summary = run_check(loaded, photos, config, out, progress)
     if as_json:
         _print_json(summary, out)
     else:

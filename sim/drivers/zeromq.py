@@ -6,8 +6,8 @@ a receiver tell senders apart. IMMEDIATE keeps messages from being queued for a 
 not there; LINGER 0 lets an end go at once (the end of a stream is acknowledged, so nothing that
 matters is under way then); MAXMSGSIZE and the marks bound memory.
 
-A dead machine is found by TCP's keepalive, a silent peer by the probes of `sending`. ZeroMQ's own
-heartbeats are off: a receiver that stalls fills its pipe, after which nothing reads the
+A dead machine is found by TCP's keepalive, a silent peer by the probes of `live_sender`. ZeroMQ's
+own heartbeats are off: a receiver that stalls fills its pipe, after which nothing reads the
 heartbeats behind it, and the connection is cut with all that is under way.
 
 With keys both ends speak CURVE, and an authenticator in the receiver's process admits only the
@@ -22,15 +22,15 @@ from contextlib import suppress
 import zmq
 import zmq.auth.thread
 
+from sim.drivers.address import Address, Peer
 from sim.drivers.keys import Keys
-from sim.drivers.links import Address, Peer
 from sim.drivers.wire import MAX_MESSAGE_BYTES
 from sim.errors import UserError
 
 HIGH_WATER = 64  # messages a socket holds for a peer before it blocks
 WINDOW = 48
 BATCH_BYTES = 49_152  # a batch is closed by what reaches this, and still fits a message
-_HANDSHAKE_MS, _RECONNECT_MS, _RECONNECT_MOST_MS = 5000, 50, 1000
+_HANDSHAKE_MS, _RECONNECT_MS, _MAX_RECONNECT_MS = 5000, 50, 1000
 _KEEPALIVE_IDLE_S, _KEEPALIVE_EVERY_S, _KEEPALIVE_TIMES = 10, 5, 3
 
 
@@ -46,7 +46,7 @@ def _socket(
     socket.tcp_keepalive, socket.tcp_keepalive_idle = 1, _KEEPALIVE_IDLE_S
     socket.tcp_keepalive_intvl, socket.tcp_keepalive_cnt = _KEEPALIVE_EVERY_S, _KEEPALIVE_TIMES
     socket.handshake_ivl = _HANDSHAKE_MS
-    socket.reconnect_ivl, socket.reconnect_ivl_max = _RECONNECT_MS, _RECONNECT_MOST_MS
+    socket.reconnect_ivl, socket.reconnect_ivl_max = _RECONNECT_MS, _MAX_RECONNECT_MS
     socket.ipv6 = ":" in address.host
     return socket
 
@@ -117,8 +117,9 @@ class ZmqReceiver:
         if keys is not None:
             self._authenticator = zmq.auth.thread.ThreadAuthenticator(self._context)
             self._authenticator.start()
-            doorkeeper = _Doorkeeper(keys, self.anomalies)
-            self._authenticator.configure_curve_callback("*", doorkeeper)
+            self._authenticator.configure_curve_callback(
+                "*", CurveAuthenticator(keys, self.anomalies)
+            )
         self._socket, self._waits_ms = _socket(self._context, zmq.ROUTER, address), 0
         self._socket.router_mandatory = True
         if keys is not None:
@@ -162,7 +163,7 @@ class ZmqReceiver:
         self._context.destroy(linger=0)
 
 
-class _Doorkeeper:
+class CurveAuthenticator:
     """Admits known public keys; called by the authenticator's thread."""
 
     def __init__(self, keys: Keys, anomalies: dict[str, int]) -> None:
@@ -177,21 +178,3 @@ class _Doorkeeper:
         with self._lock, suppress(KeyError):
             self._anomalies["refused_key"] += 1
         return False
-
-
-def new_pair() -> tuple[bytes, bytes]:
-    """A new CURVE pair in Z85: (secret, public), 40 characters each."""
-    public, secret = zmq.curve_keypair()
-    return secret, public
-
-
-def public_of(secret: bytes) -> bytes:
-    """The public key of a secret one.
-
-    Raises:
-        ValueError: it is no key.
-    """
-    try:
-        return zmq.curve_public(secret)
-    except zmq.ZMQError:
-        raise ValueError("no CURVE key") from None

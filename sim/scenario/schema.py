@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from channels import LINK_PARAMETERS, LOSS_TYPES, PRESETS, ChannelParameterError, read_channel
 from channels.registry import Parameter
 from channels.theory import loss_rate
-from codec.decoding import MAX_STEPS, Decoding, Order, Words
+from codec.decoding import MAX_STEPS, Decoding, FillMode, Order
 from sim.protocol.config import StreamConfig, StreamConfigError
 from sim.protocol.protection import ArqConfig, FecConfig
 
@@ -53,6 +53,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class TokenizerKey(NamedTuple):
+    """What an image's tokens depend on, besides the image and the weights; see `CodecSection`."""
+
+    codebook_size: int
+    patch: int
+    search: int
+
+
 class CodecSection(Section):
     """How an image becomes bytes."""
 
@@ -69,9 +77,9 @@ class CodecSection(Section):
     )
 
     @property
-    def grain(self) -> tuple[int, int, int]:
-        """Codebook, patch and search: what an image's tokens depend on, besides the weights."""
-        return self.codebook, self.patch, self.search
+    def tokenizer_key(self) -> TokenizerKey:
+        """What an image's tokens depend on."""
+        return TokenizerKey(self.codebook, self.patch, self.search)
 
 
 class FecSection(Section):
@@ -143,7 +151,7 @@ class DecodingSection(Section):
 
     order: Order = Field("confidence", description="what is filled first, in several passes")
     steps: int = Field(1, ge=1, le=MAX_STEPS, description="passes of the transformer")
-    words: Words = Field(
+    words: FillMode = Field(
         "soft", description="decode the mean of all codewords by their probabilities, or the best"
     )
 
