@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,65 @@ FILES = sorted(
     for name in ("channels", "codec", "sim")
     for path in (ROOT / name).rglob("*.py")
 )
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file's module."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+LAYERS = [
+    {"errors", "version", "progress", "statistics"},
+    {"protocol", "metrics", "jobs"},
+    {"drivers"},
+    {"media", "baselines"},
+    {"scenario"},
+    {"results", "stream"},
+    {"figures", "training"},
+    {"experiment", "studies"},
+    {"report", "live", "api"},
+    {"page"},
+    {"cli"},
+    {"__main__"},
+]
+"""The parts of `sim`, from the ground up: each may import itself and what stands above it here."""
+
+LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+
+FLAT = {"__init__", "__main__", "api", "errors", "statistics", "stream"}
+
+ALLOWED: set[tuple[str, str]] = {
+    ("codec.entropy", "codec.context"),
+    ("sim.api", "sim.cli.console"),
+    ("sim.cli.channel", "sim"),
+    ("sim.drivers.keys", "sim.drivers.zeromq"),
+    ("sim.drivers.links", "sim.drivers.udp"),
+    ("sim.drivers.links", "sim.drivers.zeromq"),
+    ("sim.experiment.plan", "sim"),
+    ("sim.jobs.cache", "sim.baselines.cache"),
+    ("sim.live.results", "sim.cli.console"),
+    ("sim.live.send", "sim"),
+    ("sim.media.frames", "sim.scenario.schema"),
+    ("sim.metrics.optional", "sim.baselines.video"),
+    ("sim.protocol.fec", "sim.protocol.fec_extras"),
+    ("sim.results.manifest", "sim"),
+    ("sim.results.repeats", "sim.api"),
+    ("sim.results.run", "sim.figures.panels"),
+    ("sim.results.run", "sim.figures.style"),
+    ("sim.studies.codec_bench.bits", "sim"),
+    ("sim.studies.codec_bench.runner", "sim"),
+    ("sim.studies.codec_bench.runner", "sim.studies.codec_bench.figures"),
+    ("sim.studies.compare.helpers", "sim.experiment.workers"),
+    ("sim.studies.compare.helpers", "sim.studies.compare.runner"),
+    ("sim.studies.compare.runner", "sim"),
+    ("sim.studies.compare.runner", "sim.experiment.runner"),
+    ("sim.studies.measurements", "sim"),
+    ("sim.studies.optimise.runner", "sim"),
+    ("sim.studies.optimise.runner", "sim.experiment.runner"),
+}
+"""Imports against the law, to be undone."""
 
 
 @cache
@@ -34,7 +94,9 @@ def _imported(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute here"
             assert node.module is not None
-            yield node.module
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
 
 
 def packages(path: Path) -> set[str]:
@@ -96,15 +158,45 @@ def test_light_parts_do_not_load_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "sim"], ids=str)
+def test_parts_import_downwards(path: Path) -> None:
+    module = module_of(path)
+    if module == "sim":  # the face of the package
+        return
+    home = module.split(".")[1]
+    for name in imported(path):
+        if name.partition(".")[0] == "sim" and (module, name) not in ALLOWED:
+            assert name != "sim", "only scripts and notebooks import the face of the package"
+            part = name.split(".")[1]
+            assert part == home or LEVEL[part] < LEVEL[home], f"{home} may not import {name}"
+
+
+def test_no_circles() -> None:
+    graph = {
+        module: {name for name in imported(path) if name in MODULES and name != module}
+        - {name for importer, name in ALLOWED if importer == module}
+        for module, path in MODULES.items()
+    }
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_sim_is_packages() -> None:
+    assert {path.stem for path in FILES if path.parts[:-1] == ("sim",)} == FLAT
+
+
+def test_what_is_allowed_is_needed() -> None:
+    needed = {(module, name) for module, path in MODULES.items() for name in imported(path)}
+    assert needed >= ALLOWED
+
+
 def test_all_that_a_comparison_runs_is_hashed() -> None:
     """Whatever code the kept results come from, a change of it must make them void."""
-    modules = {".".join(path.with_suffix("").parts): path for path in FILES}
     studies = "sim.studies"
     waiting = [f"{studies}.{name}" for name in ("compare.runner", "optimise.runner")]
     reached = set[Path]()
     while waiting:
         name = waiting.pop()
-        path = modules.get(name) or modules.get(f"{name}.__init__")
+        path = MODULES.get(name)
         if path is not None and path not in reached:
             reached.add(path)
             waiting += imported(path)
