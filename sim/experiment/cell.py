@@ -12,7 +12,7 @@ import io
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,8 @@ from sim.experiment.packets import FrameSent, packet_table
 from sim.jobs.store import Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import SavedOutput, read_output, saving_sink
-from sim.metrics.quality import METRICS, Quality, quality, token_accuracy
+from sim.metrics import DEFAULT
+from sim.metrics.quality import quality, token_accuracy
 from sim.protocol.config import StreamConfigError
 from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
 from sim.scenario.labels import Cell
@@ -56,6 +57,7 @@ class Materials:
         model: as for `sim.media.frames.load_model`.
         fingerprint: that the weights must have.
         frequencies, context: tables of the model's coders, as for `sim.stream.stream_cell`.
+        metrics: to measure, as for `sim.metrics.quality.quality`.
     """
 
     images: tuple[LoadedImage, ...]
@@ -63,20 +65,28 @@ class Materials:
     fingerprint: str
     frequencies: Mapping[int, NDArray[np.uint32]]
     context: ContextTables | None
+    metrics: tuple[str, ...]
 
     @classmethod
-    def of(cls, images: Iterable[LoadedImage], name: str | None, model: Model) -> Materials:
+    def of(
+        cls,
+        images: Iterable[LoadedImage],
+        name: str | None,
+        model: Model,
+        metrics: Sequence[str] = DEFAULT,
+    ) -> Materials:
         """For a model and the name it was loaded by."""
         tables = {size: model.frequencies(size) for size in model.levels}
-        return cls(tuple(images), name, model.fingerprint, tables, model.context)
+        every = tuple(images)
+        return cls(every, name, model.fingerprint, tables, model.context, tuple(metrics))
 
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """One image at one codebook and so on: tokens int64[h,w], and quality when none is lost."""
+    """One image at one codebook and so on: tokens int64[h,w], and metrics when none is lost."""
 
     index_map: NDArray[np.int64]
-    quality: Quality
+    quality: Mapping[str, float]
 
 
 Grain = tuple[int, int, int]
@@ -165,7 +175,7 @@ class Workshop:
             "pictures": 0,
             "grid": list(frame.index_map.shape),
             "tokens": base64.b64encode(tokens).decode(),
-            "quality": astuple(quality(image.pixels, decoded)),
+            "quality": quality(image.pixels, decoded, self._materials.metrics),
         }
 
     def _cell(self, task: CellTask, progress: Progress) -> tuple[Record, Pictures]:
@@ -311,16 +321,12 @@ class Workshop:
         clean, image = task.clean[number].quality, self._images[number]
         whole = bool(output.received.all())
         nothing = float("nan")
-        yield {**about, "concealer": CLEAN, **_by_metric(clean), "token_accuracy": nothing}
+        yield {**about, "concealer": CLEAN, **clean, "token_accuracy": nothing}
         for name in task.cell.scenario.concealers:
-            measured = clean if whole else quality(image.pixels, output.images[name])
+            metrics = self._materials.metrics
+            measured = clean if whole else quality(image.pixels, output.images[name], metrics)
             accuracy = token_accuracy(frame.index_map, output.indices[name], output.received)
-            yield {
-                **about,
-                "concealer": name,
-                **_by_metric(measured),
-                "token_accuracy": accuracy,
-            }
+            yield {**about, "concealer": name, **measured, "token_accuracy": accuracy}
 
     def _pictures(
         self, cell: Cell, number: int, frame: MediaFrame, output: SavedOutput
@@ -341,18 +347,14 @@ def read_clean(record: Record) -> Clean:
     """What a finished `CleanTask` found."""
     tokens = np.frombuffer(zlib.decompress(base64.b64decode(record["tokens"])), "<i2")
     index_map = tokens.astype(np.int64).reshape(record["grid"])
-    measured = [float("nan") if value is None else value for value in record["quality"]]
-    return Clean(index_map, Quality(*measured))
+    measured = record["quality"].items()
+    return Clean(index_map, {name: float("nan") if v is None else v for name, v in measured})
 
 
 def record_rows(record: Record) -> Iterator[dict[str, str]]:
     """The rows of a finished `CellTask`, as text."""
     for values in record["rows"]:
         yield dict(zip(record["columns"], values, strict=True))
-
-
-def _by_metric(measured: Quality) -> dict[str, float]:
-    return {name: getattr(measured, name) for name in METRICS}
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

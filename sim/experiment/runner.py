@@ -35,6 +35,7 @@ from sim.experiment.workers import Alone, Crew, Pool, steps_of, worthwhile
 from sim.jobs.store import CELLS, Appender, Journal
 from sim.media.frames import check_model, load_model
 from sim.media.images import LoadedImage, load_images
+from sim.metrics.quality import check_metrics
 from sim.protocol.config import StreamConfigError
 from sim.results.manifest import run_id
 from sim.scenario.labels import Cell, values_label
@@ -122,7 +123,7 @@ def run_experiment(
     images = load_images(scenario.images, loaded.images_base)
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    materials = Materials.of(images, loaded.model, model)
+    materials = Materials.of(images, loaded.model, model, loaded.scenario.metrics)
     target = how.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
     with open_run(target, how.fresh) as folder:
         plan.save(folder / CELLS)
@@ -146,7 +147,7 @@ def measure_given(
     images = given.pictures
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    materials = Materials.of(images, loaded.model, model)
+    materials = Materials.of(images, loaded.model, model, loaded.scenario.metrics)
     with open_run(out, fresh=True) as folder:
         plan.save(folder / CELLS)
         run = _Run(plan, materials, model, folder, How(save_images=save_images), steps)
@@ -158,6 +159,7 @@ def measure_given(
 
 def _model_for(loaded: LoadedScenario, images: Sequence[LoadedImage]) -> Model:
     """The model, when it can do what every point asks for; all before anything is written."""
+    check_metrics(loaded.scenario.metrics)
     try:
         model = load_model(loaded.model)
     except ModelError as error:

@@ -30,7 +30,8 @@ from sim.figures.panels import (
     rate_panel,
     rates_vary,
 )
-from sim.figures.style import DELIVERED, ERASED, SETTINGS, look, metric_label, words
+from sim.figures.style import DELIVERED, ERASED, SETTINGS, look, words
+from sim.metrics import metric as metric_of
 from sim.scenario.schema import CLEAN
 
 _SIZE = (4.4, 2.9)  # inches; about as wide as a phone, so that text stays readable there
@@ -103,7 +104,7 @@ def quality_blocks(points: Sequence[Point], metrics: Sequence[str], prefix: str)
             ) -> None:
                 line_panel(axes, members, found, metric)
                 axes.set_xlabel(axis_title(found))
-                axes.set_ylabel(metric_label(metric))
+                axes.set_ylabel(metric_of(metric).axis)
                 axes.set_ylim(*bounds)
 
             name, told = f"{prefix}-{metric}-{number}", _told(members, metric, title)
@@ -149,9 +150,9 @@ def rate_blocks(points: Sequence[Point], metrics: Sequence[str], prefix: str) ->
 
         def draw(axes: Axes, metric: str = metric) -> None:
             rate_panel(axes, points, metric, repair)
-            axes.set_ylabel(metric_label(metric))
+            axes.set_ylabel(metric_of(metric).axis)
 
-        told = f"{metric_label(metric)} with {words(repair)} over bits per pixel on the wire"
+        told = f"{metric_of(metric).heading} with {words(repair)} over bits per pixel on the wire"
         panels.append(Panel("", _svg(f"{prefix}-rate-{metric}", told, draw)))
     colours = list(_COLOURS.values())
     order = [colours[i] for i in (2, 3, 4, 5, 6, 7, 8)]
@@ -169,7 +170,7 @@ def _dots(point: Point, metric: str, prefix: str) -> Panel | None:
 
     def draw(axes: Axes) -> None:
         dot_panel(axes, point, metric)
-        axes.set_xlabel(metric_label(metric))
+        axes.set_xlabel(metric_of(metric).axis)
 
     rows = sum(name != CLEAN for name in point["concealers"])
     height = 0.95 + 0.34 * rows
@@ -217,7 +218,7 @@ def _told(points: Sequence[Point], metric: str, title: str) -> str:
         if means:
             shown = [f"{means[0]:.3g}", f"{means[-1]:.3g}"][: 1 + (len(means) > 1)]
             parts.append(f"{words(name)} {' to '.join(shown)}")
-    head = f"{metric_label(metric)}{', ' + title if title else ''}"
+    head = f"{metric_of(metric).heading}{', ' + title if title else ''}"
     return f"{head}: {', '.join(parts)}"
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.baselines import Baseline, Coded, Counted, RateSearch
-from sim.metrics.optional import Measures
+from sim.metrics.quality import quality
 from sim.results.files import write_json
 
 
@@ -120,7 +120,7 @@ def measure_points(
     budgets: Sequence[int],
     settings: Sequence[int],
     counted: Counted,
-    measures: Measures,
+    metrics: Sequence[str],
     path: Path,
 ) -> list[Point]:
     """Encode and measure, or take from `path` what is there: points by growing setting.
@@ -132,7 +132,7 @@ def measure_points(
             is.
         settings: others that are wanted.
         counted: what budgets are compared with.
-        measures: metrics to take.
+        metrics: to measure, as for `sim.metrics.quality.quality`.
         path: the JSON file.
 
     Raises:
@@ -145,14 +145,14 @@ def measure_points(
     for setting in sorted(wanted):
         coded = search.coded(setting)
         point = known.points.setdefault(setting, Point(setting, coded.file, coded.payload_bytes))
-        missing = [name for name in measures.names if name not in point.metrics]
+        missing = [name for name in metrics if name not in point.metrics]
         if missing:
             decoded = codec.decode(point.file, height, width)
-            point.metrics |= measures(pixels, decoded, missing)
+            point.metrics |= quality(pixels, decoded, missing)
             known.save()
-    return [point for _, point in sorted(known.points.items()) if measured(point, measures)]
+    return [point for _, point in sorted(known.points.items()) if measured(point, metrics)]
 
 
-def measured(point: Point, measures: Measures) -> bool:
+def measured(point: Point, metrics: Sequence[str]) -> bool:
     """Whether every metric was taken."""
-    return all(name in point.metrics for name in measures.names)
+    return all(name in point.metrics for name in metrics)

