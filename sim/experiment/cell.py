@@ -33,7 +33,7 @@ from sim.metrics.quality import METRICS, Quality, quality, token_accuracy
 from sim.protocol.config import StreamConfigError
 from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
 from sim.scenario.labels import Cell
-from sim.scenario.schema import CLEAN
+from sim.scenario.schema import CLEAN, TokenizerKey
 from sim.statistics import effective_size
 from sim.stream import stream_cell
 
@@ -79,17 +79,13 @@ class Clean:
     quality: Quality
 
 
-Grain = tuple[int, int, int]
-"""See `CodecSection.grain`."""
-
-
 @dataclass(frozen=True, slots=True)
 class CleanTask:
     """Tokenize one image (by number) at one codebook, patch and search."""
 
     key: str
     image: int
-    grain: Grain
+    tokenizer: TokenizerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +115,7 @@ class Workshop:
         """``model``: when it is loaded already."""
         self._materials, self._given = materials, model
         self._images = materials.images
-        self._weighed: dict[tuple[int, ...], MediaFrame] = {}  # by image and grain
+        self._weighed: dict[tuple[int, ...], MediaFrame] = {}  # by image and tokenizer key
 
     @cached_property
     def _model(self) -> Model:
@@ -157,8 +153,8 @@ class Workshop:
         from sim.media.frames import decode_clean, encode_images
 
         image = self._images[task.image]
-        (frame,) = encode_images(self._model, [image], *task.grain)
-        decoded = decode_clean(self._model, frame, task.grain[0])
+        (frame,) = encode_images(self._model, [image], *task.tokenizer)
+        decoded = decode_clean(self._model, frame, task.tokenizer.codebook_size)
         tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
         return {
             "key": task.key,
@@ -196,7 +192,7 @@ class Workshop:
     def _weigh(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
         from sim.media.frames import weighed
 
-        key = image, *cell.scenario.codec.grain
+        key = image, *cell.scenario.codec.tokenizer_key
         if key not in self._weighed:
             self._weighed[key] = weighed(self._model, frame, key[1])
         return self._weighed[key]

@@ -21,7 +21,6 @@ from sim.experiment.cell import (
     CellTask,
     Clean,
     CleanTask,
-    Grain,
     Materials,
     Task,
     Workshop,
@@ -41,6 +40,7 @@ from sim.results.files import RESULTS, Outcome
 from sim.results.manifest import run_id
 from sim.scenario.labels import Cell, values_label
 from sim.scenario.loader import LoadedScenario
+from sim.scenario.schema import TokenizerKey
 from sim.statistics import FEWEST_REPEATS, repeats_to_go
 from sim.stream import check_model
 
@@ -255,7 +255,7 @@ class _Run:
         self._crews = contextlib.ExitStack()
         self._crew: Crew | None = None
         self._pixels = [image.width * image.height for image in materials.images]
-        self._clean: dict[Grain, tuple[Clean, ...]] = {}
+        self._clean: dict[TokenizerKey, tuple[Clean, ...]] = {}
 
     def compute(self) -> list[int]:
         """Do all that is missing; returns the repeats of each point."""
@@ -308,7 +308,7 @@ class _Run:
             self.computed += len(missing)
 
     def _task(self, cell: Cell) -> CellTask:
-        clean = self._clean[cell.scenario.codec.grain]
+        clean = self._clean[cell.scenario.codec.tokenizer_key]
         return CellTask(self._plan.cell_key(cell), cell, clean, self._pictures(cell))
 
     def _pictures(self, cell: Cell) -> int:
@@ -326,20 +326,20 @@ class _Run:
         returns who streams them, and starts already."""
         numbers = range(len(self._materials.images))
         wanted = {
-            grain: [self._plan.clean_key(n, *grain) for n in numbers]
-            for grain in sorted({cell.scenario.codec.grain for cell in cells})
+            tokenizer: [self._plan.clean_key(n, *tokenizer) for n in numbers]
+            for tokenizer in sorted({cell.scenario.codec.tokenizer_key for cell in cells})
         }
         tasks = [
-            CleanTask(key, n, grain)
-            for grain, keys in wanted.items()
+            CleanTask(key, n, tokenizer)
+            for tokenizer, keys in wanted.items()
             for n, key in enumerate(keys)
             if not self.journal.has(key)
         ]
         crew = self._crew_for(cells, tasks)
         few = worthwhile(tasks, self._pixels) == 1
         self._work(self._alone if few else crew, tasks)
-        for grain, keys in wanted.items():
-            self._clean[grain] = tuple(read_clean(self.journal.get(key)) for key in keys)
+        for tokenizer, keys in wanted.items():
+            self._clean[tokenizer] = tuple(read_clean(self.journal.get(key)) for key in keys)
         return crew
 
     def _work(self, crew: Crew, tasks: Sequence[Task]) -> None:

@@ -53,7 +53,7 @@ def cost_s(piece: Cell | CleanTask, pixels: Sequence[int]) -> float:
         pixels: of every image.
     """
     if isinstance(piece, CleanTask):
-        return 6e-6 * pixels[piece.image] * (1 + piece.grain[2])
+        return 6e-6 * pixels[piece.image] * (1 + piece.tokenizer.search)
     scenario = piece.scenario
     packets = scenario.stream.slices * len(pixels)
     return 1e-4 * packets + 6e-6 * sum(pixels) * len(scenario.concealers)

@@ -167,7 +167,7 @@ def _tokenized(
             from PIL import Image
 
             Image.fromarray(image.pixels).save(keep / f"{image.name}.png")
-        (frame,) = encode_images(model, [image], *codec.grain)
+        (frame,) = encode_images(model, [image], *codec.tokenizer_key)
         yield image, weighed(model, frame, codec.codebook) if weighs else frame
 
 
