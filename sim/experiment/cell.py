@@ -48,24 +48,24 @@ Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Materials:
+class WorkerContext:
     """What a process needs to do any piece of a run; it can be sent to others.
 
     Attributes:
         images: in order.
         model: as for `sim.media.frames.load_model`.
         fingerprint: that the weights must have.
-        frequencies, context: tables of the model's coders, as for `sim.stream.stream_cell`.
+        frequencies, context_tables: of the model's coders, as for `sim.stream.stream_cell`.
     """
 
     images: tuple[LoadedImage, ...]
     model: str | None
     fingerprint: str
     frequencies: Mapping[int, NDArray[np.uint32]]
-    context: ContextTables | None
+    context_tables: ContextTables | None
 
     @classmethod
-    def of(cls, images: Iterable[LoadedImage], name: str | None, model: Model) -> Materials:
+    def of(cls, images: Iterable[LoadedImage], name: str | None, model: Model) -> WorkerContext:
         """For a model and the name it was loaded by."""
         tables = {size: model.frequencies(size) for size in model.levels}
         return cls(tuple(images), name, model.fingerprint, tables, model.context)
@@ -108,13 +108,13 @@ class CellTask:
 Task = CleanTask | CellTask
 
 
-class Workshop:
+class CellWorker:
     """Does the pieces of one run."""
 
-    def __init__(self, materials: Materials, model: Model | None = None) -> None:
+    def __init__(self, context: WorkerContext, model: Model | None = None) -> None:
         """``model``: when it is loaded already."""
-        self._materials, self._given = materials, model
-        self._images = materials.images
+        self._context, self._given = context, model
+        self._images = context.images
         self._weighed: dict[tuple[int, ...], MediaFrame] = {}  # by image and tokenizer key
 
     @cached_property
@@ -123,19 +123,19 @@ class Workshop:
         and torch takes longer to load than a hundred of them."""
         from sim.media.frames import load_model
 
-        model = self._given or load_model(self._materials.model)
-        if model.fingerprint != self._materials.fingerprint:
+        model = self._given or load_model(self._context.model)
+        if model.fingerprint != self._context.fingerprint:
             raise ValueError(
                 f"weights here have fingerprint {model.fingerprint}, the run's have "
-                f"{self._materials.fingerprint}"
+                f"{self._context.fingerprint}"
             )
         return model
 
     def load(self) -> None:
-        """Load the networks now; raises as `do`."""
+        """Load the networks now; raises as `run`."""
         _ = self._model
 
-    def do(self, task: Task, progress: Progress = lambda steps: None) -> tuple[Record, Pictures]:
+    def run(self, task: Task, progress: Progress = lambda steps: None) -> tuple[Record, Pictures]:
         """The record of a finished piece, and its pictures.
 
         Raises:
@@ -178,7 +178,7 @@ class Workshop:
     def measure(
         self, task: CellTask, record: StreamRecord, progress: Progress
     ) -> tuple[Record, Pictures]:
-        """As `do`, for a stream that is over: restore its frames and measure them."""
+        """As `run`, for a stream that is over: restore its frames and measure them."""
         frames = self._frames(task)
         outputs = self._restored(task, frames, record)
         return self._measured(task, frames, record, outputs, progress)
@@ -244,12 +244,12 @@ class Workshop:
             record = stream_cell(
                 cell,
                 frames,
-                self._materials.fingerprint,
-                {codebook: self._materials.frequencies[codebook]},
+                self._context.fingerprint,
+                {codebook: self._context.frequencies[codebook]},
                 lambda frame: None,
-                partial(saving_sink, self._materials.model, names, decoding, scratch),
+                partial(saving_sink, self._context.model, names, decoding, scratch),
                 count,
-                self._materials.context,
+                self._context.context_tables,
             )
         except StreamConfigError as error:
             raise UserError(f"{cell.scenario.name}: stream.{error}") from None

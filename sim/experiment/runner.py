@@ -19,11 +19,11 @@ from sim.drivers.record import StreamRecord
 from sim.errors import UserError
 from sim.experiment.cell import (
     CellTask,
+    CellWorker,
     Clean,
     CleanTask,
-    Materials,
     Task,
-    Workshop,
+    WorkerContext,
     read_clean,
 )
 from sim.experiment.folder import open_run
@@ -98,11 +98,11 @@ def run_experiment(
     images = load_images(scenario.images, loaded.images_base)
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    materials = Materials.of(images, loaded.model, model)
+    context = WorkerContext.of(images, loaded.model, model)
     target = options.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
     with open_run(target, options.fresh) as folder:
         plan.save(folder / CELLS)
-        run = _Run(plan, materials, model, folder, options, steps)
+        run = _Run(plan, context, model, folder, options, steps)
         counts = run.compute()
         summary: dict[str, Any] = {}
         if options.shard is None:
@@ -126,10 +126,10 @@ def measure_recorded(
     images = given.pictures
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    materials = Materials.of(images, loaded.model, model)
+    context = WorkerContext.of(images, loaded.model, model)
     with open_run(out, fresh=True) as folder:
         plan.save(folder / CELLS)
-        run = _Run(plan, materials, model, folder, RunOptions(save_images=save_images), steps)
+        run = _Run(plan, context, model, folder, RunOptions(save_images=save_images), steps)
         run.measure(given.record)
         steps(1, 1, "drawing")
         summary = finish_run(folder, plan, run.journal, [1], save_images, given.about)
@@ -239,22 +239,22 @@ class _Run:
     def __init__(
         self,
         plan: Plan,
-        materials: Materials,
+        context: WorkerContext,
         model: Model,
         folder: Path,
         options: RunOptions,
         steps: ProgressCallback,
     ) -> None:
-        self._plan, self._materials = plan, materials
+        self._plan, self._context = plan, context
         self._pictured = plan.pictured()
         self._options, self._steps = options, steps
         self.journal = Journal(folder / CELLS)
-        self._workshop, self._appender = Workshop(materials, model), Appender(folder / CELLS)
-        self._alone = Alone(self._workshop, self._appender)
+        self._worker, self._appender = CellWorker(context, model), Appender(folder / CELLS)
+        self._alone = Alone(self._worker, self._appender)
         self.cells = self.computed = 0
         self._crews = contextlib.ExitStack()
         self._crew: Crew | None = None
-        self._pixels = [image.width * image.height for image in materials.images]
+        self._pixels = [image.width * image.height for image in context.images]
         self._clean: dict[TokenizerKey, tuple[Clean, ...]] = {}
 
     def compute(self) -> list[int]:
@@ -287,7 +287,7 @@ class _Run:
             done += steps
             self._steps(done, len(task.clean), "measuring")
 
-        self._appender.append(*self._workshop.measure(task, record, progress))
+        self._appender.append(*self._worker.measure(task, record, progress))
         self.journal.refresh()
 
     def _is_mine(self, cell: Cell) -> bool:
@@ -313,7 +313,7 @@ class _Run:
 
     def _pictures(self, cell: Cell) -> int:
         """Of how many images pictures are to be kept."""
-        images = len(self._materials.images)
+        images = len(self._context.images)
         if not cell.scenario.concealers:
             return 0
         if self._options.save_images:
@@ -324,7 +324,7 @@ class _Run:
     def _prepare(self, cells: Sequence[Cell]) -> Crew:
         """Have tokens and clean quality of every image at the cells' codebooks and so on;
         returns who streams them, and starts already."""
-        numbers = range(len(self._materials.images))
+        numbers = range(len(self._context.images))
         wanted = {
             tokenizer: [self._plan.clean_key(n, *tokenizer) for n in numbers]
             for tokenizer in sorted({cell.scenario.codec.tokenizer_key for cell in cells})
@@ -365,14 +365,14 @@ class _Run:
         if options.dask is not None:
             from sim.experiment.dask_workers import DaskCrew
 
-            dask = DaskCrew(self._materials, self._appender, options.dask, options.workers)
+            dask = DaskCrew(self._context, self._appender, options.dask, options.workers)
             self._crew = self._crews.enter_context(dask)
             return self._crew
         workers = options.workers or worthwhile([*tasks, *cells], self._pixels)
         if workers == 1:
             return self._alone
         networks = any(cell.scenario.concealers for cell in cells)
-        pool = Pool(self._materials, folder, workers, networks)
+        pool = Pool(self._context, folder, workers, networks)
         self._crew = self._crews.enter_context(pool)
         return self._crew
 

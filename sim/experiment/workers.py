@@ -1,6 +1,6 @@
 """Who computes the pieces of a run: this process, or a pool of processes.
 
-Which it is changes nothing but the time: every piece is a function of its task and the materials,
+Which it is changes nothing but the time: every piece is a function of its task and the context,
 and networks run on one thread everywhere.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sim.errors import UserError
-from sim.experiment.cell import CellTask, CleanTask, Materials, Task, Workshop
+from sim.experiment.cell import CellTask, CellWorker, CleanTask, Task, WorkerContext
 from sim.jobs.processes import KILLED, follow_parent, usable_cores
 from sim.jobs.store import Appender
 from sim.scenario.labels import Cell
@@ -39,7 +39,7 @@ class Crew(Protocol):
         """Do all tasks, in any order.
 
         Raises:
-            UserError: somebody who worked was killed, or as `Workshop.do`.
+            UserError: somebody who worked was killed, or as `CellWorker.run`.
         """
         ...
 
@@ -92,7 +92,7 @@ def worthwhile(pieces: Sequence[Cell | CleanTask], pixels: Sequence[int]) -> int
 class Alone:
     """This process does everything."""
 
-    workshop: Workshop
+    worker: CellWorker
     journal: Appender
 
     def work(self, tasks: Sequence[Task], done: Done) -> None:
@@ -102,23 +102,23 @@ class Alone:
             def progress(steps: int, task: Task = task) -> None:
                 done(task, steps)
 
-            self.journal.append(*self.workshop.do(task, progress))
+            self.journal.append(*self.worker.run(task, progress))
 
 
 class Pool:
     """Processes of this machine, each with its own journal. A context manager."""
 
-    def __init__(self, materials: Materials, folder: Path, workers: int, networks: bool) -> None:
+    def __init__(self, context: WorkerContext, folder: Path, workers: int, networks: bool) -> None:
         """Start the processes; they get ready, with or without the networks, in their own time."""
-        self._pixels = [image.width * image.height for image in materials.images]
+        self._pixels = [image.width * image.height for image in context.images]
         self._workers = workers
-        context = multiprocessing.get_context("spawn")
-        supply = context.Queue()  # as arguments, materials would hold up the start of the next
+        spawn = multiprocessing.get_context("spawn")
+        supply = spawn.Queue()  # as arguments, contexts would hold up the start of the next
         supply.cancel_join_thread()  # a process that was killed takes none
         for _ in range(workers):
-            supply.put(materials)
+            supply.put(context)
         self._executor = ProcessPoolExecutor(
-            workers, context, initializer=_start_worker, initargs=(supply, folder)
+            workers, spawn, initializer=_start_worker, initargs=(supply, folder)
         )
         for _ in range(workers):
             self._executor.submit(_get_ready, networks)  # what fails here will fail in the work
@@ -157,13 +157,13 @@ def steps_of(task: Task) -> int:
 
 # In a pool's process.
 
-_here: tuple[Workshop, Appender] | None = None
+_here: tuple[CellWorker, Appender] | None = None
 
 
-def _start_worker(supply: Queue[Materials], folder: Path) -> None:
+def _start_worker(supply: Queue[WorkerContext], folder: Path) -> None:
     global _here
     follow_parent()
-    _here = Workshop(supply.get()), Appender(folder)
+    _here = CellWorker(supply.get()), Appender(folder)
 
 
 def _get_ready(networks: bool) -> None:
@@ -174,6 +174,6 @@ def _get_ready(networks: bool) -> None:
 
 def _work(tasks: Sequence[Task]) -> None:
     assert _here is not None
-    workshop, journal = _here
+    worker, journal = _here
     for task in tasks:
-        journal.append(*workshop.do(task))
+        journal.append(*worker.run(task))
