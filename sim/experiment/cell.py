@@ -72,7 +72,7 @@ class WorkerContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Clean:
+class LosslessReference:
     """One image at one codebook and so on: tokens int64[h,w], and quality when none is lost."""
 
     index_map: NDArray[np.int64]
@@ -80,7 +80,7 @@ class Clean:
 
 
 @dataclass(frozen=True, slots=True)
-class CleanTask:
+class ReferenceTask:
     """Tokenize one image (by number) at one codebook, patch and search."""
 
     key: str
@@ -95,17 +95,17 @@ class CellTask:
     Attributes:
         key: its name.
         cell: what it is.
-        clean: of every image, at its codebook, patch and search.
+        references: of every image, at its codebook, patch and search.
         pictures: of how many images pictures are kept.
     """
 
     key: str
     cell: Cell
-    clean: tuple[Clean, ...]
+    references: tuple[LosslessReference, ...]
     pictures: int
 
 
-Task = CleanTask | CellTask
+Task = ReferenceTask | CellTask
 
 
 class CellWorker:
@@ -143,18 +143,18 @@ class CellWorker:
             ModelError: the weights that it needs cannot be loaded here.
             ValueError: the weights found here are others.
         """
-        if isinstance(task, CleanTask):
-            record = self._clean(task)
+        if isinstance(task, ReferenceTask):
+            record = self._reference(task)
             progress(1)
             return record, {}
         return self._cell(task, progress)
 
-    def _clean(self, task: CleanTask) -> Record:
-        from sim.media.frames import decode_clean, encode_images
+    def _reference(self, task: ReferenceTask) -> Record:
+        from sim.media.frames import decode_lossless, encode_images
 
         image = self._images[task.image]
         (frame,) = encode_images(self._model, [image], *task.tokenizer)
-        decoded = decode_clean(self._model, frame, task.tokenizer.codebook_size)
+        decoded = decode_lossless(self._model, frame, task.tokenizer.codebook_size)
         tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
         return {
             "key": task.key,
@@ -185,8 +185,8 @@ class CellWorker:
 
     def _frames(self, task: CellTask) -> list[MediaFrame]:
         return [
-            MediaFrame(image.name, clean.index_map, image.width, image.height)
-            for image, clean in zip(self._images, task.clean, strict=True)
+            MediaFrame(image.name, reference.index_map, image.width, image.height)
+            for image, reference in zip(self._images, task.references, strict=True)
         ]
 
     def _weigh(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
@@ -304,12 +304,12 @@ class CellWorker:
             "retransmitted": sent.retransmitted,
             "latency_s": sent.latency_s,
         }
-        clean, image = task.clean[number].quality, self._images[number]
+        lossless, image = task.references[number].quality, self._images[number]
         whole = bool(output.received.all())
         nothing = float("nan")
-        yield {**about, "concealer": CLEAN, **_by_metric(clean), "token_accuracy": nothing}
+        yield {**about, "concealer": CLEAN, **_by_metric(lossless), "token_accuracy": nothing}
         for name in task.cell.scenario.concealers:
-            measured = clean if whole else quality(image.pixels, output.images[name])
+            measured = lossless if whole else quality(image.pixels, output.images[name])
             accuracy = token_accuracy(frame.index_map, output.indices[name], output.received)
             yield {
                 **about,
@@ -321,10 +321,10 @@ class CellWorker:
     def _pictures(
         self, cell: Cell, number: int, frame: MediaFrame, output: SavedOutput
     ) -> Pictures:
-        from sim.media.frames import decode_clean
+        from sim.media.frames import decode_lossless
 
-        clean = decode_clean(self._model, frame, cell.scenario.codec.codebook)
-        shown = {"original": self._images[number].pixels, CLEAN: clean, **output.images}
+        lossless = decode_lossless(self._model, frame, cell.scenario.codec.codebook)
+        shown = {"original": self._images[number].pixels, CLEAN: lossless, **output.images}
         shown["received"] = output.received.astype(np.uint8) * 255
         files = {f"{name}.png": _png(pixels) for name, pixels in shown.items()}
         if INPAINT in output.images:
@@ -333,12 +333,12 @@ class CellWorker:
         return {f"{frame.name}/{name}": content for name, content in files.items()}
 
 
-def read_clean(record: Record) -> Clean:
-    """What a finished `CleanTask` found."""
+def read_reference(record: Record) -> LosslessReference:
+    """What a finished `ReferenceTask` found."""
     tokens = np.frombuffer(zlib.decompress(base64.b64decode(record["tokens"])), "<i2")
     index_map = tokens.astype(np.int64).reshape(record["grid"])
     measured = [float("nan") if value is None else value for value in record["quality"]]
-    return Clean(index_map, Quality(*measured))
+    return LosslessReference(index_map, Quality(*measured))
 
 
 def record_rows(record: Record) -> Iterator[dict[str, str]]:

@@ -85,7 +85,7 @@ class Plan:
         """The name of a cell."""
         return _digest(self._points[cell.point], cell.repeat)
 
-    def clean_key(self, image: int, codebook: int, patch: int, search: int) -> str:
+    def reference_key(self, image: int, codebook: int, patch: int, search: int) -> str:
         """The name of one image's tokens and quality without loss."""
         about = self.images[image]
         return _digest(

@@ -20,11 +20,11 @@ from sim.errors import UserError
 from sim.experiment.cell import (
     CellTask,
     CellWorker,
-    Clean,
-    CleanTask,
+    LosslessReference,
+    ReferenceTask,
     Task,
     WorkerContext,
-    read_clean,
+    read_reference,
 )
 from sim.experiment.folder import open_run
 from sim.experiment.plan import ImageAbout, Plan
@@ -255,7 +255,7 @@ class _Run:
         self._crews = contextlib.ExitStack()
         self._crew: Crew | None = None
         self._pixels = [image.width * image.height for image in context.images]
-        self._clean: dict[TokenizerKey, tuple[Clean, ...]] = {}
+        self._references: dict[TokenizerKey, tuple[LosslessReference, ...]] = {}
 
     def compute(self) -> list[int]:
         """Do all that is missing; returns the repeats of each point."""
@@ -285,7 +285,7 @@ class _Run:
         def progress(steps: int) -> None:
             nonlocal done
             done += steps
-            self._steps(done, len(task.clean), "measuring")
+            self._steps(done, len(task.references), "measuring")
 
         self._appender.append(*self._worker.measure(task, record, progress))
         self.journal.refresh()
@@ -308,8 +308,8 @@ class _Run:
             self.computed += len(missing)
 
     def _task(self, cell: Cell) -> CellTask:
-        clean = self._clean[cell.scenario.codec.tokenizer_key]
-        return CellTask(self._plan.cell_key(cell), cell, clean, self._pictures(cell))
+        references = self._references[cell.scenario.codec.tokenizer_key]
+        return CellTask(self._plan.cell_key(cell), cell, references, self._pictures(cell))
 
     def _pictures(self, cell: Cell) -> int:
         """Of how many images pictures are to be kept."""
@@ -322,15 +322,15 @@ class _Run:
         return min(MAX_PANELS, images) if shown else 0
 
     def _prepare(self, cells: Sequence[Cell]) -> Crew:
-        """Have tokens and clean quality of every image at the cells' codebooks and so on;
-        returns who streams them, and starts already."""
+        """Have the lossless reference of every image for every tokenizer key of the cells; returns
+        who streams them, and starts already."""
         numbers = range(len(self._context.images))
         wanted = {
-            tokenizer: [self._plan.clean_key(n, *tokenizer) for n in numbers]
+            tokenizer: [self._plan.reference_key(n, *tokenizer) for n in numbers]
             for tokenizer in sorted({cell.scenario.codec.tokenizer_key for cell in cells})
         }
         tasks = [
-            CleanTask(key, n, tokenizer)
+            ReferenceTask(key, n, tokenizer)
             for tokenizer, keys in wanted.items()
             for n, key in enumerate(keys)
             if not self.journal.has(key)
@@ -339,7 +339,9 @@ class _Run:
         few = worthwhile(tasks, self._pixels) == 1
         self._work(self._alone if few else crew, tasks)
         for tokenizer, keys in wanted.items():
-            self._clean[tokenizer] = tuple(read_clean(self.journal.get(key)) for key in keys)
+            self._references[tokenizer] = tuple(
+                read_reference(self.journal.get(key)) for key in keys
+            )
         return crew
 
     def _work(self, crew: Crew, tasks: Sequence[Task]) -> None:
@@ -357,7 +359,7 @@ class _Run:
         crew.work(tasks, progress)
         self.journal.refresh()
 
-    def _crew_for(self, cells: Sequence[Cell], tasks: Sequence[CleanTask]) -> Crew:
+    def _crew_for(self, cells: Sequence[Cell], tasks: Sequence[ReferenceTask]) -> Crew:
         """Who does these. Others, once called, do the rest too."""
         if self._crew is not None:
             return self._crew
@@ -378,6 +380,6 @@ class _Run:
 
 
 def _doing(task: Task) -> str:
-    if isinstance(task, CleanTask):
+    if isinstance(task, ReferenceTask):
         return "tokenizing"
     return f"streaming {values_label(task.cell.values)}".strip()

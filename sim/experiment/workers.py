@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sim.errors import UserError
-from sim.experiment.cell import CellTask, CellWorker, CleanTask, Task, WorkerContext
+from sim.experiment.cell import CellTask, CellWorker, ReferenceTask, Task, WorkerContext
 from sim.jobs.processes import KILLED, follow_parent, usable_cores
 from sim.jobs.store import Appender
 from sim.scenario.labels import Cell
@@ -44,7 +44,7 @@ class Crew(Protocol):
         ...
 
 
-def cost_s(piece: Cell | CleanTask, pixels: Sequence[int]) -> float:
+def cost_s(piece: Cell | ReferenceTask, pixels: Sequence[int]) -> float:
     """About how many seconds of one core a piece takes; only who works, and sizes of chunks, follow
     from it.
 
@@ -52,7 +52,7 @@ def cost_s(piece: Cell | CleanTask, pixels: Sequence[int]) -> float:
         piece: a cell to stream, an image to tokenize.
         pixels: of every image.
     """
-    if isinstance(piece, CleanTask):
+    if isinstance(piece, ReferenceTask):
         return 6e-6 * pixels[piece.image] * (1 + piece.tokenizer.search)
     scenario = piece.scenario
     packets = scenario.stream.slices * len(pixels)
@@ -80,9 +80,11 @@ def chunks(
         yield part
 
 
-def worthwhile(pieces: Sequence[Cell | CleanTask], pixels: Sequence[int]) -> int:
+def worthwhile(pieces: Sequence[Cell | ReferenceTask], pixels: Sequence[int]) -> int:
     """How many processes to use for these when nobody says; live streams have their own."""
-    virtual = [p for p in pieces if isinstance(p, CleanTask) or p.scenario.transport == "virtual"]
+    virtual = [
+        p for p in pieces if isinstance(p, ReferenceTask) or p.scenario.transport == "virtual"
+    ]
     if sum(cost_s(piece, pixels) for piece in virtual) < _WORTH_A_POOL_S:
         return 1
     return min(usable_cores(), len(virtual))
@@ -152,7 +154,7 @@ class Pool:
 
 def steps_of(task: Task) -> int:
     """Steps of progress in a task."""
-    return 2 * len(task.clean) if isinstance(task, CellTask) else 1
+    return 2 * len(task.references) if isinstance(task, CellTask) else 1
 
 
 # In a pool's process.

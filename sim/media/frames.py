@@ -90,7 +90,7 @@ def weighed(model: Model, frame: MediaFrame, codebook_size: int) -> MediaFrame:
     return replace(frame, difficulty=bits.reshape(grid))
 
 
-def decode_clean(model: Model, frame: MediaFrame, codebook_size: int) -> NDArray[np.uint8]:
+def decode_lossless(model: Model, frame: MediaFrame, codebook_size: int) -> NDArray[np.uint8]:
     """What the decoder makes of a frame of which nothing is lost: uint8[H,W,3]."""
     with one_thread():
         return model.decode(frame.index_map, codebook_size, frame.height, frame.width)
