@@ -14,7 +14,7 @@ from sim.errors import UserError
 from sim.experiment.cell import CellWorker, Pictures, Task, WorkerContext
 from sim.experiment.workers import Done, chunks, steps_of
 from sim.jobs.processes import usable_cores
-from sim.jobs.store import Appender, Record
+from sim.jobs.store import Record, RecordWriter
 
 try:
     from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed
@@ -34,20 +34,20 @@ class DaskCrew:
     """The workers of a cluster. A context manager."""
 
     def __init__(
-        self, context: WorkerContext, journal: Appender, address: str, workers: int | None
+        self, context: WorkerContext, writer: RecordWriter, address: str, workers: int | None
     ) -> None:
         """Connect.
 
         Args:
             context: of the run.
-            journal: takes what comes back.
+            writer: takes what comes back.
             address: of a scheduler, such as tcp://10.0.0.1:8786, or "local" to start one here.
             workers: processes of a local cluster; None: one for each core.
 
         Raises:
             UserError: nobody answers there.
         """
-        self._journal = journal
+        self._writer = writer
         self._pixels = [image.width * image.height for image in context.images]
         self._cluster: Any = None
         if address == "local":
@@ -90,7 +90,7 @@ class DaskCrew:
             submit(next(parts, None))
         for future in completed:
             for record, pictures in self._results(future):
-                self._journal.append(record, pictures)
+                self._writer.append(record, pictures)
             for task in running.pop(future):
                 done(task, steps_of(task))
             submit(next(parts, None))

@@ -112,7 +112,7 @@ class Plan:
         return rule and self._points == other._points
 
     def save(self, folder: Path) -> None:
-        """Write what `read` needs into the journal's folder."""
+        """Write what `read` needs into the store's folder."""
         content = {
             "version": __version__,
             "scenario": self.loaded.raw,
@@ -125,7 +125,7 @@ class Plan:
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
-        """The plan whose cells a journal's folder holds.
+        """The plan whose cells a store's folder holds.
 
         Raises:
             UserError: there is none, it cannot be read, or it was made by another version.

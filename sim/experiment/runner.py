@@ -1,8 +1,8 @@
 """A scenario, run: images -> tokens -> streams -> repaired images -> tables -> run folder.
 
 A run is a plan (`plan`) of pieces, done by whoever is there (`workers`, `dask_workers`) and kept in
-a journal (`sim.jobs.store`) that survives them; tables and figures are made of the journal
-(`tables`). What is in the journal already is not done again, so running again goes on.
+a store (`sim.jobs.store`) that survives them; tables and figures are made of the store
+(`tables`). What is in the store already is not done again, so running again goes on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sim.experiment.plan import ImageAbout, Plan
 from sim.experiment.summary import certainty
 from sim.experiment.tables import MAX_PANELS, finish_run, point_rows
 from sim.experiment.workers import Alone, Crew, Pool, steps_of, worthwhile
-from sim.jobs.store import CELLS, Appender, Journal
+from sim.jobs.store import CELLS, RecordStore, RecordWriter
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
 from sim.progress import ProgressCallback, no_progress
@@ -107,7 +107,7 @@ def run_experiment(
         summary: dict[str, Any] = {}
         if options.shard is None:
             steps(1, 1, "drawing")
-            summary = finish_run(folder, plan, run.journal, counts, options.save_images)
+            summary = finish_run(folder, plan, run.store, counts, options.save_images)
     return Outcome(target, summary, run.cells, run.cells - run.computed)
 
 
@@ -132,7 +132,7 @@ def measure_recorded(
         run = _Run(plan, context, model, folder, RunOptions(save_images=save_images), steps)
         run.measure(given.record)
         steps(1, 1, "drawing")
-        summary = finish_run(folder, plan, run.journal, [1], save_images, given.about)
+        summary = finish_run(folder, plan, run.store, [1], save_images, given.about)
     return Outcome(out, summary)
 
 
@@ -173,30 +173,28 @@ def merge_runs(out: Path, folders: Sequence[Path]) -> Outcome:
             raise UserError(f"{source.parent}: another scenario than {sources[0].parent}")
     with open_run(out) as folder:
         plan.save(folder / CELLS)
-        journal = Journal(folder / CELLS)
+        store = RecordStore(folder / CELLS)
         for source in sources:
             if source.resolve() != (folder / CELLS).resolve():
-                journal.take(source)
-        counts = _counts_so_far(plan, journal)
+                store.take(source)
+        counts = _counts_so_far(plan, store)
         wanted = list(plan.cells(counts))
-        missing = sum(not journal.has(plan.cell_key(cell)) for cell in wanted)
+        missing = sum(not store.has(plan.cell_key(cell)) for cell in wanted)
         if missing:
             raise UserError(
                 f"{out}: {missing} of {len(wanted)} cells are not finished; run the missing "
                 "shards, or sim run with this --out to compute them here"
             )
-        summary = finish_run(folder, plan, journal, counts, save_images=False)
+        summary = finish_run(folder, plan, store, counts, save_images=False)
     return Outcome(out, summary, len(wanted), len(wanted))
 
 
-def _counts_so_far(plan: Plan, journal: Journal) -> list[int]:
+def _counts_so_far(plan: Plan, store: RecordStore) -> list[int]:
     """Repeats of each point as the rule has them, as far as the cells that are there can tell."""
     counts = first_counts(plan)
     while True:
         more = [
-            next_count(plan, journal, point, count)
-            if _complete(plan, journal, point, count)
-            else count
+            next_count(plan, store, point, count) if _complete(plan, store, point, count) else count
             for point, count in enumerate(counts)
         ]
         if more == counts:
@@ -204,10 +202,10 @@ def _counts_so_far(plan: Plan, journal: Journal) -> list[int]:
         counts = more
 
 
-def _complete(plan: Plan, journal: Journal, point: int, count: int) -> bool:
+def _complete(plan: Plan, store: RecordStore, point: int, count: int) -> bool:
     counts = [0] * len(plan.loaded.points)
     counts[point] = count
-    return all(journal.has(plan.cell_key(cell)) for cell in plan.cells(counts))
+    return all(store.has(plan.cell_key(cell)) for cell in plan.cells(counts))
 
 
 def first_counts(plan: Plan) -> list[int]:
@@ -218,12 +216,12 @@ def first_counts(plan: Plan) -> list[int]:
     return [count] * len(plan.loaded.points)
 
 
-def next_count(plan: Plan, journal: Journal, point: int, count: int) -> int:
+def next_count(plan: Plan, store: RecordStore, point: int, count: int) -> int:
     """Repeats that a point should have now that so many are done; the same when it is certain."""
     until = plan.scenario.until
     if until is None:
         return count
-    found = certainty(point_rows(plan, journal, point, count), until.metric)
+    found = certainty(point_rows(plan, store, point, count), until.metric)
     return repeats_to_go(found, count, until.ci, until.max_repeats)
 
 
@@ -231,7 +229,7 @@ class _Run:
     """The computing part of one run.
 
     Attributes:
-        journal: of its folder.
+        store: of its folder.
         cells: that it consists of, so far.
         computed: of these, by this run.
     """
@@ -248,9 +246,9 @@ class _Run:
         self._plan, self._context = plan, context
         self._pictured = plan.pictured()
         self._options, self._steps = options, steps
-        self.journal = Journal(folder / CELLS)
-        self._worker, self._appender = CellWorker(context, model), Appender(folder / CELLS)
-        self._alone = Alone(self._worker, self._appender)
+        self.store = RecordStore(folder / CELLS)
+        self._worker, self._writer = CellWorker(context, model), RecordWriter(folder / CELLS)
+        self._alone = Alone(self._worker, self._writer)
         self.cells = self.computed = 0
         self._crews = contextlib.ExitStack()
         self._crew: Crew | None = None
@@ -267,7 +265,7 @@ class _Run:
                 cells = [cell for cell in cells if self._is_mine(cell)]
                 self._compute(cells)
                 points = {cell.point for cell in cells}
-                more = {n: next_count(self._plan, self.journal, n, counts[n]) for n in points}
+                more = {n: next_count(self._plan, self.store, n, counts[n]) for n in points}
                 open_points = {n for n in points if more[n] > counts[n]}
                 for n in open_points:
                     counts[n] = more[n]
@@ -287,8 +285,8 @@ class _Run:
             done += steps
             self._steps(done, len(task.references), "measuring")
 
-        self._appender.append(*self._worker.measure(task, record, progress))
-        self.journal.refresh()
+        self._writer.append(*self._worker.measure(task, record, progress))
+        self.store.refresh()
 
     def _is_mine(self, cell: Cell) -> bool:
         if self._options.shard is None:
@@ -300,7 +298,7 @@ class _Run:
         missing = [
             cell
             for cell in cells
-            if not self.journal.has(self._plan.cell_key(cell), self._pictures(cell))
+            if not self.store.has(self._plan.cell_key(cell), self._pictures(cell))
         ]
         if missing:
             crew = self._prepare(missing)
@@ -333,15 +331,13 @@ class _Run:
             ReferenceTask(key, n, tokenizer)
             for tokenizer, keys in wanted.items()
             for n, key in enumerate(keys)
-            if not self.journal.has(key)
+            if not self.store.has(key)
         ]
         crew = self._crew_for(cells, tasks)
         few = worthwhile(tasks, self._pixels) == 1
         self._work(self._alone if few else crew, tasks)
         for tokenizer, keys in wanted.items():
-            self._references[tokenizer] = tuple(
-                read_reference(self.journal.get(key)) for key in keys
-            )
+            self._references[tokenizer] = tuple(read_reference(self.store.get(key)) for key in keys)
         return crew
 
     def _work(self, crew: Crew, tasks: Sequence[Task]) -> None:
@@ -357,17 +353,17 @@ class _Run:
 
         self._steps(0, total, _doing(tasks[0]))
         crew.work(tasks, progress)
-        self.journal.refresh()
+        self.store.refresh()
 
     def _crew_for(self, cells: Sequence[Cell], tasks: Sequence[ReferenceTask]) -> Crew:
         """Who does these. Others, once called, do the rest too."""
         if self._crew is not None:
             return self._crew
-        folder, options = self.journal.folder, self._options
+        folder, options = self.store.folder, self._options
         if options.dask is not None:
             from sim.experiment.dask_workers import DaskCrew
 
-            dask = DaskCrew(self._context, self._appender, options.dask, options.workers)
+            dask = DaskCrew(self._context, self._writer, options.dask, options.workers)
             self._crew = self._crews.enter_context(dask)
             return self._crew
         workers = options.workers or worthwhile([*tasks, *cells], self._pixels)

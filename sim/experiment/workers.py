@@ -18,7 +18,7 @@ from typing import Protocol
 from sim.errors import UserError
 from sim.experiment.cell import CellTask, CellWorker, ReferenceTask, Task, WorkerContext
 from sim.jobs.processes import KILLED, follow_parent, usable_cores
-from sim.jobs.store import Appender
+from sim.jobs.store import RecordWriter
 from sim.scenario.labels import Cell
 
 POOL_CHUNK_S = 2.0
@@ -33,7 +33,7 @@ Done = Callable[[Task, int], object]
 
 
 class Crew(Protocol):
-    """Does tasks and leaves their records in the journal's folder."""
+    """Does tasks and leaves their records in the store's folder."""
 
     def work(self, tasks: Sequence[Task], done: Done) -> None:
         """Do all tasks, in any order.
@@ -95,7 +95,7 @@ class Alone:
     """This process does everything."""
 
     worker: CellWorker
-    journal: Appender
+    writer: RecordWriter
 
     def work(self, tasks: Sequence[Task], done: Done) -> None:
         """See `Crew`."""
@@ -104,11 +104,11 @@ class Alone:
             def progress(steps: int, task: Task = task) -> None:
                 done(task, steps)
 
-            self.journal.append(*self.worker.run(task, progress))
+            self.writer.append(*self.worker.run(task, progress))
 
 
 class Pool:
-    """Processes of this machine, each with its own journal. A context manager."""
+    """Processes of this machine, each with its own file of records. A context manager."""
 
     def __init__(self, context: WorkerContext, folder: Path, workers: int, networks: bool) -> None:
         """Start the processes; they get ready, with or without the networks, in their own time."""
@@ -159,13 +159,13 @@ def steps_of(task: Task) -> int:
 
 # In a pool's process.
 
-_here: tuple[CellWorker, Appender] | None = None
+_here: tuple[CellWorker, RecordWriter] | None = None
 
 
 def _start_worker(supply: Queue[WorkerContext], folder: Path) -> None:
     global _here
     follow_parent()
-    _here = CellWorker(supply.get()), Appender(folder)
+    _here = CellWorker(supply.get()), RecordWriter(folder)
 
 
 def _get_ready(networks: bool) -> None:
@@ -176,6 +176,6 @@ def _get_ready(networks: bool) -> None:
 
 def _work(tasks: Sequence[Task]) -> None:
     assert _here is not None
-    worker, journal = _here
+    worker, writer = _here
     for task in tasks:
-        journal.append(*worker.run(task))
+        writer.append(*worker.run(task))
