@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sim.studies.compare.runner
+import sim.studies.compare.comparison
 from channels import build, read_channel
 from channels.theory import block_failure, residual_losses
 from codec.model import Model
@@ -54,7 +54,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def one_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> None:
     """The tiny untrained model is not made anew for each command."""
-    monkeypatch.setattr(sim.studies.compare.runner, "load_model", lambda name: random_model)
+    monkeypatch.setattr(sim.studies.compare.comparison, "load_model", lambda name: random_model)
 
 
 def comparison(text: str = COMPARISON) -> Path:
@@ -91,7 +91,7 @@ def test_bytes_are_kept_losses_paired_and_parts_reused(
     def never(*arguments: object) -> None:
         raise AssertionError("a finished part was made again")
 
-    monkeypatch.setattr(sim.studies.compare.runner.Comparison, "_measure", never)
+    monkeypatch.setattr(sim.studies.compare.comparison.Comparison, "_measure", never)
     monkeypatch.setattr("sim.studies.compare.figures.draw_comparison", lambda folder: [])
     again = cli("compare", comparison(), "-o", "again", "--json")
     assert again.exit_code == 0, again.output
@@ -178,7 +178,7 @@ def rows_of(**values: Any) -> list[dict[str, Any]]:
                     "bpp_wire": 0.05,
                     "source_there": 0.8,
                     "ssim": table[repeat][image],
-                    "vgg_hed": -table[repeat][image],
+                    "lpips": -table[repeat][image],
                 }
             )
     return found
@@ -188,9 +188,7 @@ def test_winners_and_intervals() -> None:
     rng = np.random.default_rng(1)
     base = rng.normal(0, 5, (4, 6))  # images and streams differ far more than strategies do
     rows = rows_of(t1=base + 1, t2=base - 1, v1=base + rng.normal(0, 0.01, (4, 6)), v2=base - 9)
-    for metric, row in zip(
-        ("ssim", "vgg_hed"), winner_rows(rows, ["ssim", "vgg_hed"]), strict=True
-    ):
+    for metric, row in zip(("ssim", "lpips"), winner_rows(rows, ["ssim", "lpips"]), strict=True):
         assert (row["metric"], row["winner"], row["over"]) == (metric, "t1", "v1")
         assert (row["tokens_best"], row["files_best"]) == ("t1", "v1")
         assert 0.9 < row["lead_low"] <= row["lead"] <= row["lead_high"] < 1.1
@@ -248,8 +246,8 @@ def test_residual_losses_are_exact(data: int, parity: int, depth: int) -> None:
 
 def test_the_typical_repeat_is_one_of_the_streams() -> None:
     """Its losses are those that the channel of that repeat really makes."""
+    from sim.studies.compare.comparison import typical_repeat
     from sim.studies.compare.config import Cell, load_comparison
-    from sim.studies.compare.runner import typical_repeat
 
     path = Path(__file__).parent.parent / "scenarios" / "equal-bytes.yaml"
     loaded = load_comparison(path, ["repeats=5"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,15 +16,9 @@ from numpy.typing import NDArray
 
 from codec.files import replacing
 from sim.baselines.coded import Baseline, Coded
+from sim.jobs.cache import cache_folder
 
 _LENGTH_BYTES = 8
-
-
-def cache_folder() -> Path:
-    """`$LOSSY_STREAM_SIM_CACHE`, else `lossy-stream-sim` in the user's cache folder."""
-    given = os.environ.get("LOSSY_STREAM_SIM_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(given) if given else Path(home) / "lossy-stream-sim"
 
 
 @dataclass(frozen=True)

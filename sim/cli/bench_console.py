@@ -11,8 +11,7 @@ from rich.table import Table
 
 from sim.metrics import METRICS
 from sim.results.files import FIGURES
-from sim.studies.codec_bench.runner import EQUAL
-from sim.studies.codec_bench.work import OURS
+from sim.studies.codec_bench.work import EQUAL, OURS
 
 
 def print_bench(summary: Mapping[str, Any], folder: Path) -> None:

@@ -253,8 +253,8 @@ def plot(
     source = read_source(channel)
     loss, _ = source.models()
     from channels.base import loss_mask
-    from sim import __version__
     from sim.figures.channel import FORMATS, draw_channel
+    from sim.version import __version__
 
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is one of {', '.join(FORMATS)}")

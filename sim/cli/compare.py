@@ -31,7 +31,7 @@ def compare(
     loaded = load_comparison(find_scenario(comparison), overrides)
 
     from sim.cli.compare_console import print_comparison
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.compare.runner import run_comparison
 
     with progress_bar(loaded.name) as steps:
@@ -70,7 +70,7 @@ def optimise(
     loaded = load_scenario(find_scenario(scenario), set_ or [])
 
     from sim.cli.compare_console import print_optimisation
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.optimise.runner import optimise as search
 
     with progress_bar(loaded.scenario.name) as steps:

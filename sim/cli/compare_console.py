@@ -10,9 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sim.experiment.runner import Outcome
 from sim.metrics import metric as metric_of
-from sim.results.files import FIGURES
+from sim.results.files import FIGURES, Outcome
 
 _SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "lpips", "dists")
 

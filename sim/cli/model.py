@@ -79,8 +79,8 @@ def _seen(checkpoint: TamingCheckpoint, images: str) -> tuple[Looks, int]:
     import torch
 
     from codec.codebook import Looks, nearest
-    from sim.cli.console import progress_bar
     from sim.media.images import load_images
+    from sim.progress import progress_bar
 
     loaded = load_images([images], Path.cwd())
     words = checkpoint.codewords

@@ -37,8 +37,8 @@ def schedules(
     chosen, counts = _numbers("--levels", levels), _numbers("--passes", passes)
     if not all(1 <= count <= 12 for count in counts):
         raise UserError(f"--passes {passes}: from 1 to 12")
-    from sim.cli.console import progress_bar
     from sim.drivers.clock import WallClock
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_schedules
 
@@ -61,7 +61,7 @@ def rivals(
 ) -> None:
     """Every concealer against the transformer, at 5% to 50% loss."""
     chosen = _numbers("--levels", levels)
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_rivals
 
@@ -82,7 +82,7 @@ def interleavers(
     as_json: AsJson = False,
 ) -> None:
     """Orders of the tokens. Repaired quality and coded bits, for 4 to 64 slices."""
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_interleavers
 
@@ -104,7 +104,7 @@ def paper_check(
 ) -> None:
     """Test a claim: 20% of the indices lost is hardly seen."""
     chosen = _numbers("--levels", levels)
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.paper_check import CheckConfig, run_check
 

@@ -253,7 +253,7 @@ def calibrate(
     """The inpainter's temperatures. From held-out photos; how honest it is on other ones."""
     _prepare(images, out, 0)
     from codec.model import INPAINTER_FILE
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.training.calibration import calibrate as run_calibration
 
     with progress_bar("calibrate") as steps:

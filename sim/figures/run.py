@@ -48,7 +48,6 @@ from sim.figures.style import (
     new_figure,
     save_figure,
     score,
-    words,
 )
 from sim.metrics import metric as metric_of
 from sim.results.files import (
@@ -66,6 +65,7 @@ from sim.results.files import (
     read_json,
     read_table,
 )
+from sim.scenario.labels import words
 from sim.scenario.schema import CLEAN
 
 _MAX_ROWS = 40

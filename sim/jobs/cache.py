@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from codec.files import replacing
-from sim.baselines.cache import cache_folder
 from sim.errors import UserError
 
 _NO_RESULTS = ("codec/training", "sim/page")  # nothing that is kept comes from here
+
+
+def cache_folder() -> Path:
+    """`$LOSSY_STREAM_SIM_CACHE`, else `lossy-stream-sim` in the user's cache folder."""
+    given = os.environ.get("LOSSY_STREAM_SIM_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(given) if given else Path(home) / "lossy-stream-sim"
 
 
 def mark_of(about: Mapping[str, Any]) -> str:

@@ -26,17 +26,17 @@ from codec.checkpoint import ModelError
 from codec.files import replacing
 from codec.model import Model
 from codec.threads import one_thread
-from sim import __version__
 from sim.errors import UserError
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
+from sim.progress import ProgressCallback, no_progress
 from sim.results.files import MANIFEST, read_json, write_json
 from sim.results.manifest import revision
+from sim.version import __version__
 
 JOBS = "jobs"
 
 Rows = list[dict[str, Any]]
-Steps = Callable[[int, int, str], object]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def run_jobs(
     folder: Path,
     manifest: dict[str, Any],
     jobs: Sequence[Job],
-    steps: Steps = lambda done, total, doing: None,
+    steps: ProgressCallback = no_progress,
 ) -> Rows:
     """Do what is not done yet; returns the rows of all jobs in order.
 

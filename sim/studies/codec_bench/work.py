@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from sim.studies.codec_bench.points import Point, measure_points
 
 OURS = "ours"
 POINTS = "points"
+EQUAL = "equal.csv"
 
 
 class Level(NamedTuple):
@@ -181,6 +182,3 @@ def _start_worker(model: str | None, config: BenchConfig, folder: Path) -> None:
 
 def _work(job: Job) -> list[Point] | BaselineError:
     return _points(_worker[0], job)
-
-
-Steps = Callable[[int, int, str], object]

@@ -70,11 +70,11 @@ class TokenSource:
 
     def frames(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The images as the codec's settings have them."""
-        return self._frames(*codec.grain)
+        return self._frames(*codec.tokenizer_key)
 
     def weighed(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The same, with what each token would be missed for."""
-        return self._weighed(*codec.grain)
+        return self._weighed(*codec.tokenizer_key)
 
     def _encode(self, at: int, level: int, patch: int, search: int) -> NDArray[np.int64]:
         with one_thread():

@@ -22,21 +22,20 @@ import numpy as np
 from channels import read_channel
 from codec.concealment import restore
 from codec.threads import one_thread
-from sim import __version__
 from sim.errors import UserError
-from sim.experiment.runner import RESULTS, Steps
 from sim.jobs.cache import kept
 from sim.media.images import SAMPLES
 from sim.metrics import DEFAULT, OPTIONAL
 from sim.metrics import metric as metric_of
 from sim.metrics.quality import check_metrics, quality
+from sim.progress import ProgressCallback, no_progress
 from sim.protocol.interleaver import slice_positions
-from sim.results.files import MANIFEST, OPTIMISATION, new_folder, write_json, write_table
+from sim.results.files import MANIFEST, OPTIMISATION, RESULTS, new_folder, write_json, write_table
 from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario, nominal_loss
+from sim.studies.compare.comparison import OUTCOMES, Comparison
 from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
-from sim.studies.compare.runner import OUTCOMES, Comparison
 from sim.studies.compare.sources import TokenSource, pixel_mark, stream
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.studies.optimise.search import (
@@ -48,6 +47,7 @@ from sim.studies.optimise.search import (
     predict,
     shortlist,
 )
+from sim.version import __version__
 
 CANDIDATES, VERIFIED, WINNER = "candidates.csv", "verified.csv", "winner.yaml"
 _MEASURED_SLICES = 32
@@ -68,7 +68,7 @@ def optimise(
     metric: str = "ssimulacra2",
     verify: int = 3,
     out: Path | None = None,
-    steps: Steps = lambda done, total, doing: None,
+    steps: ProgressCallback = no_progress,
 ) -> Found:
     """Find the best way to protect a scenario's stream, and write it as a scenario.
 
@@ -144,7 +144,7 @@ class QualityCurves:
         tokens: TokenSource,
         scenario: Scenario,
         metric: str,
-        steps: Steps = lambda done, total, doing: None,
+        steps: ProgressCallback = no_progress,
     ) -> None:
         self._tokens, self._scenario, self._metric, self._steps = tokens, scenario, metric, steps
         self._means: dict[int, Floats] = {}
@@ -264,7 +264,7 @@ def _verify(
     chosen: Sequence[Prediction],
     metric: str,
     folder: Path,
-    steps: Steps,
+    steps: ProgressCallback,
 ) -> dict[str, Any]:
     """Stream the chosen; write what came of it; the summary."""
     metrics = [*dict.fromkeys((*DEFAULT, metric))]

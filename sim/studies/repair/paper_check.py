@@ -9,8 +9,8 @@ single tokens, of packets, of packets in bursts of five, and of one packet in fi
 whose tokens are dispersed: the kindest way to lose as many.
 
 Every estimate compares the same images with and without loss; its 95% interval is a bootstrap over
-images (`sim.statistics`). A limit is kept if the whole interval keeps it, broken if the
-whole interval breaks it; else the images do not decide, nor do fewer than six.
+images (`sim.statistics`). A limit is kept if the whole interval keeps it, broken if the whole
+interval breaks it; else the images do not decide, nor do fewer than six.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from codec.concealment import restore
 from codec.model import Model
 from sim.media.images import LoadedImage
 from sim.metrics.quality import measurable, quality, token_accuracy
+from sim.progress import ProgressCallback, no_progress
 from sim.results.files import SUMMARY, Row, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import FEWEST_PAIRS, estimate, ratio
-from sim.studies.measurements import Job, Rows, Steps, run_jobs, study_manifest
+from sim.studies.measurements import Job, Rows, run_jobs, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
 TABLE = "paper-check.csv"
@@ -68,7 +69,7 @@ def run_check(
     images: Sequence[LoadedImage],
     config: CheckConfig,
     out: Path,
-    steps: Steps = lambda done, total, doing: None,
+    steps: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Measure what is not measured yet, and write `out`: table, summary, figure.
 
@@ -194,8 +195,8 @@ def _level(rows: Sequence[Row], level: int, distances: Sequence[str]) -> dict[st
         }
         if repair == OURS and condition != HALF.name:
             found["verdicts"] = {
-                "psnr_db": _verdict(found["less_psnr_db"], LESS_PSNR_DB),
-                "lpips": _verdict(found["more_distance"]["lpips"], MORE_DISTANCE),
+                "psnr_db": _verdict(found["less_psnr_db"], LESS_PSNR_DB, len(names)),
+                "lpips": _verdict(found["more_distance"]["lpips"], MORE_DISTANCE, len(names)),
             }
             found["verdict"] = _together(list(found["verdicts"].values()))
         conditions.setdefault(condition, {})[repair] = found
@@ -223,8 +224,8 @@ def _level(rows: Sequence[Row], level: int, distances: Sequence[str]) -> dict[st
     }
 
 
-def _verdict(found: Mapping[str, float], limit: float) -> str:
-    if found["n"] < FEWEST_PAIRS:
+def _verdict(found: Mapping[str, float], limit: float, images: int) -> str:
+    if found["n"] < max(FEWEST_PAIRS, images):  # of an image that decodes exactly nothing is known
         return "undecided"
     if found["low"] > limit:
         return "does not hold"
