@@ -18,7 +18,7 @@ import pytest
 from codec.model import Model
 from sim.cli.console import print_summary
 from sim.errors import UserError
-from sim.experiment.cell import CleanTask
+from sim.experiment.cell import ReferenceTask
 from sim.experiment.plan import Plan
 from sim.experiment.runner import RunOptions, merge_runs, run_experiment
 from sim.experiment.workers import chunks
@@ -26,6 +26,7 @@ from sim.jobs.store import RecordStore, RecordWriter
 from sim.report.html import render
 from sim.results.files import Outcome, read_table
 from sim.scenario.loader import LoadedScenario, load_mapping
+from sim.scenario.schema import TokenizerKey
 
 TABLES = ("images.csv", "packets.csv", "summary.json")
 
@@ -272,7 +273,9 @@ def test_records_of_several_are_read_as_one(tmp_path: Path) -> None:
 
 
 def test_parts_of_work_get_smaller_towards_the_end() -> None:
-    tasks = [CleanTask(f"{n:032x}", 0, (64, 16, 0)) for n in range(200)]  # of 0.06 s each
+    tasks = [
+        ReferenceTask(f"{n:032x}", 0, TokenizerKey(64, 16, 0)) for n in range(200)
+    ]  # of 0.06 s each
     parts = list(chunks(tasks, [10_000], 2.0, workers=2))
     sizes = [len(part) for part in parts]
     assert [task for part in parts for task in part] == tasks
