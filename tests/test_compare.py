@@ -200,6 +200,16 @@ def test_winners_and_intervals() -> None:
     assert equal["verdict"] == "open" and equal["lead_low"] < 0
 
 
+def test_the_shortlist_is_of_the_best_whichever_way_is_up() -> None:
+    from sim.studies.optimise.search import Candidate, Prediction, shortlist
+
+    found = [
+        Prediction(Candidate(8, 0, 1, 0), 64, 0.03, 0.1, quality) for quality in (0.5, 0.3, 0.4)
+    ]
+    assert [p.quality for p in shortlist(found, 2)] == [0.5, 0.4]
+    assert [p.quality for p in shortlist(found, 2, sign=-1)] == [0.3, 0.4]
+
+
 def test_two_streams_decide_nothing() -> None:
     rows = rows_of(t1=np.ones((2, 5)), v1=np.zeros((2, 5)))
     (row,) = winner_rows(rows, ["ssim"])
