@@ -27,7 +27,7 @@ from channels.samplers import Mask
 from channels.spec import loss_spec, to_yaml
 from channels.theory import Floats
 
-MOST_PACKETS = 1 << 22
+MAX_PACKETS = 1 << 22
 """Longer traces are cut here, for every candidate alike."""
 
 _CONFIDENCE = 0.95
@@ -94,7 +94,7 @@ def fit(mask: Mask, candidates: Sequence[str] = CANDIDATES) -> FitReport:
     Raises:
         ChannelParameterError: the trace is too short or all alike, or a name is unknown.
     """
-    mask = np.asarray(mask, np.bool_)[:MOST_PACKETS]
+    mask = np.asarray(mask, np.bool_)[:MAX_PACKETS]
     losses = int(mask.sum())
     if mask.size < 100 or not 0 < losses < mask.size:
         raise ChannelParameterError(

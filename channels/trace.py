@@ -16,7 +16,7 @@ from channels.samplers import Mask
 
 _FATES = ("lost", "loss")
 _SEQUENCES = ("sequence", "seq", "sequence_number")
-_MOST_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def read_loss_trace(path: str | Path) -> Mask:
     """
     file = Path(path)
     try:
-        if file.stat().st_size > _MOST_BYTES:
+        if file.stat().st_size > _MAX_BYTES:
             raise ChannelParameterError("path", f"{file} is larger than 1 GiB; cut it")
         values = _read_npy(file) if file.suffix == ".npy" else _read_text(file)
     except OSError as error:
@@ -176,7 +176,7 @@ def mask_of_sequence(
     unwrapped = np.concatenate(([0], np.cumsum(steps)))
     unwrapped -= unwrapped.min()
     count = int(unwrapped.max()) + 1
-    if count > _MOST_BYTES:
+    if count > _MAX_BYTES:
         raise ChannelParameterError("path", "sequence numbers span more than 2^30 packets")
     mask = np.ones(count, np.bool_)
     mask[unwrapped] = False

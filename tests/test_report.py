@@ -19,7 +19,7 @@ from sim.api import load
 from sim.report.answer import answer
 from sim.report.html import render, write_report
 from sim.results.run import difference, read_runs
-from sim.statistics import FEWEST_PAIRS
+from sim.statistics import MIN_PAIRS
 
 Cli = Callable[..., Any]
 
@@ -218,7 +218,7 @@ def test_differences_are_paired_and_cautious() -> None:
     found = difference(better, base)
     assert found.decided and found.mean == pytest.approx(0.3, abs=0.05)
     assert found.low < found.mean < found.high < 0.5, "the spread of images is not in it"
-    few = {key: better[key] for key in images[: FEWEST_PAIRS - 1]}
+    few = {key: better[key] for key in images[: MIN_PAIRS - 1]}
     assert not difference(few, base).decided
     even = {key: value + (-1) ** int(key[0]) for key, value in base.items()}
     assert not difference(even, base).decided
@@ -276,7 +276,7 @@ def test_a_gallery_is_made_anew_or_not_at_all(
     from PIL import Image
 
     from sim.errors import UserError
-    from sim.report.gallery import Shown, make_gallery
+    from sim.report.gallery import GalleryEntry, make_gallery
 
     run = tmp_path / "run"
     shutil.copytree(runs[0], run)
@@ -286,7 +286,10 @@ def test_a_gallery_is_made_anew_or_not_at_all(
         "sim.report.gallery.run_experiment", lambda loaded: SimpleNamespace(folder=run)
     )
     target = tmp_path / "gallery"
-    shown = (Shown("clean", ("strip-photo",)), Shown("clean", ("strip-photo",), ("seed=2",)))
+    shown = (
+        GalleryEntry("clean", ("strip-photo",)),
+        GalleryEntry("clean", ("strip-photo",), ("seed=2",)),
+    )
     page = make_gallery(target, shown).read_text()
     (target / "old.webp").touch()
     assert make_gallery(target, shown).read_text() == page

@@ -41,7 +41,7 @@ class Cached:
 
     @property
     def settings(self) -> int:
-        """Positions of the dial."""
+        """How many quality settings there are."""
         return self.inner.settings
 
     @property
@@ -52,8 +52,8 @@ class Cached:
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`."""
         about = f"{self.inner.name}|{self.identity}|{setting}|{pixels.shape}".encode()
-        mark = hashlib.sha256(about + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-        path = self.folder / "encodes" / mark[:2] / mark
+        key = hashlib.sha256(about + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+        path = self.folder / "encodes" / key[:2] / key
         with contextlib.suppress(OSError, ValueError):
             return _unpack(path.read_bytes())
         coded = self.inner.encode(pixels, setting)

@@ -54,7 +54,7 @@ def describe(
 
     source = read_source(channel)
     loss, link = source.models()
-    with _told(channel):
+    with user_errors(channel):
         found = describe_loss(loss, packets, seed)
     command = tc_command(loss, link)
     notes = [*found.warnings, *_link_notes(link)]
@@ -111,7 +111,7 @@ def sample(
         free = shutil.disk_usage(out.absolute().parent).free
         if packets > free:
             raise UserError(f"{out}: {packets:,} packets are as many bytes; {free:,} are free")
-    with new_file(out) as partial, _told(channel):
+    with new_file(out) as partial, user_errors(channel):
         losses = sample_to_file(loss, packets, seed, partial)
     notes = _link_notes(link)
     rate = losses / packets if packets else math.nan
@@ -233,7 +233,7 @@ def _findings(channel: str, given: dict[str, Any]) -> list[Finding]:
         if not any(finding.level == "note" for finding in found):
             return found  # no model stands for these options
     source = read_source(channel)
-    with _told(channel):
+    with user_errors(channel):
         more = lint_channel(source.spec, replace(source.stream or Stream(), **given))
     said = {finding.message for finding in found}
     return found + [finding for finding in more if finding.message not in said]
@@ -258,7 +258,7 @@ def plot(
 
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is one of {', '.join(FORMATS)}")
-    with _told(channel), new_file(out) as partial:
+    with user_errors(channel), new_file(out) as partial:
         mask = loss_mask(loss, packets, seed)
         small = f"{channel} · {packets:,} packets · seed {seed} · lossy-stream-sim {__version__}"
         title = f"{channel}: {mask.mean():.2%} of {packets:,} packets lost"
@@ -272,7 +272,7 @@ def plot(
 
 
 @contextlib.contextmanager
-def _told(subject: str) -> Iterator[None]:
+def user_errors(subject: str) -> Iterator[None]:
     """What a channel refuses becomes a user's mistake."""
     try:
         yield

@@ -64,11 +64,11 @@ def encode(
     from sim.progress import progress_bar
 
     rows = []
-    with progress_bar("encode") as steps:
+    with progress_bar("encode") as progress:
         for number, (image, target) in enumerate(zip(images, targets, strict=True)):
 
             def searched(share: float, number: int = number, name: str = image.name) -> None:
-                steps(100 * number + int(100 * share), 100 * len(images), name)
+                progress(100 * number + int(100 * share), 100 * len(images), name)
 
             searched(0.0)
             settings = codebook, entropy, slices, patch, search
@@ -209,8 +209,8 @@ def bench(
 
     counted: Counted = "file" if count == "file" else "payload"
     config = BenchConfig(chosen, entropy, names, search, counted, wanted, _rates(rates), workers)
-    with progress_bar("bench") as steps:
-        summary = run_bench(codec, loaded, config, out, steps, model, prepare)
+    with progress_bar("bench") as progress:
+        summary = run_bench(codec, loaded, config, out, progress, model, prepare)
     if prepare:
         typer.echo(f"{out}: the other codecs are measured; now call without --prepare", err=True)
     elif as_json:
@@ -250,8 +250,8 @@ def bits(
     from sim.progress import progress_bar
     from sim.studies.codec_bench.bits import bits_study, print_bits
 
-    with progress_bar("bits") as steps:
-        rows = bits_study(codec, loaded, chosen, counts, out, steps)
+    with progress_bar("bits") as progress:
+        rows = bits_study(codec, loaded, chosen, counts, out, progress)
     if as_json:
         typer.echo(json.dumps({"folder": str(out), "rows": rows}, indent=2))
     else:

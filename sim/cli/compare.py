@@ -34,8 +34,8 @@ def compare(
     from sim.progress import progress_bar
     from sim.studies.compare.runner import run_comparison
 
-    with progress_bar(loaded.name) as steps:
-        outcome = run_comparison(loaded, out, steps, workers)
+    with progress_bar(loaded.name) as progress:
+        outcome = run_comparison(loaded, out, progress, workers)
     if as_json:
         from sim.results.files import to_json
 
@@ -73,8 +73,8 @@ def optimise(
     from sim.progress import progress_bar
     from sim.studies.optimise.runner import optimise as search
 
-    with progress_bar(loaded.scenario.name) as steps:
-        found = search(loaded, bpp_wire, deadline, metric, verify, out, steps)
+    with progress_bar(loaded.scenario.name) as progress:
+        found = search(loaded, bpp_wire, deadline, metric, verify, out, progress)
     if as_json:
         from sim.results.files import to_json
 

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sim.drivers.receiving import Incoming, OpenStream
+from sim.drivers.live_receiver import Incoming, OpenStream
 from sim.drivers.wire import DATAGRAM, MAX_TERMS_BYTES, NOTE, WATERMARK
 from sim.errors import UserError
 

@@ -159,23 +159,24 @@ def steps_of(task: Task) -> int:
 
 # In a pool's process.
 
-_here: tuple[CellWorker, RecordWriter] | None = None
+_worker: tuple[CellWorker, RecordWriter] | None = None
+"""Set once, when the process starts."""
 
 
 def _start_worker(supply: Queue[WorkerContext], folder: Path) -> None:
-    global _here
+    global _worker
     follow_parent()
-    _here = CellWorker(supply.get()), RecordWriter(folder)
+    _worker = CellWorker(supply.get()), RecordWriter(folder)
 
 
 def _get_ready(networks: bool) -> None:
-    assert _here is not None
+    assert _worker is not None
     if networks:
-        _here[0].load()
+        _worker[0].load()
 
 
 def _work(tasks: Sequence[Task]) -> None:
-    assert _here is not None
-    worker, writer = _here
+    assert _worker is not None
+    worker, writer = _worker
     for task in tasks:
         writer.append(*worker.run(task))

@@ -29,7 +29,6 @@ from PIL import Image
 from codec.patches import patch_of, spread
 from sim.errors import UserError
 from sim.figures.invention import invention_figure, load_maps
-from sim.figures.losses import loss_panel
 from sim.figures.panels import (
     axis_title,
     best_repair,
@@ -37,6 +36,7 @@ from sim.figures.panels import (
     dot_panel,
     finding,
     line_panel,
+    loss_panel,
     rate_panel,
     rates_vary,
 )
@@ -65,7 +65,7 @@ from sim.results.files import (
     read_json,
     read_table,
 )
-from sim.scenario.labels import words
+from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 
 _MAX_ROWS = 40
@@ -195,7 +195,7 @@ def _rate(run: _Run) -> list[Path]:
         rate_panel(axes, points, metric, repair)
         axes.set_title(metric_of(metric).axis, size=9)
     handles, labels = all_axes[0].get_legend_handles_labels()
-    title = f"repaired by {words(repair)}; up and to the left is better"
+    title = f"repaired by {plain_label(repair)}; up and to the left is better"
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, title=title)
     return [run.save(figure, "rate")]
 
@@ -241,7 +241,7 @@ def _strip(run: _Run, name: str, rows: Mapping[str, Mapping[str, str]], folder: 
     ]
     for kind, repair in (("unrepaired", unrepaired), ("repaired", repaired)):
         pixels = _read(folder / f"{repair}.png")
-        title = kind if repair == "none" else f"{kind}: {words(repair)}"
+        title = kind if repair == "none" else f"{kind}: {plain_label(repair)}"
         panels.append((title, score(rows[repair]), pixels))
     height, width = original.shape[:2]
     across, gap, head, foot = 3.2, 0.04, 0.48, 0.2  # inches

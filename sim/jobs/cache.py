@@ -23,19 +23,19 @@ def cache_folder() -> Path:
     return Path(given) if given else Path(home) / "lossy-stream-sim"
 
 
-def mark_of(about: Mapping[str, Any]) -> str:
+def cache_key(about: Mapping[str, Any]) -> str:
     """A hash of plain data and of the code that results come from."""
-    text = json.dumps({**about, "code": code_mark()}, sort_keys=True)
+    text = json.dumps({**about, "code": code_digest()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def kept(kind: str, about: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+def cached(kind: str, about: Mapping[str, Any], make: Callable[[], Any]) -> Any:
     """What `make` returned for this `about`, in this or an earlier run; plain data.
 
     Raises:
         UserError: the cache folder cannot be written to.
     """
-    path = cache_folder() / kind / f"{mark_of(about)}.json"
+    path = cache_folder() / kind / f"{cache_key(about)}.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -50,7 +50,7 @@ def kept(kind: str, about: Mapping[str, Any], make: Callable[[], Any]) -> Any:
 
 
 @lru_cache(maxsize=1)
-def code_mark() -> str:
+def code_digest() -> str:
     """A hash of the code that results come from, so that what is kept never outlives a change."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()

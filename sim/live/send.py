@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 from codec.model import Model
 from sim.drivers.clock import Clock
-from sim.drivers.ends import SendingEnd
+from sim.drivers.endpoints import SenderEndpoint
 from sim.drivers.links import SenderLink
+from sim.drivers.live_sender import LiveSender, Stopped, StreamRefused
 from sim.drivers.record import MediaFrame
-from sim.drivers.sending import LiveSender, Stopped, StreamRefused
 from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import image_note, pack_account, packet_notes
 from sim.media.capture import FrameSource, digest
-from sim.media.frames import coders_of, encode_images, weighed
+from sim.media.frames import coders_of, encode_images, with_token_importance
 from sim.media.images import LoadedImage
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
@@ -32,7 +32,7 @@ _AHEAD = 2  # pictures tokenized before they are due
 
 
 @dataclass(frozen=True)
-class Sent:
+class SendResult:
     """How a stream went, for the sender: its ledger, and what the receiver said at the end."""
 
     ledger: Ledger
@@ -53,7 +53,7 @@ def send_stream(
     keep: Path | None = None,
     on_idle: Callable[[], object] = lambda: None,
     started: Callable[[LiveSender], object] = lambda sender: None,
-) -> Sent:
+) -> SendResult:
     """Stream pictures to whoever receives at the other end of the link.
 
     Args:
@@ -78,7 +78,7 @@ def send_stream(
     latest: list[LoadedImage] = []
 
     def frames() -> Iterator[MediaFrame]:
-        taken = ahead(_tokenized(model, source, codec, config.weighs, keep), _AHEAD)
+        taken = ahead(_tokenized(model, source, codec, config.needs_importance, keep), _AHEAD)
         for number, (image, frame) in enumerate(taken):
             notes.append(image_note(number, image.name, digest(image.pixels), frame.index_map))
             latest[:] = [image]
@@ -86,7 +86,7 @@ def send_stream(
             yield frame
 
     try:
-        sending = SendingEnd(
+        sending = SenderEndpoint(
             frames(),
             config,
             make_channel(scenario.channel, scenario.seed, 0, scenario.stream.receivers),
@@ -141,7 +141,9 @@ def send_stream(
         raise UserError(f"the receiver refuses this stream: {error}") from None
     except Stopped as error:
         raise UserError(f"stopped: {error}; it has {sending.captured} images at most") from None
-    return Sent(sending.ledger, sending.captured, sending.captured < len(source.sizes), answer)
+    return SendResult(
+        sending.ledger, sending.captured, sending.captured < len(source.sizes), answer
+    )
 
 
 def _show_news(monitor: StreamMonitor, status: Mapping[str, Any]) -> None:
@@ -159,7 +161,7 @@ def _tokenized(
     model: Model,
     source: FrameSource,
     codec: CodecSection,
-    weighs: bool,
+    needs_importance: bool,
     keep: Path | None,
 ) -> Iterator[tuple[LoadedImage, MediaFrame]]:
     for image in source.pictures():
@@ -168,7 +170,10 @@ def _tokenized(
 
             Image.fromarray(image.pixels).save(keep / f"{image.name}.png")
         (frame,) = encode_images(model, [image], *codec.tokenizer_key)
-        yield image, weighed(model, frame, codec.codebook) if weighs else frame
+        yield (
+            image,
+            with_token_importance(model, frame, codec.codebook) if needs_importance else frame,
+        )
 
 
 def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:

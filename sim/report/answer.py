@@ -2,7 +2,7 @@
 
 Differences are paired (same images, same repeats), come with 95% intervals, and are called not
 decided when zero lies inside or when there are too few pairs to tell
-(`sim.statistics.FEWEST_PAIRS`).
+(`sim.statistics.MIN_PAIRS`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sim.figures.style import key_label
 from sim.metrics import Metric
 from sim.metrics import metric as metric_of
 from sim.results.run import Difference, Key, RunTables, Setting, averaged, difference
-from sim.scenario.labels import words
+from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import finite_mean
 
@@ -48,7 +48,7 @@ def _one_setting(setting: Setting, repair: str, metric: Metric) -> str:
         )
     cost = difference(values[repair, metric.name], values[CLEAN, metric.name])
     text = (
-        f"With {loss['packets']:.1%} of {loss['packets_sent']} packets lost, {words(repair)} "
+        f"With {loss['packets']:.1%} of {loss['packets_sent']} packets lost, {plain_label(repair)} "
         f"reaches a mean {metric.label} of {mean}, {_apart(cost, metric)} the "
         "same images without loss"
     )
@@ -64,7 +64,7 @@ def _one_setting(setting: Setting, repair: str, metric: Metric) -> str:
         few = {_verdict(gain) for gain in gains.values()} == {_too_few(point["images"])}
         text += ", " + " and ".join(
             f"{_apart(gain, metric)} "
-            f"{'leaving the holes' if name == 'none' else words(name)}"
+            f"{'leaving the holes' if name == 'none' else plain_label(name)}"
             f"{'' if few else _verdict(gain)}"
             for name, gain in gains.items()
         )
@@ -85,7 +85,8 @@ def _sweep(run: RunTables, repair: str, metric: Metric) -> str:
         by_place.setdefault(place, []).append(setting.values[repair, metric.name])
     levels = {place: averaged(by_place[place]) for place in sorted(by_place)}
     names = {
-        place: words(found.ticks[int(place)]) if found.ticks else f"{place:g}" for place in levels
+        place: plain_label(found.ticks[int(place)]) if found.ticks else f"{place:g}"
+        for place in levels
     }
     text = _over_places(levels, names, key_label(found.key), found.ticks is None, repair, metric)
     if len(found.groups) > 1:
@@ -105,12 +106,12 @@ def _over_places(
     first, last = next(iter(levels)), list(levels)[-1]
     steps = np.diff(list(means.values()))
     if len(levels) == 1:
-        return f"With {words(repair)}, mean {metric.label} is {metric.text(means[first])}"
+        return f"With {plain_label(repair)}, mean {metric.label} is {metric.text(means[first])}"
     if ordered and len(levels) > 2 and ((steps > 0).all() or (steps < 0).all()):
         change = difference(levels[last], levels[first])
         verb = "rises" if change.mean > 0 else "falls"
         return (
-            f"With {words(repair)}, mean {metric.label} {verb} with {key}: from "
+            f"With {plain_label(repair)}, mean {metric.label} {verb} with {key}: from "
             f"{metric.text(means[first])} at {names[first]} to {metric.text(means[last])} at "
             f"{names[last]}, {_size(change, metric)} {'more' if change.mean > 0 else 'less'}"
             f"{_verdict(change)}"
@@ -119,8 +120,8 @@ def _over_places(
     best, second, worst = ranked[0], ranked[1], ranked[-1]
     lead = difference(levels[best], levels[second])
     text = (
-        f"With {words(repair)}, {key} {names[best]} gives the {_best(metric)} mean {metric.label}, "
-        f"{metric.text(means[best])}, {_apart(lead, metric)} "
+        f"With {plain_label(repair)}, {key} {names[best]} gives the {_best(metric)} mean "
+        f"{metric.label}, {metric.text(means[best])}, {_apart(lead, metric)} "
         f"{names[second]}{_verdict(lead)}"
     )
     if worst != second:

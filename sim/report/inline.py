@@ -17,7 +17,6 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sim.figures.losses import loss_panel
 from sim.figures.panels import (
     axis_title,
     best_repair,
@@ -25,6 +24,7 @@ from sim.figures.panels import (
     dot_panel,
     estimate,
     line_panel,
+    loss_panel,
     rate_groups,
     rate_panel,
     rates_vary,
@@ -32,7 +32,7 @@ from sim.figures.panels import (
 from sim.figures.style import DELIVERED, ERASED, SETTINGS, look
 from sim.metrics import metric as metric_of
 from sim.results.files import SummaryPoint
-from sim.scenario.labels import words
+from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 
 _SIZE = (4.4, 2.9)  # inches; about as wide as a phone, so that text stays readable there
@@ -110,7 +110,7 @@ def quality_blocks(
                 axes.set_ylabel(metric_of(metric).axis)
                 axes.set_ylim(*bounds)
 
-            name, told = f"{prefix}-{metric}-{number}", _told(members, metric, title)
+            name, told = f"{prefix}-{metric}-{number}", _alt_text(members, metric, title)
             room = 0.0 if found.ticks is None else 0.3  # for names of two lines
             panels.append(Panel(title, _svg(name, told, draw, foot=0.46 + room)))
         blocks.append(Block(_repairs(points), panels))
@@ -155,13 +155,14 @@ def rate_blocks(points: Sequence[SummaryPoint], metrics: Sequence[str], prefix: 
             rate_panel(axes, points, metric, repair)
             axes.set_ylabel(metric_of(metric).axis)
 
-        told = f"{metric_of(metric).heading} with {words(repair)} over bits per pixel on the wire"
+        told = f"{metric_of(metric).heading} with {plain_label(repair)}"
+        told += " over bits per pixel on the wire"
         panels.append(Panel("", _svg(f"{prefix}-rate-{metric}", told, draw)))
     colours = list(_COLOURS.values())
     order = [colours[i] for i in (2, 3, 4, 5, 6, 7, 8)]
     titles = list(rate_groups(points))
     legend = [
-        Legend("●■◆▼▲✚✖"[i % 7], order[i % 7], title or words(repair))
+        Legend("●■◆▼▲✚✖"[i % 7], order[i % 7], title or plain_label(repair))
         for i, title in enumerate(titles)
     ]
     return [Block(legend, panels)]
@@ -177,7 +178,7 @@ def _dots(point: SummaryPoint, metric: str, prefix: str) -> Panel | None:
 
     rows = sum(name != CLEAN for name in point["concealers"])
     height = 0.95 + 0.34 * rows
-    told = _told([point], metric, "")
+    told = _alt_text([point], metric, "")
     return Panel("", _svg(f"{prefix}-{metric}", told, draw, (_SIZE[0], height), left=0.29))
 
 
@@ -186,7 +187,7 @@ def _repairs(points: Sequence[SummaryPoint]) -> list[Legend]:
     legend = []
     for name in names:
         colour, marker = look(name)
-        legend.append(Legend(_GLYPHS[marker], _COLOURS[colour.lower()], words(name)))
+        legend.append(Legend(_GLYPHS[marker], _COLOURS[colour.lower()], plain_label(name)))
     return [*legend, Legend("┄", "currentColor", "no loss")]
 
 
@@ -213,14 +214,14 @@ def _drop_ends(point: SummaryPoint, metric: str) -> list[float]:
     return [e[end] for e in found for end in ("low", "high") if e.get(end) is not None]
 
 
-def _told(points: Sequence[SummaryPoint], metric: str, title: str) -> str:
+def _alt_text(points: Sequence[SummaryPoint], metric: str, title: str) -> str:
     """What a figure shows, for those who do not see it."""
     parts = []
     for name in points[0]["concealers"]:
         means = [mean for point in points if (mean := _mean(point, name, metric)) is not None]
         if means:
             shown = [f"{means[0]:.3g}", f"{means[-1]:.3g}"][: 1 + (len(means) > 1)]
-            parts.append(f"{words(name)} {' to '.join(shown)}")
+            parts.append(f"{plain_label(name)} {' to '.join(shown)}")
     head = f"{metric_of(metric).heading}{', ' + title if title else ''}"
     return f"{head}: {', '.join(parts)}"
 

@@ -18,7 +18,7 @@ from sim.figures.run import fate_of, mark_lost
 from sim.figures.style import score
 from sim.results.files import INPAINT, PANELS, PROBABILITY
 from sim.results.run import RunTables
-from sim.scenario.labels import words
+from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 
 WIDTH = 360
@@ -80,10 +80,10 @@ def _strip(folder: Path, name: str, rows: Mapping[str, Mapping[str, str]]) -> St
     ]
     for repair in rows:
         if repair != CLEAN and (folder / f"{repair}.png").is_file():
-            told = f"{name} repaired by {words(repair)}"
+            told = f"{name} repaired by {plain_label(repair)}"
             told = f"{name} with its holes left open" if repair == "none" else told
             shown = _pixels(folder / f"{repair}.png")
-            pictures.append(_picture(shown, words(repair), score(rows[repair]), told))
+            pictures.append(_picture(shown, plain_label(repair), score(rows[repair]), told))
     if (folder / PROBABILITY).is_file() and lost:
         sure = PowerNorm(0.5, 0, 1)(np.load(folder / PROBABILITY, allow_pickle=False))
         doubt = shade(_pixels(folder / f"{INPAINT}.png"), ~received, sure)

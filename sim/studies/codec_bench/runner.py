@@ -36,8 +36,8 @@ from sim.results.files import (
 from sim.results.manifest import revision, version_of
 from sim.statistics import finite_mean
 from sim.studies.codec_bench.bd_rate import bd_rates
-from sim.studies.codec_bench.points import Point
-from sim.studies.codec_bench.work import EQUAL, OURS, POINTS, Bench, BenchConfig, Job, Level
+from sim.studies.codec_bench.points import RatePoint
+from sim.studies.codec_bench.work import EQUAL, OURS, POINTS, Bench, BenchConfig, CodecTask, Level
 from sim.version import __version__
 
 BENCH = "bench.csv"
@@ -53,7 +53,7 @@ def run_bench(
     images: Sequence[LoadedImage],
     config: BenchConfig,
     out: Path,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
     model: str | None = None,
     prepare: bool = False,
 ) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def run_bench(
         images: to code.
         config: what to compare.
         out: the folder.
-        steps: told about progress.
+        progress: told how far it is.
         model: the name `codec` was loaded by, for other processes.
         prepare: measure the other codecs only, whose points depend on no weights; {} is returned.
 
@@ -78,7 +78,7 @@ def run_bench(
         codec.check(level.codebook, config.entropy, level.patch, config.search)
     bench = Bench(codec, config, out)
     _open(out)
-    return _Run(bench, images, model, steps).run(prepare)
+    return _Run(bench, images, model, progress).run(prepare)
 
 
 def _open(out: Path) -> None:
@@ -101,26 +101,26 @@ class _Run:
         bench: Bench,
         images: Sequence[LoadedImage],
         model: str | None,
-        steps: ProgressCallback,
+        progress: ProgressCallback,
     ) -> None:
         self.bench, self.config, self.folder = bench, bench.config, bench.folder
         self.images, self.model = images, model
         self.pictured = pictured_levels(self.config.levels)
-        self.points: dict[tuple[str, str], list[Point]] = {}
-        self._steps, self._done = steps, 0
+        self.points: dict[tuple[str, str], list[RatePoint]] = {}
+        self._progress, self._done = progress, 0
         self._total = len(images) * (1 + len(bench.baselines))
 
     def run(self, prepare: bool) -> dict[str, Any]:
         """Measure, tabulate, draw."""
         if not prepare:
-            self._measure([Job(image, OURS) for image in self.images])
+            self._measure([CodecTask(image, OURS) for image in self.images])
         others = []
         for number, image in enumerate(self.images):
             budgets: tuple[int, ...] = ()
             if number < MAX_PICTURED and not prepare:
                 ours = self._ours(image)
                 budgets = tuple(ours[level].size(self.config.counted) for level in self.pictured)
-            others += [Job(image, name, budgets) for name in self.bench.baselines]
+            others += [CodecTask(image, name, budgets) for name in self.bench.baselines]
         self._measure(others)
         if prepare:
             return {}
@@ -137,18 +137,18 @@ class _Run:
         draw_bench(self.folder)
         return summary
 
-    def _measure(self, jobs: Sequence[Job]) -> None:
-        if jobs:
-            self._steps(self._done, self._total, f"{jobs[0].image.name} {jobs[0].codec}")
-        for job, found in self.bench.all_points(jobs, self.model):
+    def _measure(self, tasks: Sequence[CodecTask]) -> None:
+        if tasks:
+            self._progress(self._done, self._total, f"{tasks[0].image.name} {tasks[0].codec}")
+        for task, found in self.bench.all_points(tasks, self.model):
             if isinstance(found, BaselineError):
-                self.bench.notes[job.codec] = f"failed on {job.image.name}: {found}"
+                self.bench.notes[task.codec] = f"failed on {task.image.name}: {found}"
             else:
-                self.points[job.image.name, job.codec] = found
+                self.points[task.image.name, task.codec] = found
             self._done += 1
-            self._steps(self._done, self._total, f"{job.image.name} {job.codec}")
+            self._progress(self._done, self._total, f"{task.image.name} {task.codec}")
 
-    def _ours(self, image: LoadedImage) -> dict[Level, Point]:
+    def _ours(self, image: LoadedImage) -> dict[Level, RatePoint]:
         """Our points of an image."""
         return {Level.of(point.setting): point for point in self.points[image.name, OURS]}
 
@@ -184,7 +184,7 @@ class _Run:
                         pixels = self.bench.decoded(name, point.file, image)
                         save_png(place / str(level) / f"{name}.png", pixels)
 
-    def _within(self, points: Sequence[Point], budget: int) -> Point:
+    def _within(self, points: Sequence[RatePoint], budget: int) -> RatePoint:
         """The largest within a number of bytes, or else the smallest."""
         counted = self.config.counted
         fitting = [point for point in points if point.size(counted) <= budget]

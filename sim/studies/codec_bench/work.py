@@ -18,7 +18,7 @@ from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics import DEFAULT
 from sim.metrics.quality import check_metrics
-from sim.studies.codec_bench.points import Point, measure_points
+from sim.studies.codec_bench.points import RatePoint, measure_points
 
 OURS = "ours"
 POINTS = "points"
@@ -94,7 +94,7 @@ class OurCodec:
 
 
 @dataclass(frozen=True)
-class Job:
+class CodecTask:
     """One image through one codec, with bytes of interest besides the configured rates."""
 
     image: LoadedImage
@@ -116,20 +116,20 @@ class Bench:
         self.baselines, self.notes = find_baselines(config.codecs)
         self.ours = OurCodec(codec, config)
 
-    def points(self, job: Job) -> list[Point]:
-        """The points of one job; raises BaselineError if the codec fails."""
-        ours = job.codec == OURS
-        pixels = job.image.pixels
+    def points(self, task: CodecTask) -> list[RatePoint]:
+        """The points of one task; raises BaselineError if the codec fails."""
+        ours = task.codec == OURS
+        pixels = task.image.pixels
         rates = () if ours else self.config.rates
         budgets = [int(rate * pixels.shape[0] * pixels.shape[1] / 8) for rate in rates]
         return measure_points(
-            self.ours if ours else self.baselines[job.codec],
+            self.ours if ours else self.baselines[task.codec],
             pixels,
-            [*budgets, *job.budgets],
+            [*budgets, *task.budgets],
             [level.setting for level in self.config.levels] if ours else (),
             self.config.counted,
             self.config.metrics,
-            self.folder / POINTS / job.image.name / f"{job.codec}.json",
+            self.folder / POINTS / task.image.name / f"{task.codec}.json",
         )
 
     def decoded(self, name: str, file: bytes, image: LoadedImage) -> NDArray[np.uint8]:
@@ -138,13 +138,13 @@ class Bench:
         return codec.decode(file, image.height, image.width)
 
     def all_points(
-        self, jobs: Sequence[Job], model: str | None
-    ) -> Iterator[tuple[Job, list[Point] | BaselineError]]:
-        """The points of many jobs as they come, or how their codec failed. ``model``: as for
+        self, tasks: Sequence[CodecTask], model: str | None
+    ) -> Iterator[tuple[CodecTask, list[RatePoint] | BaselineError]]:
+        """The points of many tasks as they come, or how their codec failed. ``model``: as for
         `sim.media.frames.load_model`, for other processes."""
         if self.config.workers == 1:
-            for job in jobs:
-                yield job, _points(self, job)
+            for task in tasks:
+                yield task, _points(self, task)
             return
         with ProcessPoolExecutor(
             self.config.workers,
@@ -152,7 +152,7 @@ class Bench:
             _start_worker,
             (model, self.config, self.folder),
         ) as pool:
-            waiting = {pool.submit(_work, job): job for job in jobs}
+            waiting = {pool.submit(_work, task): task for task in tasks}
             try:
                 for done in as_completed(waiting):
                     yield waiting[done], done.result()
@@ -161,9 +161,9 @@ class Bench:
                 raise
 
 
-def _points(bench: Bench, job: Job) -> list[Point] | BaselineError:
+def _points(bench: Bench, task: CodecTask) -> list[RatePoint] | BaselineError:
     try:
-        return bench.points(job)
+        return bench.points(task)
     except BaselineError as error:
         return error
 
@@ -180,5 +180,5 @@ def _start_worker(model: str | None, config: BenchConfig, folder: Path) -> None:
     _worker[:] = [Bench(ImageCodec(load_model(model)), config, folder)]
 
 
-def _work(job: Job) -> list[Point] | BaselineError:
-    return _points(_worker[0], job)
+def _work(task: CodecTask) -> list[RatePoint] | BaselineError:
+    return _points(_worker[0], task)

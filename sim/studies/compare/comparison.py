@@ -20,9 +20,9 @@ from codec.model import Model
 from sim.baselines import Baseline, find_baselines
 from sim.baselines.byte_frames import received_file
 from sim.baselines.cache import Cached
-from sim.baselines.damage import show
+from sim.baselines.damage import decode_damaged
 from sim.errors import UserError
-from sim.jobs.cache import cache_folder, mark_of
+from sim.jobs.cache import cache_folder, cache_key
 from sim.media.frames import Restorer, load_model
 from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import check_metrics, quality
@@ -40,9 +40,15 @@ from sim.results.files import (
 from sim.results.manifest import revision, version_of
 from sim.scenario.schema import Scenario
 from sim.stream import check_model
-from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
+from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.parity import fec_rows
-from sim.studies.compare.sources import CannotReach, FileSource, Sent, TokenSource, pixel_mark
+from sim.studies.compare.sources import (
+    BudgetTooSmall,
+    FileSource,
+    StreamSet,
+    TokenSource,
+    pixel_digest,
+)
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.version import __version__
 
@@ -59,7 +65,7 @@ class Unit:
 
     strategy: Strategy
     bpp_wire: float
-    cell: Cell
+    cell: LossCondition
     scenario: Scenario
 
 
@@ -69,16 +75,16 @@ class Comparison:
     Attributes:
         units: the work, in order; figures come from all of it together.
         notes: strategies that this machine cannot do, and why.
-        mark: a hash of all that the results depend on.
+        digest: a hash of all that the results depend on.
         wait_for: called with the number of each unit before it is done here.
     """
 
     def __init__(
-        self, loaded: LoadedComparison, metrics: Sequence[str], steps: ProgressCallback
+        self, loaded: LoadedComparison, metrics: Sequence[str], progress: ProgressCallback
     ) -> None:
         """``metrics``: to measure, as for `sim.metrics.quality.quality`."""
         check_metrics(metrics)
-        self.loaded, self.metrics, self._steps = loaded, [*metrics], steps
+        self.loaded, self.metrics, self._progress = loaded, [*metrics], progress
         self.images = load_images(loaded.base.images, loaded.images_base)
         coders = {s.coder for s in loaded.strategies} - {TOKENS}
         found, missing = find_baselines(sorted(coders))
@@ -111,10 +117,10 @@ class Comparison:
         return self._tokens
 
     @property
-    def mark(self) -> str:
+    def digest(self) -> str:
         """See the class."""
-        marks = "".join(self._mark(unit) for unit in self.units)
-        return hashlib.sha256(marks.encode()).hexdigest()[:12]
+        keys = "".join(self._cache_key(unit) for unit in self.units)
+        return hashlib.sha256(keys.encode()).hexdigest()[:12]
 
     def unfinished(self) -> list[int]:
         """Numbers of the units that are still to be done."""
@@ -131,13 +137,13 @@ class Comparison:
             save_png(folder / PANELS / "original" / f"{image.name}.png", image.pixels)
         means = mean_rows(rows, self.metrics)
         winners = winner_rows(rows, self.metrics)
-        self._steps(self._total, self._total, "checking parity")
+        self._progress(self._total, self._total, "checking parity")
         write_table(folder / OUTCOMES, rows)
         write_table(folder / MEANS, means)
         write_table(folder / WINNERS, winners)
         write_table(folder / FEC, fec_rows(self.loaded))
         write_json(folder / MANIFEST, self._manifest(unreached))
-        self._steps(self._total, self._total, "drawing")
+        self._progress(self._total, self._total, "drawing")
         draw_comparison(folder)
         return {
             "name": self.loaded.name,
@@ -157,7 +163,7 @@ class Comparison:
         for number, unit in enumerate(self.units):
             self._step(unit, 0)
             self.wait_for(number)
-            part = self.part(unit)
+            part = self.compute_unit(unit)
             result = json.loads((part / "rows.json").read_text(encoding="utf-8"))
             rows += result["rows"]
             unreached += result["unreached"]
@@ -170,9 +176,9 @@ class Comparison:
 
     def _kept(self, unit: Unit) -> Path:
         """The file that tells that a part is finished."""
-        return cache_folder() / "compare" / self._mark(unit) / "rows.json"
+        return cache_folder() / "compare" / self._cache_key(unit) / "rows.json"
 
-    def part(self, unit: Unit) -> Path:
+    def compute_unit(self, unit: Unit) -> Path:
         """The folder of a finished part; made now if it is not there."""
         part = self._kept(unit).parent
         self._step(unit, 0)
@@ -196,7 +202,7 @@ class Comparison:
 
     def _measure(self, unit: Unit, folder: Path) -> dict[str, Any]:
         sent = self._send(unit)
-        if isinstance(sent, CannotReach):
+        if isinstance(sent, BudgetTooSmall):
             self._step(unit, len(self.images))
             why = {"least_bpp_wire": sent.least, "why": sent.why}
             return {"rows": [], "unreached": [{**_about(unit), **why}]}
@@ -225,7 +231,7 @@ class Comparison:
             self._step(unit, 1)
         return {"rows": rows, "unreached": []}
 
-    def _send(self, unit: Unit) -> Sent | CannotReach:
+    def _send(self, unit: Unit) -> StreamSet | BudgetTooSmall:
         if unit.strategy.coder != TOKENS:
             return self._files[unit.strategy.coder].send(unit.scenario, unit.bpp_wire)
         fixed = unit.strategy.name in self.loaded.fixed_level
@@ -244,12 +250,12 @@ class Comparison:
         grid = ready.grid
         file = received_file(grid.indices, grid.received, ready.width, ready.height)
         coder = self.coders[unit.strategy.coder]
-        pixels, _ = show(coder, file, image.height, image.width, unit.strategy.damaged)
+        pixels, _ = decode_damaged(coder, file, image.height, image.width, unit.strategy.damaged)
         return pixels, float(file.received.mean())
 
     def _score(self, image: LoadedImage, pixels: NDArray[np.uint8]) -> dict[str, float]:
         """All metrics; pictures that come again, as intact files do, are not measured again."""
-        key = (image.name, pixel_mark(pixels))
+        key = (image.name, pixel_digest(pixels))
         if key not in self._scores:
             self._scores[key] = quality(image.pixels, pixels, self.metrics)
         return self._scores[key]
@@ -258,7 +264,7 @@ class Comparison:
     def _pixels(self) -> int:
         return sum(image.width * image.height for image in self.images)
 
-    def _scenario(self, strategy: Strategy, cell: Cell) -> Scenario:
+    def _scenario(self, strategy: Strategy, cell: LossCondition) -> Scenario:
         return self.loaded.scenarios[strategy.name].model_copy(update={"channel": cell.channel})
 
     def _load_model(self) -> Model:
@@ -271,7 +277,7 @@ class Comparison:
                 check_model(model, self.loaded.scenarios[strategy.name])
         return model
 
-    def _mark(self, unit: Unit) -> str:
+    def _cache_key(self, unit: Unit) -> str:
         """A hash of all that a part depends on."""
         coder = unit.strategy.coder
         fingerprint = self.model.fingerprint if self.model else ""
@@ -279,12 +285,12 @@ class Comparison:
             "strategy": unit.strategy.model_dump(exclude={"name"}),
             "unit": [unit.bpp_wire, unit.scenario.model_dump(exclude={"name", "images"})],
             "fixed": unit.strategy.name in self.loaded.fixed_level,
-            "images": [(i.name, pixel_mark(i.pixels)) for i in self.images],
+            "images": [(i.name, pixel_digest(i.pixels)) for i in self.images],
             "pictured": unit.cell is self.pictured_cell,
             "coder": fingerprint if coder == TOKENS else self.coders[coder].identity,
             "metrics": self.metrics,
         }
-        return mark_of(what)
+        return cache_key(what)
 
     def _manifest(self, unreached: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         loaded = self.loaded
@@ -320,15 +326,15 @@ class Comparison:
         self._done += steps
         cell = unit.cell
         doing = f"{unit.strategy.name}, {unit.bpp_wire:g} bpp, {cell.loss:.0%} lost"
-        self._steps(self._done, self._total, doing)
+        self._progress(self._done, self._total, doing)
 
 
-def pictured(cells: Sequence[Cell]) -> Cell:
+def pictured(cells: Sequence[LossCondition]) -> LossCondition:
     """The cell of the pictures: nearest to 20% loss, of these the last burst length."""
     return min(reversed(cells), key=lambda cell: abs(cell.loss - 0.2))
 
 
-def typical_repeat(loaded: LoadedComparison, cell: Cell, images: int) -> int:
+def typical_repeat(loaded: LoadedComparison, cell: LossCondition, images: int) -> int:
     """The repeat whose losses, for the common number of slices, are nearest to the cell's rate
     among the pictured images; the pictures of a lucky stream would tell nothing."""
     slices = loaded.base.stream.slices

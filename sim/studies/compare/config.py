@@ -93,7 +93,7 @@ class _Comparison(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class LossCondition:
     """One channel.
 
     Attributes:
@@ -131,7 +131,7 @@ class LoadedComparison:
     scenarios: Mapping[str, Scenario]
     fixed_level: frozenset[str]
     bpp_wire: Sequence[float]
-    cells: Sequence[Cell]
+    cells: Sequence[LossCondition]
     losses: Sequence[float]
     bursts: Sequence[Burst]
     images_base: Path
@@ -227,7 +227,7 @@ class _Source:
                 {k: v for k, v in self.raw.items() if k in _Comparison.model_fields}
             )
         except ValidationError as failure:
-            raise self._told(failure.errors(include_url=False)[0], _explain_own) from None
+            raise self._user_error(failure.errors(include_url=False)[0], _explain_own) from None
 
     def scenario(self, raw: Mapping[str, Any], strategy: int | None) -> Scenario:
         """A checked scenario; mistakes in a strategy's own keys are told there."""
@@ -246,7 +246,7 @@ class _Source:
                 problem += f" (in strategy {strategy})"
             return location, problem
 
-        raise self._told(error, explain)
+        raise self._user_error(error, explain)
 
     def strategy(self, base: Mapping[str, Any], strategy: Strategy, number: int) -> Scenario:
         """The scenario of a strategy."""
@@ -265,7 +265,7 @@ class _Source:
         self.scenario(raw, number)
         return self.scenario(with_values(raw, BYTE_STREAM), number)
 
-    def cells(self, own: _Comparison, link: Mapping[str, Any]) -> list[Cell]:
+    def cells(self, own: _Comparison, link: Mapping[str, Any]) -> list[LossCondition]:
         """Every channel; infeasible ones are told at their mean burst."""
         cells = []
         for at, burst in enumerate(own.mean_burst):
@@ -284,10 +284,10 @@ class _Source:
                     place = at if key == "mean_burst" else which
                     raise self.error((key, place), error.problem) from None
                 if loss > 0 or at == 0:
-                    cells.append(Cell(loss, burst, {"loss": spec, **link}))
+                    cells.append(LossCondition(loss, burst, {"loss": spec, **link}))
         return cells
 
-    def _told(self, error: ErrorDetails, explain: Any) -> UserError:
+    def _user_error(self, error: ErrorDetails, explain: Any) -> UserError:
         location, problem = explain(error)
         return self.error(location, problem)
 

@@ -33,7 +33,7 @@ from sim.studies.compare.config import LoadedComparison
 def run_comparison(
     loaded: LoadedComparison,
     out: Path | None = None,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
     workers: int = 1,
 ) -> Outcome:
     """Compare and write the results folder, figures included.
@@ -41,7 +41,7 @@ def run_comparison(
     Args:
         loaded: the checked comparison.
         out: the folder; None: results/<name>/<hash of what ran>.
-        steps: told about progress.
+        progress: told how far it is.
         workers: processes.
 
     Raises:
@@ -49,8 +49,8 @@ def run_comparison(
     """
     base = loaded.base
     metrics = base.metrics if "metrics" in base.model_fields_set else measurable()
-    comparison = Comparison(loaded, metrics, steps)
-    target = out or RESULTS / loaded.name / comparison.mark
+    comparison = Comparison(loaded, metrics, progress)
+    target = out or RESULTS / loaded.name / comparison.digest
     helpers = Helpers(loaded, metrics, comparison.unfinished(), workers)
     with new_folder(target, COMPARISON) as folder, helpers:
         comparison.wait_for = helpers.wait_for
@@ -84,7 +84,7 @@ class Helpers:
         """Until a unit is done, if it is done here.
 
         Raises:
-            UserError: a worker was killed, or as `Comparison.part`.
+            UserError: a worker was killed, or as `Comparison.compute_unit`.
         """
         if number in self._futures:
             try:
@@ -95,18 +95,18 @@ class Helpers:
 
 # In a pool's process.
 
-_here: Comparison | None = None
+_comparison: Comparison | None = None
 
 
 def _start_worker(loaded: LoadedComparison, metrics: Sequence[str]) -> None:
-    global _here
+    global _comparison
     import torch
 
     torch.set_num_threads(1)
     follow_parent()
-    _here = Comparison(loaded, metrics, no_progress)
+    _comparison = Comparison(loaded, metrics, no_progress)
 
 
 def _work(number: int) -> None:
-    assert _here is not None
-    _here.part(_here.units[number])
+    assert _comparison is not None
+    _comparison.compute_unit(_comparison.units[number])

@@ -17,7 +17,7 @@ from sim.results.files import Row
 from sim.statistics import Floats, estimate, finite_mean
 from sim.studies.compare.config import TOKENS
 
-_FEWEST_REPEATS = 3
+_MIN_REPEATS = 3
 
 
 def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ def _verdict(tables: Mapping[str, Floats], tokens: Sequence[str], files: Sequenc
 def _interval(values: Floats) -> tuple[float, float]:
     """Of the mean of float64[repeats, images]; NaN for fewer than three repeats, which tell next to
     nothing of how streams differ."""
-    if len(values) < _FEWEST_REPEATS:
+    if len(values) < _MIN_REPEATS:
         return float("nan"), float("nan")
     found = estimate(values)
     return found.low, found.high

@@ -23,7 +23,7 @@ from channels import read_channel
 from codec.concealment import restore
 from codec.threads import one_thread
 from sim.errors import UserError
-from sim.jobs.cache import kept
+from sim.jobs.cache import cached
 from sim.media.images import SAMPLES
 from sim.metrics import DEFAULT, OPTIONAL
 from sim.metrics import metric as metric_of
@@ -35,8 +35,8 @@ from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario, nominal_loss
 from sim.studies.compare.comparison import OUTCOMES, Comparison
-from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
-from sim.studies.compare.sources import TokenSource, pixel_mark, stream
+from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
+from sim.studies.compare.sources import TokenSource, pixel_digest, stream
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.studies.optimise.search import (
     LOSSES,
@@ -54,7 +54,7 @@ _MEASURED_SLICES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """A finished search: its folder and what it found."""
 
     folder: Path
@@ -68,8 +68,8 @@ def optimise(
     metric: str = "ssimulacra2",
     verify: int = 3,
     out: Path | None = None,
-    steps: ProgressCallback = no_progress,
-) -> Found:
+    progress: ProgressCallback = no_progress,
+) -> SearchResult:
     """Find the best way to protect a scenario's stream, and write it as a scenario.
 
     Args:
@@ -79,7 +79,7 @@ def optimise(
         metric: what is to be best, of `sim.metrics.DEFAULT` and `OPTIONAL`.
         verify: how many of the best by theory to stream for real, beside the best of each kind.
         out: the folder; None: results/<scenario>-optimised.
-        steps: told about progress.
+        progress: told how far it is.
 
     Raises:
         UserError: nothing fits the budget, or the scenario cannot be optimised.
@@ -91,9 +91,9 @@ def optimise(
     if chain is None:
         raise UserError(f"{scenario.name}: channel: theory knows no law of this loss process")
     target = out or RESULTS / f"{scenario.name}-optimised"
-    comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), [metric], steps)
+    comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), [metric], progress)
     tokens = comparison.tokens
-    curves = QualityCurves(tokens, scenario, metric, steps)
+    curves = QualityCurves(tokens, scenario, metric, progress)
     sizes = cache(lambda level, slices: measured_bytes(tokens, scenario, level, slices))
     predictions = [
         found
@@ -111,7 +111,7 @@ def optimise(
     chosen = shortlist(predictions, verify, metric_of(metric).sign)
     with new_folder(target, OPTIMISATION) as folder:
         summary = _verify(
-            _comparison(loaded, scenario, bpp_wire, chosen), chosen, metric, folder, steps
+            _comparison(loaded, scenario, bpp_wire, chosen), chosen, metric, folder, progress
         )
         write_table(folder / CANDIDATES, [_row(p) for p in predictions])
         summary |= {"metric": metric, "bpp_wire": bpp_wire, "candidates": len(predictions)}
@@ -132,7 +132,7 @@ def optimise(
         from sim.studies.optimise.figures import draw_optimisation
 
         draw_optimisation(folder)
-    return Found(target, summary)
+    return SearchResult(target, summary)
 
 
 class QualityCurves:
@@ -144,16 +144,21 @@ class QualityCurves:
         tokens: TokenSource,
         scenario: Scenario,
         metric: str,
-        steps: ProgressCallback = no_progress,
+        progress: ProgressCallback = no_progress,
     ) -> None:
-        self._tokens, self._scenario, self._metric, self._steps = tokens, scenario, metric, steps
+        self._tokens, self._scenario, self._metric, self._progress = (
+            tokens,
+            scenario,
+            metric,
+            progress,
+        )
         self._means: dict[int, Floats] = {}
 
     def __call__(self, level: int, shares: Floats) -> Floats:
         """Expected quality at shares of lost slices, float64[n] -> float64[n]."""
         if level not in self._means:
             about = {
-                "images": [pixel_mark(image.pixels) for image in self._tokens.images],
+                "images": [pixel_digest(image.pixels) for image in self._tokens.images],
                 "weights": self._tokens.model.fingerprint,
                 "interleaver": self._scenario.stream.interleaver,
                 "concealer": self._scenario.concealers[0],
@@ -163,7 +168,7 @@ class QualityCurves:
                 "codec": self._scenario.codec.model_dump(include={"patch", "search"}),
                 "losses": LOSSES,
             }
-            self._means[level] = np.array(kept("curves", about, lambda: self._measure(level)))
+            self._means[level] = np.array(cached("curves", about, lambda: self._measure(level)))
         return np.interp(shares, LOSSES, self._means[level])
 
     def _measure(self, level: int) -> list[float]:
@@ -171,7 +176,7 @@ class QualityCurves:
         total = len(self._tokens.model.levels) * len(LOSSES)
         for number, loss in enumerate(LOSSES):
             done = len(self._means) * len(LOSSES) + number
-            self._steps(done, total, f"quality at {level} codewords, {loss:.0%} lost")
+            self._progress(done, total, f"quality at {level} codewords, {loss:.0%} lost")
             scores = [self._score(level, loss, at) for at in range(len(self._tokens.images))]
             finite = [score for score in scores if np.isfinite(score)]
             found.append(float(np.mean(finite)) if finite else 0.0)
@@ -243,7 +248,7 @@ def _comparison(
         Strategy(name=p.candidate.label, concealer=scenario.concealers[0]) for p in chosen
     ] or [Strategy(name=TOKENS, concealer=scenario.concealers[0])]
     scenarios = {p.candidate.label: p.candidate.apply(scenario) for p in chosen}
-    cell = Cell(nominal_loss(scenario.channel), "independent", scenario.channel)
+    cell = LossCondition(nominal_loss(scenario.channel), "independent", scenario.channel)
     return LoadedComparison(
         name=scenario.name,
         base=scenario,
@@ -264,11 +269,11 @@ def _verify(
     chosen: Sequence[Prediction],
     metric: str,
     folder: Path,
-    steps: ProgressCallback,
+    progress: ProgressCallback,
 ) -> dict[str, Any]:
     """Stream the chosen; write what came of it; the summary."""
     metrics = [*dict.fromkeys((*DEFAULT, metric))]
-    rows, unreached = Comparison(comparison, metrics, steps).outcomes(folder)
+    rows, unreached = Comparison(comparison, metrics, progress).outcomes(folder)
     if not rows:
         raise UserError(f"{comparison.name}: nothing fits the budget when it is really sent")
     by_label = {p.candidate.label: p for p in chosen}

@@ -31,8 +31,8 @@ from sim.metrics.quality import measurable, quality, token_accuracy
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import SUMMARY, Row, write_json, write_table
 from sim.scenario.schema import CLEAN
-from sim.statistics import FEWEST_PAIRS, estimate, ratio
-from sim.studies.measurements import Job, Rows, run_jobs, study_manifest
+from sim.statistics import estimate, ratio
+from sim.studies.measurements import Rows, StudyTask, run_tasks, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
 TABLE = "paper-check.csv"
@@ -69,7 +69,7 @@ def run_check(
     images: Sequence[LoadedImage],
     config: CheckConfig,
     out: Path,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Measure what is not measured yet, and write `out`: table, summary, figure.
 
@@ -83,15 +83,15 @@ def run_check(
         for condition in (*CLAIM, HALF)
         for repeat in range(config.repeats)
     }
-    jobs = [
-        Job(
+    tasks = [
+        StudyTask(
             f"{image.name} K={level}",
             partial(_measure, model, image, level, {k: v[n] for k, v in masks.items()}),
         )
         for level in config.levels
         for n, image in enumerate(images)
     ]
-    rows = run_jobs(out, about, jobs, steps)
+    rows = run_tasks(out, about, tasks, progress)
     summary = summarize_check(rows)
     write_table(out / TABLE, rows)
     write_json(out / SUMMARY, summary)
@@ -225,7 +225,7 @@ def _level(rows: Sequence[Row], level: int, distances: Sequence[str]) -> dict[st
 
 
 def _verdict(found: Mapping[str, float], limit: float, images: int) -> str:
-    if found["n"] < max(FEWEST_PAIRS, images):  # of an image that decodes exactly nothing is known
+    if found["n"] < max(MIN_PAIRS, images):  # of an image that decodes exactly nothing is known
         return "undecided"
     if found["low"] > limit:
         return "does not hold"
