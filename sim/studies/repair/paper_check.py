@@ -31,7 +31,7 @@ from sim.metrics.quality import measurable, quality, token_accuracy
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import SUMMARY, Row, write_json, write_table
 from sim.scenario.schema import CLEAN
-from sim.statistics import estimate, ratio
+from sim.statistics import MIN_PAIRS, estimate, ratio
 from sim.studies.measurements import Rows, StudyTask, run_tasks, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
