@@ -183,7 +183,7 @@ class Model:
             int64[h,w] in [0, codebook_size), h = ceil(H/patch), w = ceil(W/patch).
 
         Raises:
-            FeaturesMissing: a search without the extra that it needs.
+            FeaturesMissing: a search without the weights that it needs (`codec.lpips`).
         """
         height, width = image.shape[:2]
         image = shrink(image, patch_of(grid_of(height, width, patch), height, width))

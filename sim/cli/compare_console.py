@@ -10,9 +10,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from sim.metrics import metric as metric_of
 from sim.results.files import FIGURES, Outcome
 
-_SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "vgg_hed")
+_SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "lpips", "dists")
 
 
 def print_comparison(outcome: Outcome) -> None:
@@ -25,7 +26,7 @@ def print_comparison(outcome: Outcome) -> None:
         title=f"{summary['name']}: winner (best of tokens or files, if that is sure)",
         title_justify="left",
     )
-    for heading in ("bpp wire", "burst", "lost", *metrics):
+    for heading in ("bpp wire", "burst", "lost", *(metric_of(m).label for m in metrics)):
         table.add_column(heading)
     for budget, burst, loss in dict.fromkeys(
         (row["budget"], row["mean_burst"], row["loss"]) for row in winners
@@ -56,10 +57,19 @@ def print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
     """The verified candidates, best first, and where the winner is."""
     console = Console(highlight=False)
     metric = summary["metric"]
+    about = metric_of(metric)
     table = Table(
         title=f"the best of {summary['candidates']} ways, streamed for real", title_justify="left"
     )
-    for heading in ("K", "how", "bpp wire", "slices there", metric, "95% interval", "theory"):
+    for heading in (
+        "K",
+        "how",
+        "bpp wire",
+        "slices there",
+        about.heading,
+        "95% interval",
+        "theory",
+    ):
         table.add_column(heading)
     for row in summary["verified"]:
         table.add_row(
@@ -67,9 +77,9 @@ def print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
             row["strategy"],
             f"{row['bpp_wire']:.4f}",
             f"{row['source_there']:.1%}",
-            f"{row[metric]:.4g}",
+            about.text(row[metric], unit=False),
             _span(row[f"{metric}_low"], row[f"{metric}_high"]),
-            f"{row['expected_quality']:.4g}",
+            about.text(row["expected_quality"], unit=False),
         )
     console.print(table)
     lead = summary["lead"]

@@ -9,20 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from sim.metrics import metric as metric_of
 from sim.results.files import FIGURES, OUTPUTS, Outcome, to_json
 from sim.scenario.labels import value_label
 from sim.scenario.schema import CLEAN
 
 if TYPE_CHECKING:
     from sim.live.receive import Received
-
-_COLUMNS = {
-    "psnr_db": ("PSNR dB", ".2f"),
-    "ssim": ("SSIM", ".3f"),
-    "ms_ssim": ("MS-SSIM", ".3f"),
-    "ssimulacra2": ("SSIMULACRA2", ".1f"),
-    "token_accuracy": ("tokens right", ".1%"),
-}
 
 
 def print_summary(outcome: Outcome) -> None:
@@ -79,7 +72,7 @@ def _quality_table(summary: Mapping[str, Any]) -> Table:
     table = _table(summary, swept)
     table.add_column("repair", no_wrap=not swept)
     for metric in metrics:
-        table.add_column(_COLUMNS[metric][0], justify="right")
+        table.add_column(metric_of(metric).heading, justify="right")
     for point in summary["points"]:
         first = _values(point, swept)
         for name, found in point["concealers"].items():
@@ -93,7 +86,9 @@ def _quality_table(summary: Mapping[str, Any]) -> Table:
 
 def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float) -> None:
     """What `sim.results.repeats.repeats_wanted` found, as a table on standard output."""
-    table = Table(title=f"repeats for {metric} +-{within:g}", title_justify="left")
+    table = Table(
+        title=f"repeats for {metric_of(metric).heading} +-{within:g}", title_justify="left"
+    )
     swept = _swept(found)
     for key in swept:
         table.add_column(key.rpartition(".")[2].replace("_", " "), no_wrap=True)
@@ -156,7 +151,7 @@ def _values(point: Mapping[str, Any], swept: Sequence[str]) -> list[str]:
 
 def _cell(found: Mapping[str, Any], metric: str) -> str:
     mean = found["mean"]
-    return "" if mean is None or mean != mean else format(mean, _COLUMNS[metric][1])
+    return "" if mean is None or mean != mean else metric_of(metric).text(mean, unit=False)
 
 
 def _loss_line(point: Mapping[str, Any]) -> str:

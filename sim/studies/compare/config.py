@@ -31,7 +31,9 @@ TOKENS = "tokens"
 INDEPENDENT: Literal["independent"] = "independent"
 Burst = float | Literal["independent"]
 
-_SCENARIO_KEYS = ("name", "images", "codec", "stream", "channel", "decoding", "repeats", "seed")
+_SCENARIO_KEYS = (
+    "name", "images", "codec", "stream", "channel", "decoding", "metrics", "repeats", "seed"
+)  # fmt: skip
 _NAME = r"^[^\s/][^/]{0,58}[^\s/]$"
 
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from sim.errors import UserError
 from sim.figures.style import SETTINGS, new_figure, save_figure
+from sim.metrics import metric as metric_of
 from sim.results.files import (
     FIGURES,
     MANIFEST,
@@ -20,7 +21,6 @@ from sim.results.files import (
     read_json,
     read_table,
 )
-from sim.studies.compare.figures import LABELS
 
 _KINDS = {
     "unprotected": ("#999999", "s"),
@@ -71,7 +71,7 @@ def _all(axes: Axes, rows: list[dict[str, str]], metric: str, budget: float) -> 
         if own:
             axes.plot(x, y, marker, color=colour, markersize=4, alpha=0.7, label=kind)
     axes.set_xlabel("expected share of slices that stay lost")
-    axes.set_ylabel(f"expected {LABELS[metric]}")
+    axes.set_ylabel(f"expected {metric_of(metric).axis}")
     axes.legend(frameon=False, fontsize=8)
     axes.set_title("theory", loc="left", size=9)
 
@@ -88,5 +88,5 @@ def _best(axes: Axes, rows: list[dict[str, str]], metric: str) -> None:
         labels.append(f"K = {row['level']}, {row['strategy']}")
     axes.set_yticks(range(len(rows)), labels, size=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(f"{LABELS[metric]} (bar: theory's expectation)")
+    axes.set_xlabel(f"{metric_of(metric).axis} (bar: theory's expectation)")
     axes.set_title("real streams, best first", loc="left", size=9)
