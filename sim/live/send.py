@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from codec.files import replacing
 from codec.model import Model
 from sim import __version__
 from sim.drivers.clock import Clock
@@ -164,11 +165,18 @@ def _tokenized(
 ) -> Iterator[tuple[LoadedImage, MediaFrame]]:
     for image in source.pictures():
         if keep is not None:
-            from PIL import Image
-
-            Image.fromarray(image.pixels).save(keep / f"{image.name}.png")
+            _keep(image, keep / f"{image.name}.png")
         (frame,) = encode_images(model, [image], *codec.grain)
         yield image, weighed(model, frame, codec.codebook) if weighs else frame
+
+
+def _keep(image: LoadedImage, target: Path) -> None:
+    from PIL import Image
+
+    if target.exists() and image.path.exists() and target.samefile(image.path):
+        raise UserError(f"{target}: would overwrite what is sent; keep it in another folder")
+    with replacing(target) as partial:
+        Image.fromarray(image.pixels).save(partial, "png")
 
 
 def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:
