@@ -12,6 +12,12 @@ from pathlib import Path
 _LONGEST_ENDING = 16
 
 
+def rooted(folder: Path, text: str) -> Path:
+    """A path as somebody wrote it: ~ is a home, where there is such a user; relative ones start at
+    a folder."""
+    return folder / os.path.expanduser(text)
+
+
 def landing(path: Path) -> Path:
     """Where what is written to `path` ends up: links are followed.
 

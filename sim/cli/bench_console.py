@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from sim.metrics.optional import LABELS, better
 from sim.results.files import FIGURES
+from sim.results.screen import screen
 from sim.studies.codec_bench.runner import EQUAL
 from sim.studies.codec_bench.work import OURS
 
@@ -19,7 +19,7 @@ _FORMS = {"psnr_db": ".2f", "ssimulacra2": ".1f", "vmaf": ".1f"}
 
 def print_bench(summary: Mapping[str, Any], folder: Path) -> None:
     """One line per level: ours, and by each metric the best of the others that fit everywhere."""
-    console = Console(highlight=False)
+    console = screen()
     table = Table(title="Ours / the best other at equal bytes", title_justify="left")
     for heading in ("K@patch", "bytes", "bpp"):
         table.add_column(heading, justify="right")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.errors import UserError
+from sim.results.screen import print_json
 
 if TYPE_CHECKING:
     from channels.describe import Description
@@ -73,7 +74,7 @@ def describe(
             for row in found.rows
         ]
         about = {} if source.preset is None else {"preset": _preset(source)}
-        _print_json(
+        print_json(
             {
                 "channel": channel,
                 "spec": source.spec,
@@ -117,7 +118,7 @@ def sample(
     rate = losses / packets if packets else math.nan
     if as_json:
         summary = {"packets": packets, "losses": losses, "loss_rate": rate, "seed": seed}
-        _print_json({"channel": channel, "mask": str(out), **summary, "notes": notes})
+        print_json({"channel": channel, "mask": str(out), **summary, "notes": notes})
         return
     share = f" ({rate:.4%})" if packets else ""
     typer.echo(f"{out}: {packets:,} packets, {losses:,} lost{share}, seed {seed}")
@@ -162,7 +163,7 @@ def fit(
         with new_file(out) as partial:
             partial.write_text(text, encoding="utf-8")
     if as_json:
-        _print_json(
+        print_json(
             {
                 "trace": str(trace),
                 "packets": report.packets,
@@ -210,7 +211,7 @@ def lint(
     found = _findings(channel, {name: value for name, value in given.items() if value is not None})
     if as_json:
         findings = [{"level": f.level, "where": f.where, "message": f.message} for f in found]
-        _print_json({"channel": channel, "findings": findings})
+        print_json({"channel": channel, "findings": findings})
     else:
         for finding in found:
             typer.echo(f"{finding.level}: {finding.where}: {finding.message}")
@@ -266,7 +267,7 @@ def plot(
     if as_json:
         rate = float(mask.mean())
         summary = {"packets": packets, "seed": seed, "loss_rate": rate}
-        _print_json({"channel": channel, "figure": str(out), **summary})
+        print_json({"channel": channel, "figure": str(out), **summary})
     else:
         typer.echo(str(out))
 
@@ -300,12 +301,12 @@ def _preset(source: ChannelSource) -> dict[str, object]:
 def _print_description(
     source: ChannelSource, found: Description, command: str | None, notes: list[str]
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from channels.spec import to_yaml
+    from sim.results.screen import screen
 
-    console = Console(highlight=False, markup=False)
+    console = screen()
     if source.preset is not None:
         preset = source.preset
         console.print(f"{preset.name}: {preset.summary}\n")
@@ -367,9 +368,3 @@ def _fit_text(trace: Path, report: FitReport, size: int) -> str:
 
 def _between(low: float, high: float) -> str:
     return "(no interval)" if math.isnan(low) else f"({low:.5g} to {high:.5g})"
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    from sim.results.files import to_json
-
-    typer.echo(to_json(value))

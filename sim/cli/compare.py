@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sim.results.screen import print_json
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")]
 Set = Annotated[
@@ -42,9 +44,7 @@ def compare(
     with progress_bar(loaded.name) as steps:
         outcome = run_comparison(loaded, out, hed, steps, workers)
     if as_json:
-        from sim.results.files import to_json
-
-        typer.echo(to_json({"folder": str(outcome.folder), **outcome.summary}))
+        print_json({"folder": str(outcome.folder), **outcome.summary})
     else:
         print_comparison(outcome)
 
@@ -81,8 +81,6 @@ def optimise(
     with progress_bar(loaded.scenario.name) as steps:
         found = search(loaded, bpp_wire, deadline, metric, verify, out, steps)
     if as_json:
-        from sim.results.files import to_json
-
-        typer.echo(to_json({"folder": str(found.folder), **found.summary}))
+        print_json({"folder": str(found.folder), **found.summary})
     else:
         print_optimisation(found.folder, found.summary)

@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from sim.experiment.runner import Outcome
 from sim.results.files import FIGURES
+from sim.results.screen import screen
 from sim.scenario.labels import value_label
 from sim.scenario.schema import CLEAN
 
@@ -28,14 +28,14 @@ _COLUMNS = {
 def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar on standard error with the time left; yields what to call with done, total, doing."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=screen(stderr=True), transient=True) as bar:
         task = bar.add_task(f"{label}: loading", total=None)
 
         def update(done: int, total: int, doing: str) -> None:
@@ -46,7 +46,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
 
 def print_summary(outcome: Outcome) -> None:
     """The summary as a table on standard output, and where everything is."""
-    console = Console(highlight=False)
+    console = screen()
     summary = outcome.summary
     if not summary:
         console.print(
@@ -128,7 +128,7 @@ def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float
             "" if half != half else f"{half:.3g}",
             "run at least 2" if needed is None else str(needed),
         )
-    Console(highlight=False).print(table)
+    screen().print(table)
 
 
 def _swept(points: Sequence[Mapping[str, Any]]) -> list[str]:

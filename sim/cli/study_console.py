@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sim.results.files import FIGURES
+from sim.results.screen import screen
 
 _FORMS = {
     "psnr_db": ("PSNR dB", ".2f"),
@@ -26,7 +27,7 @@ _FORMS = {
 
 def print_study(summary: Mapping[str, Any], folder: Path) -> None:
     """Every point of the study, and of its coded bits if it has them."""
-    console = Console(highlight=False)
+    console = screen()
     parts = [("", summary["points"])]
     for key, title in (("bits", "coded bits"), ("overall", "over all losses and slices")):
         if key in summary:
@@ -52,7 +53,7 @@ def print_study(summary: Mapping[str, Any], folder: Path) -> None:
 
 def print_check(summary: Mapping[str, Any], folder: Path) -> None:
     """The verdict, and what it rests on."""
-    console = Console(highlight=False)
+    console = screen()
     limits = summary["limits"]
     for level in summary["levels"]:
         count = level["images"]

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from sim.errors import UserError
 from sim.experiment.cell import CellTask, CleanTask, Materials, Task, Workshop
+from sim.jobs.spawning import spawn_context
 from sim.jobs.store import Appender
 from sim.scenario.labels import Cell
 
@@ -127,7 +128,7 @@ class Pool:
         """Start the processes; they get ready, with or without the networks, in their own time."""
         self._pixels = [image.width * image.height for image in materials.images]
         self._workers = workers
-        context = multiprocessing.get_context("spawn")
+        context = spawn_context()
         supply = context.Queue()  # as arguments, materials would hold up the start of the next
         supply.cancel_join_thread()  # a process that was killed takes none
         for _ in range(workers):

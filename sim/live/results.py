@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from codec.model import Model
 from sim.cli.console import print_summary, progress_bar
@@ -22,11 +19,11 @@ from sim.results.files import (
     SUMMARY,
     new_folder,
     save_png,
-    to_json,
     write_json,
     write_table,
 )
 from sim.results.manifest import manifest, run_id
+from sim.results.screen import print_json, screen
 from sim.scenario.loader import LoadedScenario
 
 
@@ -105,9 +102,9 @@ def print_received(
     if as_json:
         summary = {} if outcome is None else {"run": str(outcome.folder), **outcome.summary}
         live = {"ended": received.ended, "images": count, "anomalies": dict(anomalies)}
-        sys.stdout.write(to_json({**summary, "live": live}) + "\n")
+        print_json({**summary, "live": live})
         return
-    console = Console(highlight=False)
+    console = screen()
     if outcome is None:
         console.print(f"{ended}; no image came whole, nothing is written")
         return

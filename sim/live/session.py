@@ -29,6 +29,7 @@ from sim.live.terminal import live_view, plain_line
 from sim.media.capture import Photographs, open_source
 from sim.media.frames import check_model, load_model
 from sim.media.images import LoadedImage
+from sim.results.screen import print_json, screen
 from sim.scenario.library import find_scenario
 from sim.scenario.loader import LoadedScenario, load_scenario
 from sim.scenario.schema import Scenario
@@ -52,7 +53,7 @@ def send_command(
     """See `sim send --help`."""
     loaded = _load(path, overrides)
     scenario = loaded.scenario
-    console = Console(stderr=True)
+    console = screen(stderr=True)
     with closing(open_sender(to, None if keys is None else str(keys))) as link:
         source = open_source(
             scenario.images,
@@ -93,9 +94,9 @@ def send_command(
         "anomalies": {name: count for name, count in watch.anomalies.items() if count},
     }
     if as_json:
-        _print_json(summary)
+        print_json(summary)
         return
-    out = Console(highlight=False)
+    out = screen()
     expected = "" if watch.expected is None else f" (theory {watch.expected.loss:.1%})"
     out.print(
         f"sent {sent.captured} images in {ledger.sent:,} packets: {ledger.loss_rate:.1%} erased"
@@ -122,7 +123,7 @@ def receive_command(
     loaded = _load(path, overrides)
     with closing(open_receiver(at, None if keys is None else str(keys))) as link:
         pictures = _pictures_here(loaded, video, originals)
-        console = Console(stderr=True)
+        console = screen(stderr=True)
         if not console.is_terminal:
             console.print(f"listening at {link.address}", soft_wrap=True)
         desk = _Desk(loaded, _model(loaded), pictures, record, out, save_images, as_json)
@@ -181,7 +182,7 @@ def replay_command(
     pictures = _pictures_here(loaded, None, originals)
     desk = _Desk(loaded, _model(loaded), pictures, None, out, save_images, as_json)
     if not desk.replay(recording):
-        Console(stderr=True).print(
+        screen(stderr=True).print(
             f"{recording}: breaks off; replayed as far as it goes", soft_wrap=True
         )
 
@@ -215,7 +216,7 @@ class _Desk:
         self._save_images, self._as_json = save_images, as_json
         self._received: list[Received] = []
         self._recorder: Recorder | None = None
-        self._console = Console(stderr=True)
+        self._console = screen(stderr=True)
         self._anomalies: Callable[[], dict[str, int]] = dict
         self._new_watch(0)
 
@@ -347,9 +348,3 @@ def _print_odd(console: Console, anomalies: Mapping[str, int]) -> None:
     if odd := {name: count for name, count in anomalies.items() if count}:
         words = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in odd.items())
         console.print(f"odd: {words} (docs/faults.md says what these mean)", soft_wrap=True)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    from sim.results.files import to_json
-
-    sys.stdout.write(to_json(value) + "\n")

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.live.monitor import FrameFate, Watch
+from sim.results.screen import screen
 
 _MARKS = {
     "delivered": ("█", "#56B4E9"),
@@ -44,7 +45,7 @@ def live_view(watch: Watch, role: str, console: Console | None = None) -> Iterat
         role: "sender" or "receiver", for the title.
         console: standard error if None.
     """
-    console = console or Console(stderr=True)
+    console = console or screen(stderr=True)
     if not console.is_terminal:
         yield
         return
@@ -85,8 +86,8 @@ def _render(watch: Watch, role: str, console: Console) -> RenderableType:
     below = f"{watch.media_s:.1f} s · {shown}" + (f" · {watch.news}" if watch.news else "")
     return Panel(
         Group(*parts),
-        title=title,
-        subtitle=below,
+        title=Text(title),
+        subtitle=Text(below),
         title_align="left",
         subtitle_align="left",
         border_style=_QUIET,

@@ -31,6 +31,7 @@ from PIL import Image
 
 from codec.files import beside, replacing
 from sim.errors import UserError
+from sim.results.screen import finite
 
 MANIFEST, PACKETS, IMAGES, SUMMARY = "manifest.json", "packets.csv", "images.csv", "summary.json"
 FILES = "files"
@@ -213,20 +214,12 @@ def number(cell: Any) -> float:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON, or nothing."""
     with replacing(path) as partial:
-        partial.write_text(to_json(value) + "\n", encoding="utf-8")
+        partial.write_bytes(to_json(value).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def to_json(value: Mapping[str, Any]) -> str:
     """Standard JSON: NaN and infinities, which it has not, become null."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
+from codec.files import rooted
 from sim.errors import UserError
 from sim.scenario.schema import (
     SWEEPABLE,
@@ -145,7 +146,7 @@ def _load(
 
     model = scenario.codec.model
     if model not in (None, "random"):
-        model = str(base("codec.model") / Path(model).expanduser())
+        model = str(rooted(base("codec.model"), model))
     return LoadedScenario(scenario, points, base("images"), model, source.raw, about)
 
 

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from codec.files import rooted
 from sim.errors import UserError
 
 _MAX_BYTES = 1_000_000
@@ -107,6 +108,6 @@ def rebase_traces(node: Any, folder: Path) -> None:
     elif isinstance(node, dict):
         for key, value in node.items():
             if key in TRACE_KEYS and isinstance(value, str):
-                node[key] = str(folder / value)
+                node[key] = str(rooted(folder, value))
             else:
                 rebase_traces(value, folder)

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -19,7 +18,7 @@ from PIL import Image
 
 from sim.baselines import FORMATS
 from sim.errors import UserError
-from sim.figures.style import new_figure, save_figure
+from sim.figures.style import drawing, new_figure, save_figure
 from sim.metrics.optional import LABELS, SMALLER_IS_BETTER, better
 from sim.results.files import (
     CODEC_BENCH,
@@ -48,15 +47,6 @@ _STYLES = {
 _SHEET_COLUMNS = 5
 _OURS_COLOUR = "#0072B2"
 _LARGER = "ours, larger patches"
-_SETTINGS: dict[Any, object] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lossy-stream-sim",
-}
 
 
 def draw_bench(folder: Path) -> list[Path]:
@@ -71,7 +61,7 @@ def draw_bench(folder: Path) -> list[Path]:
         rows = read_table(folder / EQUAL)
         origin = _origin(manifest)
         (folder / FIGURES).mkdir(exist_ok=True)
-        with matplotlib.rc_context(_SETTINGS):
+        with drawing():
             curves = [
                 save_figure(_curves(summary, manifest), folder, "rate-quality", origin),
                 save_figure(_overview(summary, manifest), folder, "overview", origin),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.errors import UserError
 from sim.experiment.workers import KILLED, follow_parent
+from sim.jobs.spawning import spawn_context
 from sim.studies.compare.config import LoadedComparison
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ class Helpers:
         self._futures: dict[int, Future[None]] = {}
         self._pool: ProcessPoolExecutor | None = None
         if workers > 1:
-            self._pool = ProcessPoolExecutor(
-                workers, get_context("spawn"), _start_worker, (loaded, hed)
-            )
+            self._pool = ProcessPoolExecutor(workers, spawn_context(), _start_worker, (loaded, hed))
 
     def __enter__(self) -> None:
         if self._pool is not None:
