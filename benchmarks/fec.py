@@ -23,7 +23,8 @@ from importlib.util import find_spec
 import numpy as np
 
 from sim.protocol.blocks import Protected, parity_packets
-from sim.protocol.fec import ErasureCode, ReedSolomon, Xor, erasure_code
+from sim.protocol.erasure_codes import ReedSolomon, Xor
+from sim.protocol.fec import ErasureCode, erasure_code
 from sim.protocol.parity import pack_parity, parse_parity
 from sim.protocol.plan import Group
 from sim.protocol.protection import FecConfig

@@ -305,7 +305,8 @@ def _frames(count: int) -> list[Any]:
 
 
 def _coders() -> Any:
-    from codec.entropy import FREQUENCY_TOTAL, CoderBook
+    from codec.coders import CoderBook
+    from codec.entropy import FREQUENCY_TOTAL
 
     return CoderBook({CODEBOOK: np.full(CODEBOOK, FREQUENCY_TOTAL // CODEBOOK)})
 

@@ -60,7 +60,7 @@ class _Same:
 
 class _Book(_Same):
     def __call__(self) -> Any:
-        from codec.entropy import CoderBook
+        from codec.coders import CoderBook
 
         return CoderBook(self.value)
 

@@ -40,7 +40,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from channels import build, read_channel
-from codec.entropy import FREQUENCY_TOTAL, CoderBook
+from codec.coders import CoderBook
+from codec.entropy import FREQUENCY_TOTAL
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.handshake import StreamStart
 from sim.protocol.packet import headers, seal

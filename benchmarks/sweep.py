@@ -127,12 +127,14 @@ def cut(folder: Path, side: int) -> Path:
 
 def run(job: Job) -> None:
     """The run of a row."""
-    from sim.experiment.runner import How, run_experiment
+    from sim.experiment.runner import RunOptions, run_experiment
 
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder, "images")
         images.mkdir()
-        how = How(Path(folder, "run"), workers=job.workers, dask="local" if job.dask else None)
+        how = RunOptions(
+            Path(folder, "run"), workers=job.workers, dask="local" if job.dask else None
+        )
         run_experiment(job.scenario(images), how)
 
 

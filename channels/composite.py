@@ -1,12 +1,13 @@
-"""Several independent causes of loss on one path."""
+"""Channels made of channels: several causes of loss on one path, several paths to one receiver."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from channels.base import LossModel, LossSampler
+from channels.base import Channel, Delivery, LossModel, LossSampler
 from channels.parameters import ChannelParameterError
 from channels.samplers import Mask, MaskSampler
 from channels.theory import Floats, LossChain
@@ -60,3 +61,16 @@ class AnyLossSampler(MaskSampler):
         for part in self._parts[1:]:
             lost |= part.mask(n)
         return lost
+
+
+class ReceiveDiversity(Channel):
+    """One packet over several channels; every copy counts as an arrival at the one receiver."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._channels = tuple(channels)
+
+    def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
+        """See `Channel.transmit`."""
+        return tuple(
+            delivery for channel in self._channels for delivery in channel.transmit(data, now_s)
+        )

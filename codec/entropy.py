@@ -9,17 +9,14 @@ A coder's tables are integers, so encoder and decoder agree on every machine.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import constriction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-if TYPE_CHECKING:
-    from codec.context import ContextTables
 
 ENTROPY_MODES = ("fixed", "static", "context")
 """By their number in the packet header."""
@@ -305,36 +302,6 @@ def words_of(data: bytes) -> NDArray[np.uint32]:
     if data.endswith(b"\0"):
         raise CorruptPayload("a zero byte at the end is never written")
     return np.frombuffer(data + bytes(-len(data) % _WORD_BYTES), ">u4").astype(np.uint32)
-
-
-class CoderBook:
-    """The coders of one model: ``book(mode, codebook_size)``. Can be pickled."""
-
-    def __init__(
-        self, frequencies: Mapping[int, ArrayLike], context: ContextTables | None = None
-    ) -> None:
-        """``frequencies``: by codebook size, the table of its `StaticCoder`; {} for none.
-        ``context``: the model's tables for its `ContextCoder`s; None for none."""
-        self._static = {size: StaticCoder(table) for size, table in frequencies.items()}
-        self._fixed: dict[int, FixedCoder] = {}
-        self._tables = context
-        self._context: dict[int, SliceCoder] = {}
-
-    def __call__(self, mode: int, codebook_size: int) -> SliceCoder:
-        """The coder; raises LookupError where this model has none."""
-        if ENTROPY_MODES[mode] == "fixed":
-            if codebook_size not in self._fixed:
-                self._fixed[codebook_size] = FixedCoder(codebook_size)
-            return self._fixed[codebook_size]
-        if ENTROPY_MODES[mode] == "static" and codebook_size in self._static:
-            return self._static[codebook_size]
-        if ENTROPY_MODES[mode] == "context" and self._tables is not None:
-            from codec.context import ContextCoder
-
-            if codebook_size not in self._context:
-                self._context[codebook_size] = ContextCoder(self._tables, codebook_size)
-            return self._context[codebook_size]
-        raise LookupError(f"no {ENTROPY_MODES[mode]} coder for a codebook of {codebook_size}")
 
 
 @cache

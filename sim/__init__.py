@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sim.version import __version__
+
 if TYPE_CHECKING:
     from sim.api import RunResult, load, run
     from sim.errors import UserError
-
-__version__ = "0.1.0"
 
 __all__ = ["RunResult", "UserError", "__version__", "load", "run"]
 

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from channels import Channel, Delivery, UniformErasure, build, read_channel
+from channels import Channel, UniformErasure, build, read_channel
 from channels.base import ConstantDelay
+from channels.composite import ReceiveDiversity
+from codec.coders import CoderBook
 from codec.context import ContextTables
-from codec.entropy import CoderBook
 from sim.drivers.record import MediaFrame, StreamRecord
+from sim.errors import UserError
 from sim.media.outputs import SavingSink
 from sim.protocol.config import StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.protection import ArqConfig
 from sim.scenario.labels import Cell
 
+if TYPE_CHECKING:
+    from codec.model import Model
+    from sim.scenario.schema import Scenario
+
 _FEEDBACK = 0xFEED  # keeps the way back's randomness apart from the channels'
-
-
-class Receptions(Channel):
-    """One packet over several channels; every copy counts as an arrival at the one receiver."""
-
-    def __init__(self, channels: Sequence[Channel]) -> None:
-        self._channels = tuple(channels)
-
-    def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
-        """See `Channel.transmit`."""
-        return tuple(
-            delivery for channel in self._channels for delivery in channel.transmit(data, now_s)
-        )
 
 
 def make_channel(spec: Mapping[str, Any], seed: int, repeat: int, receivers: int = 1) -> Channel:
@@ -45,7 +38,7 @@ def make_channel(spec: Mapping[str, Any], seed: int, repeat: int, receivers: int
     channels = [
         build(loss, seed=np.random.SeedSequence(seed, spawn_key=key), link=link) for key in keys
     ]
-    return channels[0] if receivers == 1 else Receptions(channels)
+    return channels[0] if receivers == 1 else ReceiveDiversity(channels)
 
 
 def make_feedback(arq: ArqConfig, seed: int, repeat: int) -> Channel:
@@ -58,6 +51,29 @@ def stream_key(fingerprint: str, seed: int, repeat: int) -> StreamKey:
     """The key of one repeat's stream; its id follows from the seed."""
     state = np.random.SeedSequence((seed, repeat)).generate_state(1)
     return StreamKey(fingerprint, int(state[0]))
+
+
+def check_model(model: Model, scenario: Scenario) -> None:
+    """Raise UserError unless the model has all that a scenario needs of it."""
+    from codec.perceptual import FeaturesMissing, check_features
+
+    size, entropy = scenario.codec.codebook, scenario.codec.entropy
+    if size not in model.levels:
+        levels = ", ".join(map(str, model.levels))
+        raise UserError(f"codec.codebook: {size}: this model has {levels}")
+    if scenario.codec.search:
+        try:
+            check_features()
+        except FeaturesMissing as error:
+            raise UserError(f"codec.search: {error}") from None
+    if entropy == "context" and model.context is None:
+        raise UserError(
+            "codec.entropy: context: this model has no context coder; train one, sim train context"
+        )
+    if "inpaint" in scenario.concealers and model.inpainter is None:
+        raise UserError(
+            "concealers: inpaint: this model has no inpainter; train one, sim train inpainter"
+        )
 
 
 def stream_cell(

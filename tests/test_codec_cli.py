@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import sim.media.frames
-from codec.entropy import CoderBook
+from codec.coders import CoderBook
 from codec.model import Model
 from sim.errors import UserError
 from sim.media.container import (

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sim.studies.compare.runner
+import sim.studies.compare.comparison
 from channels import build, read_channel
 from channels.theory import block_failure, residual_losses
 from codec.model import Model
@@ -54,7 +54,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def one_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> None:
     """The tiny untrained model is not made anew for each command."""
-    monkeypatch.setattr(sim.studies.compare.runner, "load_model", lambda name: random_model)
+    monkeypatch.setattr(sim.studies.compare.comparison, "load_model", lambda name: random_model)
 
 
 def comparison(text: str = COMPARISON) -> Path:
@@ -91,7 +91,7 @@ def test_bytes_are_kept_losses_paired_and_parts_reused(
     def never(*arguments: object) -> None:
         raise AssertionError("a finished part was made again")
 
-    monkeypatch.setattr(sim.studies.compare.runner.Comparison, "_measure", never)
+    monkeypatch.setattr(sim.studies.compare.comparison.Comparison, "_measure", never)
     monkeypatch.setattr("sim.studies.compare.figures.draw_comparison", lambda folder: [])
     again = cli("compare", comparison(), "-o", "again", "--json")
     assert again.exit_code == 0, again.output
@@ -248,8 +248,8 @@ def test_residual_losses_are_exact(data: int, parity: int, depth: int) -> None:
 
 def test_the_typical_repeat_is_one_of_the_streams() -> None:
     """Its losses are those that the channel of that repeat really makes."""
+    from sim.studies.compare.comparison import typical_repeat
     from sim.studies.compare.config import Cell, load_comparison
-    from sim.studies.compare.runner import typical_repeat
 
     path = Path(__file__).parent.parent / "scenarios" / "equal-bytes.yaml"
     loaded = load_comparison(path, ["repeats=5"])

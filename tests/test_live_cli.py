@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from sim.drivers.address import check_exposure, read_address
 from sim.drivers.keys import read_keys, write_keys
-from sim.drivers.links import check_exposure, read_address
 from sim.errors import UserError
 from sim.live.session import send_command
 from sim.media.capture import Photographs, open_source

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from channels import build, read_channel
 from sim.drivers.record import PacketRecord
-from sim.live.monitor import KEPT_FRAMES, Watch
+from sim.live.monitor import KEPT_FRAMES, StreamMonitor
 from sim.live.terminal import _render, plain_line
 from sim.protocol.config import StreamConfig
 from sim.protocol.events import FrameReady, ReceivedGrid
@@ -20,9 +20,9 @@ CHANNEL = {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5}
 CONFIG = StreamConfig(codebook_size=64, slices=16, fps=10)
 
 
-def watched(frames: int, channel: dict[str, object] = CHANNEL) -> Watch:
-    """A watch of a stream: every 7th packet late, the channel's own losses."""
-    watch = Watch("s", channel, CONFIG, frames)
+def watched(frames: int, channel: dict[str, object] = CHANNEL) -> StreamMonitor:
+    """A monitor of a stream: every 7th packet late, the channel's own losses."""
+    monitor = StreamMonitor("s", channel, CONFIG, frames)
     loss, link = read_channel(channel)
     made = build(loss, link=link, seed=5)
     for number in range(frames * 16):
@@ -30,26 +30,26 @@ def watched(frames: int, channel: dict[str, object] = CHANNEL) -> Watch:
         arrives = bool(made.transmit(b"x" * 50, sent_s))
         late = arrives and number % 7 == 0
         fate = "delivered" if arrives else "erased"
-        watch.packet(
+        monitor.packet(
             PacketRecord(
                 number % 65536, number // 16, number % 16, 50, sent_s, fate,
                 sent_s if arrives else None, late, int(arrives), "media", number // 16,
             )
         )  # fmt: skip
-    return watch
+    return monitor
 
 
-def release(watch: Watch, frame: int, received: np.ndarray) -> None:
+def release(monitor: StreamMonitor, frame: int, received: np.ndarray) -> None:
     grid = ReceivedGrid(np.where(received, 1, -1), received)
     fields = {name: None for name in FrameReady.__dataclass_fields__}
     fields |= {"frame": frame, "grid": grid, "width": 64, "height": 64, "due_s": 1.0}
-    watch.image(FrameReady(**{**fields, "complete": bool(received.all())}))
+    monitor.image(FrameReady(**{**fields, "complete": bool(received.all())}))
 
 
-def shown(watch: Watch, width: int = 110, height: int = 36) -> str:
+def shown(monitor: StreamMonitor, width: int = 110, height: int = 36) -> str:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
     with console.capture() as capture:
-        console.print(_render(watch, "receiver", console))
+        console.print(_render(monitor, "receiver", console))
     return capture.get()
 
 
@@ -62,60 +62,60 @@ def plain(text: str) -> str:
 
 
 def test_losses_and_bursts_are_counted_as_they_fall() -> None:
-    watch = watched(50)
+    monitor = watched(50)
     loss, _ = read_channel(CHANNEL)
     lost = [
         not arrived
-        for arrived in (mark != "erased" for f in watch.frames.values() for mark in f.marks)
+        for arrived in (mark != "erased" for f in monitor.frames.values() for mark in f.marks)
     ]
     starts = sum(b and not a for a, b in zip([False, *lost], lost, strict=False))
-    assert watch.sent == len(lost) == 800
-    assert watch.loss == pytest.approx(sum(lost) / 800)
-    assert watch.burst == pytest.approx(sum(lost) / starts)
-    assert watch.expected is not None
-    assert (watch.expected.loss, watch.expected.burst) == pytest.approx((0.2, 5.0))
-    low, high = watch.likely or (math.nan, math.nan)
+    assert monitor.sent == len(lost) == 800
+    assert monitor.loss == pytest.approx(sum(lost) / 800)
+    assert monitor.burst == pytest.approx(sum(lost) / starts)
+    assert monitor.expected is not None
+    assert (monitor.expected.loss, monitor.expected.burst) == pytest.approx((0.2, 5.0))
+    low, high = monitor.likely or (math.nan, math.nan)
     assert 0 <= low < 0.2 < high <= 1
-    assert watch.kilobits_per_s == pytest.approx(160 * 50 * 8 / 1000, rel=0.01)
+    assert monitor.kilobits_per_s == pytest.approx(160 * 50 * 8 / 1000, rel=0.01)
     assert loss.chain() is not None
 
 
 def test_memory_is_bounded() -> None:
-    watch = watched(300)
-    assert len(watch.frames) == KEPT_FRAMES
-    assert watch.sent == 4800
-    assert max(watch.frames) == 299
+    monitor = watched(300)
+    assert len(monitor.frames) == KEPT_FRAMES
+    assert monitor.sent == 4800
+    assert max(monitor.frames) == 299
 
 
 @pytest.mark.parametrize("size", [(40, 16), (80, 24), (110, 36), (200, 60)])
 def test_the_view_fits_every_terminal(size: tuple[int, int]) -> None:
-    watch = watched(12)
-    watch.pictures = {name: np.full((64, 96, 3), 90, np.uint8) for name in ("sent", "holes", "x")}
-    watch.measured({"none": 20.0, "inpaint": 23.5})
-    release(watch, 3, np.ones((4, 4), np.bool_))
-    watch.anomalies = {"stalls": 2, "quiet": 0}
-    text = plain(shown(watch, *size))
+    monitor = watched(12)
+    monitor.pictures = {name: np.full((64, 96, 3), 90, np.uint8) for name in ("sent", "holes", "x")}
+    monitor.measured({"none": 20.0, "inpaint": 23.5})
+    release(monitor, 3, np.ones((4, 4), np.bool_))
+    monitor.anomalies = {"stalls": 2, "quiet": 0}
+    text = plain(shown(monitor, *size))
     lines = text.rstrip("\n").splitlines()
     assert max(map(len, lines)) <= min(size[0], 132)
     assert "odd: stalls 2" in text and "quiet" not in text
 
 
 def test_the_view_tells_what_there_is() -> None:
-    watch = watched(12)
-    release(watch, 10, np.ones((4, 4), np.bool_))
-    release(watch, 11, np.tile([True, True, True, False], (4, 1)))
-    watch.measured({"none": 20.0, "inpaint": 23.5})
-    text = plain(shown(watch))
+    monitor = watched(12)
+    release(monitor, 10, np.ones((4, 4), np.bool_))
+    release(monitor, 11, np.tile([True, True, True, False], (4, 1)))
+    monitor.measured({"none": 20.0, "inpaint": 23.5})
+    text = plain(shown(monitor))
     for words in ("theory 20.0%", "theory 5.00", "complete", "25% lost", "23.5 dB inpaint"):
         assert words in text, words
     marks = {"delivered": "█", "late": "▒", "erased": "░"}
     (line,) = (line for line in text.splitlines() if line.startswith("│ 12 "))
     for name, mark in marks.items():
-        assert line.count(mark) == watch.frames[11].marks.count(name)
-    assert plain_line(watch, 11).startswith("image 12 of 12: ")
+        assert line.count(mark) == monitor.frames[11].marks.count(name)
+    assert plain_line(monitor, 11).startswith("image 12 of 12: ")
 
 
 def test_nothing_has_come_yet() -> None:
-    text = plain(shown(Watch("s", {"type": "perfect"}, CONFIG, 0)))
+    text = plain(shown(StreamMonitor("s", {"type": "perfect"}, CONFIG, 0)))
     assert "waiting" in text or "starting" in text
     assert "nan" not in text

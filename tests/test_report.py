@@ -42,7 +42,7 @@ SWEEP = "sweep:\n  stream.interleaver: [raster, random]\n  codec.codebook: [8, 6
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iterator[list[Path]]:
     """A run of one point, and a sweep over two keys; made once."""
-    from sim.experiment.runner import How, run_experiment
+    from sim.experiment.runner import RunOptions, run_experiment
     from sim.scenario.loader import load_scenario
 
     folder = tmp_path_factory.mktemp("runs")
@@ -58,7 +58,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iter
         path = folder / f"{name}.yaml"
         text = SCENARIO.format(image="photo.png") + more + "codec: {codebook: 64, model: random}\n"
         path.write_text(text.replace("codec: {codebook: 64}\n", "", 1))
-        how = How(out=folder / name, workers=1)
+        how = RunOptions(out=folder / name, workers=1)
         made.append(run_experiment(load_scenario(path), how).folder)
     patch.undo()
     yield made
@@ -239,7 +239,7 @@ def test_a_gallery_is_made_anew_or_not_at_all(
     from PIL import Image
 
     from sim.errors import UserError
-    from sim.report.gallery import Shown, make_gallery
+    from sim.report.gallery import GalleryEntry, make_gallery
 
     run = tmp_path / "run"
     shutil.copytree(runs[0], run)
@@ -249,7 +249,10 @@ def test_a_gallery_is_made_anew_or_not_at_all(
         "sim.report.gallery.run_experiment", lambda loaded: SimpleNamespace(folder=run)
     )
     target = tmp_path / "gallery"
-    shown = (Shown("clean", ("strip-photo",)), Shown("clean", ("strip-photo",), ("seed=2",)))
+    shown = (
+        GalleryEntry("clean", ("strip-photo",)),
+        GalleryEntry("clean", ("strip-photo",), ("seed=2",)),
+    )
     page = make_gallery(target, shown).read_text()
     (target / "old.webp").touch()
     assert make_gallery(target, shown).read_text() == page

@@ -18,14 +18,15 @@ import pytest
 from codec.model import Model
 from sim.cli.console import print_summary
 from sim.errors import UserError
-from sim.experiment.cell import CleanTask
+from sim.experiment.cell import ReferenceTask
 from sim.experiment.plan import Plan
-from sim.experiment.runner import How, Outcome, merge_runs, run_experiment
+from sim.experiment.runner import RunOptions, merge_runs, run_experiment
 from sim.experiment.workers import chunks
-from sim.jobs.store import Appender, Journal
+from sim.jobs.store import RecordStore, RecordWriter
 from sim.report.html import render
-from sim.results.files import read_table
+from sim.results.files import Outcome, read_table
 from sim.scenario.loader import LoadedScenario, load_mapping
+from sim.scenario.schema import TokenizerKey
 
 TABLES = ("images.csv", "packets.csv", "summary.json")
 
@@ -58,7 +59,7 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(raw: Raw, out: str, **how: Any) -> Outcome:
     """Run it."""
-    return run_experiment(load_mapping(raw), How(Path(out), **how))
+    return run_experiment(load_mapping(raw), RunOptions(Path(out), **how))
 
 
 def tables(folder: str) -> list[bytes]:
@@ -80,9 +81,9 @@ def keys(raw: Raw) -> list[str]:
 @contextlib.contextmanager
 def broken_after(cells: int) -> Iterator[None]:
     """The disk is full after so many records."""
-    append, count = Appender.append, 0
+    append, count = RecordWriter.append, 0
 
-    def failing(self: Appender, *arguments: Any) -> None:
+    def failing(self: RecordWriter, *arguments: Any) -> None:
         nonlocal count
         count += 1
         if count > cells:
@@ -90,7 +91,7 @@ def broken_after(cells: int) -> Iterator[None]:
         append(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Appender, "append", failing)
+        patch.setattr(RecordWriter, "append", failing)
         yield
 
 
@@ -100,8 +101,8 @@ def test_an_interrupted_run_goes_on(raw: Raw) -> None:
     with broken_after(5), pytest.raises(KeyboardInterrupt):
         run(raw, "cut")
     assert not Path("cut/manifest.json").exists()
-    (journal,) = Path("cut/cells").glob("*.jsonl")
-    with journal.open("ab") as file:
+    (records,) = Path("cut/cells").glob("*.jsonl")
+    with records.open("ab") as file:
         file.write(b'{"key": "0123')  # killed in the middle of a line
     outcome = run(raw, "cut")
     assert (outcome.cells, outcome.found) == (6, 3)  # two images were tokenized before
@@ -236,7 +237,7 @@ def test_other_weights_compute_all_cells_again(raw: Raw, monkeypatch: pytest.Mon
         monkeypatch.setattr("sim.experiment.runner.load_model", lambda name, model=model: model)
         outcome = run(raw, "run")
         assert (outcome.cells, outcome.found) == (6, 0)
-        tokens.append(len(Journal(Path("run/cells"))))
+        tokens.append(len(RecordStore(Path("run/cells"))))
         run(raw, f"fresh{number}")
         assert tables("run") == tables(f"fresh{number}")
     assert tokens == [6 + 2, 2 * (6 + 2)]  # a run's cells and its tokenized images
@@ -257,22 +258,24 @@ def test_strategies_see_the_same_losses(raw: Raw) -> None:
     assert len(by_repeat[0]) == len(by_repeat[1]) == 1 and by_repeat[0] != by_repeat[1]
 
 
-def test_journals_of_several_are_read_as_one(tmp_path: Path) -> None:
-    writers = [Appender(tmp_path) for _ in range(3)]
-    journal = Journal(tmp_path)
+def test_records_of_several_are_read_as_one(tmp_path: Path) -> None:
+    writers = [RecordWriter(tmp_path) for _ in range(3)]
+    store = RecordStore(tmp_path)
     for number in range(9):
         key = f"{number % 7:032x}"
         writers[number % 3].append({"key": key, "pictures": number // 7, "n": number}, {})
-    assert len(journal) == 0
-    journal.refresh()
-    assert len(journal) == 7
-    assert journal.get(f"{3:032x}")["n"] == 3
-    assert journal.get(f"{1:032x}")["n"] == 8  # the one with more pictures
-    assert journal.has(f"{1:032x}", 1) and not journal.has(f"{3:032x}", 1)
+    assert len(store) == 0
+    store.refresh()
+    assert len(store) == 7
+    assert store.get(f"{3:032x}")["n"] == 3
+    assert store.get(f"{1:032x}")["n"] == 8  # the one with more pictures
+    assert store.has(f"{1:032x}", 1) and not store.has(f"{3:032x}", 1)
 
 
 def test_parts_of_work_get_smaller_towards_the_end() -> None:
-    tasks = [CleanTask(f"{n:032x}", 0, (64, 16, 0)) for n in range(200)]  # of 0.06 s each
+    tasks = [
+        ReferenceTask(f"{n:032x}", 0, TokenizerKey(64, 16, 0)) for n in range(200)
+    ]  # of 0.06 s each
     parts = list(chunks(tasks, [10_000], 2.0, workers=2))
     sizes = [len(part) for part in parts]
     assert [task for part in parts for task in part] == tasks
@@ -312,7 +315,7 @@ def test_killed_at_twenty_moments(raw: Raw) -> None:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        done.append(len(Journal(Path("killed/cells"))))
+        done.append(len(RecordStore(Path("killed/cells"))))
     assert done == sorted(done) and done[-1] > 0
     outcome = run(raw, "killed")
     assert outcome.found >= done[-1] - 2  # two of the records are tokenized images
@@ -350,9 +353,9 @@ def test_dask_gives_the_same_though_a_worker_dies(
     options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None}
     with distributed.LocalCluster(n_workers=2, **options) as cluster:
         victim = next(iter(cluster.workers.values())).pid
-        append, count = Appender.append, 0
+        append, count = RecordWriter.append, 0
 
-        def counting(self: Appender, *arguments: Any) -> None:
+        def counting(self: RecordWriter, *arguments: Any) -> None:
             nonlocal count
             append(self, *arguments)
             count += 1
@@ -360,7 +363,7 @@ def test_dask_gives_the_same_though_a_worker_dies(
                 os.kill(victim, signal.SIGKILL)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Appender, "append", counting)
+            patch.setattr(RecordWriter, "append", counting)
             run(raw, "dask", dask=cluster.scheduler_address)
         assert count > 10
     assert tables("dask") == tables("alone")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from codec.entropy import CoderBook
+from codec.coders import CoderBook
 from sim.baselines import RESILIENT, Coded, find_baselines
 from sim.baselines.byte_frames import BYTE_STREAM, ReceivedFile, byte_frame, received_file
 from sim.baselines.cache import Cached

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from sim.errors import UserError
 from sim.figures.channel import draw_channel
 from sim.figures.style import drawing
-from sim.live.process import Helper
-from sim.results.screen import screen
+from sim.live.process import SenderProcess
+from sim.screen import screen
 
 SIM = (sys.executable, "-m", "sim")
 
@@ -72,7 +72,7 @@ def test_a_demo_runs_no_file_of_the_working_directory(
     for name in ("sim.py", "codec.py", "random.py"):
         (tmp_path / name).write_text("open('ran', 'w')")
     monkeypatch.chdir(tmp_path)
-    with Helper([*SIM, "send", "missing.yaml"], tmp_path) as helper:
+    with SenderProcess([*SIM, "send", "missing.yaml"], tmp_path) as helper:
         helper._process.wait(100)
         with pytest.raises(UserError, match="no such scenario"):
             helper.check()
@@ -111,7 +111,7 @@ def test_output_that_is_full_or_closed(tmp_path: Path) -> None:
         (("codec", "encode", "~/no-such-picture.png", "-o", "x.tok"), "/home-of-mine/no-such-pic"),
         (("codec", "decode", "a" * 300, "-o", "x.png"), "File name too long"),
         (("run", "burst20", "--sed", "1"), "--sed"),
-        (("channel", "describe", "uniform:loss=0.1", "-n", "many"), "a valid integer; see"),
+        (("channel", "describe", "uniform:loss=0.1", "-n", "many"), "string as an integer; see"),
     ],
 )
 def test_mistakes_on_the_command_line(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,15 +16,9 @@ from numpy.typing import NDArray
 
 from codec.files import replacing
 from sim.baselines.coded import Baseline, Coded
+from sim.jobs.cache import cache_folder
 
 _LENGTH_BYTES = 8
-
-
-def cache_folder() -> Path:
-    """`$LOSSY_STREAM_SIM_CACHE`, else `lossy-stream-sim` in the user's cache folder."""
-    given = os.environ.get("LOSSY_STREAM_SIM_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(given) if given else Path(home) / "lossy-stream-sim"
 
 
 @dataclass(frozen=True)
@@ -59,8 +52,8 @@ class Cached:
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`."""
         about = f"{self.inner.name}|{self.identity}|{setting}|{pixels.shape}".encode()
-        mark = hashlib.sha256(about + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-        path = self.folder / "encodes" / mark[:2] / mark
+        key = hashlib.sha256(about + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+        path = self.folder / "encodes" / key[:2] / key
         with contextlib.suppress(OSError, ValueError):
             return _unpack(path.read_bytes())
         coded = self.inner.encode(pixels, setting)

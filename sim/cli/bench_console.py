@@ -10,9 +10,8 @@ from rich.table import Table
 
 from sim.metrics.optional import LABELS, better
 from sim.results.files import FIGURES
-from sim.results.screen import screen
-from sim.studies.codec_bench.runner import EQUAL
-from sim.studies.codec_bench.work import OURS
+from sim.screen import screen
+from sim.studies.codec_bench.work import EQUAL, OURS
 
 _FORMS = {"psnr_db": ".2f", "ssimulacra2": ".1f", "vmaf": ".1f"}
 

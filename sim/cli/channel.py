@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.errors import UserError
-from sim.results.screen import print_json
+from sim.screen import print_json, screen
 
 if TYPE_CHECKING:
     from channels.describe import Description
@@ -55,7 +55,7 @@ def describe(
 
     source = read_source(channel)
     loss, link = source.models()
-    with _told(channel):
+    with user_errors(channel):
         found = describe_loss(loss, packets, seed)
     command = tc_command(loss, link)
     notes = [*found.warnings, *_link_notes(link)]
@@ -112,7 +112,7 @@ def sample(
         free = shutil.disk_usage(out.absolute().parent).free
         if packets > free:
             raise UserError(f"{out}: {packets:,} packets are as many bytes; {free:,} are free")
-    with new_file(out) as partial, _told(channel):
+    with new_file(out) as partial, user_errors(channel):
         losses = sample_to_file(loss, packets, seed, partial)
     notes = _link_notes(link)
     rate = losses / packets if packets else math.nan
@@ -234,7 +234,7 @@ def _findings(channel: str, given: dict[str, Any]) -> list[Finding]:
         if not any(finding.level == "note" for finding in found):
             return found  # no model stands for these options
     source = read_source(channel)
-    with _told(channel):
+    with user_errors(channel):
         more = lint_channel(source.spec, replace(source.stream or Stream(), **given))
     said = {finding.message for finding in found}
     return found + [finding for finding in more if finding.message not in said]
@@ -254,12 +254,12 @@ def plot(
     source = read_source(channel)
     loss, _ = source.models()
     from channels.base import loss_mask
-    from sim import __version__
     from sim.figures.channel import FORMATS, draw_channel
+    from sim.version import __version__
 
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is one of {', '.join(FORMATS)}")
-    with _told(channel), new_file(out) as partial:
+    with user_errors(channel), new_file(out) as partial:
         mask = loss_mask(loss, packets, seed)
         small = f"{channel} · {packets:,} packets · seed {seed} · lossy-stream-sim {__version__}"
         title = f"{channel}: {mask.mean():.2%} of {packets:,} packets lost"
@@ -273,7 +273,7 @@ def plot(
 
 
 @contextlib.contextmanager
-def _told(subject: str) -> Iterator[None]:
+def user_errors(subject: str) -> Iterator[None]:
     """What a channel refuses becomes a user's mistake."""
     try:
         yield
@@ -304,7 +304,6 @@ def _print_description(
     from rich.table import Table
 
     from channels.spec import to_yaml
-    from sim.results.screen import screen
 
     console = screen()
     if source.preset is not None:

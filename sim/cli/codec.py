@@ -11,7 +11,7 @@ import typer
 
 from codec.files import replacing
 from sim.errors import UserError
-from sim.results.screen import print_json
+from sim.screen import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ def encode(
 
     codec.check(codebook, entropy, patch, search)
     targets = _targets(input_, out, [image.name for image in images], EXTENSION)
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
 
     rows = []
     with progress_bar("encode") as steps:
@@ -200,7 +200,7 @@ def bench(
     except ValueError:
         raise UserError(f"--levels {levels}: as 8,64 or 512@24, with commas between") from None
     chosen = chosen or tuple(map(Level, codec.model.levels))
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
 
     counted: Counted = "file" if count == "file" else "payload"
     config = BenchConfig(chosen, entropy, names, search, counted, hed, _rates(rates), workers)
@@ -240,7 +240,7 @@ def bits(
     codec = _codec(model)
     chosen = _levels(levels) or codec.model.levels
 
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.codec_bench.bits import bits_study, print_bits
 
     with progress_bar("bits") as steps:

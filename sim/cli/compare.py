@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sim.results.screen import print_json
+from sim.screen import print_json
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")]
@@ -38,7 +38,7 @@ def compare(
     loaded = load_comparison(find_scenario(comparison), overrides)
 
     from sim.cli.compare_console import print_comparison
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.compare.runner import run_comparison
 
     with progress_bar(loaded.name) as steps:
@@ -75,7 +75,7 @@ def optimise(
     loaded = load_scenario(find_scenario(scenario), set_ or [])
 
     from sim.cli.compare_console import print_optimisation
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.optimise.runner import optimise as search
 
     with progress_bar(loaded.scenario.name) as steps:

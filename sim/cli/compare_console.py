@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from sim.experiment.runner import Outcome
-from sim.results.files import FIGURES
-from sim.results.screen import screen
+from sim.results.files import FIGURES, Outcome
+from sim.screen import screen
 
 _SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "vgg_hed")
 

@@ -1,19 +1,19 @@
-"""What a person sees while a scenario runs and when it has: a progress bar and a table."""
+"""What a person sees when a scenario has run: a table, and where everything is."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sim.experiment.runner import Outcome
-from sim.results.files import FIGURES
-from sim.results.screen import screen
+from sim.results.files import FIGURES, OUTPUTS, Outcome
 from sim.scenario.labels import value_label
 from sim.scenario.schema import CLEAN
+from sim.screen import print_json, screen
+
+if TYPE_CHECKING:
+    from sim.live.receive import Received
 
 _COLUMNS = {
     "psnr_db": ("PSNR dB", ".2f"),
@@ -22,26 +22,6 @@ _COLUMNS = {
     "ssimulacra2": ("SSIMULACRA2", ".1f"),
     "token_accuracy": ("tokens right", ".1%"),
 }
-
-
-@contextlib.contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on standard error with the time left; yields what to call with done, total, doing."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=screen(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"{label}: loading", total=None)
-
-        def update(done: int, total: int, doing: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{label}: {doing}")
-
-        yield update
 
 
 def print_summary(outcome: Outcome) -> None:
@@ -129,6 +109,37 @@ def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float
             "run at least 2" if needed is None else str(needed),
         )
     screen().print(table)
+
+
+def print_received(
+    received: Received, outcome: Outcome | None, anomalies: Mapping[str, int], as_json: bool
+) -> None:
+    """Tell how the stream went and where everything is."""
+    count = len(received.record.frames)
+    ended = {
+        "complete": "the stream came to its end",
+        "interrupted": "the sender was stopped",
+        "sender gone": "the sender vanished",
+        "stopped": "stopped here",
+    }[received.ended]
+    if as_json:
+        summary = {} if outcome is None else {"run": str(outcome.folder), **outcome.summary}
+        live = {"ended": received.ended, "images": count, "anomalies": dict(anomalies)}
+        print_json({**summary, "live": live})
+        return
+    console = screen()
+    if outcome is None:
+        console.print(f"{ended}; no image came whole, nothing is written")
+        return
+    if received.pictures is not None:
+        print_summary(outcome)
+    else:
+        console.print(f"images:   {outcome.folder / OUTPUTS}", soft_wrap=True)
+        console.print("the originals are not here, so there is no quality to tell")
+    console.print(f"{ended}: {count} of {received.total} images")
+    if anomalies:
+        words = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in anomalies.items())
+        console.print(f"odd: {words} (docs/faults.md says what these mean)", soft_wrap=True)
 
 
 def _swept(points: Sequence[Mapping[str, Any]]) -> list[str]:

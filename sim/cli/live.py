@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -78,6 +79,7 @@ def receive(
     as_json: _Json = False,
 ) -> None:
     """Receive and repair streams. Tables and figures after each, as `sim run`."""
+    from sim.cli.console import print_received
     from sim.live.session import receive_command
 
     receive_command(
@@ -92,6 +94,7 @@ def receive(
         once=once,
         save_images=save_images,
         as_json=as_json,
+        written=partial(print_received, as_json=as_json),
     )
 
 
@@ -111,6 +114,7 @@ def demo(
     as_json: _Json = False,
 ) -> None:
     """Watch a scenario run. A sender and a receiver process, in one terminal."""
+    from sim.cli.console import print_received
     from sim.live.session import demo_command
 
     demo_command(
@@ -124,6 +128,7 @@ def demo(
         out=out,
         save_images=save_images,
         as_json=as_json,
+        written=partial(print_received, as_json=as_json),
     )
 
 
@@ -141,6 +146,7 @@ def replay(
     as_json: _Json = False,
 ) -> None:
     """Receive a recorded stream again. The same images and tables, byte for byte."""
+    from sim.cli.console import print_received
     from sim.live.session import replay_command
 
     replay_command(
@@ -151,6 +157,7 @@ def replay(
         out=out,
         save_images=save_images,
         as_json=as_json,
+        written=partial(print_received, as_json=as_json),
     )
 
 

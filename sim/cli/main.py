@@ -22,7 +22,7 @@ from sim.cli.report import gallery, report
 from sim.cli.scenarios import new, scenarios
 from sim.cli.study import paper_check
 from sim.errors import UserError
-from sim.results.screen import print_json
+from sim.screen import print_json
 
 _UsageError: Any = typer.BadParameter.__mro__[1]  # typer names it nowhere else
 
@@ -30,7 +30,7 @@ _FIRST = ("run", "scenarios", "new", "report", "page", "demo")
 """What to try first stands first in the help."""
 
 
-class OneLineErrors(TyperGroup):
+class ErrorReportingGroup(TyperGroup):
     """Tells a user's mistake in one line on standard error and exits with code 2."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -91,11 +91,11 @@ def _let_go_of_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def later(group: str) -> type[TyperGroup]:
+def lazy_group(group: str) -> type[TyperGroup]:
     """Commands that are imported, from ``sim.cli.<group>``, when one of them is asked for: most of
     the start of a command line goes into commands that are not called."""
 
-    class Later(TyperGroup):
+    class LazyGroup(TyperGroup):
         @cached_property
         def loaded(self) -> TyperGroup:
             module = import_module(f"sim.cli.{group}")
@@ -107,11 +107,11 @@ def later(group: str) -> type[TyperGroup]:
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
             return self.loaded.get_command(ctx, cmd_name)
 
-    return Later
+    return LazyGroup
 
 
 app = typer.Typer(
-    cls=OneLineErrors,
+    cls=ErrorReportingGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -128,7 +128,7 @@ GROUPS = {
     "train": "Train the codec's networks from a folder of photos.",
 }
 for group, about in GROUPS.items():
-    stub = typer.Typer(cls=later(group), no_args_is_help=True, help=about)
+    stub = typer.Typer(cls=lazy_group(group), no_args_is_help=True, help=about)
     app.add_typer(stub, name=group)
 app.command("paper-check")(paper_check)
 app.command()(scenarios)
@@ -190,12 +190,13 @@ def run(
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load_scenario(find_scenario(scenario), overrides)
 
-    from sim.cli.console import print_summary, progress_bar
-    from sim.experiment.runner import How, run_experiment
+    from sim.cli.console import print_summary
+    from sim.experiment.runner import RunOptions, run_experiment
+    from sim.progress import progress_bar
 
-    how = How(out, save_images, fresh, workers, _share(shard), dask)
+    options = RunOptions(out, save_images, fresh, workers, _share(shard), dask)
     with progress_bar(loaded.scenario.name) as steps:
-        outcome = run_experiment(loaded, how, steps)
+        outcome = run_experiment(loaded, options, steps)
     if as_json:
         about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}
         print_json(about | (outcome.summary or {}))

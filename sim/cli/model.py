@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.errors import UserError
-from sim.results.screen import print_json
+from sim.screen import print_json, screen
 
 if TYPE_CHECKING:
     from codec.codebook import Looks
@@ -80,8 +80,8 @@ def _seen(checkpoint: TamingCheckpoint, images: str) -> tuple[Looks, int]:
     import torch
 
     from codec.codebook import Looks, nearest
-    from sim.cli.console import progress_bar
     from sim.media.images import load_images
+    from sim.progress import progress_bar
 
     loaded = load_images([images], Path.cwd())
     words = checkpoint.codewords
@@ -148,8 +148,6 @@ def show(
         print_json(about)
         return
     from rich.table import Table
-
-    from sim.results.screen import screen
 
     console = screen()
     console.print(f"{about['folder']}: {about['fingerprint']}", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sim.errors import UserError
-from sim.results.screen import print_json
+from sim.screen import print_json
 
 study_app = typer.Typer(no_args_is_help=True)
 
@@ -38,8 +38,8 @@ def schedules(
     chosen, counts = _numbers("--levels", levels), _numbers("--passes", passes)
     if not all(1 <= count <= 12 for count in counts):
         raise UserError(f"--passes {passes}: from 1 to 12")
-    from sim.cli.console import progress_bar
     from sim.drivers.clock import WallClock
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_schedules
 
@@ -62,7 +62,7 @@ def rivals(
 ) -> None:
     """Every concealer against the transformer, at 5% to 50% loss."""
     chosen = _numbers("--levels", levels)
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_rivals
 
@@ -83,7 +83,7 @@ def interleavers(
     as_json: AsJson = False,
 ) -> None:
     """Orders of the tokens. Repaired quality and coded bits, for 4 to 64 slices."""
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.runner import study_interleavers
 
@@ -109,7 +109,7 @@ def paper_check(
 ) -> None:
     """Test a claim: 20% of the indices lost is hardly seen."""
     chosen = _numbers("--levels", levels)
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.studies.measurements import load
     from sim.studies.repair.paper_check import CheckConfig, run_check
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sim.results.files import FIGURES
-from sim.results.screen import screen
+from sim.screen import screen
 
 _FORMS = {
     "psnr_db": ("PSNR dB", ".2f"),

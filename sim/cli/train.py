@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sim.errors import UserError
-from sim.results.screen import print_json
+from sim.screen import print_json
 
 if TYPE_CHECKING:
     from codec.training.loop import LoopConfig
@@ -256,7 +256,7 @@ def calibrate(
     """The inpainter's temperatures. From held-out photos; how honest it is on other ones."""
     _prepare(images, out, 0)
     from codec.model import INPAINTER_FILE
-    from sim.cli.console import progress_bar
+    from sim.progress import progress_bar
     from sim.training.calibration import calibrate as run_calibration
 
     with progress_bar("calibrate") as steps:

@@ -12,6 +12,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from sim.drivers.curve import new_pair, public_of
 from sim.errors import UserError
 
 SIDES = ("receiver", "sender")
@@ -49,8 +50,6 @@ def write_keys(folder: Path) -> tuple[Path, Path]:
     Raises:
         UserError: there are keys already, or it cannot be written there.
     """
-    from sim.drivers.zeromq import new_pair
-
     pairs = {side: new_pair() for side in SIDES}
     homes = {side: folder / side for side in SIDES}
     for home in homes.values():
@@ -74,8 +73,6 @@ def read_keys(folder: str | Path) -> Keys:
     Raises:
         UserError: missing, not keys, or a secret that others may read.
     """
-    from sim.drivers.zeromq import public_of
-
     home = Path(folder)
     secret_file = home / "secret.key"
     secret = _read(secret_file)

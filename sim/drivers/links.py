@@ -3,25 +3,17 @@
 A link moves whole messages of `wire`, unchanged and bounded, and knows nothing of what they say.
 ``zeromq`` loses nothing while both ends live and blocks when the other end does not read;
 ``udp`` is what the name says. Both stay on this machine unless keys protect them.
-
-Addresses: ``tcp://HOST:PORT``, ``ipc://PATH`` (ZeroMQ) and ``udp://HOST:PORT``; port 0 or ``*``
-lets the system choose.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import stat
-from dataclasses import dataclass
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Protocol
 
+from sim.drivers.address import Address, Peer, check_exposure, read_address
 from sim.errors import UserError
-
-Peer = Any
-"""Who sent a message; hashable, meaningful to its link only."""
 
 
 class SenderLink(Protocol):
@@ -75,70 +67,6 @@ class ReceiverLink(Protocol):
     def close(self) -> None:
         """Let go of the socket."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A checked address; ``scheme`` is "tcp", "ipc" or "udp", port 0 means any."""
-
-    scheme: str
-    host: str
-    port: int
-    text: str
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        if self.scheme == "ipc" or self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
-def read_address(text: str) -> Address:
-    """Read an address.
-
-    Raises:
-        UserError: it is none.
-    """
-    scheme, _, rest = text.partition("://")
-    if scheme == "ipc" and rest:
-        return Address(scheme, "", 0, text)
-    try:
-        if scheme not in ("tcp", "udp"):
-            raise ValueError
-        parts = urlsplit(f"//{rest[:-1]}0" if rest.endswith(":*") else f"//{rest}")
-        host, port = parts.hostname, parts.port
-        if not host or port is None or parts.path or parts.username:
-            raise ValueError
-    except ValueError:
-        raise UserError(
-            f"{text}: not an address; write tcp://127.0.0.1:5555, udp://127.0.0.1:5555 or ipc://PATH"
-        ) from None
-    name = f"[{host}]" if ":" in host else host
-    return Address(scheme, host, port, f"{scheme}://{name}:{port or '*'}")
-
-
-def check_exposure(address: Address, keys: object | None) -> None:
-    """Keep a stream on this machine unless it is encrypted and its peers are known.
-
-    Raises:
-        UserError: the address is reachable from elsewhere, and nothing protects it.
-    """
-    if address.is_loopback:
-        return
-    if address.scheme == "udp":
-        raise UserError(
-            f"{address.text}: plain UDP stays on this machine (127.0.0.1): it is neither encrypted "
-            "nor authenticated; use tcp:// with --keys"
-        )
-    if keys is None:
-        raise UserError(
-            f"{address.text}: reachable from other machines, so it needs --keys (make them with "
-            "`sim keys FOLDER`)"
-        )
 
 
 def open_sender(text: str, keys: str | None = None) -> SenderLink:

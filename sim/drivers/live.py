@@ -33,7 +33,7 @@ from sim.drivers.links import open_receiver, open_sender
 from sim.drivers.receiving import LiveReceiver
 from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord
 from sim.drivers.sending import LiveSender
-from sim.jobs.spawning import spawn_context
+from sim.jobs.processes import spawn_context
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.ledger import Ledger

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sim.drivers.address import Peer
 from sim.drivers.clock import Clock, SteadyClock
-from sim.drivers.links import Peer, ReceiverLink
+from sim.drivers.links import ReceiverLink
 from sim.drivers.wire import (
     DATAGRAM,
     MAX_ITEMS,

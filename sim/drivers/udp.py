@@ -12,7 +12,7 @@ import select
 import socket
 import zlib
 
-from sim.drivers.links import Address, Peer
+from sim.drivers.address import Address, Peer
 from sim.errors import UserError
 
 MAX_UDP_BYTES = 65_507

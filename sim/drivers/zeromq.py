@@ -22,8 +22,8 @@ from contextlib import suppress
 import zmq
 import zmq.auth.thread
 
+from sim.drivers.address import Address, Peer
 from sim.drivers.keys import Keys
-from sim.drivers.links import Address, Peer
 from sim.drivers.wire import MAX_MESSAGE_BYTES
 from sim.errors import UserError
 
@@ -117,8 +117,9 @@ class ZmqReceiver:
         if keys is not None:
             self._authenticator = zmq.auth.thread.ThreadAuthenticator(self._context)
             self._authenticator.start()
-            doorkeeper = _Doorkeeper(keys, self.anomalies)
-            self._authenticator.configure_curve_callback("*", doorkeeper)
+            self._authenticator.configure_curve_callback(
+                "*", CurveAuthenticator(keys, self.anomalies)
+            )
         self._socket, self._waits_ms = _socket(self._context, zmq.ROUTER, address), 0
         self._socket.router_mandatory = True
         if keys is not None:
@@ -162,7 +163,7 @@ class ZmqReceiver:
         self._context.destroy(linger=0)
 
 
-class _Doorkeeper:
+class CurveAuthenticator:
     """Admits known public keys; called by the authenticator's thread."""
 
     def __init__(self, keys: Keys, anomalies: dict[str, int]) -> None:
@@ -177,21 +178,3 @@ class _Doorkeeper:
         with self._lock, suppress(KeyError):
             self._anomalies["refused_key"] += 1
         return False
-
-
-def new_pair() -> tuple[bytes, bytes]:
-    """A new CURVE pair in Z85: (secret, public), 40 characters each."""
-    public, secret = zmq.curve_keypair()
-    return secret, public
-
-
-def public_of(secret: bytes) -> bytes:
-    """The public key of a secret one.
-
-    Raises:
-        ValueError: it is no key.
-    """
-    try:
-        return zmq.curve_public(secret)
-    except zmq.ZMQError:
-        raise ValueError("no CURVE key") from None

@@ -33,7 +33,7 @@ from sim.metrics.quality import METRICS, Quality, quality, token_accuracy
 from sim.protocol.config import StreamConfigError
 from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
 from sim.scenario.labels import Cell
-from sim.scenario.schema import CLEAN
+from sim.scenario.schema import CLEAN, TokenizerKey
 from sim.statistics import effective_size
 from sim.stream import stream_cell
 
@@ -48,48 +48,44 @@ Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Materials:
+class WorkerContext:
     """What a process needs to do any piece of a run; it can be sent to others.
 
     Attributes:
         images: in order.
         model: as for `sim.media.frames.load_model`.
         fingerprint: that the weights must have.
-        frequencies, context: tables of the model's coders, as for `sim.stream.stream_cell`.
+        frequencies, context_tables: of the model's coders, as for `sim.stream.stream_cell`.
     """
 
     images: tuple[LoadedImage, ...]
     model: str | None
     fingerprint: str
     frequencies: Mapping[int, NDArray[np.uint32]]
-    context: ContextTables | None
+    context_tables: ContextTables | None
 
     @classmethod
-    def of(cls, images: Iterable[LoadedImage], name: str | None, model: Model) -> Materials:
+    def of(cls, images: Iterable[LoadedImage], name: str | None, model: Model) -> WorkerContext:
         """For a model and the name it was loaded by."""
         tables = {size: model.frequencies(size) for size in model.levels}
         return cls(tuple(images), name, model.fingerprint, tables, model.context)
 
 
 @dataclass(frozen=True, slots=True)
-class Clean:
+class LosslessReference:
     """One image at one codebook and so on: tokens int64[h,w], and quality when none is lost."""
 
     index_map: NDArray[np.int64]
     quality: Quality
 
 
-Grain = tuple[int, int, int]
-"""See `CodecSection.grain`."""
-
-
 @dataclass(frozen=True, slots=True)
-class CleanTask:
+class ReferenceTask:
     """Tokenize one image (by number) at one codebook, patch and search."""
 
     key: str
     image: int
-    grain: Grain
+    tokenizer: TokenizerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +95,27 @@ class CellTask:
     Attributes:
         key: its name.
         cell: what it is.
-        clean: of every image, at its codebook, patch and search.
+        references: of every image, at its codebook, patch and search.
         pictures: of how many images pictures are kept.
     """
 
     key: str
     cell: Cell
-    clean: tuple[Clean, ...]
+    references: tuple[LosslessReference, ...]
     pictures: int
 
 
-Task = CleanTask | CellTask
+Task = ReferenceTask | CellTask
 
 
-class Workshop:
+class CellWorker:
     """Does the pieces of one run."""
 
-    def __init__(self, materials: Materials, model: Model | None = None) -> None:
+    def __init__(self, context: WorkerContext, model: Model | None = None) -> None:
         """``model``: when it is loaded already."""
-        self._materials, self._given = materials, model
-        self._images = materials.images
-        self._weighed: dict[tuple[int, ...], MediaFrame] = {}  # by image and grain
+        self._context, self._given = context, model
+        self._images = context.images
+        self._weighed: dict[tuple[int, ...], MediaFrame] = {}  # by image and tokenizer key
 
     @cached_property
     def _model(self) -> Model:
@@ -127,19 +123,19 @@ class Workshop:
         and torch takes longer to load than a hundred of them."""
         from sim.media.frames import load_model
 
-        model = self._given or load_model(self._materials.model)
-        if model.fingerprint != self._materials.fingerprint:
+        model = self._given or load_model(self._context.model)
+        if model.fingerprint != self._context.fingerprint:
             raise ValueError(
                 f"weights here have fingerprint {model.fingerprint}, the run's have "
-                f"{self._materials.fingerprint}"
+                f"{self._context.fingerprint}"
             )
         return model
 
     def load(self) -> None:
-        """Load the networks now; raises as `do`."""
+        """Load the networks now; raises as `run`."""
         _ = self._model
 
-    def do(self, task: Task, progress: Progress = lambda steps: None) -> tuple[Record, Pictures]:
+    def run(self, task: Task, progress: Progress = lambda steps: None) -> tuple[Record, Pictures]:
         """The record of a finished piece, and its pictures.
 
         Raises:
@@ -147,18 +143,18 @@ class Workshop:
             ModelError: the weights that it needs cannot be loaded here.
             ValueError: the weights found here are others.
         """
-        if isinstance(task, CleanTask):
-            record = self._clean(task)
+        if isinstance(task, ReferenceTask):
+            record = self._reference(task)
             progress(1)
             return record, {}
         return self._cell(task, progress)
 
-    def _clean(self, task: CleanTask) -> Record:
-        from sim.media.frames import decode_clean, encode_images
+    def _reference(self, task: ReferenceTask) -> Record:
+        from sim.media.frames import decode_lossless, encode_images
 
         image = self._images[task.image]
-        (frame,) = encode_images(self._model, [image], *task.grain)
-        decoded = decode_clean(self._model, frame, task.grain[0])
+        (frame,) = encode_images(self._model, [image], *task.tokenizer)
+        decoded = decode_lossless(self._model, frame, task.tokenizer.codebook_size)
         tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
         return {
             "key": task.key,
@@ -182,21 +178,21 @@ class Workshop:
     def measure(
         self, task: CellTask, record: StreamRecord, progress: Progress
     ) -> tuple[Record, Pictures]:
-        """As `do`, for a stream that is over: restore its frames and measure them."""
+        """As `run`, for a stream that is over: restore its frames and measure them."""
         frames = self._frames(task)
         outputs = self._restored(task, frames, record)
         return self._measured(task, frames, record, outputs, progress)
 
     def _frames(self, task: CellTask) -> list[MediaFrame]:
         return [
-            MediaFrame(image.name, clean.index_map, image.width, image.height)
-            for image, clean in zip(self._images, task.clean, strict=True)
+            MediaFrame(image.name, reference.index_map, image.width, image.height)
+            for image, reference in zip(self._images, task.references, strict=True)
         ]
 
     def _weigh(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
         from sim.media.frames import weighed
 
-        key = image, *cell.scenario.codec.grain
+        key = image, *cell.scenario.codec.tokenizer_key
         if key not in self._weighed:
             self._weighed[key] = weighed(self._model, frame, key[1])
         return self._weighed[key]
@@ -248,12 +244,12 @@ class Workshop:
             record = stream_cell(
                 cell,
                 frames,
-                self._materials.fingerprint,
-                {codebook: self._materials.frequencies[codebook]},
+                self._context.fingerprint,
+                {codebook: self._context.frequencies[codebook]},
                 lambda frame: None,
-                partial(saving_sink, self._materials.model, names, decoding, scratch),
+                partial(saving_sink, self._context.model, names, decoding, scratch),
                 count,
-                self._materials.context,
+                self._context.context_tables,
             )
         except StreamConfigError as error:
             raise UserError(f"{cell.scenario.name}: stream.{error}") from None
@@ -308,12 +304,12 @@ class Workshop:
             "retransmitted": sent.retransmitted,
             "latency_s": sent.latency_s,
         }
-        clean, image = task.clean[number].quality, self._images[number]
+        lossless, image = task.references[number].quality, self._images[number]
         whole = bool(output.received.all())
         nothing = float("nan")
-        yield {**about, "concealer": CLEAN, **_by_metric(clean), "token_accuracy": nothing}
+        yield {**about, "concealer": CLEAN, **_by_metric(lossless), "token_accuracy": nothing}
         for name in task.cell.scenario.concealers:
-            measured = clean if whole else quality(image.pixels, output.images[name])
+            measured = lossless if whole else quality(image.pixels, output.images[name])
             accuracy = token_accuracy(frame.index_map, output.indices[name], output.received)
             yield {
                 **about,
@@ -325,10 +321,10 @@ class Workshop:
     def _pictures(
         self, cell: Cell, number: int, frame: MediaFrame, output: SavedOutput
     ) -> Pictures:
-        from sim.media.frames import decode_clean
+        from sim.media.frames import decode_lossless
 
-        clean = decode_clean(self._model, frame, cell.scenario.codec.codebook)
-        shown = {"original": self._images[number].pixels, CLEAN: clean, **output.images}
+        lossless = decode_lossless(self._model, frame, cell.scenario.codec.codebook)
+        shown = {"original": self._images[number].pixels, CLEAN: lossless, **output.images}
         shown["received"] = output.received.astype(np.uint8) * 255
         files = {f"{name}.png": _png(pixels) for name, pixels in shown.items()}
         if INPAINT in output.images:
@@ -337,12 +333,12 @@ class Workshop:
         return {f"{frame.name}/{name}": content for name, content in files.items()}
 
 
-def read_clean(record: Record) -> Clean:
-    """What a finished `CleanTask` found."""
+def read_reference(record: Record) -> LosslessReference:
+    """What a finished `ReferenceTask` found."""
     tokens = np.frombuffer(zlib.decompress(base64.b64decode(record["tokens"])), "<i2")
     index_map = tokens.astype(np.int64).reshape(record["grid"])
     measured = [float("nan") if value is None else value for value in record["quality"]]
-    return Clean(index_map, Quality(*measured))
+    return LosslessReference(index_map, Quality(*measured))
 
 
 def record_rows(record: Record) -> Iterator[dict[str, str]]:

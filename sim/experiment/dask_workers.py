@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sim.errors import UserError
-from sim.experiment.cell import Materials, Pictures, Task, Workshop
-from sim.experiment.workers import Done, chunks, steps_of, usable_cores
-from sim.jobs.store import Appender, Record
+from sim.experiment.cell import CellWorker, Pictures, Task, WorkerContext
+from sim.experiment.workers import Done, chunks, steps_of
+from sim.jobs.processes import usable_cores
+from sim.jobs.store import Record, RecordWriter
 
 try:
     from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed
@@ -26,28 +27,28 @@ CHUNK_S = 2.0
 """Seconds of work in a task: Dask itself takes some milliseconds for each, and at the end workers
 wait for the last one."""
 
-_WORKSHOP = "lossy-stream-sim"
+_CELL_WORKER = "lossy-stream-sim"
 
 
 class DaskCrew:
     """The workers of a cluster. A context manager."""
 
     def __init__(
-        self, materials: Materials, journal: Appender, address: str, workers: int | None
+        self, context: WorkerContext, writer: RecordWriter, address: str, workers: int | None
     ) -> None:
         """Connect.
 
         Args:
-            materials: of the run.
-            journal: takes what comes back.
+            context: of the run.
+            writer: takes what comes back.
             address: of a scheduler, such as tcp://10.0.0.1:8786, or "local" to start one here.
             workers: processes of a local cluster; None: one for each core.
 
         Raises:
             UserError: nobody answers there.
         """
-        self._journal = journal
-        self._pixels = [image.width * image.height for image in materials.images]
+        self._writer = writer
+        self._pixels = [image.width * image.height for image in context.images]
         self._cluster: Any = None
         if address == "local":
             self._cluster = LocalCluster(
@@ -60,7 +61,7 @@ class DaskCrew:
             self._client = Client(self._cluster or address, timeout=10)
         except (OSError, ValueError) as error:
             raise UserError(f"--dask {address}: no scheduler there ({error})") from None
-        self._plugin = _Workshops(materials)
+        self._plugin = _CellWorkers(context)
         self._client.register_plugin(self._plugin)
 
     def __enter__(self) -> DaskCrew:
@@ -89,7 +90,7 @@ class DaskCrew:
             submit(next(parts, None))
         for future in completed:
             for record, pictures in self._results(future):
-                self._journal.append(record, pictures)
+                self._writer.append(record, pictures)
             for task in running.pop(future):
                 done(task, steps_of(task))
             submit(next(parts, None))
@@ -105,26 +106,26 @@ class DaskCrew:
         return results
 
 
-class _Workshops(WorkerPlugin):  # type: ignore[misc]
-    """Gives a workshop to every worker, those included that come later."""
+class _CellWorkers(WorkerPlugin):  # type: ignore[misc]
+    """Gives a cell worker to every worker, those included that come later."""
 
-    def __init__(self, materials: Materials) -> None:
-        self.name = f"{_WORKSHOP}-{materials.fingerprint}-{id(materials):x}"
-        self._materials = materials
+    def __init__(self, context: WorkerContext) -> None:
+        self.name = f"{_CELL_WORKER}-{context.fingerprint}-{id(context):x}"
+        self._context = context
 
     def setup(self, worker: Any) -> None:
         """On the worker: nothing yet; loading weights would keep it from answering."""
         worker.lossy_stream_sim = {**getattr(worker, "lossy_stream_sim", {}), self.name: self}
 
-    def workshop(self) -> Workshop:
+    def cell_worker(self) -> CellWorker:
         """On the worker, when the first task comes."""
-        if not hasattr(self, "_workshop"):
-            self._workshop = Workshop(self._materials)
-        return self._workshop
+        if not hasattr(self, "_cell_worker"):
+            self._cell_worker = CellWorker(self._context)
+        return self._cell_worker
 
 
 def _work(name: str, tasks: Sequence[Task]) -> list[tuple[Record, Pictures]]:
     from distributed import get_worker
 
-    workshop = get_worker().lossy_stream_sim[name].workshop()
-    return [workshop.do(task) for task in tasks]
+    worker = get_worker().lossy_stream_sim[name].cell_worker()
+    return [worker.run(task) for task in tasks]

@@ -1,4 +1,4 @@
-"""The packets of a cell: what each frame took, and the text of them that the journal keeps."""
+"""The packets of a cell: what each frame took, and the text of them that the store keeps."""
 
 from __future__ import annotations
 

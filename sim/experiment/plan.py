@@ -18,7 +18,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sim import __version__
 from sim.errors import UserError
 from sim.media.images import LoadedImage
 from sim.results.files import read_json, write_json
@@ -26,6 +25,7 @@ from sim.scenario.labels import Cell, cells
 from sim.scenario.loader import LoadedScenario, load_mapping
 from sim.scenario.schema import Scenario, nominal_loss
 from sim.scenario.yaml_lines import TRACE_KEYS
+from sim.version import __version__
 
 PLAN = "plan.json"
 
@@ -85,7 +85,7 @@ class Plan:
         """The name of a cell."""
         return _digest(self._points[cell.point], cell.repeat)
 
-    def clean_key(self, image: int, codebook: int, patch: int, search: int) -> str:
+    def reference_key(self, image: int, codebook: int, patch: int, search: int) -> str:
         """The name of one image's tokens and quality without loss."""
         about = self.images[image]
         return _digest(
@@ -112,7 +112,7 @@ class Plan:
         return rule and self._points == other._points
 
     def save(self, folder: Path) -> None:
-        """Write what `read` needs into the journal's folder."""
+        """Write what `read` needs into the store's folder."""
         content = {
             "version": __version__,
             "scenario": self.loaded.raw,
@@ -125,7 +125,7 @@ class Plan:
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
-        """The plan whose cells a journal's folder holds.
+        """The plan whose cells a store's folder holds.
 
         Raises:
             UserError: there is none, it cannot be read, or it was made by another version.

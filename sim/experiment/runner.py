@@ -1,8 +1,8 @@
 """A scenario, run: images -> tokens -> streams -> repaired images -> tables -> run folder.
 
 A run is a plan (`plan`) of pieces, done by whoever is there (`workers`, `dask_workers`) and kept in
-a journal (`sim.jobs.store`) that survives them; tables and figures are made of the journal
-(`tables`). What is in the journal already is not done again, so running again goes on.
+a store (`sim.jobs.store`) that survives them; tables and figures are made of the store
+(`tables`). What is in the store already is not done again, so running again goes on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from codec.checkpoint import ModelError
 from codec.model import Model
@@ -19,41 +19,34 @@ from sim.drivers.record import StreamRecord
 from sim.errors import UserError
 from sim.experiment.cell import (
     CellTask,
-    Clean,
-    CleanTask,
-    Grain,
-    Materials,
+    CellWorker,
+    LosslessReference,
+    ReferenceTask,
     Task,
-    Workshop,
-    read_clean,
+    WorkerContext,
+    read_reference,
 )
 from sim.experiment.folder import open_run
 from sim.experiment.plan import ImageAbout, Plan
 from sim.experiment.summary import certainty
 from sim.experiment.tables import MAX_PANELS, finish_run, point_rows
 from sim.experiment.workers import Alone, Crew, Pool, steps_of, worthwhile
-from sim.jobs.store import CELLS, Appender, Journal
-from sim.media.frames import check_model, load_model
+from sim.jobs.store import CELLS, RecordStore, RecordWriter
+from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
+from sim.progress import ProgressCallback, no_progress
 from sim.protocol.config import StreamConfigError
+from sim.results.files import RESULTS, Outcome
 from sim.results.manifest import run_id
 from sim.scenario.labels import Cell, values_label
 from sim.scenario.loader import LoadedScenario
+from sim.scenario.schema import TokenizerKey
 from sim.statistics import FEWEST_REPEATS, repeats_to_go
-
-RESULTS = Path("results")
-
-
-class Steps(Protocol):
-    """Told how far the run is."""
-
-    def __call__(self, done: int, total: int, doing: str, /) -> object:
-        """`done` of `total` steps are finished; `doing` says what is going on."""
-        ...
+from sim.stream import check_model
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class RunOptions:
     """How to run a scenario; none of it changes the results.
 
     Attributes:
@@ -74,24 +67,7 @@ class How:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A run.
-
-    Attributes:
-        folder: where it is.
-        summary: the content of its summary.json; {} for a shard, which makes no tables.
-        cells: of this run or shard.
-        found: how many of them were there before.
-    """
-
-    folder: Path
-    summary: dict[str, Any]
-    cells: int = 1
-    found: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class GivenStream:
+class RecordedStream:
     """A stream that ran elsewhere: its pictures, what became of them, and how it went."""
 
     pictures: Sequence[LoadedImage]
@@ -101,14 +77,14 @@ class GivenStream:
 
 def run_experiment(
     loaded: LoadedScenario,
-    how: How | None = None,
-    steps: Steps = lambda done, total, doing: None,
+    options: RunOptions | None = None,
+    steps: ProgressCallback = no_progress,
 ) -> Outcome:
     """Run a scenario and write its run folder, figures included.
 
     Args:
         loaded: the checked scenario.
-        how: where, and who works; None: all of it as usual.
+        options: where, and who works; None: all of it as usual.
         steps: told about progress.
 
     Raises:
@@ -116,27 +92,31 @@ def run_experiment(
             a stream that does not fit its settings or whose processes failed. Cells that were
             finished by then are kept for the next time; without any, nothing is left.
     """
-    scenario, how = loaded.scenario, how or How()
-    if how.dask is not None and scenario.transport != "virtual":
+    scenario, options = loaded.scenario, options or RunOptions()
+    if options.dask is not None and scenario.transport != "virtual":
         raise UserError("--dask: workers start no processes of their own; --set transport=virtual")
     images = load_images(scenario.images, loaded.images_base)
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    materials = Materials.of(images, loaded.model, model)
-    target = how.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
-    with open_run(target, how.fresh) as folder:
+    context = WorkerContext.of(images, loaded.model, model)
+    target = options.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
+    with open_run(target, options.fresh) as folder:
         plan.save(folder / CELLS)
-        run = _Run(plan, materials, model, folder, how, steps)
+        run = _Run(plan, context, model, folder, options, steps)
         counts = run.compute()
         summary: dict[str, Any] = {}
-        if how.shard is None:
+        if options.shard is None:
             steps(1, 1, "drawing")
-            summary = finish_run(folder, plan, run.journal, counts, how.save_images)
+            summary = finish_run(folder, plan, run.store, counts, options.save_images)
     return Outcome(target, summary, run.cells, run.cells - run.computed)
 
 
-def measure_given(
-    loaded: LoadedScenario, given: GivenStream, out: Path, save_images: bool, steps: Steps
+def measure_recorded(
+    loaded: LoadedScenario,
+    given: RecordedStream,
+    out: Path,
+    save_images: bool,
+    steps: ProgressCallback,
 ) -> Outcome:
     """Write the run folder of a stream that ran elsewhere; `loaded` has one point and one repeat.
 
@@ -146,13 +126,13 @@ def measure_given(
     images = given.pictures
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    materials = Materials.of(images, loaded.model, model)
+    context = WorkerContext.of(images, loaded.model, model)
     with open_run(out, fresh=True) as folder:
         plan.save(folder / CELLS)
-        run = _Run(plan, materials, model, folder, How(save_images=save_images), steps)
+        run = _Run(plan, context, model, folder, RunOptions(save_images=save_images), steps)
         run.measure(given.record)
         steps(1, 1, "drawing")
-        summary = finish_run(folder, plan, run.journal, [1], save_images, given.about)
+        summary = finish_run(folder, plan, run.store, [1], save_images, given.about)
     return Outcome(out, summary)
 
 
@@ -193,30 +173,28 @@ def merge_runs(out: Path, folders: Sequence[Path]) -> Outcome:
             raise UserError(f"{source.parent}: another scenario than {sources[0].parent}")
     with open_run(out) as folder:
         plan.save(folder / CELLS)
-        journal = Journal(folder / CELLS)
+        store = RecordStore(folder / CELLS)
         for source in sources:
             if source.resolve() != (folder / CELLS).resolve():
-                journal.take(source)
-        counts = _counts_so_far(plan, journal)
+                store.take(source)
+        counts = _counts_so_far(plan, store)
         wanted = list(plan.cells(counts))
-        missing = sum(not journal.has(plan.cell_key(cell)) for cell in wanted)
+        missing = sum(not store.has(plan.cell_key(cell)) for cell in wanted)
         if missing:
             raise UserError(
                 f"{out}: {missing} of {len(wanted)} cells are not finished; run the missing "
                 "shards, or sim run with this --out to compute them here"
             )
-        summary = finish_run(folder, plan, journal, counts, save_images=False)
+        summary = finish_run(folder, plan, store, counts, save_images=False)
     return Outcome(out, summary, len(wanted), len(wanted))
 
 
-def _counts_so_far(plan: Plan, journal: Journal) -> list[int]:
+def _counts_so_far(plan: Plan, store: RecordStore) -> list[int]:
     """Repeats of each point as the rule has them, as far as the cells that are there can tell."""
     counts = first_counts(plan)
     while True:
         more = [
-            next_count(plan, journal, point, count)
-            if _complete(plan, journal, point, count)
-            else count
+            next_count(plan, store, point, count) if _complete(plan, store, point, count) else count
             for point, count in enumerate(counts)
         ]
         if more == counts:
@@ -224,10 +202,10 @@ def _counts_so_far(plan: Plan, journal: Journal) -> list[int]:
         counts = more
 
 
-def _complete(plan: Plan, journal: Journal, point: int, count: int) -> bool:
+def _complete(plan: Plan, store: RecordStore, point: int, count: int) -> bool:
     counts = [0] * len(plan.loaded.points)
     counts[point] = count
-    return all(journal.has(plan.cell_key(cell)) for cell in plan.cells(counts))
+    return all(store.has(plan.cell_key(cell)) for cell in plan.cells(counts))
 
 
 def first_counts(plan: Plan) -> list[int]:
@@ -238,12 +216,12 @@ def first_counts(plan: Plan) -> list[int]:
     return [count] * len(plan.loaded.points)
 
 
-def next_count(plan: Plan, journal: Journal, point: int, count: int) -> int:
+def next_count(plan: Plan, store: RecordStore, point: int, count: int) -> int:
     """Repeats that a point should have now that so many are done; the same when it is certain."""
     until = plan.scenario.until
     if until is None:
         return count
-    found = certainty(point_rows(plan, journal, point, count), until.metric)
+    found = certainty(point_rows(plan, store, point, count), until.metric)
     return repeats_to_go(found, count, until.ci, until.max_repeats)
 
 
@@ -251,7 +229,7 @@ class _Run:
     """The computing part of one run.
 
     Attributes:
-        journal: of its folder.
+        store: of its folder.
         cells: that it consists of, so far.
         computed: of these, by this run.
     """
@@ -259,23 +237,23 @@ class _Run:
     def __init__(
         self,
         plan: Plan,
-        materials: Materials,
+        context: WorkerContext,
         model: Model,
         folder: Path,
-        how: How,
-        steps: Steps,
+        options: RunOptions,
+        steps: ProgressCallback,
     ) -> None:
-        self._plan, self._materials = plan, materials
+        self._plan, self._context = plan, context
         self._pictured = plan.pictured()
-        self._how, self._steps = how, steps
-        self.journal = Journal(folder / CELLS)
-        self._workshop, self._appender = Workshop(materials, model), Appender(folder / CELLS)
-        self._alone = Alone(self._workshop, self._appender)
+        self._options, self._steps = options, steps
+        self.store = RecordStore(folder / CELLS)
+        self._worker, self._writer = CellWorker(context, model), RecordWriter(folder / CELLS)
+        self._alone = Alone(self._worker, self._writer)
         self.cells = self.computed = 0
         self._crews = contextlib.ExitStack()
         self._crew: Crew | None = None
-        self._pixels = [image.width * image.height for image in materials.images]
-        self._clean: dict[Grain, tuple[Clean, ...]] = {}
+        self._pixels = [image.width * image.height for image in context.images]
+        self._references: dict[TokenizerKey, tuple[LosslessReference, ...]] = {}
 
     def compute(self) -> list[int]:
         """Do all that is missing; returns the repeats of each point."""
@@ -287,7 +265,7 @@ class _Run:
                 cells = [cell for cell in cells if self._is_mine(cell)]
                 self._compute(cells)
                 points = {cell.point for cell in cells}
-                more = {n: next_count(self._plan, self.journal, n, counts[n]) for n in points}
+                more = {n: next_count(self._plan, self.store, n, counts[n]) for n in points}
                 open_points = {n for n in points if more[n] > counts[n]}
                 for n in open_points:
                     counts[n] = more[n]
@@ -305,22 +283,22 @@ class _Run:
         def progress(steps: int) -> None:
             nonlocal done
             done += steps
-            self._steps(done, len(task.clean), "measuring")
+            self._steps(done, len(task.references), "measuring")
 
-        self._appender.append(*self._workshop.measure(task, record, progress))
-        self.journal.refresh()
+        self._writer.append(*self._worker.measure(task, record, progress))
+        self.store.refresh()
 
     def _is_mine(self, cell: Cell) -> bool:
-        if self._how.shard is None:
+        if self._options.shard is None:
             return True
-        number, of = self._how.shard
+        number, of = self._options.shard
         return self._plan.share(cell, of) == number - 1
 
     def _compute(self, cells: Sequence[Cell]) -> None:
         missing = [
             cell
             for cell in cells
-            if not self.journal.has(self._plan.cell_key(cell), self._pictures(cell))
+            if not self.store.has(self._plan.cell_key(cell), self._pictures(cell))
         ]
         if missing:
             crew = self._prepare(missing)
@@ -328,38 +306,38 @@ class _Run:
             self.computed += len(missing)
 
     def _task(self, cell: Cell) -> CellTask:
-        clean = self._clean[cell.scenario.codec.grain]
-        return CellTask(self._plan.cell_key(cell), cell, clean, self._pictures(cell))
+        references = self._references[cell.scenario.codec.tokenizer_key]
+        return CellTask(self._plan.cell_key(cell), cell, references, self._pictures(cell))
 
     def _pictures(self, cell: Cell) -> int:
         """Of how many images pictures are to be kept."""
-        images = len(self._materials.images)
+        images = len(self._context.images)
         if not cell.scenario.concealers:
             return 0
-        if self._how.save_images:
+        if self._options.save_images:
             return images
         shown = (cell.point, cell.repeat) == self._pictured
         return min(MAX_PANELS, images) if shown else 0
 
     def _prepare(self, cells: Sequence[Cell]) -> Crew:
-        """Have tokens and clean quality of every image at the cells' codebooks and so on;
-        returns who streams them, and starts already."""
-        numbers = range(len(self._materials.images))
+        """Have the lossless reference of every image for every tokenizer key of the cells; returns
+        who streams them, and starts already."""
+        numbers = range(len(self._context.images))
         wanted = {
-            grain: [self._plan.clean_key(n, *grain) for n in numbers]
-            for grain in sorted({cell.scenario.codec.grain for cell in cells})
+            tokenizer: [self._plan.reference_key(n, *tokenizer) for n in numbers]
+            for tokenizer in sorted({cell.scenario.codec.tokenizer_key for cell in cells})
         }
         tasks = [
-            CleanTask(key, n, grain)
-            for grain, keys in wanted.items()
+            ReferenceTask(key, n, tokenizer)
+            for tokenizer, keys in wanted.items()
             for n, key in enumerate(keys)
-            if not self.journal.has(key)
+            if not self.store.has(key)
         ]
         crew = self._crew_for(cells, tasks)
         few = worthwhile(tasks, self._pixels) == 1
         self._work(self._alone if few else crew, tasks)
-        for grain, keys in wanted.items():
-            self._clean[grain] = tuple(read_clean(self.journal.get(key)) for key in keys)
+        for tokenizer, keys in wanted.items():
+            self._references[tokenizer] = tuple(read_reference(self.store.get(key)) for key in keys)
         return crew
 
     def _work(self, crew: Crew, tasks: Sequence[Task]) -> None:
@@ -375,29 +353,29 @@ class _Run:
 
         self._steps(0, total, _doing(tasks[0]))
         crew.work(tasks, progress)
-        self.journal.refresh()
+        self.store.refresh()
 
-    def _crew_for(self, cells: Sequence[Cell], tasks: Sequence[CleanTask]) -> Crew:
+    def _crew_for(self, cells: Sequence[Cell], tasks: Sequence[ReferenceTask]) -> Crew:
         """Who does these. Others, once called, do the rest too."""
         if self._crew is not None:
             return self._crew
-        folder, how = self.journal.folder, self._how
-        if how.dask is not None:
+        folder, options = self.store.folder, self._options
+        if options.dask is not None:
             from sim.experiment.dask_workers import DaskCrew
 
-            dask = DaskCrew(self._materials, self._appender, how.dask, how.workers)
+            dask = DaskCrew(self._context, self._writer, options.dask, options.workers)
             self._crew = self._crews.enter_context(dask)
             return self._crew
-        workers = how.workers or worthwhile([*tasks, *cells], self._pixels)
+        workers = options.workers or worthwhile([*tasks, *cells], self._pixels)
         if workers == 1:
             return self._alone
         networks = any(cell.scenario.concealers for cell in cells)
-        pool = Pool(self._materials, folder, workers, networks)
+        pool = Pool(self._context, folder, workers, networks)
         self._crew = self._crews.enter_context(pool)
         return self._crew
 
 
 def _doing(task: Task) -> str:
-    if isinstance(task, CleanTask):
+    if isinstance(task, ReferenceTask):
         return "tokenizing"
     return f"streaming {values_label(task.cell.values)}".strip()

@@ -1,4 +1,4 @@
-"""From the journal to what people read: tables, summary, manifest, pictures, figures.
+"""From the store to what people read: tables, summary, manifest, pictures, figures.
 
 Cells are read one by one in their order and their rows written at once, so memory does not grow
 with their number; what is kept is one entry of the summary for each point.
@@ -20,7 +20,7 @@ from sim.experiment.folder import made_aside
 from sim.experiment.packets import packet_lines
 from sim.experiment.plan import Plan
 from sim.experiment.summary import Losses, PointRows, summarize
-from sim.jobs.store import CELLS, Journal, pictures_folder
+from sim.jobs.store import CELLS, RecordStore, pictures_folder
 from sim.metrics.quality import METRICS
 from sim.results.files import (
     IMAGES,
@@ -41,7 +41,7 @@ MAX_PANELS = 24
 def finish_run(
     run: Path,
     plan: Plan,
-    journal: Journal,
+    store: RecordStore,
     repeats: Sequence[int],
     save_images: bool,
     live: Mapping[str, Any] | None = None,
@@ -51,7 +51,7 @@ def finish_run(
     Args:
         run: its folder.
         plan: what it consists of.
-        journal: has every cell of it.
+        store: has every cell of it.
         repeats: of each point.
         save_images: also write every output at original size.
         live: how the stream went, if it ran elsewhere.
@@ -62,7 +62,7 @@ def finish_run(
     from sim.figures.run import draw_figures
 
     with made_aside(run) as aside:
-        summary = _Tables(aside, plan, journal, repeats).write()
+        summary = _Tables(aside, plan, store, repeats).write()
         _copy_pictures(run, aside, plan, repeats, save_images)
         images = [asdict(image) for image in plan.images]
         what_ran = manifest(plan.scenario, images, plan.fingerprint)
@@ -78,8 +78,10 @@ def finish_run(
 class _Tables:
     """The tables of one run while they are written."""
 
-    def __init__(self, folder: Path, plan: Plan, journal: Journal, repeats: Sequence[int]) -> None:
-        self._folder, self._plan, self._journal = folder, plan, journal
+    def __init__(
+        self, folder: Path, plan: Plan, store: RecordStore, repeats: Sequence[int]
+    ) -> None:
+        self._folder, self._plan, self._store = folder, plan, store
         self._repeats = repeats
         self._swept = list(dict.fromkeys(key for v, _ in plan.loaded.points for key in v))
         self._counters: dict[str, int] = {}
@@ -111,7 +113,7 @@ class _Tables:
         columns: list[str] = []
         table = csv.writer(images, lineterminator="\n")
         for cell in self._plan.cells(self._repeats):
-            record = self._journal.get(self._plan.cell_key(cell))
+            record = self._store.get(self._plan.cell_key(cell))
             if not columns:
                 columns = record["columns"]
                 table.writerow(["cell", "point", "repeat", *self._swept, *columns])
@@ -142,13 +144,13 @@ def _measured(points: Sequence[Mapping[str, Any]]) -> list[str]:
     return known or list(METRICS)
 
 
-def point_rows(plan: Plan, journal: Journal, point: int, repeats: int) -> PointRows:
+def point_rows(plan: Plan, store: RecordStore, point: int, repeats: int) -> PointRows:
     """What the first repeats of one point found."""
     counts = [0] * len(plan.loaded.points)
     counts[point] = repeats
     rows = PointRows()
     for cell in plan.cells(counts):
-        for row in record_rows(journal.get(plan.cell_key(cell))):
+        for row in record_rows(store.get(plan.cell_key(cell))):
             rows.add(row)
         rows.repeats += 1
     return rows

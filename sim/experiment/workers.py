@@ -1,16 +1,11 @@
 """Who computes the pieces of a run: this process, or a pool of processes.
 
-Which it is changes nothing but the time: every piece is a function of its task and the materials,
+Which it is changes nothing but the time: every piece is a function of its task and the context,
 and networks run on one thread everywhere.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,9 +15,9 @@ from pathlib import Path
 from typing import Protocol
 
 from sim.errors import UserError
-from sim.experiment.cell import CellTask, CleanTask, Materials, Task, Workshop
-from sim.jobs.spawning import spawn_context
-from sim.jobs.store import Appender
+from sim.experiment.cell import CellTask, CellWorker, ReferenceTask, Task, WorkerContext
+from sim.jobs.processes import KILLED, follow_parent, spawn_context, usable_cores
+from sim.jobs.store import RecordWriter
 from sim.scenario.labels import Cell
 
 POOL_CHUNK_S = 2.0
@@ -32,28 +27,23 @@ _SMALLEST_CHUNK_S = 0.1  # at the end, where workers wait for the last one
 
 _WORTH_A_POOL_S = 15.0  # below, starting processes and loading networks costs more than it saves
 
-KILLED = (
-    "a worker process was killed (out of memory?); what had been finished is kept: "
-    "run again to go on, with fewer --workers if it was the memory"
-)
-
 Done = Callable[[Task, int], object]
 """Told of steps done, and in which task."""
 
 
 class Crew(Protocol):
-    """Does tasks and leaves their records in the journal's folder."""
+    """Does tasks and leaves their records in the store's folder."""
 
     def work(self, tasks: Sequence[Task], done: Done) -> None:
         """Do all tasks, in any order.
 
         Raises:
-            UserError: somebody who worked was killed, or as `Workshop.do`.
+            UserError: somebody who worked was killed, or as `CellWorker.run`.
         """
         ...
 
 
-def cost_s(piece: Cell | CleanTask, pixels: Sequence[int]) -> float:
+def cost_s(piece: Cell | ReferenceTask, pixels: Sequence[int]) -> float:
     """About how many seconds of one core a piece takes; only who works, and sizes of chunks, follow
     from it.
 
@@ -61,8 +51,8 @@ def cost_s(piece: Cell | CleanTask, pixels: Sequence[int]) -> float:
         piece: a cell to stream, an image to tokenize.
         pixels: of every image.
     """
-    if isinstance(piece, CleanTask):
-        return 6e-6 * pixels[piece.image] * (1 + piece.grain[2])
+    if isinstance(piece, ReferenceTask):
+        return 6e-6 * pixels[piece.image] * (1 + piece.tokenizer.search)
     scenario = piece.scenario
     packets = scenario.stream.slices * len(pixels)
     return 1e-4 * packets + 6e-6 * sum(pixels) * len(scenario.concealers)
@@ -89,16 +79,11 @@ def chunks(
         yield part
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    with contextlib.suppress(AttributeError):  # only on some systems
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def worthwhile(pieces: Sequence[Cell | CleanTask], pixels: Sequence[int]) -> int:
+def worthwhile(pieces: Sequence[Cell | ReferenceTask], pixels: Sequence[int]) -> int:
     """How many processes to use for these when nobody says; live streams have their own."""
-    virtual = [p for p in pieces if isinstance(p, CleanTask) or p.scenario.transport == "virtual"]
+    virtual = [
+        p for p in pieces if isinstance(p, ReferenceTask) or p.scenario.transport == "virtual"
+    ]
     if sum(cost_s(piece, pixels) for piece in virtual) < _WORTH_A_POOL_S:
         return 1
     return min(usable_cores(), len(virtual))
@@ -108,8 +93,8 @@ def worthwhile(pieces: Sequence[Cell | CleanTask], pixels: Sequence[int]) -> int
 class Alone:
     """This process does everything."""
 
-    workshop: Workshop
-    journal: Appender
+    worker: CellWorker
+    writer: RecordWriter
 
     def work(self, tasks: Sequence[Task], done: Done) -> None:
         """See `Crew`."""
@@ -118,23 +103,23 @@ class Alone:
             def progress(steps: int, task: Task = task) -> None:
                 done(task, steps)
 
-            self.journal.append(*self.workshop.do(task, progress))
+            self.writer.append(*self.worker.run(task, progress))
 
 
 class Pool:
-    """Processes of this machine, each with its own journal. A context manager."""
+    """Processes of this machine, each with its own file of records. A context manager."""
 
-    def __init__(self, materials: Materials, folder: Path, workers: int, networks: bool) -> None:
+    def __init__(self, context: WorkerContext, folder: Path, workers: int, networks: bool) -> None:
         """Start the processes; they get ready, with or without the networks, in their own time."""
-        self._pixels = [image.width * image.height for image in materials.images]
+        self._pixels = [image.width * image.height for image in context.images]
         self._workers = workers
-        context = spawn_context()
-        supply = context.Queue()  # as arguments, materials would hold up the start of the next
+        spawn = spawn_context()
+        supply = spawn.Queue()  # as arguments, contexts would hold up the start of the next
         supply.cancel_join_thread()  # a process that was killed takes none
         for _ in range(workers):
-            supply.put(materials)
+            supply.put(context)
         self._executor = ProcessPoolExecutor(
-            workers, context, initializer=_start_worker, initargs=(supply, folder)
+            workers, spawn, initializer=_start_worker, initargs=(supply, folder)
         )
         for _ in range(workers):
             self._executor.submit(_get_ready, networks)  # what fails here will fail in the work
@@ -168,41 +153,29 @@ class Pool:
 
 def steps_of(task: Task) -> int:
     """Steps of progress in a task."""
-    return 2 * len(task.clean) if isinstance(task, CellTask) else 1
+    return 2 * len(task.references) if isinstance(task, CellTask) else 1
 
 
 # In a pool's process.
 
-_here: tuple[Workshop, Appender] | None = None
+_worker: tuple[CellWorker, RecordWriter] | None = None
+"""Set once, when the process starts."""
 
 
-def _start_worker(supply: Queue[Materials], folder: Path) -> None:
-    global _here
+def _start_worker(supply: Queue[WorkerContext], folder: Path) -> None:
+    global _worker
     follow_parent()
-    _here = Workshop(supply.get()), Appender(folder)
+    _worker = CellWorker(supply.get()), RecordWriter(folder)
 
 
 def _get_ready(networks: bool) -> None:
-    assert _here is not None
+    assert _worker is not None
     if networks:
-        _here[0].load()
-
-
-def follow_parent() -> None:
-    """In a pool's process: Ctrl-C is the parent's to handle, and its end is this one's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+        _worker[0].load()
 
 
 def _work(tasks: Sequence[Task]) -> None:
-    assert _here is not None
-    workshop, journal = _here
+    assert _worker is not None
+    worker, writer = _worker
     for task in tasks:
-        journal.append(*workshop.do(task))
+        writer.append(*worker.run(task))

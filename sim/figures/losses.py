@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from sim.figures.panels import Curves, Point, floats
+from sim.figures.panels import Curves, floats
 from sim.figures.style import DELIVERED, ERASED
+from sim.results.files import SummaryPoint
 
 
-def loss_panel(axes: Axes, members: Sequence[Point], found: Curves | None) -> None:
+def loss_panel(axes: Axes, members: Sequence[SummaryPoint], found: Curves | None) -> None:
     """Shares lost, each with its 95% interval, and what theory expects of the packets.
 
     Args:

@@ -15,11 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from sim.figures.style import key_label, level, look, metric_name, setting_label, words
-from sim.scenario.labels import value_label
+from sim.figures.style import key_label, level, look, metric_name
+from sim.results.files import SummaryPoint
+from sim.scenario.labels import setting_label, value_label, words
 from sim.scenario.schema import CLEAN
-
-Point = Mapping[str, Any]
 
 _LOG_SPAN = 16
 """A horizontal axis is logarithmic when its values span this factor or more."""
@@ -36,17 +35,17 @@ class Curves:
     """
 
     key: str
-    groups: Mapping[str, Sequence[Point]]
+    groups: Mapping[str, Sequence[SummaryPoint]]
     ticks: Sequence[str] | None
 
-    def positions(self, members: Sequence[Point]) -> list[float]:
+    def positions(self, members: Sequence[SummaryPoint]) -> list[float]:
         """Where points lie on the horizontal axis."""
         if self.ticks is None:
             return [float(point["values"][self.key]) for point in members]
         return [float(self.ticks.index(value_label(p["values"].get(self.key)))) for p in members]
 
 
-def curves(points: Sequence[Point]) -> Curves:
+def curves(points: Sequence[SummaryPoint]) -> Curves:
     """Arrange the points of a sweep: over the loss rate if it is swept, else over the key with the
     most numbers, else over the last key."""
     keys = list(dict.fromkeys(key for point in points for key in point["values"]))
@@ -57,7 +56,7 @@ def curves(points: Sequence[Point]) -> Curves:
         key = max(numbers, key=lambda key: len({p["values"][key] for p in points}))
     else:
         key = keys[-1]
-    groups: dict[str, list[Point]] = {}
+    groups: dict[str, list[SummaryPoint]] = {}
     for point in points:
         others = {k: v for k, v in point["values"].items() if k != key}
         groups.setdefault(setting_label(others), []).append(point)
@@ -71,7 +70,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def estimate(point: Point, name: str, metric: str) -> Mapping[str, Any]:
+def estimate(point: SummaryPoint, name: str, metric: str) -> Mapping[str, Any]:
     """{"mean", "low", "high"} of a repair; the interval is of its drop from the decode without
     loss, placed around the mean."""
     own: Mapping[str, Any] = point["concealers"][name][metric]
@@ -82,7 +81,7 @@ def estimate(point: Point, name: str, metric: str) -> Mapping[str, Any]:
     return {"mean": own["mean"], "low": clean + drop["low"], "high": clean + drop["high"]}
 
 
-def dot_panel(axes: Axes, point: Point, metric: str) -> None:
+def dot_panel(axes: Axes, point: SummaryPoint, metric: str) -> None:
     """One point: a row per repair, a dashed line for the decode without loss."""
     repairs = [name for name in point["concealers"] if name != CLEAN]
     for row, name in enumerate(repairs):
@@ -112,7 +111,7 @@ def dot_panel(axes: Axes, point: Point, metric: str) -> None:
     axes.set_yticks(range(len(repairs)), [words(name) for name in repairs])
 
 
-def line_panel(axes: Axes, members: Sequence[Point], found: Curves, metric: str) -> None:
+def line_panel(axes: Axes, members: Sequence[SummaryPoint], found: Curves, metric: str) -> None:
     """A sweep's quality over its key: a line per repair with its interval as a band."""
     order = np.argsort(found.positions(members), kind="stable")
     members = [members[i] for i in order]
@@ -162,7 +161,7 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
-def rates_vary(points: Sequence[Point]) -> bool:
+def rates_vary(points: Sequence[SummaryPoint]) -> bool:
     """Whether points repair and differ in their bits on the wire, so that quality can be drawn
     over rate."""
     if set(points[0]["concealers"]) == {CLEAN}:
@@ -171,7 +170,7 @@ def rates_vary(points: Sequence[Point]) -> bool:
     return bool(max(rates) > 1.02 * min(rates))
 
 
-def rate_panel(axes: Axes, points: Sequence[Point], metric: str, repair: str) -> None:
+def rate_panel(axes: Axes, points: Sequence[SummaryPoint], metric: str, repair: str) -> None:
     """Quality of one repair, and without loss, over bits per pixel on the wire; a line per group
     of points that differ only in the key of the horizontal axis of their curves."""
     markers = "osD^vPX"
@@ -189,7 +188,7 @@ def rate_panel(axes: Axes, points: Sequence[Point], metric: str, repair: str) ->
     axes.set_xlabel("bits per pixel on the wire")
 
 
-def rate_groups(points: Sequence[Point]) -> dict[str, list[Point]]:
+def rate_groups(points: Sequence[SummaryPoint]) -> dict[str, list[SummaryPoint]]:
     """Points that belong on one rate-quality line, by title."""
     found = curves(points)
     if found.ticks is not None:
@@ -205,7 +204,7 @@ def axis_title(found: Curves) -> str:
     return key_label(found.key)
 
 
-def best_repair(points: Sequence[Point], metric: str) -> str:
+def best_repair(points: Sequence[SummaryPoint], metric: str) -> str:
     """The repair with the highest mean over all points, the last of those that tie; without any
     repair, the decode without loss."""
     best, highest = CLEAN, -np.inf
@@ -216,11 +215,11 @@ def best_repair(points: Sequence[Point], metric: str) -> str:
     return best
 
 
-def finding(points: Sequence[Point], metric: str) -> str:
+def finding(points: Sequence[SummaryPoint], metric: str) -> str:
     """What the best repair comes to, in one line: the title of a figure."""
     repair = best_repair(points, metric)
 
-    def mean(members: Sequence[Point]) -> float:
+    def mean(members: Sequence[SummaryPoint]) -> float:
         return float(np.nanmean(floats([estimate(p, repair, metric)["mean"] for p in members])))
 
     name = metric_name(metric)
@@ -231,7 +230,7 @@ def finding(points: Sequence[Point], metric: str) -> str:
         reached, best = level(mean(points), metric), level(clean, metric)
         return f"{name} with {words(repair)}: {reached}, of {best} without loss"
     found = curves(points)
-    places: dict[float, list[Point]] = {}
+    places: dict[float, list[SummaryPoint]] = {}
     for members in found.groups.values():
         for point, place in zip(members, found.positions(members), strict=True):
             places.setdefault(place, []).append(point)

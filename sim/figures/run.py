@@ -47,7 +47,6 @@ from sim.figures.style import (
     metric_label,
     new_figure,
     save_figure,
-    words,
 )
 from sim.results.files import (
     FIGURES,
@@ -65,6 +64,7 @@ from sim.results.files import (
     read_json,
     read_table,
 )
+from sim.scenario.labels import words
 from sim.scenario.schema import CLEAN
 
 _MAX_ROWS = 40

@@ -17,8 +17,6 @@ import numpy as np
 
 from codec.files import replacing
 from sim.results.files import FIGURES
-from sim.scenario.labels import value_label
-from sim.scenario.schema import CLEAN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,11 +99,6 @@ def look(repair: str) -> tuple[str, str]:
     return _STYLES.get(repair) or _MORE[sum(repair.encode()) % len(_MORE)]
 
 
-def words(repair: str) -> str:
-    """A repair's name for people."""
-    return "no loss" if repair == CLEAN else repair.replace("_", " ")
-
-
 def metric_label(metric: str) -> str:
     """A metric's name and unit."""
     return LABELS.get(metric, metric.replace("_", " "))
@@ -126,16 +119,6 @@ def level(value: float, metric: str, unit: bool = True) -> str:
 def key_label(key: str) -> str:
     """A swept key in words; the key itself where there are none."""
     return KEY_LABELS.get(key, key)
-
-
-def setting_label(values: Mapping[str, Any]) -> str:
-    """A point's sweep values, one after the other: "channel: uniform, playout delay: 0.2 s"."""
-    parts = []
-    for key, value in values.items():
-        name = key.rpartition(".")[2]
-        unit = " s" if name.endswith("_s") else ""
-        parts.append(f"{words(name.removesuffix('_s'))}: {words(value_label(value))}{unit}")
-    return ", ".join(parts)
 
 
 def new_figure(width: float, height: float) -> Figure:

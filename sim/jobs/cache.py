@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from codec.files import replacing
-from sim.baselines.cache import cache_folder
 from sim.errors import UserError
 
 _NO_RESULTS = ("codec/training", "sim/page")  # nothing that is kept comes from here
 
 
-def mark_of(about: Mapping[str, Any]) -> str:
+def cache_folder() -> Path:
+    """`$LOSSY_STREAM_SIM_CACHE`, else `lossy-stream-sim` in the user's cache folder."""
+    given = os.environ.get("LOSSY_STREAM_SIM_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(given) if given else Path(home) / "lossy-stream-sim"
+
+
+def cache_key(about: Mapping[str, Any]) -> str:
     """A hash of plain data and of the code that results come from."""
-    text = json.dumps({**about, "code": code_mark()}, sort_keys=True)
+    text = json.dumps({**about, "code": code_digest()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def kept(kind: str, about: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+def cached(kind: str, about: Mapping[str, Any], make: Callable[[], Any]) -> Any:
     """What `make` returned for this `about`, in this or an earlier run; plain data.
 
     Raises:
         UserError: the cache folder cannot be written to.
     """
-    path = cache_folder() / kind / f"{mark_of(about)}.json"
+    path = cache_folder() / kind / f"{cache_key(about)}.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -43,7 +50,7 @@ def kept(kind: str, about: Mapping[str, Any], make: Callable[[], Any]) -> Any:
 
 
 @lru_cache(maxsize=1)
-def code_mark() -> str:
+def code_digest() -> str:
     """A hash of the code that results come from, so that what is kept never outlives a change."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()

@@ -27,8 +27,8 @@ Record = dict[str, Any]
 """One finished piece: "key", "pictures" (how many images have some), and what was found."""
 
 
-class Appender:
-    """Appends records to a journal file of this process."""
+class RecordWriter:
+    """Appends records to a file of this process."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` need not be there yet; it is made with the first record."""
@@ -61,7 +61,7 @@ class Appender:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-class Journal:
+class RecordStore:
     """The records of everybody in one folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -117,7 +117,7 @@ class Journal:
         return record
 
     def take(self, other: Path) -> int:
-        """Copy the records and pictures of another folder's journals; returns how many files. There
+        """Copy the records and pictures of another folder's files; returns how many files. There
         may be none: a shard may have had nothing to do.
 
         Raises:
@@ -138,12 +138,12 @@ class Journal:
 
 
 def pictures_folder(folder: Path, key: str) -> Path:
-    """Where in a journal's folder the pictures of a piece are."""
+    """Where in a store's folder the pictures of a piece are."""
     return folder / _PICTURES / key
 
 
 def new_file(folder: Path) -> int:
-    """The descriptor of a new journal that nobody else writes to."""
+    """The descriptor of a new file of records that nobody else writes to."""
     folder.mkdir(parents=True, exist_ok=True)
     number = 0
     while True:

@@ -1,7 +1,7 @@
 """What there is to see of a running stream: packets, losses beside theory, rates, quality.
 
-Sender and receiver each fill one `Watch` from their own thread, in media time; views read it from
-another. Nothing here asks the time or decides anything.
+Sender and receiver each fill one `StreamMonitor` from their own thread, in media time; views read
+it from another. Nothing here asks the time or decides anything.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class TheoreticalLoss:
     """What theory says of a loss process: its rate, and the mean length of a burst."""
 
     loss: float
@@ -51,7 +51,7 @@ class FrameFate:
     tokens_lost: float = math.nan
 
 
-class Watch:
+class StreamMonitor:
     """Counts and recent history of one stream.
 
     Attributes:
@@ -74,7 +74,7 @@ class Watch:
         self.expected = (
             None
             if self._chain is None
-            else Expected(loss_rate(self._chain), mean_loss_run(self._chain))
+            else TheoreticalLoss(loss_rate(self._chain), mean_loss_run(self._chain))
         )
         self.frames: dict[int, FrameFate] = {}
         self.pictures: dict[str, NDArray[np.uint8]] = {}

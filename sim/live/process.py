@@ -16,14 +16,14 @@ from sim.errors import UserError
 _GRACE_S = 1.0
 
 
-class Helper:
+class SenderProcess:
     """The sender of a demo: a process of its own that is gone when the block ends."""
 
     def __init__(self, command: Sequence[str], scratch: Path) -> None:
         self._command = command
         self._errors = scratch / "sender.txt"
 
-    def __enter__(self) -> Helper:
+    def __enter__(self) -> SenderProcess:
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 self._command,

@@ -20,7 +20,7 @@ from codec.model import Model
 from sim.drivers.ends import ReceivingEnd
 from sim.drivers.record import PacketRecord, StreamRecord
 from sim.errors import UserError
-from sim.live.monitor import Watch
+from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import Notes, read_ledger
 from sim.media.capture import digest
 from sim.media.frames import Restorer, coders_of
@@ -38,7 +38,7 @@ _MAX_KEPT = 10_000  # images of one stream that tables are made of
 UNKNOWN = "unknown: the originals are not here"
 
 
-class Originals(Protocol):
+class ReferenceImages(Protocol):
     """The pictures as they were before they were sent, if the receiver has them."""
 
     def picture(self, frame: int, name: str, digest: str) -> LoadedImage | None:
@@ -46,7 +46,7 @@ class Originals(Protocol):
         ...
 
 
-class SamePictures:
+class LocalReferenceImages:
     """Originals that this machine has as well: found by fingerprint, whatever their names."""
 
     def __init__(self, images: list[LoadedImage], folder: Path | None = None) -> None:
@@ -55,7 +55,7 @@ class SamePictures:
         self._folder = folder
 
     def picture(self, frame: int, name: str, digest_: str) -> LoadedImage | None:
-        """See `Originals`."""
+        """See `ReferenceImages`."""
         found = self._by_digest.get(digest_)
         if found is None and self._folder is not None and Path(name).name == name:
             path = self._folder / f"{name}.png"
@@ -87,7 +87,7 @@ class Received:
     about: dict[str, Any]
 
 
-class Reception:
+class IncomingStream:
     """One stream being received; see `sim.drivers.receiving.Incoming`."""
 
     def __init__(
@@ -98,8 +98,8 @@ class Reception:
         scenario: Scenario,
         model: Model,
         key: StreamKey,
-        originals: Originals,
-        watch: Watch,
+        originals: ReferenceImages,
+        monitor: StreamMonitor,
         finished: Callable[[Received], object],
         on_image: Callable[[int], object] = lambda frame: None,
     ) -> None:
@@ -107,7 +107,7 @@ class Reception:
         book = coders_of(model, model.levels)
         self._terms = StreamStart.parse(start)
         self._end = ReceivingEnd(start, key, book, self._due)
-        self._about, self._originals, self._watch = about, originals, watch
+        self._about, self._originals, self._monitor = about, originals, monitor
         self._finished, self._on_image = finished, on_image
         self._notes = Notes()
         self._frames: list[FrameReady] = []
@@ -117,8 +117,8 @@ class Reception:
             Restorer(model, scenario.concealers, scenario.decoding.schedule()), self._repaired
         )
         self.next_time, self.replies = self._end.next_time, self._end.replies
-        watch.total, watch.config = len(self._terms.sizes), self._terms.config
-        watch.quality_is = "PSNR"
+        monitor.total, monitor.config = len(self._terms.sizes), self._terms.config
+        monitor.quality_is = "PSNR"
 
     @property
     def counters(self) -> dict[str, int]:
@@ -137,9 +137,9 @@ class Reception:
         """See `Incoming`."""
         try:
             for record in self._notes.add(data):
-                self._watch.packet(record)
+                self._monitor.packet(record)
         except ValueError:
-            self._watch.anomalies["bad_note"] = self._watch.anomalies.get("bad_note", 0) + 1
+            self._monitor.anomalies["bad_note"] = self._monitor.anomalies.get("bad_note", 0) + 1
 
     def news(self) -> Mapping[str, Any] | None:
         """See `Incoming`."""
@@ -169,8 +169,8 @@ class Reception:
         if ready.frame not in self._notes.digests or len(self._frames) >= _MAX_KEPT:
             return
         self._frames.append(ready)
-        self._watch.image(ready)
-        self._watch.waiting = {"images for the networks": self._repairs.waiting}
+        self._monitor.image(ready)
+        self._monitor.waiting = {"images for the networks": self._repairs.waiting}
         self._repairs.put(ready)
 
     def _picture(self, frame: int) -> LoadedImage | None:
@@ -194,7 +194,7 @@ class Reception:
         first = "none" if "none" in images else next(iter(images))
         for name in dict.fromkeys((first, best)):
             shown["unrepaired" if name == "none" else name.replace("_", " ")] = images[name]
-        self._watch.pictures = shown
+        self._monitor.pictures = shown
         self._measure(original, images)
         self._on_image(ready.frame)
 
@@ -202,17 +202,17 @@ class Reception:
         self, original: LoadedImage | None, images: Mapping[str, NDArray[np.uint8]]
     ) -> None:
         if original is None:
-            self._watch.quality_is = UNKNOWN
+            self._monitor.quality_is = UNKNOWN
             return
-        self._watch.measured(
+        self._monitor.measured(
             {name: psnr_db(original.pixels, image) for name, image in images.items()}
         )
         self._quality_news = {
-            "quality": dict(self._watch.quality),
+            "quality": dict(self._monitor.quality),
             "quality_is": "PSNR",
-            "images": self._watch.images_due,
-            "complete": self._watch.images_complete,
-            "pixels": self._watch.pixels,
+            "images": self._monitor.images_due,
+            "complete": self._monitor.images_complete,
+            "pixels": self._monitor.pixels,
         }
 
     def _received(self, ledger: Ledger, ended: str) -> Received:

@@ -8,22 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from codec.model import Model
-from sim.cli.console import print_summary, progress_bar
-from sim.experiment.runner import RESULTS, GivenStream, Outcome, measure_given
+from sim.experiment.runner import RecordedStream, measure_recorded
 from sim.live.receive import Received
 from sim.media.frames import Restorer
+from sim.progress import progress_bar
 from sim.results.files import (
     MANIFEST,
     OUTPUTS,
     PACKETS,
+    RESULTS,
     SUMMARY,
+    Outcome,
     new_folder,
     save_png,
     write_json,
     write_table,
 )
 from sim.results.manifest import manifest, run_id
-from sim.results.screen import print_json, screen
 from sim.scenario.loader import LoadedScenario
 
 
@@ -61,8 +62,8 @@ def write_received(
     }
     with progress_bar(scenario.name) as steps:
         if received.pictures is not None:
-            given = GivenStream(received.pictures, received.record, about)
-            return measure_given(loaded, given, target, save_images, steps)
+            given = RecordedStream(received.pictures, received.record, about)
+            return measure_recorded(loaded, given, target, save_images, steps)
         return _without_originals(loaded, model, received, about, target)
 
 
@@ -86,34 +87,3 @@ def _without_originals(
         what_ran = manifest(scenario, [], model.fingerprint)
         write_json(folder / MANIFEST, {**what_ran, "live": dict(about)})
     return Outcome(target, summary)
-
-
-def print_received(
-    received: Received, outcome: Outcome | None, anomalies: Mapping[str, int], as_json: bool
-) -> None:
-    """Tell how the stream went and where everything is."""
-    count = len(received.record.frames)
-    ended = {
-        "complete": "the stream came to its end",
-        "interrupted": "the sender was stopped",
-        "sender gone": "the sender vanished",
-        "stopped": "stopped here",
-    }[received.ended]
-    if as_json:
-        summary = {} if outcome is None else {"run": str(outcome.folder), **outcome.summary}
-        live = {"ended": received.ended, "images": count, "anomalies": dict(anomalies)}
-        print_json({**summary, "live": live})
-        return
-    console = screen()
-    if outcome is None:
-        console.print(f"{ended}; no image came whole, nothing is written")
-        return
-    if received.pictures is not None:
-        print_summary(outcome)
-    else:
-        console.print(f"images:   {outcome.folder / OUTPUTS}", soft_wrap=True)
-        console.print("the originals are not here, so there is no quality to tell")
-    console.print(f"{ended}: {count} of {received.total} images")
-    if anomalies:
-        words = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in anomalies.items())
-        console.print(f"odd: {words} (docs/faults.md says what these mean)", soft_wrap=True)

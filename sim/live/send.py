@@ -11,14 +11,13 @@ from typing import Any, TypeVar
 
 from codec.files import replacing
 from codec.model import Model
-from sim import __version__
 from sim.drivers.clock import Clock
 from sim.drivers.ends import SendingEnd
 from sim.drivers.links import SenderLink
 from sim.drivers.record import MediaFrame
 from sim.drivers.sending import LiveSender, Stopped, StreamRefused
 from sim.errors import UserError
-from sim.live.monitor import Watch
+from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import image_note, pack_account, packet_notes
 from sim.media.capture import FrameSource, digest
 from sim.media.frames import coders_of, encode_images, weighed
@@ -27,13 +26,14 @@ from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
 from sim.scenario.schema import CodecSection, Scenario
 from sim.stream import make_channel, make_feedback, stream_key
+from sim.version import __version__
 
 _T = TypeVar("_T")
 _AHEAD = 2  # pictures tokenized before they are due
 
 
 @dataclass(frozen=True)
-class Sent:
+class SendResult:
     """How a stream went, for the sender: its ledger, and what the receiver said at the end."""
 
     ledger: Ledger
@@ -48,13 +48,13 @@ def send_stream(
     model: Model,
     link: SenderLink,
     clock: Clock,
-    watch: Watch,
+    monitor: StreamMonitor,
     *,
     pace: float,
     keep: Path | None = None,
     on_idle: Callable[[], object] = lambda: None,
     started: Callable[[LiveSender], object] = lambda sender: None,
-) -> Sent:
+) -> SendResult:
     """Stream pictures to whoever receives at the other end of the link.
 
     Args:
@@ -63,7 +63,7 @@ def send_stream(
         model: tokenizes them.
         link: to the receiver.
         clock: paces.
-        watch: told what happens.
+        monitor: told what happens.
         pace: wall seconds per second of media time.
         keep: a folder to write every picture to, as it was taken.
         on_idle: called while waiting; may raise to give up.
@@ -83,7 +83,7 @@ def send_stream(
         for number, (image, frame) in enumerate(taken):
             notes.append(image_note(number, image.name, digest(image.pixels), frame.index_map))
             latest[:] = [image]
-            watch.pictures = {f"sent: {image.name}": image.pixels}
+            monitor.pictures = {f"sent: {image.name}": image.pixels}
             yield frame
 
     try:
@@ -105,7 +105,7 @@ def send_stream(
         new = sending.packets[told:]
         told = len(sending.packets)
         for record in new:
-            watch.packet(record)
+            monitor.packet(record)
         found, notes[:] = [*notes, *packet_notes(new)], []
         return found
 
@@ -118,14 +118,14 @@ def send_stream(
     sender: LiveSender
 
     def idle() -> None:
-        watch.state = sender.state
-        watch.anomalies = sender.anomalies
-        watch.waiting = {
+        monitor.state = sender.state
+        monitor.anomalies = sender.anomalies
+        monitor.waiting = {
             "in the channel": sender.in_flight,
             "unanswered": sender.unanswered,
         }
         if "quality" in sender.status:
-            _show_news(watch, sender.status)
+            _show_news(monitor, sender.status)
         on_idle()
 
     sender = LiveSender(
@@ -142,18 +142,20 @@ def send_stream(
         raise UserError(f"the receiver refuses this stream: {error}") from None
     except Stopped as error:
         raise UserError(f"stopped: {error}; it has {sending.captured} images at most") from None
-    return Sent(sending.ledger, sending.captured, sending.captured < len(source.sizes), answer)
+    return SendResult(
+        sending.ledger, sending.captured, sending.captured < len(source.sizes), answer
+    )
 
 
-def _show_news(watch: Watch, status: Mapping[str, Any]) -> None:
+def _show_news(monitor: StreamMonitor, status: Mapping[str, Any]) -> None:
     """What the receiver said of quality, on the sender's view."""
     quality = status["quality"]
-    if isinstance(quality, dict) and status.get("images") != watch.images_due:
-        watch.images_due = int(status.get("images", 0))
-        watch.images_complete = int(status.get("complete", 0))
-        watch.pixels = int(status.get("pixels", 0))
-        watch.quality_is = str(status.get("quality_is", "quality"))
-        watch.measured({str(name): float(value) for name, value in quality.items()})
+    if isinstance(quality, dict) and status.get("images") != monitor.images_due:
+        monitor.images_due = int(status.get("images", 0))
+        monitor.images_complete = int(status.get("complete", 0))
+        monitor.pixels = int(status.get("pixels", 0))
+        monitor.quality_is = str(status.get("quality_is", "quality"))
+        monitor.measured({str(name): float(value) for name, value in quality.items()})
 
 
 def _tokenized(
@@ -166,7 +168,7 @@ def _tokenized(
     for image in source.pictures():
         if keep is not None:
             _keep(image, keep / f"{image.name}.png")
-        (frame,) = encode_images(model, [image], *codec.grain)
+        (frame,) = encode_images(model, [image], *codec.tokenizer_key)
         yield image, weighed(model, frame, codec.codebook) if weighs else frame
 
 

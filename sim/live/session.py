@@ -20,22 +20,32 @@ from sim.drivers.receiving import Incoming, LiveReceiver
 from sim.drivers.recording import Recorder, recorded_about, replay
 from sim.errors import UserError
 from sim.experiment.folder import check_run
-from sim.live.monitor import Watch
-from sim.live.process import Helper, interruptible
-from sim.live.receive import Originals, Received, Reception, SamePictures, refuse_sweep
-from sim.live.results import print_received, write_received
+from sim.live.monitor import StreamMonitor
+from sim.live.process import SenderProcess, interruptible
+from sim.live.receive import (
+    IncomingStream,
+    LocalReferenceImages,
+    Received,
+    ReferenceImages,
+    refuse_sweep,
+)
+from sim.live.results import write_received
 from sim.live.send import send_stream
 from sim.live.terminal import live_view, plain_line
 from sim.media.capture import Photographs, open_source
-from sim.media.frames import check_model, load_model
+from sim.media.frames import load_model
 from sim.media.images import LoadedImage
-from sim.results.screen import print_json, screen
+from sim.results.files import Outcome
 from sim.scenario.library import find_scenario
 from sim.scenario.loader import LoadedScenario, load_scenario
 from sim.scenario.schema import Scenario
-from sim.stream import stream_key
+from sim.screen import print_json, screen
+from sim.stream import check_model, stream_key
 
 _LINGER_S = 1.0
+
+Written = Callable[[Received, Outcome | None, Mapping[str, int]], object]
+"""Told of a stream that is over: how it went, what was written of it, anomalies by name."""
 
 
 def send_command(
@@ -66,18 +76,20 @@ def send_command(
         if keep is not None:
             _make(keep)
         model = _model(loaded)
-        watch = Watch(scenario.name, scenario.channel, scenario.stream_config(), len(source.sizes))
+        monitor = StreamMonitor(
+            scenario.name, scenario.channel, scenario.stream_config(), len(source.sizes)
+        )
         if not console.is_terminal:
             console.print(f"sending {len(source.sizes)} images to {to}", soft_wrap=True)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(live_view(watch, "sender", console))
+            stack.enter_context(live_view(monitor, "sender", console))
             sent = send_stream(
                 scenario,
                 source,
                 model,
                 link,
                 WallClock(),
-                watch,
+                monitor,
                 pace=scenario.pace,
                 keep=keep,
                 started=lambda sender: stack.enter_context(interruptible(sender.stop)),
@@ -91,18 +103,18 @@ def send_command(
         "late": ledger.late,
         "bpp": ledger.bpp,
         "bpp_wire": ledger.bpp_wire,
-        "anomalies": {name: count for name, count in watch.anomalies.items() if count},
+        "anomalies": {name: count for name, count in monitor.anomalies.items() if count},
     }
     if as_json:
         print_json(summary)
         return
     out = screen()
-    expected = "" if watch.expected is None else f" (theory {watch.expected.loss:.1%})"
+    expected = "" if monitor.expected is None else f" (theory {monitor.expected.loss:.1%})"
     out.print(
         f"sent {sent.captured} images in {ledger.sent:,} packets: {ledger.loss_rate:.1%} erased"
         f"{expected}, {ledger.late} late; {ledger.bpp_wire:.4f} bits per pixel on the wire"
     )
-    _print_odd(out, watch.anomalies)
+    _print_odd(out, monitor.anomalies)
 
 
 def receive_command(
@@ -118,6 +130,7 @@ def receive_command(
     once: bool,
     save_images: bool,
     as_json: bool,
+    written: Written,
 ) -> None:
     """See `sim receive --help`."""
     loaded = _load(path, overrides)
@@ -126,8 +139,10 @@ def receive_command(
         console = screen(stderr=True)
         if not console.is_terminal:
             console.print(f"listening at {link.address}", soft_wrap=True)
-        desk = _Desk(loaded, _model(loaded), pictures, record, out, save_images, as_json)
-        desk.serve(link, once=once)
+        session = ReceiverSession(
+            loaded, _model(loaded), pictures, record, out, save_images, as_json, written
+        )
+        session.serve(link, once=once)
 
 
 def demo_command(
@@ -142,6 +157,7 @@ def demo_command(
     out: Path | None,
     save_images: bool,
     as_json: bool,
+    written: Written,
 ) -> None:
     """See `sim demo --help`."""
     loaded = _load(path, overrides)
@@ -159,11 +175,13 @@ def demo_command(
         command += ["--keep", scratch] if moving else []
         for override in overrides:
             command += ["--set", override]
-        pictures = SamePictures([], kept) if moving else _pictures_here(loaded, None, None)
+        pictures = LocalReferenceImages([], kept) if moving else _pictures_here(loaded, None, None)
         model = _model(loaded)
-        with Helper(command, kept) as sender:
-            desk = _Desk(loaded, model, pictures, record, out, save_images, as_json)
-            desk.serve(link, once=True, on_idle=sender.check)
+        with SenderProcess(command, kept) as sender:
+            session = ReceiverSession(
+                loaded, model, pictures, record, out, save_images, as_json, written
+            )
+            session.serve(link, once=True, on_idle=sender.check)
 
 
 def replay_command(
@@ -175,13 +193,16 @@ def replay_command(
     out: Path | None,
     save_images: bool,
     as_json: bool,
+    written: Written,
 ) -> None:
     """See `sim replay --help`."""
     about = recorded_about(recording)
     loaded = _as_recorded(recording, about) if path is None else _load(path, overrides)
     pictures = _pictures_here(loaded, None, originals)
-    desk = _Desk(loaded, _model(loaded), pictures, None, out, save_images, as_json)
-    if not desk.replay(recording):
+    session = ReceiverSession(
+        loaded, _model(loaded), pictures, None, out, save_images, as_json, written
+    )
+    if not session.replay(recording):
         screen(stderr=True).print(
             f"{recording}: breaks off; replayed as far as it goes", soft_wrap=True
         )
@@ -196,24 +217,25 @@ def _as_recorded(recording: Path, about: Mapping[str, Any]) -> LoadedScenario:
     return LoadedScenario(scenario, [({}, scenario)], base, model)
 
 
-class _Desk:
+class ReceiverSession:
     """Receives streams of one scenario, one after another, and writes down each."""
 
     def __init__(
         self,
         loaded: LoadedScenario,
         model: Model,
-        originals: Originals,
+        originals: ReferenceImages,
         record: Path | None,
         out: Path | None,
         save_images: bool,
         as_json: bool,
+        written: Written,
     ) -> None:
         if out is not None:
             check_run(out)  # before a stream is taken that could not be written
         self._loaded, self._model, self._originals = loaded, model, originals
         self._record, self._out = record, out
-        self._save_images, self._as_json = save_images, as_json
+        self._save_images, self._as_json, self._written = save_images, as_json, written
         self._received: list[Received] = []
         self._recorder: Recorder | None = None
         self._console = screen(stderr=True)
@@ -231,7 +253,7 @@ class _Desk:
         told = False
 
         def idle() -> None:
-            self._watch.state = receiver.state
+            self._monitor.state = receiver.state
             on_idle()
 
         receiver = LiveReceiver(link, self.open, WallClock(), on_idle=idle)
@@ -244,7 +266,7 @@ class _Desk:
 
         with interruptible(stop):  # while tables are written, too
             while not told:
-                with live_view(self._watch, "receiver", self._console):
+                with live_view(self._monitor, "receiver", self._console):
                     ended = receiver.serve()
                     if ended and once:
                         receiver.answer_for(_LINGER_S)
@@ -260,15 +282,15 @@ class _Desk:
     def open(self, start: bytes, about: dict[str, Any]) -> Incoming:
         """Where a stream goes."""
         scenario = self._loaded.scenario
-        self._watch.state = "receiving"
-        reception = Reception(
+        self._monitor.state = "receiving"
+        reception = IncomingStream(
             start,
             about,
             scenario=scenario,
             model=self._model,
             key=stream_key(self._model.fingerprint, scenario.seed, 0),
             originals=self._originals,
-            watch=self._watch,
+            monitor=self._monitor,
             finished=self._received.append,
             on_image=self._tell,
         )
@@ -281,7 +303,7 @@ class _Desk:
 
     def replay(self, recording: Path) -> bool:
         """As `serve`, from a file; whether it is whole."""
-        with live_view(self._watch, "replay", self._console):
+        with live_view(self._monitor, "replay", self._console):
             whole = replay(recording, self.open)
         for received in self._received:
             self.write(received)
@@ -290,22 +312,24 @@ class _Desk:
     def write(self, received: Received) -> None:
         """Tables and figures of a stream that is over."""
         odd = {name: count for name, count in self._anomalies().items() if count}
-        odd |= {name: count for name, count in self._watch.anomalies.items() if count}
+        odd |= {name: count for name, count in self._monitor.anomalies.items() if count}
         if self._recorder is not None and self._recorder.failed:
             odd["recording_failed"] = 1
             self._console.print(self._recorder.failed, soft_wrap=True)
         outcome = write_received(
             self._loaded, self._model, received, odd, self._out, self._save_images
         )
-        print_received(received, outcome, odd, self._as_json)
+        self._written(received, outcome, odd)
 
     def _tell(self, frame: int) -> None:
         if not self._console.is_terminal and not self._as_json:
-            self._console.print(plain_line(self._watch, frame), soft_wrap=True, highlight=False)
+            self._console.print(plain_line(self._monitor, frame), soft_wrap=True, highlight=False)
 
     def _new_watch(self, total: int) -> None:
         scenario = self._loaded.scenario
-        self._watch = Watch(scenario.name, scenario.channel, scenario.stream_config(), total)
+        self._monitor = StreamMonitor(
+            scenario.name, scenario.channel, scenario.stream_config(), total
+        )
 
 
 def _load(path: Path, overrides: Sequence[str]) -> LoadedScenario:
@@ -323,7 +347,9 @@ def _model(loaded: LoadedScenario) -> Model:
     return model
 
 
-def _pictures_here(loaded: LoadedScenario, video: Path | None, folder: Path | None) -> SamePictures:
+def _pictures_here(
+    loaded: LoadedScenario, video: Path | None, folder: Path | None
+) -> LocalReferenceImages:
     """The originals that this machine has; none is no mistake."""
     scenario = loaded.scenario
     images: list[LoadedImage] = []
@@ -334,7 +360,7 @@ def _pictures_here(loaded: LoadedScenario, video: Path | None, folder: Path | No
         images = list(source.pictures()) if isinstance(source, Photographs) else []
         if video is not None:
             images = list(source.pictures())
-    return SamePictures(images, folder)
+    return LocalReferenceImages(images, folder)
 
 
 def _make(folder: Path) -> None:

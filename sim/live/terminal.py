@@ -20,8 +20,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from sim.live.monitor import FrameFate, Watch
-from sim.results.screen import screen
+from sim.live.monitor import FrameFate, StreamMonitor
+from sim.screen import screen
 
 _MARKS = {
     "delivered": ("█", "#56B4E9"),
@@ -37,11 +37,11 @@ _FRAME_ROWS = 4  # borders, legend and gaps
 
 
 @contextlib.contextmanager
-def live_view(watch: Watch, role: str, console: Console | None = None) -> Iterator[None]:
-    """Show a watch while the block runs.
+def live_view(monitor: StreamMonitor, role: str, console: Console | None = None) -> Iterator[None]:
+    """Show a monitor while the block runs.
 
     Args:
-        watch: filled by another thread, or between the calls of this one.
+        monitor: filled by another thread, or between the calls of this one.
         role: "sender" or "receiver", for the title.
         console: standard error if None.
     """
@@ -51,7 +51,7 @@ def live_view(watch: Watch, role: str, console: Console | None = None) -> Iterat
         return
 
     def render() -> RenderableType:
-        return _render(watch, role, console)
+        return _render(monitor, role, console)
 
     with Live(
         get_renderable=render, console=console, refresh_per_second=_REFRESH_PER_S, transient=True
@@ -59,31 +59,31 @@ def live_view(watch: Watch, role: str, console: Console | None = None) -> Iterat
         yield
 
 
-def plain_line(watch: Watch, frame: int) -> str:
+def plain_line(monitor: StreamMonitor, frame: int) -> str:
     """One image in one line, for logs."""
-    fate = watch.frames.get(frame, FrameFate())
+    fate = monitor.frames.get(frame, FrameFate())
     arrived = sum(mark == "delivered" for mark in fate.marks)
-    quality = ", ".join(f"{_words(k)} {v:.1f} dB" for k, v in watch.quality.items())
-    text = f"image {frame + 1} of {watch.total}: {arrived} of {len(fate.marks)} packets in time"
+    quality = ", ".join(f"{_words(k)} {v:.1f} dB" for k, v in monitor.quality.items())
+    text = f"image {frame + 1} of {monitor.total}: {arrived} of {len(fate.marks)} packets in time"
     return f"{text}; {quality}" if quality else text
 
 
-def _render(watch: Watch, role: str, console: Console) -> RenderableType:
+def _render(monitor: StreamMonitor, role: str, console: Console) -> RenderableType:
     width = min(console.width, 132)
-    pictures = dict(list(watch.pictures.items())[-3:])
-    room = console.height - _FRAME_ROWS - _STATS_ROWS - bool(watch.anomalies)
+    pictures = dict(list(monitor.pictures.items())[-3:])
+    room = console.height - _FRAME_ROWS - _STATS_ROWS - bool(monitor.anomalies)
     rows = max(3, min(8, room // 3))
     parts: list[RenderableType] = []
     if pictures:
         across = (width - 6 - 2 * len(pictures)) // max(2, len(pictures))
         parts += [_pictures(pictures, min(across, 46), max(4, room - rows - 2)), Text()]
-    parts += [_raster(watch, width - 4, rows), _legend(), _numbers(watch)]
-    if odd := {name: n for name, n in watch.anomalies.items() if n}:
+    parts += [_raster(monitor, width - 4, rows), _legend(), _numbers(monitor)]
+    if odd := {name: n for name, n in monitor.anomalies.items() if n}:
         words = ", ".join(f"{_words(name)} {count}" for name, count in odd.items())
         parts.append(Text(f"odd: {words}", style="#E69F00", no_wrap=True, overflow="ellipsis"))
-    title = f"{watch.name} · {role} · {watch.state or 'starting'}"
-    shown = f"{watch.images_due or len(watch.frames)} of {watch.total} images"
-    below = f"{watch.media_s:.1f} s · {shown}" + (f" · {watch.news}" if watch.news else "")
+    title = f"{monitor.name} · {role} · {monitor.state or 'starting'}"
+    shown = f"{monitor.images_due or len(monitor.frames)} of {monitor.total} images"
+    below = f"{monitor.media_s:.1f} s · {shown}" + (f" · {monitor.news}" if monitor.news else "")
     return Panel(
         Group(*parts),
         title=Text(title),
@@ -128,14 +128,14 @@ def _colour(rgb: list[int]) -> str:
 # Packets
 
 
-def _raster(watch: Watch, width: int, rows: int) -> Table:
+def _raster(monitor: StreamMonitor, width: int, rows: int) -> Table:
     """A line an image, a mark a packet in the order of sending; the latest image last."""
     table = Table.grid(padding=(0, 1))
-    numbers = sorted(watch.frames)[-rows:]
-    label = len(str(watch.total))
+    numbers = sorted(monitor.frames)[-rows:]
+    label = len(str(monitor.total))
     room = max(8, width - label - 18)
     for number in numbers:
-        fate = watch.frames[number]
+        fate = monitor.frames[number]
         table.add_row(
             Text(f"{number + 1:>{label}}", style=_QUIET), _marks(fate.marks, room), _outcome(fate)
         )
@@ -173,43 +173,43 @@ def _legend() -> Text:
 # Numbers
 
 
-def _numbers(watch: Watch) -> Table:
+def _numbers(monitor: StreamMonitor) -> Table:
     table = Table.grid(padding=(0, 3))
     table.add_column(style=_QUIET, no_wrap=True, min_width=10)
     table.add_column(no_wrap=True, min_width=30)
     table.add_column(style=_QUIET, no_wrap=True)
-    expected, likely = watch.expected, watch.likely
+    expected, likely = monitor.expected, monitor.likely
     theory = burst = ""
     if expected is not None:
         theory = f"theory {expected.loss:.1%}"
         burst = f"theory {expected.burst:.2f}" if math.isfinite(expected.burst) else ""
         if likely is not None:
             theory += f", 95% between {likely[0]:.0%} and {likely[1]:.0%}"
-    table.add_row("loss", f"{_percent(watch.loss)} of {watch.sent:,} packets", theory)
-    table.add_row("mean burst", f"{_number(watch.burst, '.2f')} packets", burst)
-    bpp = 8 * watch.bytes / watch.pixels if watch.pixels else math.nan
+    table.add_row("loss", f"{_percent(monitor.loss)} of {monitor.sent:,} packets", theory)
+    table.add_row("mean burst", f"{_number(monitor.burst, '.2f')} packets", burst)
+    bpp = 8 * monitor.bytes / monitor.pixels if monitor.pixels else math.nan
     table.add_row(
         "rate",
-        f"{watch.kilobits_per_s:.1f} kbit/s",
-        f"{watch.bytes:,} bytes" + (f", {bpp:.4f} bits per pixel" if math.isfinite(bpp) else ""),
+        f"{monitor.kilobits_per_s:.1f} kbit/s",
+        f"{monitor.bytes:,} bytes" + (f", {bpp:.4f} bits per pixel" if math.isfinite(bpp) else ""),
     )
-    waiting = ", ".join(f"{count} {name}" for name, count in watch.waiting.items())
+    waiting = ", ".join(f"{count} {name}" for name, count in monitor.waiting.items())
     table.add_row("buffer", waiting or "empty", "")
-    done = f"{watch.images_complete} of {watch.images_due} images complete in time"
-    table.add_row("deadline", f"{watch.late:,} packets late", done if watch.images_due else "")
-    table.add_row("quality", *_quality(watch))
+    done = f"{monitor.images_complete} of {monitor.images_due} images complete in time"
+    table.add_row("deadline", f"{monitor.late:,} packets late", done if monitor.images_due else "")
+    table.add_row("quality", *_quality(monitor))
     return table
 
 
-def _quality(watch: Watch) -> tuple[str, str]:
-    if not watch.means:
-        return (watch.quality_is if watch.images_due else "-"), ""
-    best = max(watch.means, key=lambda name: watch.means[name])
-    others = ", ".join(f"{_words(k)} {v:.1f}" for k, v in watch.means.items() if k != best)
-    latest = watch.quality.get(best, math.nan)
+def _quality(monitor: StreamMonitor) -> tuple[str, str]:
+    if not monitor.means:
+        return (monitor.quality_is if monitor.images_due else "-"), ""
+    best = max(monitor.means, key=lambda name: monitor.means[name])
+    others = ", ".join(f"{_words(k)} {v:.1f}" for k, v in monitor.means.items() if k != best)
+    latest = monitor.quality.get(best, math.nan)
     return (
-        f"{watch.quality_is} {_number(latest, '.1f')} dB {_words(best)}",
-        f"mean {watch.means[best]:.1f}" + (f", {others}" if others else ""),
+        f"{monitor.quality_is} {_number(latest, '.1f')} dB {_words(best)}",
+        f"mean {monitor.means[best]:.1f}" + (f", {others}" if others else ""),
     )
 
 

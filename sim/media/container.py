@@ -42,11 +42,11 @@ class NotATokenFile(ValueError):
 
 
 class ForeignModel(ValueError):
-    """The file was made with another model. ``mark``: how that model's fingerprint begins."""
+    """The file was made with another model. ``digest``: how that model's fingerprint begins."""
 
-    def __init__(self, mark: str) -> None:
-        super().__init__(f"made with another model, {mark}...")
-        self.mark = mark
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"made with another model, {digest}...")
+        self.digest = digest
 
 
 class NothingLeft(ValueError):
@@ -98,9 +98,9 @@ def read_file(data: bytes, key: StreamKey) -> Contents:
         raise NotATokenFile("not a file of image tokens")
     found = list(_scan(data, key.seed))
     if not found:
-        mark = data[len(MAGIC) : FILE_HEADER_BYTES].hex()
-        if not key.fingerprint.startswith(mark):
-            raise ForeignModel(mark)
+        digest = data[len(MAGIC) : FILE_HEADER_BYTES].hex()
+        if not key.fingerprint.startswith(digest):
+            raise ForeignModel(digest)
         raise NothingLeft("no packet in this file is intact")
     layout = Counter(packet.layout for packet in found).most_common(1)[0][0]
     slices: dict[int, Packet] = {}

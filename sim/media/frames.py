@@ -11,19 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from codec.coders import CoderBook
 from codec.concealment import Restored, restore
 from codec.decoding import ONE_PASS, Decoding
-from codec.entropy import CoderBook
 from codec.model import Model
 from codec.patches import PATCHES
-from codec.perceptual import FeaturesMissing, check_features
 from codec.pixel_repair import RepairMissing, check_installed
 from sim.drivers.record import MediaFrame
 from sim.errors import UserError
 from sim.media.images import LoadedImage
 from sim.protocol.events import FrameReady
 from sim.protocol.interleaver import slice_positions
-from sim.scenario.schema import Scenario
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def weighed(model: Model, frame: MediaFrame, codebook_size: int) -> MediaFrame:
     return replace(frame, difficulty=bits.reshape(grid))
 
 
-def decode_clean(model: Model, frame: MediaFrame, codebook_size: int) -> NDArray[np.uint8]:
+def decode_lossless(model: Model, frame: MediaFrame, codebook_size: int) -> NDArray[np.uint8]:
     """What the decoder makes of a frame of which nothing is lost: uint8[H,W,3]."""
     with one_thread():
         return model.decode(frame.index_map, codebook_size, frame.height, frame.width)
@@ -108,27 +106,6 @@ def load_model(name: str | None) -> Model:
 def coders_of(model: Model, codebook_sizes: Iterable[int]) -> CoderBook:
     """All coders that the model has for these codebook sizes, the context coder included."""
     return CoderBook({size: model.frequencies(size) for size in codebook_sizes}, model.context)
-
-
-def check_model(model: Model, scenario: Scenario) -> None:
-    """Raise UserError unless the model has all that a scenario needs of it."""
-    size, entropy = scenario.codec.codebook, scenario.codec.entropy
-    if size not in model.levels:
-        levels = ", ".join(map(str, model.levels))
-        raise UserError(f"codec.codebook: {size}: this model has {levels}")
-    if scenario.codec.search:
-        try:
-            check_features()
-        except FeaturesMissing as error:
-            raise UserError(f"codec.search: {error}") from None
-    if entropy == "context" and model.context is None:
-        raise UserError(
-            "codec.entropy: context: this model has no context coder; train one, sim train context"
-        )
-    if "inpaint" in scenario.concealers and model.inpainter is None:
-        raise UserError(
-            "concealers: inpaint: this model has no inpainter; train one, sim train inpainter"
-        )
 
 
 class Restorer:

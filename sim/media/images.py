@@ -180,8 +180,9 @@ def _skipped(sources: Sequence[str], base: Path) -> list[Path]:
 
 def _is_image(path: Path) -> bool:
     """Whether a file is one by its name; those that systems hide are not."""
-    known = formats() and Image.registered_extensions().get(path.suffix.lower()) in formats()
-    return known and not path.name.startswith(".") and path.is_file()
+    known = formats()  # first: it makes HEIC known
+    wanted = Image.registered_extensions().get(path.suffix.lower())
+    return wanted in known and not path.name.startswith(".") and path.is_file()
 
 
 def _unique_names(paths: Sequence[Path]) -> list[str]:

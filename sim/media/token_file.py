@@ -135,7 +135,7 @@ class ImageCodec:
             contents = read_file(data, self.key)
         except ForeignModel as error:
             raise UserError(
-                f"made with model {error.mark}..., this is {self.model.fingerprint}: tokens of "
+                f"made with model {error.digest}..., this is {self.model.fingerprint}: tokens of "
                 "one mean nothing to the other; choose its weights with --model"
             ) from None
         except (NotATokenFile, NothingLeft) as error:

@@ -13,7 +13,7 @@ from nicegui import ui
 from codec.concealment import CONCEALERS as REPAIRS
 from sim.page.controls import BLOCK, CONCEALERS, Control, Value, command, controls
 from sim.page.history import fates
-from sim.page.playback import Playback, Shown
+from sim.page.playback import Playback, RenderedFrame
 from sim.page.stages import STAGES, viridis_stops
 from sim.page.words import alt_text, sentence
 
@@ -227,7 +227,7 @@ def _looked_at(playback: Playback, number: int, _: object) -> None:
     playback.look_at(number)
 
 
-def _show(image: ui.element, shown: Shown, stage: str) -> None:
+def _show(image: ui.element, shown: RenderedFrame, stage: str) -> None:
     """Let an img show a stage."""
     image.props["data-picture"] = f"/picture/{shown.mark}/{stage.replace(' ', '-')}"
     image.props["alt"] = alt_text(shown.snapshot, stage)
@@ -370,7 +370,7 @@ def _foot(playback: Playback, file: str) -> Callable[[], None]:
     return refresh
 
 
-def _legend(shown: Shown, stage: str) -> str:
+def _legend(shown: RenderedFrame, stage: str) -> str:
     if stage == "filled" and shown.snapshot.concealer == "inpaint":
         stops = ", ".join(viridis_stops(9))
         return (

@@ -76,7 +76,7 @@ class Photos:
         return self._coded[key]
 
     def _key(self, number: int, codec: CodecSection) -> tuple[int, ...]:
-        return number % len(self.images), *codec.grain
+        return number % len(self.images), *codec.tokenizer_key
 
 
 def shrunk(image: LoadedImage, longest_side: int) -> LoadedImage:

@@ -27,7 +27,7 @@ _LATEST = 4  # frames whose pictures can be had
 
 
 @dataclass(frozen=True)
-class Shown:
+class RenderedFrame:
     """One frame, ready to be looked at.
 
     Attributes:
@@ -66,8 +66,8 @@ class Playback:
         self.base = self.scenario = self._working = scenario
         self.positions = values(scenario)
         self.concealer = concealer
-        self.shown: Shown | None = None
-        self.latest: dict[int, Shown] = {}
+        self.shown: RenderedFrame | None = None
+        self.latest: dict[int, RenderedFrame] = {}
         self.paused = self.stepping = False
         self.stage = self._watched = _LAST
         self.trouble = ""
@@ -208,13 +208,13 @@ class Playback:
 
     def _enter(
         self, snapshot: Snapshot, pictures: dict[str, tuple[bytes, str]], change: str
-    ) -> Shown:
+    ) -> RenderedFrame:
         self._made += 1
         self._history.add(snapshot, change)
         points, count = self._history.points, self._history.count
         quality, packets = quality_chart(points), packet_chart(points)
         told = tuple(numbers(snapshot, count))
-        return Shown(snapshot, pictures, quality, packets, told, self._made)
+        return RenderedFrame(snapshot, pictures, quality, packets, told, self._made)
 
     def _changed(self, told: str) -> None:
         """``told``: what, for the charts; "" if nothing but the frame under way was given up."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sim.protocol.fec import ReedSolomon
+from sim.protocol.erasure_codes import ReedSolomon
 
 _HEADER_BYTES = 80  # that liberasurecode puts before every fragment
 _MAX_FRAGMENTS = 32  # of liberasurecode; larger blocks go the way without it
@@ -14,7 +14,7 @@ _PAYLOAD_ID_BYTES = 4  # RFC 6330, section 3.2
 
 
 class IsalReedSolomon:
-    """The Cauchy code by Intel's ISA-L, through pyeclib: the bytes of `fec.ReedSolomon`."""
+    """The Cauchy code by Intel's ISA-L, through pyeclib: the bytes of `ReedSolomon`."""
 
     alignment = 1
 

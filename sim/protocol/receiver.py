@@ -19,10 +19,10 @@ right checksum and then passes the same questions.
 Nothing a datagram says changes state before the last question, so hostile ones can at worst be
 counted. Memory is bounded by the frames between capture and deadline.
 
-All but the last question are answered at once for a datagram that is `expected`, and the last waits
-until the answer matters: so all of a frame is decoded in one pass. Only the others are asked one by
-one. With protection or shared packets none is expected: there, what one brings decides how the
-next is taken.
+All but the last question are answered at once for a datagram that is expected (`header_index`), and
+the last waits until the answer matters: so all of a frame is decoded in one pass. Only the others
+are asked one by one. With protection or shared packets none is expected: there, what one brings
+decides how the next is taken.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ from collections import deque
 from collections.abc import Sequence
 
 from codec.entropy import CoderFor, CorruptPayload
-from sim.protocol.arriving import ArrivingFrames, Taken
 from sim.protocol.config import StreamKey
 from sim.protocol.events import REJECTIONS, FrameReady, PacketRejected
-from sim.protocol.expected import Expected
 from sim.protocol.feedback import pack_requests
 from sim.protocol.handshake import StreamStart
+from sim.protocol.header_index import HeaderIndex
 from sim.protocol.packet import (
     FIELDS,
     MEDIA,
@@ -52,6 +51,7 @@ from sim.protocol.packet import (
 from sim.protocol.packing import split_parts
 from sim.protocol.parity import parse_parity
 from sim.protocol.plan import Group, walk
+from sim.protocol.reassembly import ReassemblyBuffer, ReceivedSlice
 from sim.protocol.repair import ParityMismatch, Repair, Restored
 from sim.protocol.requests import Requests
 from sim.protocol.sequence import SEQUENCES, unwrap
@@ -94,7 +94,7 @@ class Receiver:
         self._starts_s = start.pack_starts_s
         self._dues_s = start.dues_s
         self._pack_of = {first: number for number, first in enumerate(self._firsts[:-1])}
-        self._frames = ArrivingFrames(start.layouts, coders)
+        self._frames = ReassemblyBuffer(start.layouts, coders)
         self._next_frame = 0  # to be released
         self._latest_s = -math.inf
         self._highest = -1  # sequence accepted, unwrapped
@@ -106,8 +106,8 @@ class Receiver:
             self._requests = Requests(config, self._repair.wanted if self._repair else None)
         self._protected = config.fec is not None or config.arq is not None
         plain = not self._protected and config.packing == 1
-        self._expected = Expected(start) if plain else None
-        self._taken: list[Taken] = []  # not decoded yet
+        self._expected = HeaderIndex(start) if plain else None
+        self._taken: list[ReceivedSlice] = []  # not decoded yet
         self._plan = walk(start) if self._protected else iter(())
         self._next_pack = next(self._plan, None)
         self._feedback: list[bytes] = []

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sim.figures.panels import best_repair, curves
-from sim.figures.style import key_label, level, metric_name, words
+from sim.figures.style import key_label, level, metric_name
 from sim.results.run import Difference, Key, RunTables, Setting, averaged, difference
+from sim.scenario.labels import words
 from sim.scenario.schema import CLEAN
 from sim.statistics import finite_mean
 

@@ -29,7 +29,7 @@ INDEX = "README.md"
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class GalleryEntry:
     """A scenario to run, what to override in it, and which of its figures to show."""
 
     scenario: str
@@ -38,12 +38,12 @@ class Shown:
 
 
 SHOWN = (
-    Shown("burst20", ("strip-coffee", "strip-chelsea", "packets")),
-    Shown("outage", ("strip-chelsea",)),
-    Shown("outage", ("strip-chelsea",), ("stream.interleaver=low_discrepancy",)),
-    Shown("half-lost", ("strip-rocket",)),
-    Shown("invention", ("strip-coffee",)),
-    Shown("loss-sweep", ("quality",)),
+    GalleryEntry("burst20", ("strip-coffee", "strip-chelsea", "packets")),
+    GalleryEntry("outage", ("strip-chelsea",)),
+    GalleryEntry("outage", ("strip-chelsea",), ("stream.interleaver=low_discrepancy",)),
+    GalleryEntry("half-lost", ("strip-rocket",)),
+    GalleryEntry("invention", ("strip-coffee",)),
+    GalleryEntry("loss-sweep", ("quality",)),
 )
 
 _HEAD = (
@@ -56,7 +56,7 @@ _WIDTHS = (1400, 1200, 1000, 800)
 
 def make_gallery(
     target: Path = FOLDER,
-    shown: Sequence[Shown] = SHOWN,
+    shown: Sequence[GalleryEntry] = SHOWN,
     doing: Callable[[str], object] = lambda name: None,
 ) -> Path:
     """Run the shown scenarios and write the gallery; an earlier one is replaced when all is done.
@@ -108,7 +108,7 @@ def _is_gallery(folder: Path) -> bool:
     return text.startswith(_HEAD) and all(f'"{name}"' in text for name in names - {INDEX})
 
 
-def _entry(run: RunTables, shown: Shown, folder: Path) -> str:
+def _entry(run: RunTables, shown: GalleryEntry, folder: Path) -> str:
     """One scenario's part of the page; copies its figures."""
     changed = [text.partition("=")[2] for text in shown.overrides]
     lines = [f"## {', '.join([run.name, *changed])}"]
@@ -117,13 +117,13 @@ def _entry(run: RunTables, shown: Shown, folder: Path) -> str:
     for figure in shown.figures:
         name = "-".join([run.name, *changed, figure.removeprefix("strip-")]) + ".webp"
         shrink(run.folder / FIGURES / f"{figure}.png", folder / name)
-        lines.append(f"![{_told(figure, run.name)}]({name})")
+        lines.append(f"![{_alt_text(figure, run.name)}]({name})")
     settings = (word for text in shown.overrides for word in ("--set", text))
     lines.append(f"```sh\n{shlex.join(['sim', 'run', run.name, *settings])}\n```")
     return "\n\n".join(line for line in lines if line)
 
 
-def _told(figure: str, scenario: str) -> str:
+def _alt_text(figure: str, scenario: str) -> str:
     """What a figure shows, for those who cannot see it."""
     kind, _, image = figure.partition("-")
     return {

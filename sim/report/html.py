@@ -14,11 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from codec.files import replacing
 from sim.errors import UserError
-from sim.figures.style import level, metric_label, words
+from sim.figures.style import level, metric_label
 from sim.report.answer import answer
 from sim.report.inline import Block, loss_blocks, quality_blocks, rate_blocks
 from sim.report.pictures import PACKET_LOOKS, packet_counts, packet_rows, strips
 from sim.results.run import RunTables, read_runs
+from sim.scenario.labels import words
 from sim.scenario.schema import CLEAN
 
 GLOSSARY = {

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 
 from sim.figures.losses import loss_panel
 from sim.figures.panels import (
-    Point,
     axis_title,
     best_repair,
     curves,
@@ -29,7 +28,9 @@ from sim.figures.panels import (
     rate_panel,
     rates_vary,
 )
-from sim.figures.style import DELIVERED, ERASED, drawing, look, metric_label, words
+from sim.figures.style import DELIVERED, ERASED, drawing, look, metric_label
+from sim.results.files import SummaryPoint
+from sim.scenario.labels import words
 from sim.scenario.schema import CLEAN
 
 _SIZE = (4.4, 2.9)  # inches; about as wide as a phone, so that text stays readable there
@@ -79,7 +80,9 @@ class Block:
     panels: Sequence[Panel]
 
 
-def quality_blocks(points: Sequence[Point], metrics: Sequence[str], prefix: str) -> list[Block]:
+def quality_blocks(
+    points: Sequence[SummaryPoint], metrics: Sequence[str], prefix: str
+) -> list[Block]:
     """Every metric of a run, one block per metric with a panel per group of its curves; a run of
     one point has a single block."""
     if len(points) == 1:
@@ -96,7 +99,7 @@ def quality_blocks(points: Sequence[Point], metrics: Sequence[str], prefix: str)
 
             def draw(
                 axes: Axes,
-                members: Sequence[Point] = members,
+                members: Sequence[SummaryPoint] = members,
                 metric: str = metric,
                 bounds: tuple[float, float] = bounds,
             ) -> None:
@@ -105,21 +108,21 @@ def quality_blocks(points: Sequence[Point], metrics: Sequence[str], prefix: str)
                 axes.set_ylabel(metric_label(metric))
                 axes.set_ylim(*bounds)
 
-            name, told = f"{prefix}-{metric}-{number}", _told(members, metric, title)
+            name, told = f"{prefix}-{metric}-{number}", _alt_text(members, metric, title)
             room = 0.0 if found.ticks is None else 0.3  # for names of two lines
             panels.append(Panel(title, _svg(name, told, draw, foot=0.46 + room)))
         blocks.append(Block(_repairs(points), panels))
     return blocks
 
 
-def loss_blocks(points: Sequence[Point], prefix: str) -> list[Block]:
+def loss_blocks(points: Sequence[SummaryPoint], prefix: str) -> list[Block]:
     """What the channel took, for a study that repairs nothing: a panel per group of its curves."""
     found = curves(points) if len(points) > 1 else None
     groups = {"": points} if found is None else found.groups
     panels = []
     for number, (title, members) in enumerate(groups.items()):
 
-        def draw(axes: Axes, members: Sequence[Point] = members) -> None:
+        def draw(axes: Axes, members: Sequence[SummaryPoint] = members) -> None:
             loss_panel(axes, members, found)
             axes.set_xlabel("" if found is None else axis_title(found))
             axes.set_ylabel("share lost")
@@ -136,7 +139,7 @@ def loss_blocks(points: Sequence[Point], prefix: str) -> list[Block]:
     return [Block(legend, panels)]
 
 
-def rate_blocks(points: Sequence[Point], metrics: Sequence[str], prefix: str) -> list[Block]:
+def rate_blocks(points: Sequence[SummaryPoint], metrics: Sequence[str], prefix: str) -> list[Block]:
     """Quality over bits on the wire, where these differ."""
     if len(points) == 1 or not rates_vary(points):
         return []
@@ -162,7 +165,7 @@ def rate_blocks(points: Sequence[Point], metrics: Sequence[str], prefix: str) ->
     return [Block(legend, panels)]
 
 
-def _dots(point: Point, metric: str, prefix: str) -> Panel | None:
+def _dots(point: SummaryPoint, metric: str, prefix: str) -> Panel | None:
     if all(_mean(point, name, metric) is None for name in point["concealers"]):
         return None
 
@@ -172,11 +175,11 @@ def _dots(point: Point, metric: str, prefix: str) -> Panel | None:
 
     rows = sum(name != CLEAN for name in point["concealers"])
     height = 0.95 + 0.34 * rows
-    told = _told([point], metric, "")
+    told = _alt_text([point], metric, "")
     return Panel("", _svg(f"{prefix}-{metric}", told, draw, (_SIZE[0], height), left=0.29))
 
 
-def _repairs(points: Sequence[Point]) -> list[Legend]:
+def _repairs(points: Sequence[SummaryPoint]) -> list[Legend]:
     names = [name for name in points[0]["concealers"] if name != CLEAN]
     legend = []
     for name in names:
@@ -185,12 +188,12 @@ def _repairs(points: Sequence[Point]) -> list[Legend]:
     return [*legend, Legend("┄", "currentColor", "no loss")]
 
 
-def _mean(point: Point, name: str, metric: str) -> float | None:
+def _mean(point: SummaryPoint, name: str, metric: str) -> float | None:
     mean: float | None = point["concealers"][name][metric]["mean"]
     return mean
 
 
-def _bounds(points: Sequence[Point], metric: str) -> tuple[float, float]:
+def _bounds(points: Sequence[SummaryPoint], metric: str) -> tuple[float, float]:
     """One vertical range for all panels of a metric."""
     ends = [
         value
@@ -203,12 +206,12 @@ def _bounds(points: Sequence[Point], metric: str) -> tuple[float, float]:
     return min(ends) - room, max(ends) + room
 
 
-def _drop_ends(point: Point, metric: str) -> list[float]:
+def _drop_ends(point: SummaryPoint, metric: str) -> list[float]:
     found = [estimate(point, name, metric) for name in point["concealers"] if name != CLEAN]
     return [e[end] for e in found for end in ("low", "high") if e.get(end) is not None]
 
 
-def _told(points: Sequence[Point], metric: str, title: str) -> str:
+def _alt_text(points: Sequence[SummaryPoint], metric: str, title: str) -> str:
     """What a figure shows, for those who do not see it."""
     parts = []
     for name in points[0]["concealers"]:

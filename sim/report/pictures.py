@@ -15,9 +15,9 @@ from PIL import Image
 
 from sim.figures.invention import shade
 from sim.figures.run import fate_of, mark_lost
-from sim.figures.style import words
 from sim.results.files import INPAINT, PANELS, PROBABILITY, number
 from sim.results.run import RunTables
+from sim.scenario.labels import words
 from sim.scenario.schema import CLEAN
 
 WIDTH = 360

@@ -22,6 +22,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ from PIL import Image
 
 from codec.files import beside, replacing
 from sim.errors import UserError
-from sim.results.screen import finite
+from sim.screen import finite
+
+RESULTS = Path("results")
+"""Where results go in the working directory, unless told otherwise."""
 
 MANIFEST, PACKETS, IMAGES, SUMMARY = "manifest.json", "packets.csv", "images.csv", "summary.json"
 FILES = "files"
@@ -47,6 +51,9 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 Row = Mapping[str, Any]
 """A table row: str, int, float (NaN is written as nothing), bool or None by column."""
 
+SummaryPoint = Mapping[str, Any]
+"""An element of summary.json's "points": one setting, its repeats and images taken together."""
+
 
 # What a folder of results holds, as its manifest says; the studies have kinds of their own.
 RUN = "run"
@@ -54,6 +61,23 @@ COMPARISON = "comparison"
 OPTIMISATION = "optimisation"
 CODEC_BENCH = "codec bench"
 CODEC_BITS = "codec bits"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A run.
+
+    Attributes:
+        folder: where it is.
+        summary: the content of its summary.json; {} for a shard, which makes no tables.
+        cells: of this run or shard.
+        found: how many of them were there before.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    cells: int = 1
+    found: int = 0
 
 
 def kind_of(folder: Path) -> object:

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sim import __version__
 from sim.results.files import RUN
 from sim.scenario.schema import Scenario
+from sim.version import __version__
 
 _LIBRARIES = ("torch", "numpy", "scipy", "constriction", "pillow", "ssimulacra2", "simpy", "pyzmq")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sim.api import load
 from sim.errors import UserError
+from sim.results.finished import load
 
 
 def repeats_wanted(run: Path, half_width: float, metric: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The rows of a run's tables, typed: what `sim.api` reads from images.csv and packets.csv."""
+"""The rows of a run's tables, typed: what `finished` reads from images.csv and packets.csv."""
 
 from __future__ import annotations
 

@@ -14,20 +14,20 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from sim.errors import UserError
-from sim.figures.panels import Point
-from sim.figures.style import setting_label
 from sim.results.files import (
     IMAGES,
     MANIFEST,
     PACKETS,
     RUN,
     SUMMARY,
+    SummaryPoint,
     check_kind,
     number,
     read_json,
     read_table,
     table_rows,
 )
+from sim.scenario.labels import setting_label
 from sim.scenario.library import library_files, opening_paragraphs, question_of
 from sim.statistics import FEWEST_PAIRS, estimate
 
@@ -66,7 +66,7 @@ class Setting:
     """
 
     label: str
-    point: Point
+    point: SummaryPoint
     values: Mapping[tuple[str, str], Mapping[Key, float]]
 
 
@@ -91,9 +91,9 @@ class RunTables:
     settings: Sequence[Setting]
 
     @property
-    def points(self) -> Sequence[Point]:
+    def points(self) -> Sequence[SummaryPoint]:
         """Of summary.json."""
-        points: Sequence[Point] = self.summary["points"]
+        points: Sequence[SummaryPoint] = self.summary["points"]
         return points
 
     @property

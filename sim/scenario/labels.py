@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sim.scenario.schema import Scenario
+from sim.scenario.schema import CLEAN, Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +51,18 @@ def value_label(value: object) -> str:
         kind = value.get("type") or value.get("preset")
         return str(kind) if kind else " ".join(f"{k}={v}" for k, v in value.items())
     return str(value)
+
+
+def words(repair: str) -> str:
+    """A repair's name for people."""
+    return "no loss" if repair == CLEAN else repair.replace("_", " ")
+
+
+def setting_label(values: Mapping[str, Any]) -> str:
+    """A point's sweep values, one after the other: "channel: uniform, playout delay: 0.2 s"."""
+    parts = []
+    for key, value in values.items():
+        name = key.rpartition(".")[2]
+        unit = " s" if name.endswith("_s") else ""
+        parts.append(f"{words(name.removesuffix('_s'))}: {words(value_label(value))}{unit}")
+    return ", ".join(parts)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -53,6 +53,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class TokenizerKey(NamedTuple):
+    """What an image's tokens depend on, besides the image and the weights; see `CodecSection`."""
+
+    codebook_size: int
+    patch: int
+    search: int
+
+
 class CodecSection(Section):
     """How an image becomes bytes."""
 
@@ -69,9 +77,9 @@ class CodecSection(Section):
     )
 
     @property
-    def grain(self) -> tuple[int, int, int]:
-        """Codebook, patch and search: what an image's tokens depend on, besides the weights."""
-        return self.codebook, self.patch, self.search
+    def tokenizer_key(self) -> TokenizerKey:
+        """What an image's tokens depend on."""
+        return TokenizerKey(self.codebook, self.patch, self.search)
 
 
 class FecSection(Section):

@@ -25,17 +25,17 @@ from numpy.typing import NDArray
 from codec.checkpoint import ModelError
 from codec.files import replacing
 from codec.model import Model
-from sim import __version__
 from sim.errors import UserError
 from sim.media.frames import load_model, one_thread
 from sim.media.images import LoadedImage, load_images
+from sim.progress import ProgressCallback, no_progress
 from sim.results.files import MANIFEST, read_json, write_json
 from sim.results.manifest import revision
+from sim.version import __version__
 
 JOBS = "jobs"
 
 Rows = list[dict[str, Any]]
-Steps = Callable[[int, int, str], object]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def run_jobs(
     folder: Path,
     manifest: dict[str, Any],
     jobs: Sequence[Job],
-    steps: Steps = lambda done, total, doing: None,
+    steps: ProgressCallback = no_progress,
 ) -> Rows:
     """Do what is not done yet; returns the rows of all jobs in order.
 

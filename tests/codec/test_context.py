@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import codec.context
 from codec.codebook import Ladder
+from codec.coders import CoderBook
 from codec.context import (
     ACTIVATION_BITS,
     SCORE_BITS,
@@ -26,7 +27,7 @@ from codec.context import (
     ContextTables,
     integer_shares,
 )
-from codec.entropy import CoderBook, CorruptPayload, FixedCoder, fixed_bytes
+from codec.entropy import CorruptPayload, FixedCoder, fixed_bytes
 from codec.training.context import ContextConfig, ContextNetwork, earlier_tokens
 from codec.waves import coding_waves
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions

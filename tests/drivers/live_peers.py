@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from channels import Channel, Delivery, build, read_channel
-from codec.entropy import CoderBook
+from codec.coders import CoderBook
 from sim.drivers.record import MediaFrame
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady

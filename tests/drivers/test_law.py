@@ -14,7 +14,7 @@ from test_live import as_data
 
 from channels import UniformErasure, build
 from channels.base import ConstantDelay
-from codec.entropy import CoderBook
+from codec.coders import CoderBook
 from sim.drivers.ends import ReceivingEnd, SendingEnd
 from sim.drivers.links import open_receiver
 from sim.drivers.record import StreamRecord

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codec.entropy import CoderBook
+from codec.coders import CoderBook
 from sim.drivers.record import StreamRecord
 from sim.drivers.virtual import run_virtual
 from sim.page import engine as engine_module

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from codec.coders import CoderBook
 from codec.entropy import (
     ENTROPY_MODES,
     FREQUENCY_TOTAL,
-    CoderBook,
     CorruptPayload,
     FixedCoder,
     SliceCoder,

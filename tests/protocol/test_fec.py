@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codec.entropy import CorruptPayload
-from sim.protocol.fec import ErasureCode, ReedSolomon, Xor, erasure_code
+from sim.protocol.erasure_codes import ReedSolomon, Xor
+from sim.protocol.fec import ErasureCode, erasure_code
 from sim.protocol.feedback import MAX_SPAN, pack_requests, parse_requests
 from sim.protocol.packet import HEADER_BYTES, MalformedPacket
 from sim.protocol.packing import join_parts, split_parts

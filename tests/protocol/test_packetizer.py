@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec.entropy import CoderBook
+from codec.coders import CoderBook
 from sim.protocol.config import StreamConfig, StreamConfigError, StreamKey
 from sim.protocol.interleaver import INTERLEAVERS
 from sim.protocol.packet import HEADER_BYTES, pack, parse

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from codec.entropy import CoderBook
+from codec.coders import CoderBook
 from sim.protocol.config import StreamConfig, StreamConfigError, StreamKey
 from sim.protocol.events import REJECTIONS, FrameReady, PacketSent
 from sim.protocol.feedback import pack_requests

@@ -19,7 +19,7 @@ from scipy.stats import t as student
 
 from channels import loss_mask, read_channel
 from channels.theory import block_failure
-from codec.entropy import CoderBook
+from codec.coders import CoderBook
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.handshake import StreamStart

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from codec.entropy import CoderBook
+from codec.coders import CoderBook
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import REJECTIONS, FrameReady, PacketRejected
 from sim.protocol.handshake import ForeignStream, StreamStart

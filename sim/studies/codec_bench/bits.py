@@ -11,25 +11,25 @@ few near neighbours of a token: what makes losses easy to repair makes tokens de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sim import __version__
 from sim.errors import UserError
 from sim.figures.style import drawing
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
+from sim.progress import ProgressCallback, no_progress
 from sim.protocol.config import StreamConfig
 from sim.protocol.interleaver import INTERLEAVERS
 from sim.protocol.packet import MAX_DATAGRAM_BYTES
 from sim.protocol.packetizer import Packetizer
 from sim.results.files import CODEC_BITS, FIGURES, MANIFEST, check_target, write_json, write_table
+from sim.version import __version__
 
 BITS = "bits.csv"
-Steps = Callable[[int, int, str], object]
 
 
 def bits_study(
@@ -38,7 +38,7 @@ def bits_study(
     levels: Sequence[int],
     slices: Sequence[int],
     out: Path,
-    steps: Steps = lambda done, total, doing: None,
+    steps: ProgressCallback = no_progress,
 ) -> list[dict[str, Any]]:
     """Measure, write the folder `out`, figure included; returns the rows of the table.
 
@@ -159,7 +159,7 @@ def print_bits(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     """A line per level and number of slices, a column per mode and interleaver."""
     from rich.table import Table
 
-    from sim.results.screen import screen
+    from sim.screen import screen
 
     title = "Bits per token (share of log2 K saved); context coding by interleaver"
     table = Table(title=title, title_justify="left")

@@ -31,8 +31,7 @@ from sim.results.files import (
     read_json,
     read_table,
 )
-from sim.studies.codec_bench.runner import EQUAL
-from sim.studies.codec_bench.work import OURS
+from sim.studies.codec_bench.work import EQUAL, OURS
 
 _STYLES = {
     "jpeg": ("#999999", "v"),

@@ -53,7 +53,10 @@ class PointFile:
         ``identity``: see `Baseline.identity`.
         """
         image = repr(pixels.shape).encode() + pixels.tobytes()
-        self._path, self._about = path, {"codec": _mark(identity.encode()), "image": _mark(image)}
+        self._path, self._about = (
+            path,
+            {"codec": _digest(identity.encode()), "image": _digest(image)},
+        )
         self.sizes: dict[int, tuple[int, int]] = {}
         self.points: dict[int, Point] = {}
         try:
@@ -90,7 +93,7 @@ class PointFile:
         write_json(self._path, {**self._about, "sizes": sizes, "points": points})
 
 
-def _mark(data: bytes) -> str:
+def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 

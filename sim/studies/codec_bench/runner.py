@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sim import __version__
 from sim.baselines import BaselineError
 from sim.errors import UserError
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics.optional import LABELS, better
+from sim.progress import ProgressCallback, no_progress
 from sim.results.files import (
     CODEC_BENCH,
     MANIFEST,
@@ -36,9 +36,10 @@ from sim.results.files import (
 from sim.results.manifest import revision, version_of
 from sim.statistics import finite_mean
 from sim.studies.codec_bench.points import Point
-from sim.studies.codec_bench.work import OURS, POINTS, Bench, BenchConfig, Job, Level, Steps
+from sim.studies.codec_bench.work import EQUAL, OURS, POINTS, Bench, BenchConfig, Job, Level
+from sim.version import __version__
 
-BENCH, EQUAL = "bench.csv", "equal.csv"
+BENCH = "bench.csv"
 MAX_PICTURED = 4
 """Images of which pictures are kept."""
 
@@ -51,7 +52,7 @@ def run_bench(
     images: Sequence[LoadedImage],
     config: BenchConfig,
     out: Path,
-    steps: Steps = lambda done, total, doing: None,
+    steps: ProgressCallback = no_progress,
     model: str | None = None,
     prepare: bool = False,
 ) -> dict[str, Any]:
@@ -95,7 +96,11 @@ class _Run:
     """The state of one comparison while it fills its folder."""
 
     def __init__(
-        self, bench: Bench, images: Sequence[LoadedImage], model: str | None, steps: Steps
+        self,
+        bench: Bench,
+        images: Sequence[LoadedImage],
+        model: str | None,
+        steps: ProgressCallback,
     ) -> None:
         self.bench, self.config, self.folder = bench, bench.config, bench.folder
         self.images, self.model = images, model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from codec.patches import PATCHES
 from sim.baselines import BaselineError, Coded, Counted, find_baselines
-from sim.jobs.spawning import spawn_context
+from sim.jobs.processes import spawn_context
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics.optional import Measures
@@ -21,6 +21,7 @@ from sim.studies.codec_bench.points import Point, measure_points
 
 OURS = "ours"
 POINTS = "points"
+EQUAL = "equal.csv"
 
 
 class Level(NamedTuple):
@@ -181,6 +182,3 @@ def _start_worker(model: str | None, config: BenchConfig, folder: Path) -> None:
 
 def _work(job: Job) -> list[Point] | BaselineError:
     return _points(_worker[0], job)
-
-
-Steps = Callable[[int, int, str], object]

@@ -226,7 +226,7 @@ class _Source:
                 {k: v for k, v in self.raw.items() if k in _Comparison.model_fields}
             )
         except ValidationError as failure:
-            raise self._told(failure.errors(include_url=False)[0], _explain_own) from None
+            raise self._user_error(failure.errors(include_url=False)[0], _explain_own) from None
 
     def scenario(self, raw: Mapping[str, Any], strategy: int | None) -> Scenario:
         """A checked scenario; mistakes in a strategy's own keys are told there."""
@@ -245,7 +245,7 @@ class _Source:
                 problem += f" (in strategy {strategy})"
             return location, problem
 
-        raise self._told(error, explain)
+        raise self._user_error(error, explain)
 
     def strategy(self, base: Mapping[str, Any], strategy: Strategy, number: int) -> Scenario:
         """The scenario of a strategy."""
@@ -286,7 +286,7 @@ class _Source:
                     cells.append(Cell(loss, burst, {"loss": spec, **link}))
         return cells
 
-    def _told(self, error: ErrorDetails, explain: Any) -> UserError:
+    def _user_error(self, error: ErrorDetails, explain: Any) -> UserError:
         location, problem = explain(error)
         return self.error(location, problem)
 

@@ -10,7 +10,7 @@ import numpy as np
 from channels import read_channel
 from channels.theory import residual_losses
 from sim.baselines.byte_frames import BYTE_STREAM, byte_frame
-from sim.jobs.cache import kept
+from sim.jobs.cache import cached
 from sim.scenario.schema import FecSection, Scenario, with_values
 from sim.studies.compare.config import INDEPENDENT, LoadedComparison
 from sim.studies.compare.sources import stream
@@ -104,6 +104,6 @@ def simulated(scenario: Scenario) -> tuple[float, float]:
         return [float(np.mean([~f.grid.received for f in record.frames])) for record in records]
 
     about = {"scenario": scenario.model_dump(exclude={"name", "images"}), "frames": len(frames)}
-    shares = kept("fec", about, lost)
+    shares = cached("fec", about, lost)
     half = 2.36 * float(np.std(shares, ddof=1)) / math.sqrt(len(shares))  # Student, 7 degrees
     return float(np.mean(shares)), half

@@ -15,74 +15,24 @@ folder under a hash of all that it depends on, so interrupted work goes on where
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from channels import loss_mask, read_channel
-from codec.checkpoint import ModelError
-from codec.model import Model
-from sim import __version__
-from sim.baselines import Baseline, find_baselines
-from sim.baselines.byte_frames import received_file
-from sim.baselines.cache import Cached, cache_folder
-from sim.baselines.damage import show
 from sim.errors import UserError
-from sim.experiment.runner import RESULTS, Outcome, Steps
-from sim.jobs.cache import mark_of
-from sim.media.frames import Restorer, check_model, load_model
-from sim.media.images import LoadedImage, load_images
-from sim.metrics.quality import METRICS, quality
-from sim.protocol.config import StreamConfigError
-from sim.protocol.events import FrameReady
-from sim.results.files import (
-    COMPARISON,
-    MANIFEST,
-    PANELS,
-    new_folder,
-    save_png,
-    write_json,
-    write_table,
-)
-from sim.results.manifest import revision, version_of
-from sim.scenario.schema import Scenario
-from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
-from sim.studies.compare.helpers import Helpers
-from sim.studies.compare.parity import fec_rows
-from sim.studies.compare.sources import CannotReach, FileSource, Sent, TokenSource, pixel_mark
-from sim.studies.compare.summary import mean_rows, winner_rows
-
-OUTCOMES, MEANS, WINNERS, FEC = "outcomes.csv", "means.csv", "winners.csv", "fec.csv"
-_LIBRARIES = ("torch", "numpy", "scipy", "pillow", "pillow-heif", "imageio-ffmpeg", "ssimulacra2")
-
-MAX_PICTURED = 3
-"""Images of which pictures are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A part of the work: one strategy at one budget through one channel."""
-
-    strategy: Strategy
-    bpp_wire: float
-    cell: Cell
-    scenario: Scenario
+from sim.jobs.processes import KILLED, follow_parent, spawn_context
+from sim.progress import ProgressCallback, no_progress
+from sim.results.files import COMPARISON, RESULTS, Outcome, new_folder
+from sim.studies.compare.comparison import Comparison
+from sim.studies.compare.config import LoadedComparison
 
 
 def run_comparison(
     loaded: LoadedComparison,
     out: Path | None = None,
     hed: Path | None = None,
-    steps: Steps = lambda done, total, doing: None,
+    steps: ProgressCallback = no_progress,
     workers: int = 1,
 ) -> Outcome:
     """Compare and write the results folder, figures included.
@@ -98,310 +48,61 @@ def run_comparison(
         UserError: images, weights or settings that cannot be used; nothing is left.
     """
     comparison = Comparison(loaded, hed, steps)
-    target = out or RESULTS / loaded.name / comparison.mark
+    target = out or RESULTS / loaded.name / comparison.digest
     helpers = Helpers(loaded, hed, comparison.unfinished(), workers)
     with new_folder(target, COMPARISON) as folder, helpers:
         comparison.wait_for = helpers.wait_for
         return Outcome(target, comparison.run(folder))
 
 
-class Comparison:
-    """The state of one comparison.
+class Helpers:
+    """A pool that works within its context; with one worker there is none."""
 
-    Attributes:
-        units: the work, in order; figures come from all of it together.
-        notes: strategies that this machine cannot do, and why.
-        mark: a hash of all that the results depend on.
-        wait_for: called with the number of each unit before it is done here.
-    """
+    def __init__(
+        self, loaded: LoadedComparison, hed: Path | None, units: Sequence[int], workers: int
+    ) -> None:
+        """``units``: numbers of those to do."""
+        self._units = units
+        self._futures: dict[int, Future[None]] = {}
+        self._pool: ProcessPoolExecutor | None = None
+        if workers > 1:
+            self._pool = ProcessPoolExecutor(workers, spawn_context(), _start_worker, (loaded, hed))
 
-    def __init__(self, loaded: LoadedComparison, hed: Path | None, steps: Steps) -> None:
-        self.loaded, self.hed, self._steps = loaded, hed, steps
-        self.images = load_images(loaded.base.images, loaded.images_base)
-        coders = {s.coder for s in loaded.strategies} - {TOKENS}
-        found, missing = find_baselines(sorted(coders))
-        self.coders: dict[str, Baseline] = {name: Cached(c) for name, c in found.items()}
-        self.notes = {
-            s.name: missing.get(s.coder.removesuffix("-half"), "not on this machine")
-            for s in loaded.strategies
-            if s.coder not in (TOKENS, *found)
-        }
-        self.strategies = [s for s in loaded.strategies if s.name not in self.notes]
-        self.model = self._load_model() if any(s.coder == TOKENS for s in self.strategies) else None
-        self.pictured_cell = pictured(loaded.cells)
-        self.pictured_repeat = typical_repeat(loaded, self.pictured_cell, len(self.images))
-        self.units = [
-            Unit(strategy, budget, cell, self._scenario(strategy, cell))
-            for budget in loaded.bpp_wire
-            for cell in loaded.cells
-            for strategy in self.strategies
-        ]
-        self._tokens = TokenSource(self.model, self.images) if self.model else None
-        self._files = {name: FileSource(c, self.images) for name, c in self.coders.items()}
-        self._scores: dict[tuple[str, str], dict[str, float]] = {}
-        self._distance: Any = None
-        self.wait_for: Callable[[int], object] = lambda number: None
-        self._done, self._total = 0, len(self.units) * len(self.images)
+    def __enter__(self) -> None:
+        if self._pool is not None:
+            self._futures = {number: self._pool.submit(_work, number) for number in self._units}
 
-    @property
-    def tokens(self) -> TokenSource:
-        """The images as tokens, where a strategy sends tokens."""
-        assert self._tokens is not None
-        return self._tokens
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
-    @property
-    def mark(self) -> str:
-        """See the class."""
-        marks = "".join(self._mark(unit) for unit in self.units)
-        return hashlib.sha256(marks.encode()).hexdigest()[:12]
+    def wait_for(self, number: int) -> None:
+        """Until a unit is done, if it is done here.
 
-    def unfinished(self) -> list[int]:
-        """Numbers of the units that are still to be done."""
-        return [n for n, unit in enumerate(self.units) if not self._kept(unit).is_file()]
-
-    def run(self, folder: Path) -> dict[str, Any]:
-        """Do what is not done yet, write everything into `folder`, return the summary."""
-        from sim.studies.compare.figures import draw_comparison
-
-        rows, unreached = self.outcomes(folder)
-        if not rows:
-            raise UserError(f"{self.loaded.name}: bpp_wire: no strategy can do with so few bytes")
-        for image in self.images[:MAX_PICTURED]:
-            save_png(folder / PANELS / "original" / f"{image.name}.png", image.pixels)
-        metrics = [*METRICS, *(["vgg_hed"] if self.hed else [])]
-        means = mean_rows(rows, metrics)
-        winners = winner_rows(rows, metrics)
-        self._steps(self._total, self._total, "checking parity")
-        write_table(folder / OUTCOMES, rows)
-        write_table(folder / MEANS, means)
-        write_table(folder / WINNERS, winners)
-        write_table(folder / FEC, fec_rows(self.loaded))
-        write_json(folder / MANIFEST, self._manifest(unreached))
-        self._steps(self._total, self._total, "drawing")
-        draw_comparison(folder)
-        return {
-            "name": self.loaded.name,
-            "images": len(self.images),
-            "repeats": self.loaded.base.repeats,
-            "means": means,
-            "winners": winners,
-            "cannot_reach": unreached,
-            "skipped": self.notes,
-        }
-
-    def outcomes(self, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Rows of every outcome, and of the units whose budget is too small; does what is not done
-        yet, and copies the pictures of the pictured cell into `folder`."""
-        rows: list[dict[str, Any]] = []
-        unreached: list[dict[str, Any]] = []
-        for number, unit in enumerate(self.units):
-            self._step(unit, 0)
-            self.wait_for(number)
-            part = self.part(unit)
-            result = json.loads((part / "rows.json").read_text(encoding="utf-8"))
-            rows += result["rows"]
-            unreached += result["unreached"]
-            if unit.cell is self.pictured_cell:
-                place = folder / PANELS / f"{unit.bpp_wire:g}" / unit.strategy.name
-                for picture in sorted(part.glob("*.png")):
-                    place.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(picture, place)
-        return rows, unreached
-
-    def _kept(self, unit: Unit) -> Path:
-        """The file that tells that a part is finished."""
-        return cache_folder() / "compare" / self._mark(unit) / "rows.json"
-
-    def part(self, unit: Unit) -> Path:
-        """The folder of a finished part; made now if it is not there."""
-        part = self._kept(unit).parent
-        self._step(unit, 0)
-        if self._kept(unit).is_file():
-            self._step(unit, len(self.images))
-            return part
-        partial = part.with_name(f".{part.name}.{os.getpid()}")
-        try:
-            partial.mkdir(parents=True, exist_ok=True)
-            result = self._measure(unit, partial)
-            (partial / "rows.json").write_text(json.dumps(result), encoding="utf-8")
-            if not (part / "rows.json").is_file():  # or another process was as quick
-                os.replace(partial, part)
-        except OSError as error:
-            raise UserError(f"{part}: cannot keep results here ({error.strerror})") from None
-        except StreamConfigError as error:
-            raise UserError(f"strategy {unit.strategy.name}: stream.{error}") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        return part
-
-    def _measure(self, unit: Unit, folder: Path) -> dict[str, Any]:
-        sent = self._send(unit)
-        if isinstance(sent, CannotReach):
-            self._step(unit, len(self.images))
-            why = {"least_bpp_wire": sent.least, "why": sent.why}
-            return {"rows": [], "unreached": [{**_about(unit), **why}]}
-        rows = []
-        for number, image in enumerate(self.images):
-            for repeat, record in enumerate(sent.records):
-                pixels, share = self._shown(unit, record.frames[number], image)
-                shown = repeat == self.pictured_repeat and unit.cell is self.pictured_cell
-                if shown and number < MAX_PICTURED:
-                    save_png(folder / f"{image.name}.png", pixels)
-                ledger = record.ledger
-                rows.append(
-                    {
-                        **_about(unit),
-                        "repeat": repeat,
-                        "image": image.name,
-                        "level": sent.level,
-                        "setting": sent.settings[number] if sent.settings else None,
-                        "packets_sent": ledger.sent,
-                        "packets_erased": ledger.erased,
-                        "bpp_wire": record.ledger.wire_bytes * 8 / self._pixels,
-                        "source_there": share,
-                        **self._score(image, pixels),
-                    }
-                )
-            self._step(unit, 1)
-        return {"rows": rows, "unreached": []}
-
-    def _send(self, unit: Unit) -> Sent | CannotReach:
-        if unit.strategy.coder != TOKENS:
-            return self._files[unit.strategy.coder].send(unit.scenario, unit.bpp_wire)
-        fixed = unit.strategy.name in self.loaded.fixed_level
-        return self.tokens.send(unit.scenario, unit.bpp_wire, fixed)
-
-    def _shown(
-        self, unit: Unit, ready: FrameReady, image: LoadedImage
-    ) -> tuple[NDArray[np.uint8], float]:
-        """What the viewer sees, and the share of tokens or bytes that were there in time."""
-        if unit.strategy.coder == TOKENS:
-            assert self.model is not None
-            name = unit.strategy.concealer
-            schedule = unit.scenario.decoding.schedule()
-            output = Restorer(self.model, [name], schedule).restore(ready)
-            return output.restored[name].image, float(ready.grid.received.mean())
-        grid = ready.grid
-        file = received_file(grid.indices, grid.received, ready.width, ready.height)
-        coder = self.coders[unit.strategy.coder]
-        pixels, _ = show(coder, file, image.height, image.width, unit.strategy.damaged)
-        return pixels, float(file.received.mean())
-
-    def _score(self, image: LoadedImage, pixels: NDArray[np.uint8]) -> dict[str, float]:
-        """All metrics; pictures that come again, as intact files do, are not measured again."""
-        key = (image.name, pixel_mark(pixels))
-        if key not in self._scores:
-            found = asdict(quality(image.pixels, pixels))
-            if self.hed is not None:
-                found["vgg_hed"] = self._vgg_hed(image, pixels)
-            self._scores[key] = found
-        return self._scores[key]
-
-    def _vgg_hed(self, image: LoadedImage, pixels: NDArray[np.uint8]) -> float:
-        if self._distance is None:
-            from sim.metrics.vgg_hed import VggHedDistance
-
-            assert self.hed is not None
-            distance = VggHedDistance(self.hed)
-            by_name = {i.name: i.pixels for i in self.images}
-            original = lru_cache(maxsize=1)(lambda name: distance.features(by_name[name]))
-            self._distance = lambda name, shown: distance.distance(
-                distance.features(shown), original(name)
-            )
-        return float(self._distance(image.name, pixels))
-
-    @property
-    def _pixels(self) -> int:
-        return sum(image.width * image.height for image in self.images)
-
-    def _scenario(self, strategy: Strategy, cell: Cell) -> Scenario:
-        return self.loaded.scenarios[strategy.name].model_copy(update={"channel": cell.channel})
-
-    def _load_model(self) -> Model:
-        try:
-            model = load_model(self.loaded.model)
-        except ModelError as error:
-            raise UserError(str(error)) from None
-        for strategy in self.strategies:
-            if strategy.coder == TOKENS:
-                check_model(model, self.loaded.scenarios[strategy.name])
-        return model
-
-    def _mark(self, unit: Unit) -> str:
-        """A hash of all that a part depends on."""
-        coder = unit.strategy.coder
-        fingerprint = self.model.fingerprint if self.model else ""
-        what = {
-            "strategy": unit.strategy.model_dump(exclude={"name"}),
-            "unit": [unit.bpp_wire, unit.scenario.model_dump(exclude={"name", "images"})],
-            "fixed": unit.strategy.name in self.loaded.fixed_level,
-            "images": [(i.name, pixel_mark(i.pixels)) for i in self.images],
-            "pictured": unit.cell is self.pictured_cell,
-            "coder": fingerprint if coder == TOKENS else self.coders[coder].identity,
-            "hed": str(self.hed) if self.hed else "",
-        }
-        return mark_of(what)
-
-    def _manifest(self, unreached: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        loaded = self.loaded
-        return {
-            "kind": COMPARISON,
-            "name": loaded.name,
-            "base": loaded.base.model_dump(),
-            "strategies": [s.model_dump() for s in loaded.strategies],
-            "skipped": self.notes,
-            "cannot_reach": list(unreached),
-            "bpp_wire": list(loaded.bpp_wire),
-            "losses": list(loaded.losses),
-            "bursts": list(loaded.bursts),
-            "pictured": {
-                "loss": self.pictured_cell.loss,
-                "mean_burst": self.pictured_cell.mean_burst,
-                "repeat": self.pictured_repeat,
-                "images": [image.name for image in self.images[:MAX_PICTURED]],
-            },
-            "metrics": [*METRICS, *(["vgg_hed"] if self.hed else [])],
-            "images": [
-                {"name": i.name, "file": str(i.path), "width": i.width, "height": i.height}
-                for i in self.images
-            ],
-            "seed": loaded.base.seed,
-            "weights_fingerprint": self.model.fingerprint if self.model else None,
-            "version": __version__,
-            "revision": revision(),
-            "libraries": {name: version_of(name) for name in _LIBRARIES},
-        }
-
-    def _step(self, unit: Unit, steps: int) -> None:
-        self._done += steps
-        cell = unit.cell
-        doing = f"{unit.strategy.name}, {unit.bpp_wire:g} bpp, {cell.loss:.0%} lost"
-        self._steps(self._done, self._total, doing)
+        Raises:
+            UserError: a worker was killed, or as `Comparison.compute_unit`.
+        """
+        if number in self._futures:
+            try:
+                self._futures[number].result()
+            except BrokenProcessPool:
+                raise UserError(KILLED) from None
 
 
-def pictured(cells: Sequence[Cell]) -> Cell:
-    """The cell of the pictures: nearest to 20% loss, of these the last burst length."""
-    return min(reversed(cells), key=lambda cell: abs(cell.loss - 0.2))
+# In a pool's process.
+
+_comparison: Comparison | None = None
 
 
-def typical_repeat(loaded: LoadedComparison, cell: Cell, images: int) -> int:
-    """The repeat whose losses, for the common number of slices, are nearest to the cell's rate
-    among the pictured images; the pictures of a lucky stream would tell nothing."""
-    slices = loaded.base.stream.slices
-    shown = slice(0, min(images, MAX_PICTURED) * slices)
-    loss, _ = read_channel(cell.channel)
-    far = []
-    for repeat in range(loaded.base.repeats):
-        seed = np.random.SeedSequence(loaded.base.seed, spawn_key=(repeat,))
-        far.append(abs(float(loss_mask(loss, images * slices, seed)[shown].mean()) - cell.loss))
-    return far.index(min(far))
+def _start_worker(loaded: LoadedComparison, hed: Path | None) -> None:
+    global _comparison
+    import torch
+
+    torch.set_num_threads(1)
+    follow_parent()
+    _comparison = Comparison(loaded, hed, lambda done, total, doing: None)
 
 
-def _about(unit: Unit) -> dict[str, Any]:
-    return {
-        "strategy": unit.strategy.name,
-        "coder": unit.strategy.coder,
-        "budget": unit.bpp_wire,
-        "loss": unit.cell.loss,
-        "mean_burst": unit.cell.mean_burst,
-    }
+def _work(number: int) -> None:
+    assert _comparison is not None
+    _comparison.compute_unit(_comparison.units[number])

@@ -32,7 +32,7 @@ _CLOSE = 0.002  # bytes of source per pixel are found to this share
 
 
 @dataclass(frozen=True)
-class Sent:
+class StreamSet:
     """The streams of one strategy in one cell, one per repeat.
 
     Attributes:
@@ -69,11 +69,11 @@ class TokenSource:
 
     def frames(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The images as the codec's settings have them."""
-        return self._frames(*codec.grain)
+        return self._frames(*codec.tokenizer_key)
 
     def weighed(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The same, with what each token would be missed for."""
-        return self._weighed(*codec.grain)
+        return self._weighed(*codec.tokenizer_key)
 
     def _encode(self, at: int, level: int, patch: int, search: int) -> NDArray[np.int64]:
         with one_thread():
@@ -90,15 +90,15 @@ class TokenSource:
         frames = self._frames(level, patch, search)
         return [weighed(self.model, frame, level) for frame in frames]
 
-    def send(self, scenario: Scenario, budget: float, fixed: bool) -> Sent | CannotReach:
+    def send(self, scenario: Scenario, budget: float, fixed: bool) -> StreamSet | CannotReach:
         """Stream at the largest level within the budget, or at the scenario's own if `fixed`.
 
         Raises:
             StreamConfigError: the images do not fit the stream's settings.
         """
         levels = [scenario.codec.codebook] if fixed else list(self.model.levels)
-        least: Sent | None = None
-        found: Sent | None = None
+        least: StreamSet | None = None
+        found: StreamSet | None = None
         low, high = 0, len(levels)
         while low < high:  # sizes grow with the level
             middle = (low + high) // 2
@@ -112,13 +112,13 @@ class TokenSource:
         level = f"{levels[0]} codewords"
         return CannotReach(least.bpp_wire if least else None, f"{level} take more")
 
-    def _at(self, scenario: Scenario, level: int) -> Sent:
+    def _at(self, scenario: Scenario, level: int) -> StreamSet:
         codec = scenario.codec.model_copy(update={"codebook": level})
         chosen = scenario.model_copy(update={"codec": codec})
         weighs = chosen.stream_config().weighs
         frames = self.weighed(codec) if weighs else self.frames(codec)
         records = stream(chosen, frames, self.model)
-        return Sent(level, (), records, mean_bpp_wire(records, self.images))
+        return StreamSet(level, (), records, mean_bpp_wire(records, self.images))
 
 
 class FileSource:
@@ -129,7 +129,7 @@ class FileSource:
         self.images = images
         self._searches = [RateSearch(coder, image.pixels) for image in images]
 
-    def send(self, scenario: Scenario, budget: float) -> Sent | CannotReach:
+    def send(self, scenario: Scenario, budget: float) -> StreamSet | CannotReach:
         """Stream files as large as the budget allows.
 
         Raises:
@@ -153,10 +153,10 @@ class FileSource:
         except BaselineError as error:
             return CannotReach(None, str(error))
 
-    def _stream(self, scenario: Scenario, settings: Sequence[int]) -> Sent:
+    def _stream(self, scenario: Scenario, settings: Sequence[int]) -> StreamSet:
         files = [s.coded(k).file for s, k in zip(self._searches, settings, strict=True)]
         records = stream(scenario, self._frames(files), None)
-        return Sent(None, settings, records, mean_bpp_wire(records, self.images))
+        return StreamSet(None, settings, records, mean_bpp_wire(records, self.images))
 
     def _frames(self, files: Sequence[bytes]) -> list[MediaFrame]:
         pairs = zip(self.images, files, strict=True)
@@ -234,6 +234,6 @@ def mean_bpp_wire(records: Sequence[StreamRecord], images: Sequence[LoadedImage]
     return 8 * wire / pixels
 
 
-def pixel_mark(pixels: NDArray[np.uint8]) -> str:
+def pixel_digest(pixels: NDArray[np.uint8]) -> str:
     """A hash of an image's content."""
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]

@@ -21,21 +21,20 @@ import numpy as np
 
 from channels import read_channel
 from codec.concealment import restore
-from sim import __version__
 from sim.errors import UserError
-from sim.experiment.runner import RESULTS, Steps
-from sim.jobs.cache import kept
+from sim.jobs.cache import cached
 from sim.media.frames import one_thread
 from sim.media.images import SAMPLES
 from sim.metrics.quality import METRICS, quality
+from sim.progress import ProgressCallback, no_progress
 from sim.protocol.interleaver import slice_positions
-from sim.results.files import MANIFEST, OPTIMISATION, new_folder, write_json, write_table
+from sim.results.files import MANIFEST, OPTIMISATION, RESULTS, new_folder, write_json, write_table
 from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario, nominal_loss
+from sim.studies.compare.comparison import OUTCOMES, Comparison
 from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
-from sim.studies.compare.runner import OUTCOMES, Comparison
-from sim.studies.compare.sources import TokenSource, pixel_mark, stream
+from sim.studies.compare.sources import TokenSource, pixel_digest, stream
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.studies.optimise.search import (
     LOSSES,
@@ -46,13 +45,14 @@ from sim.studies.optimise.search import (
     predict,
     shortlist,
 )
+from sim.version import __version__
 
 CANDIDATES, VERIFIED, WINNER = "candidates.csv", "verified.csv", "winner.yaml"
 _MEASURED_SLICES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """A finished search: its folder and what it found."""
 
     folder: Path
@@ -66,8 +66,8 @@ def optimise(
     metric: str = "ssimulacra2",
     verify: int = 3,
     out: Path | None = None,
-    steps: Steps = lambda done, total, doing: None,
-) -> Found:
+    steps: ProgressCallback = no_progress,
+) -> SearchResult:
     """Find the best way to protect a scenario's stream, and write it as a scenario.
 
     Args:
@@ -130,7 +130,7 @@ def optimise(
         from sim.studies.optimise.figures import draw_optimisation
 
         draw_optimisation(folder)
-    return Found(target, summary)
+    return SearchResult(target, summary)
 
 
 class QualityCurves:
@@ -142,7 +142,7 @@ class QualityCurves:
         tokens: TokenSource,
         scenario: Scenario,
         metric: str,
-        steps: Steps = lambda done, total, doing: None,
+        steps: ProgressCallback = no_progress,
     ) -> None:
         self._tokens, self._scenario, self._metric, self._steps = tokens, scenario, metric, steps
         self._means: dict[int, Floats] = {}
@@ -151,7 +151,7 @@ class QualityCurves:
         """Expected quality at shares of lost slices, float64[n] -> float64[n]."""
         if level not in self._means:
             about = {
-                "images": [pixel_mark(image.pixels) for image in self._tokens.images],
+                "images": [pixel_digest(image.pixels) for image in self._tokens.images],
                 "weights": self._tokens.model.fingerprint,
                 "interleaver": self._scenario.stream.interleaver,
                 "concealer": self._scenario.concealers[0],
@@ -161,7 +161,7 @@ class QualityCurves:
                 "codec": self._scenario.codec.model_dump(include={"patch", "search"}),
                 "losses": LOSSES,
             }
-            self._means[level] = np.array(kept("curves", about, lambda: self._measure(level)))
+            self._means[level] = np.array(cached("curves", about, lambda: self._measure(level)))
         return np.interp(shares, LOSSES, self._means[level])
 
     def _measure(self, level: int) -> list[float]:
@@ -261,7 +261,7 @@ def _verify(
     chosen: Sequence[Prediction],
     metric: str,
     folder: Path,
-    steps: Steps,
+    steps: ProgressCallback,
 ) -> dict[str, Any]:
     """Stream the chosen; write what came of it; the summary."""
     rows, unreached = Comparison(comparison, None, steps).outcomes(folder)

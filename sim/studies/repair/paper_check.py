@@ -29,10 +29,11 @@ from codec.model import Model
 from sim.media.images import LoadedImage
 from sim.metrics.quality import quality, token_accuracy
 from sim.metrics.vgg_hed import VggHedDistance
+from sim.progress import ProgressCallback, no_progress
 from sim.results.files import SUMMARY, Row, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import FEWEST_PAIRS
-from sim.studies.measurements import Job, Rows, Steps, run_jobs, study_manifest
+from sim.studies.measurements import Job, Rows, run_jobs, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
 TABLE = "paper-check.csv"
@@ -71,7 +72,7 @@ def run_check(
     images: Sequence[LoadedImage],
     config: CheckConfig,
     out: Path,
-    steps: Steps = lambda done, total, doing: None,
+    steps: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Measure what is not measured yet, and write `out`: table, summary, figure.
 

@@ -28,11 +28,12 @@ from codec.pixel_repair import RepairMissing, check_installed
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics.quality import psnr_db, quality, token_accuracy
+from sim.progress import ProgressCallback, no_progress
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 from sim.results.files import SUMMARY, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import estimate, finite_mean
-from sim.studies.measurements import Job, Rows, Steps, run_jobs, study_manifest
+from sim.studies.measurements import Job, Rows, run_jobs, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
 TABLE, BITS = "table.csv", "bits.csv"
@@ -42,10 +43,6 @@ SLICES = (4, 8, 16, 32, 64)
 ORDERS: tuple[Order, ...] = ("confidence", "halton")
 
 
-def quiet(done: int, total: int, doing: str) -> None:
-    """Tells nobody how far it is."""
-
-
 def study_schedules(
     model: Model,
     images: Sequence[LoadedImage],
@@ -53,7 +50,7 @@ def study_schedules(
     passes: Sequence[int],
     out: Path,
     now: Callable[[], float],
-    steps: Steps = quiet,
+    steps: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """The ablation of decoding schedules; `now` tells seconds, for the column of that name."""
     about = study_manifest("schedules", model, images, {"levels": [*levels], "passes": [*passes]})
@@ -119,7 +116,7 @@ def study_rivals(
     images: Sequence[LoadedImage],
     levels: Sequence[int],
     out: Path,
-    steps: Steps = quiet,
+    steps: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Every concealer whose library is installed."""
     names = installed_concealers()
@@ -191,7 +188,7 @@ def study_interleavers(
     images: Sequence[LoadedImage],
     level: int,
     out: Path,
-    steps: Steps = quiet,
+    steps: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Which order of the tokens makes repair easiest, and at what cost in coded bits."""
     about = study_manifest("interleavers", model, images, {"level": level})

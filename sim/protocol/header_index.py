@@ -37,7 +37,7 @@ class Slice(NamedTuple):
     sequence: int
 
 
-class Expected:
+class HeaderIndex:
     """The slices that are missing of the frames between capture and deadline.
 
     For streams without protection, whose frames do not share packets. ``opens_s``: when the next

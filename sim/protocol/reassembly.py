@@ -8,16 +8,16 @@ from itertools import groupby
 
 from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload
 from sim.protocol.events import ReceivedGrid
-from sim.protocol.expected import Slice
+from sim.protocol.header_index import Slice
 from sim.protocol.packet import Layout
 from sim.protocol.packetizer import FrameAssembly
 
-Taken = tuple[float, Slice, bytes]
+ReceivedSlice = tuple[float, Slice, bytes]
 """When a slice came, what it is, and its payload."""
 
 
 @dataclass(slots=True)
-class Arriving:
+class FrameBuffer:
     """A frame: what has come, between which times (if anything has), and restored by parity."""
 
     assembly: FrameAssembly
@@ -36,13 +36,13 @@ class Arriving:
         self.last_s = last_s
 
 
-class ArrivingFrames:
+class ReassemblyBuffer:
     """Decodes slices into their frames; memory is bounded by the frames not yet released."""
 
     def __init__(self, layouts: Sequence[Layout], coders: CoderFor) -> None:
         """``layouts``: of all frames; raises LookupError if there is no coder for one of them."""
         self._layouts, self._coders = layouts, coders
-        self._frames: dict[int, Arriving] = {}
+        self._frames: dict[int, FrameBuffer] = {}
         for layout in dict.fromkeys(layouts):
             FrameAssembly(layout, coders)
 
@@ -66,7 +66,7 @@ class ArrivingFrames:
         arriving.recovered += restored
         self._frames[frame] = arriving
 
-    def put_all(self, taken: Sequence[Taken]) -> dict[int, CorruptPayload]:
+    def put_all(self, taken: Sequence[ReceivedSlice]) -> dict[int, CorruptPayload]:
         """Decode slices that are not there, in the order in which they came, those of frames with
         one layout in one pass.
 
@@ -84,7 +84,7 @@ class ArrivingFrames:
             at += len(several)
         return errors
 
-    def _put_alike(self, taken: Sequence[Taken]) -> dict[int, CorruptPayload]:
+    def _put_alike(self, taken: Sequence[ReceivedSlice]) -> dict[int, CorruptPayload]:
         """`put_all` for frames that have the same layout."""
         times_s, slices, payloads = zip(*taken, strict=True)
         layout = self._layouts[slices[0].frame]
@@ -105,9 +105,9 @@ class ArrivingFrames:
             at, token = after, token + size
         return errors
 
-    def release(self, frame: int) -> Arriving:
+    def release(self, frame: int) -> FrameBuffer:
         """The frame as it is now; it is forgotten."""
         return self._frames.pop(frame, None) or self._new(frame)
 
-    def _new(self, frame: int) -> Arriving:
-        return Arriving(FrameAssembly(self._layouts[frame], self._coders))
+    def _new(self, frame: int) -> FrameBuffer:
+        return FrameBuffer(FrameAssembly(self._layouts[frame], self._coders))
