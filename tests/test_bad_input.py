@@ -119,7 +119,7 @@ def test_scenario_mistakes(cli: Cli, text: str, expected: str) -> None:
         ("channel.loss=1.5", "--set channel.loss: channel.loss: is a probability and must lie in"),
         ("channel.loss", "--set channel.loss: write key=value"),
         ("=3", "--set =3: write key=value"),
-        ("seed=[", "--set seed=[: the value is not YAML"),
+        ("seed=[", "--set seed=[: the value is not YAML ("),
         ("seed.low=3", "--set seed.low: seed is not a section"),
         ("sead=3", "--set sead: sead: unknown key; did you mean seed?"),
     ],

@@ -31,7 +31,7 @@ MODULES = {module_of(path): path for path in FILES}
 
 LAYERS = [
     {"errors", "version", "screen", "statistics"},
-    {"progress"},
+    {"progress", "reading"},
     {"protocol", "metrics", "jobs"},
     {"drivers"},
     {"media", "baselines"},

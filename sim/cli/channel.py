@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -139,6 +139,12 @@ def fit(
         str | None,
         typer.Option(help="Models that compete, with commas; order_5 to order_10 only if named."),
     ] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=62, help="Width of the counter of sequence numbers.", show_default="found"
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the YAML here, not on stdout.")
     ] = None,
@@ -153,12 +159,13 @@ def fit(
 
     names = [name.strip() for name in models.split(",")] if models else list(CANDIDATES)
     try:
-        mask = read_loss_trace(trace)
+        mask, notes = read_loss_trace(trace, bits)
         report = fit_models(mask, names)
     except ChannelParameterError as error:
-        where = {"path": "", "candidates": "--models: "}.get(error.parameter, f"{trace}: ")
+        named = {"path": "", "candidates": "--models: ", "bits": "--bits: "}
+        where = named.get(error.parameter, f"{trace}: ")
         raise UserError(f"{where}{error.problem}") from None
-    text = _fit_text(trace, report, int(mask.size))
+    text = _fit_text(trace, report, int(mask.size), notes)
     if out is not None:
         with new_file(out) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -172,6 +179,8 @@ def fit(
                 "yaml": report.best.yaml(),
                 "out": None if out is None else str(out),
                 "models": [_fit_row(found) for found in report.fits],
+                "left_out": dict(report.left_out),
+                "notes": list(notes),
             }
         )
     else:
@@ -350,15 +359,17 @@ def _fit_row(found: Fit) -> dict[str, object]:
     }
 
 
-def _fit_text(trace: Path, report: FitReport, size: int) -> str:
+def _fit_text(trace: Path, report: FitReport, size: int, notes: Sequence[str]) -> str:
     """The best model as YAML, below comments that tell how it was chosen."""
     best = report.best
     cut = "" if report.packets == size else f" (the first of {size:,})"
-    name = " ".join(str(trace).split())
+    name = str(UserError(str(trace)))
     lines = [
         f"{name}: {report.packets:,} packets{cut}, {report.losses:,} lost",
+        *notes,
         "by BIC, least is best:",
         *(f"  {fit.name:16} {fit.bic - best.bic:+14,.1f}" for fit in report.fits),
+        *(f"  {name:16} left out: {why}" for name, why in report.left_out),
         f"{best.name}, with 95% intervals:",
         *(f"  {e.name} {e.value:.5g}  {_between(e.low, e.high)}" for e in best.estimates),
     ]

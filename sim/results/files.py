@@ -228,6 +228,8 @@ def table_rows(path: Path, cell: int | None = None) -> Iterator[dict[str, str]]:
                 yield dict(zip(columns, row, strict=False))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a table in CSV ({error})") from None
 
 
 def number(cell: Any) -> float:
@@ -256,7 +258,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: not valid JSON") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")
