@@ -7,6 +7,7 @@ weights) becomes an inert stand-in by that name: nothing is imported and nothing
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickletools
 import re
@@ -140,7 +141,7 @@ def _names_in_pickles(path: Path) -> list[str]:
     """What a file of the time before torch 1.6 names beyond torch's own: several pickles in a row
     and the raw tensors after them."""
     names: dict[str, None] = {}
-    with path.open("rb") as file:
+    with path.open("rb") as file, contextlib.suppress(ValueError):  # no pickle: told by the reader
         for _ in range(_PICKLES):
             for code, argument, _position in pickletools.genops(file):
                 if code.name == "GLOBAL" and isinstance(argument, str):

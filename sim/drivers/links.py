@@ -12,7 +12,7 @@ import socket
 import stat
 from typing import Protocol
 
-from sim.drivers.address import Address, Peer, check_exposure, read_address
+from sim.drivers.address import Address, Peer, check_exposure, check_resolves, read_address
 from sim.errors import UserError
 
 
@@ -81,6 +81,7 @@ def open_sender(text: str, keys: str | None = None) -> SenderLink:
     """
     address = read_address(text)
     check_exposure(address, keys)
+    check_resolves(address)
     if address.scheme == "udp":
         from sim.drivers.udp import UdpSender
 

@@ -53,6 +53,7 @@ def send_stream(
     pace: float,
     keep: Path | None = None,
     on_idle: Callable[[], object] = lambda: None,
+    tell: Callable[[str], object] = lambda state: None,
     started: Callable[[LiveSender], object] = lambda sender: None,
 ) -> SendResult:
     """Stream pictures to whoever receives at the other end of the link.
@@ -67,6 +68,7 @@ def send_stream(
         pace: wall seconds per second of media time.
         keep: a folder to write every picture to, as it was taken.
         on_idle: called while waiting; may raise to give up.
+        tell: told what the sender waits for, whenever that changes.
         started: given the sender before anything is sent, so that it can be stopped.
 
     Raises:
@@ -118,6 +120,8 @@ def send_stream(
     sender: LiveSender
 
     def idle() -> None:
+        if sender.state != monitor.state and sender.state.startswith("waiting"):
+            tell(sender.state)
         monitor.state = sender.state
         monitor.anomalies = sender.anomalies
         monitor.waiting = {

@@ -92,6 +92,7 @@ def send_command(
                 monitor,
                 pace=scenario.pace,
                 keep=keep,
+                tell=lambda state: None if console.is_terminal else console.print(state),
                 started=lambda sender: stack.enter_context(interruptible(sender.stop)),
             )
     ledger = sent.ledger
@@ -252,7 +253,16 @@ class ReceiverSession:
         """Receive until told to stop, or one whole stream has come if ``once``."""
         told = False
 
+        refused = 0
+
         def idle() -> None:
+            nonlocal refused
+            if link.anomalies.get("refused_key", 0) > refused:
+                if not refused:  # it may try again and again
+                    self._console.print(
+                        "refused a sender: its key is not in peers/ of --keys, or it has none"
+                    )
+                refused = link.anomalies["refused_key"]
             self._monitor.state = receiver.state
             on_idle()
 
