@@ -11,6 +11,12 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    MappingEndEvent,
+    MappingStartEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 
 from codec.files import rooted
 from sim.errors import UserError
@@ -53,6 +59,7 @@ def read_yaml(text: str) -> Any:
         YamlError: no YAML, nested too deep, or too large when its aliases are spelled out.
     """
     try:
+        _check_depth(text)
         tree = YAML().load(StringIO(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -62,10 +69,24 @@ def read_yaml(text: str) -> Any:
         raise YamlError(f"not valid YAML ({str(error).splitlines()[0]})") from None
     except RecursionError:
         raise YamlError(_TOO_DEEP) from None
+    except YamlError:
+        raise
     except _TAGS_RAISE as error:
         raise YamlError(f"not valid YAML ({error})") from None
     _check_size(tree)
     return tree
+
+
+def _check_depth(text: str) -> None:
+    """Before anything is built: that takes very long where it is deep."""
+    depth = 0
+    for event in YAML().parse(StringIO(text)):
+        if isinstance(event, (MappingStartEvent, SequenceStartEvent)):
+            depth += 1
+            if depth > _DEEPEST:
+                raise YamlError(_TOO_DEEP, event.start_mark.line + 1)
+        elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
+            depth -= 1
 
 
 def _check_size(tree: Any) -> None:

@@ -46,9 +46,12 @@ def test_a_host_that_is_not_known() -> None:
 
 @pytest.mark.parametrize("scheme", ["tcp", "udp"])
 def test_a_port_in_use_is_told_with_who_uses_it(scheme: str) -> None:
-    with closing(open_receiver(f"{scheme}://127.0.0.1:0")) as link:
-        with pytest.raises(UserError, match=rf"cannot listen here .*\(process {os.getpid()}\)"):
-            open_receiver(link.address)
+    told = rf"cannot listen here .*\(process {os.getpid()}\)"
+    with (
+        closing(open_receiver(f"{scheme}://127.0.0.1:0")) as link,
+        pytest.raises(UserError, match=told),
+    ):
+        open_receiver(link.address)
 
 
 def test_the_key_of_another_receiver(tmp_path: Path) -> None:
