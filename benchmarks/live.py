@@ -59,8 +59,8 @@ import zmq
 from benchmarks.live_networks import CODEBOOK, SLICES, channel, networks
 from sim.drivers.clock import WallClock
 from sim.drivers.links import open_receiver, open_sender
-from sim.drivers.receiving import LiveReceiver
-from sim.drivers.sending import LiveSender
+from sim.drivers.live_receiver import LiveReceiver
+from sim.drivers.live_sender import LiveSender
 from sim.drivers.udp import BATCH_BYTES as UDP_BATCH_BYTES
 from sim.drivers.wire import DATAGRAM, Batch, Items, pack_batch, parse_from_sender
 from sim.drivers.zeromq import BATCH_BYTES
@@ -75,7 +75,7 @@ def _packets(start: int, stop: int) -> list[bytes]:
 
 
 class Packets:
-    """Stands for a `SendingEnd`: so many packets of one size, one every microsecond, with a
+    """Stands for a `SenderEndpoint`: so many packets of one size, one every microsecond, with a
     deadline after every frame of `SLICES`."""
 
     interactive = False
@@ -91,10 +91,10 @@ class Packets:
     def next_due(self) -> float | None:
         return None if self._due > self._count else self._due * 1e-6
 
-    def passed(self, now: float) -> None:
+    def deadlines_passed(self, now: float) -> None:
         self._due += SLICES
 
-    def advance(self, until_s: float) -> tuple[list[float], list[bytes]]:
+    def send_until(self, until_s: float) -> tuple[list[float], list[bytes]]:
         sent = self._sent
         self._sent = int(min(self._count, until_s * 1e6 + 1e-3 + 1))
         return self._arrivals_s[sent : self._sent], _packets(sent, self._sent)

@@ -12,7 +12,7 @@ from channels.parameters import ChannelParameterError
 from channels.samplers import Mask, MaskSampler
 from channels.theory import Floats, LossChain
 
-_MOST_STATES = 512
+_MAX_STATES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class AnyLoss:
         kept: Floats = np.ones(1)
         for part in self.parts:
             chain = part.chain()
-            if chain is None or kept.size * chain.loss.size > _MOST_STATES:
+            if chain is None or kept.size * chain.loss.size > _MAX_STATES:
                 return None
             matrix = np.asarray(np.kron(matrix, chain.transition), np.float64)
             kept = np.asarray(np.kron(kept, 1.0 - chain.loss), np.float64)

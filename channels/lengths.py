@@ -18,7 +18,7 @@ from channels.parameters import ChannelParameterError, above, at_least, whole
 Lengths = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_MOST_LONGEST = 1_000_000
+_MAX_LONGEST = 1_000_000
 
 
 class LengthLaw(Protocol):
@@ -93,10 +93,10 @@ class LomaxLength:
         """
         above("mean_burst", mean, 1.0)
         above("tail", tail, 0.0)
-        if not mean < whole("longest", longest, 2) <= _MOST_LONGEST:
+        if not mean < whole("longest", longest, 2) <= _MAX_LONGEST:
             raise ChannelParameterError(
                 "longest",
-                f"must exceed mean_burst = {mean:g} and be at most {_MOST_LONGEST}, got {longest}",
+                f"must exceed mean_burst = {mean:g} and be at most {_MAX_LONGEST}, got {longest}",
             )
         low, high = -40.0, 60.0  # natural logarithm of the scale
         for _ in range(60):  # to about 1e-16

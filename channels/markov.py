@@ -29,7 +29,7 @@ from channels.samplers import (
 )
 from channels.theory import Floats, LossChain, loss_rate, stationary
 
-_MOST_ORDER = 10
+_MAX_ORDER = 10
 _FIRST_JUMPS, _LAST_JUMPS = 1 << 7, 1 << 14  # jumps expected in a batch; batches double
 _LONGEST = 2.0**44  # packets; rarer exits are taken as this rare, so that int64 never wraps
 
@@ -133,11 +133,11 @@ class OrderN:
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise ChannelParameterError("loss_after", f"must be a list, got {values!r}")
         count = len(values)
-        if count < 2 or count & (count - 1) or count > 1 << _MOST_ORDER:
+        if count < 2 or count & (count - 1) or count > 1 << _MAX_ORDER:
             raise ChannelParameterError(
                 "loss_after",
                 f"has {count} values; give 2^n, one per history of n packets, n = 1 to "
-                f"{_MOST_ORDER}",
+                f"{_MAX_ORDER}",
             )
         object.__setattr__(
             self,

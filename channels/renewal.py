@@ -26,7 +26,7 @@ from channels.parameters import ChannelParameterError, at_least, number, probabi
 from channels.samplers import Runs, RunSampler
 from channels.theory import LossChain
 
-_MOST_STATES = 600
+_MAX_STATES = 600
 _FIRST_BATCH, _LAST_BATCH = 64, 4096  # pairs of runs
 
 
@@ -101,7 +101,7 @@ class SemiMarkov:
     def chain(self) -> LossChain | None:
         """An exact chain whose state is the age of the current run; None above 600 states."""
         states = [1 if law.longest is None else law.longest for law in (self.gap, self.burst)]
-        if sum(states) > _MOST_STATES:
+        if sum(states) > _MAX_STATES:
             return None
         size = sum(states)
         matrix = np.zeros((size, size))

@@ -19,8 +19,8 @@ from channels.sequence import LARGEST, Numbers, SequenceLosses, losses_of_sequen
 
 _FATES = ("lost", "loss")
 _SEQUENCES = ("sequence", "seq", "sequence_number")
-_MOST_BYTES = 1 << 30
-_MOST_MS = 10**12
+_MAX_BYTES = 1 << 30
+_MAX_MS = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def read_loss_trace(path: str | Path, bits: int | None = None) -> SequenceLosses
     """
     file = Path(os.path.expanduser(path))
     try:
-        if file.stat().st_size > _MOST_BYTES:
+        if file.stat().st_size > _MAX_BYTES:
             raise ChannelParameterError("path", f"{file} is larger than 1 GiB; cut it")
         read = _read_npy if file.suffix.lower() == ".npy" else _read_text
         values, is_mask = read(file)
@@ -244,7 +244,7 @@ class CapacityTrace:
                 raise ChannelParameterError(
                     "capacity", f"{path}:{line}: {text.strip()[:40]!r} is not a whole millisecond"
                 ) from None
-            if times[-1] > _MOST_MS:
+            if times[-1] > _MAX_MS:
                 raise ChannelParameterError("capacity", f"{path}:{line}: is beyond 10^12 ms")
         return cls(tuple(times), mtu_bytes)
 

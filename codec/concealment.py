@@ -26,7 +26,7 @@ from codec.decoding import ONE_PASS, Decoding, Indices, Mask
 from codec.model import Model
 from codec.pixel_repair import PIXEL_REPAIRS, repair_pixels
 
-Words = NDArray[np.float32]
+CodewordVectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Concealed:
     """
 
     indices: Indices
-    words: Words
+    words: CodewordVectors
     probability: NDArray[np.float32]
     pixel_error: NDArray[np.float32]
 
@@ -62,37 +62,41 @@ def _shares(model: Model, codebook_size: int) -> NDArray[np.float64]:
     return model.frequencies(codebook_size).astype(np.float64) / 2**16
 
 
-def _none(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Words:
+def _none(model: Model, indices: Indices, received: Mask, codebook_size: int) -> CodewordVectors:
     words = model.codewords(codebook_size)
     mean = (_shares(model, codebook_size) @ words).astype(np.float32)
     return np.broadcast_to(words[_nearest_index(words, mean)], (*indices.shape, len(mean)))
 
 
-def _most_frequent(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Words:
+def _most_frequent(
+    model: Model, indices: Indices, received: Mask, codebook_size: int
+) -> CodewordVectors:
     word = model.codewords(codebook_size)[_shares(model, codebook_size).argmax()]
     return np.broadcast_to(word, (*indices.shape, len(word)))
 
 
-def _nearest(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Words:
+def _nearest(model: Model, indices: Indices, received: Mask, codebook_size: int) -> CodewordVectors:
     if not received.any():
         return _most_frequent(model, indices, received, codebook_size)
     where = distance_transform_edt(~received, return_distances=False, return_indices=True)
-    words: Words = model.codewords(codebook_size)[indices[tuple(where)]]
+    words: CodewordVectors = model.codewords(codebook_size)[indices[tuple(where)]]
     return words
 
 
-def _neighbour_average(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Words:
+def _neighbour_average(
+    model: Model, indices: Indices, received: Mask, codebook_size: int
+) -> CodewordVectors:
     # Gaussian weights of one token's radius; where nothing is near, the nearest token stands.
     weight = gaussian_filter(received.astype(np.float64), 1.0, mode="constant", truncate=4)
     words = model.codewords(codebook_size)[np.where(received, indices, 0)] * received[..., None]
     total = gaussian_filter(words, (1.0, 1.0, 0.0), mode="constant", truncate=4)
     far = weight < 1e-9
-    average: Words = (total / np.where(far, 1.0, weight)[..., None]).astype(np.float32)
+    average: CodewordVectors = (total / np.where(far, 1.0, weight)[..., None]).astype(np.float32)
     average[far] = _nearest(model, indices, received, codebook_size)[far]
     return average
 
 
-def _median(model: Model, indices: Indices, received: Mask, codebook_size: int) -> Words:
+def _median(model: Model, indices: Indices, received: Mask, codebook_size: int) -> CodewordVectors:
     # Of the 8 neighbours; where none of them was received, the nearest token stands.
     height, width = indices.shape
     words = model.codewords(codebook_size)[np.where(received, indices, 0)]
@@ -107,13 +111,13 @@ def _median(model: Model, indices: Indices, received: Mask, codebook_size: int) 
     return found
 
 
-def _nearest_index(codewords: Words, words: Words) -> Indices:
+def _nearest_index(codewords: CodewordVectors, words: CodewordVectors) -> Indices:
     scores = words @ codewords.T - (codewords**2).sum(1) / 2
     best: Indices = scores.argmax(-1)
     return best
 
 
-_SIMPLE: dict[str, Callable[[Model, Indices, Mask, int], Words]] = {
+_SIMPLE: dict[str, Callable[[Model, Indices, Mask, int], CodewordVectors]] = {
     "none": _none,
     "most_frequent": _most_frequent,
     "nearest": _nearest,

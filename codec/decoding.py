@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 TokensToLogits = Callable[[Indices, Mask], NDArray[np.float32]]
 
 Order = Literal["confidence", "halton"]
-Words = Literal["soft", "argmax"]
+FillMode = Literal["soft", "argmax"]
 MAX_STEPS = 12
 
 
@@ -43,12 +43,12 @@ class Decoding:
 
     order: Order = "confidence"
     steps: int = 1
-    words: Words = "soft"
+    words: FillMode = "soft"
 
     def __post_init__(self) -> None:
         for name, value, choices in (
             ("order", self.order, get_args(Order)),
-            ("words", self.words, get_args(Words)),
+            ("words", self.words, get_args(FillMode)),
         ):
             if value not in choices:
                 raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(choices)}")

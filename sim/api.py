@@ -68,8 +68,8 @@ def run(
         return load(run_experiment(loaded, options).folder)
     from sim.progress import progress_bar
 
-    with progress_bar(loaded.scenario.name) as steps:
-        return load(run_experiment(loaded, options, steps).folder)
+    with progress_bar(loaded.scenario.name) as callback:
+        return load(run_experiment(loaded, options, callback).folder)
 
 
 def _load(scenario: Source, given: Mapping[str, Any]) -> LoadedScenario:

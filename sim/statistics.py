@@ -33,11 +33,11 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-FEWEST_PAIRS = 6
+MIN_PAIRS = 6
 """Pairs needed to decide anything at 95%: fewer can all agree by chance more than once in twenty
 (2 * 0.5**5 = 0.06, the sign test of five)."""
 
-FEWEST_REPEATS = 8
+MIN_REPEATS = 8
 """Before a stopping rule looks for the first time: two or three values can agree by luck."""
 
 _BLOCK = 100  # resamples whose draws are made at once
@@ -161,7 +161,7 @@ def repeats_to_go(found: Iterable[Precision], done: int, half_width: float, most
     """How many repeats a point should have in all; `done` when that is enough.
 
     The rule: stop when every interval is at most +-half_width, or at `most`. Looking often would
-    stop on lucky streaks, so it first looks after `FEWEST_REPEATS` and then at the number that the
+    stop on lucky streaks, so it first looks after `MIN_REPEATS` and then at the number that the
     spread so far calls for, but at least a quarter more and at most twice as many.
 
     Args:
@@ -172,8 +172,8 @@ def repeats_to_go(found: Iterable[Precision], done: int, half_width: float, most
     """
     if done >= most:
         return done
-    if done < FEWEST_REPEATS:
-        return min(most, FEWEST_REPEATS)
+    if done < MIN_REPEATS:
+        return min(most, MIN_REPEATS)
     spreads = [part.sd for part in found if part.half_width > half_width]
     if not spreads:
         return done

@@ -249,12 +249,12 @@ def test_residual_losses_are_exact(data: int, parity: int, depth: int) -> None:
 def test_the_typical_repeat_is_one_of_the_streams() -> None:
     """Its losses are those that the channel of that repeat really makes."""
     from sim.studies.compare.comparison import typical_repeat
-    from sim.studies.compare.config import Cell, load_comparison
+    from sim.studies.compare.config import LossCondition, load_comparison
 
     path = Path(__file__).parent.parent / "scenarios" / "equal-bytes.yaml"
     loaded = load_comparison(path, ["repeats=5"])
     spec = {"loss": {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5}}
-    cell, slices = Cell(0.2, 5.0, spec), loaded.base.stream.slices
+    cell, slices = LossCondition(0.2, 5.0, spec), loaded.base.stream.slices
     shares = []
     for repeat in range(5):
         seed = np.random.SeedSequence(loaded.base.seed, spawn_key=(repeat,))

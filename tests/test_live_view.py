@@ -97,7 +97,7 @@ def test_the_view_fits_every_terminal(size: tuple[int, int]) -> None:
     text = plain(shown(monitor, *size))
     lines = text.rstrip("\n").splitlines()
     assert max(map(len, lines)) <= min(size[0], 132)
-    assert "odd: stalls 2" in text and "quiet" not in text
+    assert "warnings: stalls 2" in text and "quiet" not in text
 
 
 def test_the_view_tells_what_there_is() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from codec.model import Model
 from sim.drivers.record import MediaFrame
-from sim.media.frames import weighed
+from sim.media.frames import with_token_importance
 
 Cli = Callable[..., Any]
 
@@ -69,10 +69,10 @@ def test_protection_is_told_and_paid_for(cli: Cli) -> None:
     assert (found["recovered"], found["retransmitted"]) == (recovered, again)
 
 
-def test_a_frame_is_weighed_by_the_models_own_surprise(random_model: Model) -> None:
+def test_a_tokens_importance_is_the_models_own_surprise(random_model: Model) -> None:
     rng = np.random.default_rng(1)
     frame = MediaFrame("a", rng.integers(0, 256, (5, 7)), 112, 80)
-    bits = weighed(random_model, frame, 256).difficulty
+    bits = with_token_importance(random_model, frame, 256).token_importance
     assert bits is not None and bits.shape == (5, 7)
     assert (bits >= 0).all() and np.isfinite(bits).all()
     known = np.ones((5, 7), np.bool_)

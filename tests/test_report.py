@@ -17,7 +17,7 @@ import pytest
 from sim.report.answer import answer
 from sim.report.html import render, write_report
 from sim.results.run import difference, read_runs
-from sim.statistics import FEWEST_PAIRS
+from sim.statistics import MIN_PAIRS
 
 Cli = Callable[..., Any]
 
@@ -181,7 +181,7 @@ def test_differences_are_paired_and_cautious() -> None:
     found = difference(better, base)
     assert found.decided and found.mean == pytest.approx(0.3, abs=0.05)
     assert found.low < found.mean < found.high < 0.5, "the spread of images is not in it"
-    few = {key: better[key] for key in images[: FEWEST_PAIRS - 1]}
+    few = {key: better[key] for key in images[: MIN_PAIRS - 1]}
     assert not difference(few, base).decided
     even = {key: value + (-1) ** int(key[0]) for key, value in base.items()}
     assert not difference(even, base).decided

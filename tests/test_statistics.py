@@ -10,7 +10,7 @@ import pytest
 from channels.gilbert_elliott import GilbertElliott
 from channels.theory import effective_sample_size
 from sim.statistics import (
-    FEWEST_REPEATS,
+    MIN_REPEATS,
     Precision,
     effective_size,
     estimate,
@@ -99,7 +99,7 @@ def test_the_stopping_rule_covers_too() -> None:
         while (count := repeats_to_go([precision(values)], done, 0.3, 400)) > done:
             values = np.vstack([values, rng.normal(size=(count - done, 1))])
             done = count
-        assert done >= FEWEST_REPEATS and precision(values).half_width <= 0.3
+        assert done >= MIN_REPEATS and precision(values).half_width <= 0.3
         hits += abs(values.mean()) <= precision(values).half_width
     assert hits / 300 >= 0.90
 

@@ -12,7 +12,7 @@ from codec.coders import CoderBook
 from sim.baselines import RESILIENT, Coded, find_baselines
 from sim.baselines.byte_frames import BYTE_STREAM, ReceivedFile, byte_frame, received_file
 from sim.baselines.cache import Cached
-from sim.baselines.damage import GREY, show
+from sim.baselines.damage import GREY, decode_damaged
 from sim.metrics.quality import psnr_db
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.packet import HEADER_BYTES, pack, parse
@@ -80,7 +80,7 @@ def test_restart_markers_confine_a_hole_and_progression_keeps_what_came_before()
     quality = {}
     for name, codec in found.items():
         file = codec.encode(original, 60).file
-        pixels, shown = show(codec, hole(file, 0.75, 0.8), 160, 120)
+        pixels, shown = decode_damaged(codec, hole(file, 0.75, 0.8), 160, 120)
         assert shown and pixels.shape == original.shape
         quality[name] = psnr_db(codec.decode(file, 160, 120), pixels)
     assert quality["jpeg-restart"] > quality["jpeg"] + 1
@@ -94,15 +94,15 @@ def test_whatever_is_missing_there_is_a_picture(name: str) -> None:
         pytest.skip(str(missing))
     codec, original = found[name], picture(48, 64)
     file = codec.encode(original, codec.settings // 2).file
-    whole, shown = show(codec, hole(file, 0, 0), 48, 64)
+    whole, shown = decode_damaged(codec, hole(file, 0, 0), 48, 64)
     assert shown and np.array_equal(whole, codec.decode(file, 48, 64))
     for start, stop in [(0, 0.3), (0.4, 0.6), (0.9, 1), (0, 1)]:
         damaged = hole(file, start, stop)
-        pixels, shown = show(codec, damaged, 48, 64)
+        pixels, shown = decode_damaged(codec, damaged, 48, 64)
         assert pixels.shape == original.shape and pixels.dtype == np.uint8
-        again, _ = show(codec, damaged, 48, 64)
+        again, _ = decode_damaged(codec, damaged, 48, 64)
         assert np.array_equal(pixels, again)
-        grey, shown_grey = show(codec, damaged, 48, 64, "grey")
+        grey, shown_grey = decode_damaged(codec, damaged, 48, 64, "grey")
         assert not shown_grey and (grey == GREY).all()
         assert shown or (pixels == GREY).all()
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sim.studies.measurements import Job, run_jobs
+from sim.studies.measurements import StudyTask, run_tasks
 from sim.studies.repair.figures import draw_check, draw_study
 from sim.studies.repair.masks import Condition, received
 from sim.studies.repair.paper_check import (
@@ -64,20 +64,20 @@ def test_conditions_lose_what_they_say_and_interleavers_are_paired() -> None:
 def test_jobs_are_done_once_and_the_order_of_rows_is_fixed(tmp_path: Path) -> None:
     done: list[str] = []
 
-    def job(name: str, fails: bool = False) -> Job:
+    def task(name: str, fails: bool = False) -> StudyTask:
         def rows() -> list[dict[str, Any]]:
             if fails:
                 raise KeyboardInterrupt
             done.append(name)
             return [{"name": name, "nan": float("nan")}]
 
-        return Job(name, rows)
+        return StudyTask(name, rows)
 
     about = {"kind": "test", "settings": {}}
     with pytest.raises(KeyboardInterrupt):
-        run_jobs(tmp_path / "s", about, [job(n, fails=True) for n in "abc"])
-    (tmp_path / "s" / "jobs" / job("b").file).write_text('{"name": "b", "rows": [{"name": "b"}]}')
-    rows = run_jobs(tmp_path / "s", about, [job(n) for n in "abc"])
+        run_tasks(tmp_path / "s", about, [task(n, fails=True) for n in "abc"])
+    (tmp_path / "s" / "jobs" / task("b").file).write_text('{"name": "b", "rows": [{"name": "b"}]}')
+    rows = run_tasks(tmp_path / "s", about, [task(n) for n in "abc"])
     assert sorted(done) == ["a", "c"]
     assert [row["name"] for row in rows] == ["a", "b", "c"]
     assert rows[0]["nan"] != rows[0]["nan"]
@@ -90,33 +90,33 @@ def test_a_job_tells_its_own_errors_and_the_start_of_a_study_stays_known(tmp_pat
         return [{"text": (tmp_path / "no-such-file").read_text()}]
 
     with pytest.raises(FileNotFoundError, match="no-such-file"):
-        run_jobs(tmp_path / "s", about, [Job("a", absent)])
+        run_tasks(tmp_path / "s", about, [StudyTask("a", absent)])
     manifest = tmp_path / "s" / "manifest.json"
     manifest.write_text(json.dumps({**about, "revision": "of the first rows"}))
-    assert run_jobs(tmp_path / "s", about, [Job("a", lambda: [{"one": 1}])]) == [{"one": 1}]
+    assert run_tasks(tmp_path / "s", about, [StudyTask("a", lambda: [{"one": 1}])]) == [{"one": 1}]
     assert json.loads(manifest.read_text())["revision"] == "of the first rows"
 
 
 def test_several_share_the_jobs(tmp_path: Path) -> None:
-    """While one is at a job, others do the rest; one who finds nothing else does it, too, as that
+    """While one is at a task, others do the rest; one who finds nothing else does it, too, as that
     other may be gone. All have all rows in the end."""
     folder, about, names = tmp_path / "s", {"kind": "test", "settings": {}}, "abcdefgh"
     done: list[str] = []
     others: list[list[str]] = []
 
-    def of(me: str, busy: bool = False) -> list[Job]:
-        def job(name: str) -> Job:
+    def of(me: str, busy: bool = False) -> list[StudyTask]:
+        def task(name: str) -> StudyTask:
             def rows() -> list[dict[str, Any]]:
                 if busy and not others:
-                    others.append([row["name"] for row in run_jobs(folder, about, of("second"))])
+                    others.append([row["name"] for row in run_tasks(folder, about, of("second"))])
                 done.append(me)
                 return [{"name": name}]
 
-            return Job(name, rows)
+            return StudyTask(name, rows)
 
-        return [job(name) for name in names]
+        return [task(name) for name in names]
 
-    rows = run_jobs(folder, about, of("first", busy=True))
+    rows = run_tasks(folder, about, of("first", busy=True))
     assert [[row["name"] for row in rows]] == others == [[*names]]
     assert done == ["second"] * len(names) + ["first"]  # all others, then the first's; and it ends
     assert not list((folder / "jobs").glob(".*"))
@@ -125,13 +125,13 @@ def test_several_share_the_jobs(tmp_path: Path) -> None:
 def test_several_may_begin_at_once(tmp_path: Path) -> None:
     """None takes the folder that another has just begun for something else."""
     about = {"kind": "test", "settings": {}}
-    jobs = [Job(name, lambda name=name: [{"name": name}]) for name in "abc"]  # type: ignore[misc]
+    tasks = [StudyTask(name, lambda name=name: [{"name": name}]) for name in "abc"]  # type: ignore[misc]
     for number in range(20):
         together = Barrier(4)
 
         def run(_: int, folder: Path = tmp_path / str(number), together: Barrier = together) -> Any:
             together.wait()
-            return run_jobs(folder, about, jobs)
+            return run_tasks(folder, about, tasks)
 
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(run, range(4)))

@@ -41,7 +41,7 @@ class Cached:
 
     @property
     def settings(self) -> int:
-        """Positions of the dial."""
+        """How many quality settings there are."""
         return self.inner.settings
 
     @property

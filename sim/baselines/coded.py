@@ -36,11 +36,11 @@ class Coded:
 
 
 class Baseline(Protocol):
-    """A codec with a dial.
+    """A codec with quality settings.
 
     Attributes:
         name: as in tables, such as "jpeg" or "jpeg-half".
-        settings: positions of the dial; 0 gives the smallest files, and they grow with it, though
+        settings: how many; 0 gives the smallest files, and they grow with it, though
             perhaps not at every step.
     """
 
@@ -77,7 +77,7 @@ class HalfSize:
 
     @property
     def settings(self) -> int:
-        """Positions of the dial."""
+        """How many quality settings there are."""
         return self.full.settings
 
     @property

@@ -25,7 +25,7 @@ Damaged = Literal["decode", "grey"]
 GREY = 128
 
 
-def show(
+def decode_damaged(
     baseline: Baseline, file: ReceivedFile, height: int, width: int, damaged: Damaged = "decode"
 ) -> tuple[NDArray[np.uint8], bool]:
     """The picture uint8[height,width,3] of what arrived, and whether it is more than grey."""

@@ -24,34 +24,36 @@ class PillowCodec:
     Attributes:
         name: in tables.
         format: Pillow's name of the format.
-        dial: for each setting, the options of `Image.save` that vary.
+        by_setting: for each quality setting, the options of `Image.save` that vary.
         options: those that do not.
         payload: bytes of coded picture in a file.
     """
 
     name: str
     format: str
-    dial: tuple[Mapping[str, Any], ...]
+    by_setting: tuple[Mapping[str, Any], ...]
     payload: Callable[[bytes], int]
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> int:
-        """Positions of the dial."""
-        return len(self.dial)
+        """How many quality settings there are."""
+        return len(self.by_setting)
 
     @property
     def identity(self) -> str:
         """What makes the bytes: see `Baseline.identity`."""
         library = _FEATURES[self.format]
-        return f"pillow {PIL.__version__} {features.version(library)} {self.options} {self.dial}"
+        return (
+            f"pillow {PIL.__version__} {features.version(library)} {self.options} {self.by_setting}"
+        )
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`."""
         buffer = io.BytesIO()
         try:
             Image.fromarray(pixels).save(
-                buffer, self.format, **{**self.options, **self.dial[setting]}
+                buffer, self.format, **{**self.options, **self.by_setting[setting]}
             )
         except (OSError, ValueError) as error:
             raise BaselineError(f"{self.name}: {error}") from None

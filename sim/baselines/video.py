@@ -30,7 +30,7 @@ class VideoCodec:
         program: path of FFmpeg.
         stream: FFmpeg's name of the elementary stream format.
         pixels: FFmpeg's name of the sample format; chroma at half size.
-        dial: for each setting, the encoder's arguments.
+        by_setting: for each quality setting, the encoder's arguments.
         trim: file -> (file without what a decoder can do without, bytes of coded picture).
     """
 
@@ -38,18 +38,18 @@ class VideoCodec:
     program: str
     stream: str
     pixels: str
-    dial: tuple[tuple[str, ...], ...]
+    by_setting: tuple[tuple[str, ...], ...]
     trim: Callable[[bytes], tuple[bytes, int]]
 
     @property
     def settings(self) -> int:
-        """Positions of the dial."""
-        return len(self.dial)
+        """How many quality settings there are."""
+        return len(self.by_setting)
 
     @property
     def identity(self) -> str:
         """What makes the bytes: see `Baseline.identity`."""
-        return f"{_version(self.program)} {self.stream} {self.pixels} {_SCALER} {self.dial}"
+        return f"{_version(self.program)} {self.stream} {self.pixels} {_SCALER} {self.by_setting}"
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`. An odd side is made even by repeating its last line."""
@@ -57,7 +57,14 @@ class VideoCodec:
         even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         size = f"{even.shape[1]}x{even.shape[0]}"
         source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-i", "pipe:0")
-        target = (*_SCALER, "-pix_fmt", self.pixels, *self.dial[setting], "-f", self.stream)
+        target = (
+            *_SCALER,
+            "-pix_fmt",
+            self.pixels,
+            *self.by_setting[setting],
+            "-f",
+            self.stream,
+        )
         file = self._run((*source, "-frames:v", "1", *target, "pipe:1"), even.tobytes())
         if not file:
             raise BaselineError(f"{self.name}: the encoder wrote nothing")

@@ -64,11 +64,11 @@ def encode(
     from sim.progress import progress_bar
 
     rows = []
-    with progress_bar("encode") as steps:
+    with progress_bar("encode") as progress:
         for number, (image, target) in enumerate(zip(images, targets, strict=True)):
 
             def searched(share: float, number: int = number, name: str = image.name) -> None:
-                steps(100 * number + int(100 * share), 100 * len(images), name)
+                progress(100 * number + int(100 * share), 100 * len(images), name)
 
             searched(0.0)
             settings = codebook, entropy, slices, patch, search
@@ -191,21 +191,21 @@ def bench(
 
     from sim.cli.bench_console import print_bench
     from sim.studies.codec_bench.runner import run_bench
-    from sim.studies.codec_bench.work import BenchConfig, Level
+    from sim.studies.codec_bench.work import BenchConfig, BenchLevel
 
     try:
         chosen = tuple(
-            Level(*map(int, word.split("@", 1))) for word in levels.split(",") if word.strip()
+            BenchLevel(*map(int, word.split("@", 1))) for word in levels.split(",") if word.strip()
         )
     except ValueError:
         raise UserError(f"--levels {levels}: as 8,64 or 512@24, with commas between") from None
-    chosen = chosen or tuple(map(Level, codec.model.levels))
+    chosen = chosen or tuple(map(BenchLevel, codec.model.levels))
     from sim.progress import progress_bar
 
     counted: Counted = "file" if count == "file" else "payload"
     config = BenchConfig(chosen, entropy, names, search, counted, hed, _rates(rates), workers)
-    with progress_bar("bench") as steps:
-        summary = run_bench(codec, loaded, config, out, steps, model, prepare)
+    with progress_bar("bench") as progress:
+        summary = run_bench(codec, loaded, config, out, progress, model, prepare)
     if prepare:
         typer.echo(f"{out}: the other codecs are measured; now call without --prepare", err=True)
     elif as_json:
@@ -243,8 +243,8 @@ def bits(
     from sim.progress import progress_bar
     from sim.studies.codec_bench.bits import bits_study, print_bits
 
-    with progress_bar("bits") as steps:
-        rows = bits_study(codec, loaded, chosen, counts, out, steps)
+    with progress_bar("bits") as progress:
+        rows = bits_study(codec, loaded, chosen, counts, out, progress)
     if as_json:
         print_json({"folder": str(out), "rows": rows})
     else:

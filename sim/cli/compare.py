@@ -41,8 +41,8 @@ def compare(
     from sim.progress import progress_bar
     from sim.studies.compare.runner import run_comparison
 
-    with progress_bar(loaded.name) as steps:
-        outcome = run_comparison(loaded, out, hed, steps, workers)
+    with progress_bar(loaded.name) as progress:
+        outcome = run_comparison(loaded, out, hed, progress, workers)
     if as_json:
         print_json({"folder": str(outcome.folder), **outcome.summary})
     else:
@@ -78,8 +78,8 @@ def optimise(
     from sim.progress import progress_bar
     from sim.studies.optimise.runner import optimise as search
 
-    with progress_bar(loaded.scenario.name) as steps:
-        found = search(loaded, bpp_wire, deadline, metric, verify, out, steps)
+    with progress_bar(loaded.scenario.name) as progress:
+        found = search(loaded, bpp_wire, deadline, metric, verify, out, progress)
     if as_json:
         print_json({"folder": str(found.folder), **found.summary})
     else:

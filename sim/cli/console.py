@@ -139,7 +139,7 @@ def print_received(
     console.print(f"{ended}: {count} of {received.total} images")
     if anomalies:
         words = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in anomalies.items())
-        console.print(f"odd: {words} (docs/faults.md says what these mean)", soft_wrap=True)
+        console.print(f"warnings: {words} (docs/faults.md says what these mean)", soft_wrap=True)
 
 
 def _swept(points: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -195,8 +195,8 @@ def run(
     from sim.progress import progress_bar
 
     options = RunOptions(out, save_images, fresh, workers, _share(shard), dask)
-    with progress_bar(loaded.scenario.name) as steps:
-        outcome = run_experiment(loaded, options, steps)
+    with progress_bar(loaded.scenario.name) as progress:
+        outcome = run_experiment(loaded, options, progress)
     if as_json:
         about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}
         print_json(about | (outcome.summary or {}))

@@ -87,9 +87,9 @@ def _seen(checkpoint: TamingCheckpoint, images: str) -> tuple[Looks, int]:
     words = checkpoint.codewords
     seen = Looks(len(words))
     encoder = checkpoint.encoder.eval()
-    with progress_bar("counting tokens") as steps, torch.inference_mode():
+    with progress_bar("counting tokens") as progress, torch.inference_mode():
         for number, image in enumerate(loaded):
-            steps(number, len(loaded), image.name)
+            progress(number, len(loaded), image.name)
             height, width = (side // 16 * 16 for side in image.pixels.shape[:2])
             pixels = torch.from_numpy(image.pixels[:height, :width].copy()).permute(2, 0, 1)
             scaled = pixels[None].float() / 127.5 - 1

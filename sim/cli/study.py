@@ -44,9 +44,9 @@ def schedules(
     from sim.studies.repair.runner import study_schedules
 
     loaded, photos = load(images, model, limit, side, chosen)
-    with progress_bar("schedules") as steps:
+    with progress_bar("schedules") as progress:
         now = WallClock().now
-        summary = study_schedules(loaded, photos, chosen, counts, out, now, steps)
+        summary = study_schedules(loaded, photos, chosen, counts, out, now, progress)
     _tell(summary, out, as_json)
 
 
@@ -67,8 +67,8 @@ def rivals(
     from sim.studies.repair.runner import study_rivals
 
     loaded, photos = load(images, model, limit, side, chosen)
-    with progress_bar("rivals") as steps:
-        summary = study_rivals(loaded, photos, chosen, out, steps)
+    with progress_bar("rivals") as progress:
+        summary = study_rivals(loaded, photos, chosen, out, progress)
     _tell(summary, out, as_json)
 
 
@@ -88,8 +88,8 @@ def interleavers(
     from sim.studies.repair.runner import study_interleavers
 
     loaded, photos = load(images, model, limit, side, [level])
-    with progress_bar("interleavers") as steps:
-        summary = study_interleavers(loaded, photos, level, out, steps)
+    with progress_bar("interleavers") as progress:
+        summary = study_interleavers(loaded, photos, level, out, progress)
     _tell(summary, out, as_json)
 
 
@@ -114,9 +114,9 @@ def paper_check(
     from sim.studies.repair.paper_check import CheckConfig, run_check
 
     loaded, photos = load(images, model, limit, 0, chosen)
-    with progress_bar("paper-check") as steps:
+    with progress_bar("paper-check") as progress:
         config = CheckConfig(chosen, repeats, hed, seed)
-        summary = run_check(loaded, photos, config, out, steps)
+        summary = run_check(loaded, photos, config, out, progress)
     if as_json:
         _print_json(summary, out)
     else:

@@ -233,7 +233,7 @@ def context(
     _prepare(images, out, threads)
     from codec.model import CONTEXT_FILE
     from codec.training.runs import train_context
-    from sim.training.slice_orders import random_slices
+    from sim.training.masks import random_slices
 
     def run(loop: LoopConfig, cache: CacheConfig) -> dict[str, float]:
         return train_context(images, out, loop, random_slices, model, start=start, cache=cache)
@@ -259,8 +259,8 @@ def calibrate(
     from sim.progress import progress_bar
     from sim.training.calibration import calibrate as run_calibration
 
-    with progress_bar("calibrate") as steps:
-        about = run_calibration(images, model, out, photos, steps)
+    with progress_bar("calibrate") as progress:
+        about = run_calibration(images, model, out, photos, progress)
     if as_json:
         print_json(about)
         return

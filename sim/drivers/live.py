@@ -2,12 +2,12 @@
 
 The channel runs in the sender's process, just before the socket, and judges packets by media
 time. What it delivers travels with its arrival time, in the order of arrival, and between them
-travel the playout deadlines ("all that arrives by then has been sent"); see `timeline`. So the
-receiver sees the very sequence of events that the virtual driver makes, however fast or slow
+travel the playout deadlines ("all that arrives by then has been sent"); see `event_sequencer`. So
+the receiver sees the very sequence of events that the virtual driver makes, however fast or slow
 either process is: the wall clock decides when things happen, never what happens.
 
-`sending` and `receiving` do the work, over any of the `links`. Here the parent process watches
-both peers and takes them down together; here a stream is carried whole or not at all.
+`live_sender` and `live_receiver` do the work, over any of the `links`. Here the parent process
+watches both peers and takes them down together; here a stream is carried whole or not at all.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from typing import Any
 from channels.base import Channel
 from codec.entropy import CoderFor
 from sim.drivers.clock import WallClock
-from sim.drivers.ends import ReceivingEnd, SendingEnd
+from sim.drivers.endpoints import ReceiverEndpoint, SenderEndpoint
 from sim.drivers.links import open_receiver, open_sender
-from sim.drivers.receiving import LiveReceiver
+from sim.drivers.live_receiver import LiveReceiver
+from sim.drivers.live_sender import LiveSender
 from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord
-from sim.drivers.sending import LiveSender
 from sim.jobs.processes import spawn_context
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
@@ -88,7 +88,7 @@ def run_live(
         stall_s: give up when neither process has been heard of for so many seconds.
         transport: one of `LOOPBACK`.
         make_feedback: carries what the receiver sends back, in the sender's process; see
-            `SendingEnd`.
+            `SenderEndpoint`.
 
     Raises:
         PeerError: a process failed, was killed or stalled; both are gone when it is raised.
@@ -239,7 +239,7 @@ def _receive(
         counters: list[dict[str, int]] = []
 
         def open_stream(start: bytes, about: dict[str, Any]) -> _Carried:
-            end = ReceivingEnd(start, key, coders, release)
+            end = ReceiverEndpoint(start, key, coders, release)
             counters.append(end.counters)
             return _Carried(end)
 
@@ -253,9 +253,9 @@ def _receive(
 
 
 class _Carried:
-    """A stream straight into a receiving end; see `sim.drivers.receiving.Incoming`."""
+    """A stream straight into a receiver endpoint; see `sim.drivers.live_receiver.Incoming`."""
 
-    def __init__(self, end: ReceivingEnd) -> None:
+    def __init__(self, end: ReceiverEndpoint) -> None:
         self.end = end
         self.datagrams = end.datagrams
         self.watermark = end.watermark
@@ -288,7 +288,7 @@ def _send(
     frames = tuple(make_frames())
     parent.send(("frames", len(frames)))
     feedback = make_feedback() if make_feedback is not None else None
-    sending = SendingEnd(frames, config, make_channel(), key, make_coders(), feedback=feedback)
+    sending = SenderEndpoint(frames, config, make_channel(), key, make_coders(), feedback=feedback)
     with closing(open_sender(_from_parent(parent))) as link:
         LiveSender(sending, link, WallClock(), pace=pace, on_idle=_check_parent).run()
     return list(zip(*sending.packets, strict=True)), sending.ledger, sending.heard

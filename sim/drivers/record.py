@@ -22,7 +22,7 @@ class MediaFrame:
         name: for people.
         index_map: int64[h, w], h = ceil(height / patch), w = ceil(width / patch), values 0..K-1.
         width, height: of the image, in pixels, 1..8192.
-        difficulty: float[h, w] >= 0, what losing each token costs in spite of concealment, in any
+        token_importance: float[h, w] >= 0, what losing each costs in spite of concealment, in any
             unit; None if that is not known.
     """
 
@@ -30,7 +30,7 @@ class MediaFrame:
     index_map: NDArray[np.int64]
     width: int
     height: int
-    difficulty: NDArray[np.floating] | None = None
+    token_importance: NDArray[np.floating] | None = None
 
 
 class PacketRecord(NamedTuple):

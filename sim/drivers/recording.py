@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from codec.files import is_special, landing
-from sim.drivers.receiving import Incoming, OpenStream
+from sim.drivers.live_receiver import Incoming, OpenStream
 from sim.drivers.wire import DATAGRAM, MAX_TERMS_BYTES, NOTE, WATERMARK
 from sim.errors import UserError
 

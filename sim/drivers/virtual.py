@@ -15,15 +15,15 @@ import simpy
 
 from channels.base import Channel
 from codec.entropy import CoderFor
-from sim.drivers.ends import ReceivingEnd, SendingEnd
+from sim.drivers.endpoints import ReceiverEndpoint, SenderEndpoint
 from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
 
 _TICK = Fraction(1, 1 << 1100)  # later than a time, earlier than any later float
-_HEAR, _SEND, _ARRIVE, _RING = (n * _TICK for n in range(4))
+_HEAR, _SEND, _ARRIVE, _TIMER = (n * _TICK for n in range(4))
 """The order within one instant: feedback reaches the sender, packets leave, packets arrive, the
-receiver's timers ring (so what arrives right then is in time)."""
+receiver's timers fire (so what arrives right then is in time)."""
 
 
 def run_virtual(
@@ -46,7 +46,7 @@ def run_virtual(
         coders: (entropy mode id, K) -> slice coder, e.g. `codec.entropy.CoderBook`.
         on_frame: called with each frame at its playout deadline, in order.
         progress: called with (frames out, frames in all) after each frame.
-        feedback: carries what the receiver sends back; see `SendingEnd`.
+        feedback: carries what the receiver sends back; see `SenderEndpoint`.
 
     Raises:
         StreamConfigError: a frame does not fit the settings; raised before anything is sent.
@@ -79,13 +79,13 @@ class VirtualStream:
         feedback: Channel | None = None,
         sizes: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        """See `run_virtual` for the arguments and the errors, `SendingEnd` for ``sizes``."""
+        """See `run_virtual` for the arguments and the errors, `SenderEndpoint` for ``sizes``."""
         self._ready: deque[FrameReady] = deque()
-        self._sending = SendingEnd(frames, config, channel, key, coders, sizes, feedback)
-        self._receiving = ReceivingEnd(self._sending.start, key, coders, self._ready.append)
+        self._sending = SenderEndpoint(frames, config, channel, key, coders, sizes, feedback)
+        self._receiving = ReceiverEndpoint(self._sending.start, key, coders, self._ready.append)
         self._world = simpy.Environment(initial_time=Fraction(0))  # type: ignore[arg-type]
-        self._alarms: dict[Fraction, float] = {}  # by moment, the alarm that counts
-        self._set_alarms()
+        self._timers: dict[Fraction, float] = {}  # by moment, the timer that counts
+        self._set_timers()
 
     @property
     def packets(self) -> list[PacketRecord]:
@@ -116,33 +116,33 @@ class VirtualStream:
         ledger.check(counters, self._sending.heard)
         return StreamRecord(self.packets, frames, counters, ledger)
 
-    def _set_alarms(self) -> None:
-        """Wake either end when it next wants to be; earlier alarms find nothing to do."""
+    def _set_timers(self) -> None:
+        """Wake either end when it next wants to be; earlier timers find nothing to do."""
         for end, moment, act in (
             (self._sending, _SEND, self._send),
-            (self._receiving, _RING, self._ring),
+            (self._receiving, _TIMER, self._fire),
         ):
             when = end.next_time()
-            if when is not None and self._alarms.get(moment) != when:
-                self._alarms[moment] = when
+            if when is not None and self._timers.get(moment) != when:
+                self._timers[moment] = when
                 self._at(when, moment, partial(act, when))
 
     def _send(self, now: float) -> None:
-        if self._alarms.get(_SEND) != now:
+        if self._timers.get(_SEND) != now:
             return
-        del self._alarms[_SEND]
-        for arrival_s, data in zip(*self._sending.advance(now), strict=True):
+        del self._timers[_SEND]
+        for arrival_s, data in zip(*self._sending.send_until(now), strict=True):
             self._at(arrival_s, _ARRIVE, partial(self._arrive, arrival_s, data))
-        self._set_alarms()
+        self._set_timers()
 
     def _arrive(self, now: float, data: bytes) -> None:
         self._receiving.datagrams((now,), (data,))
         self._carry_back()
 
-    def _ring(self, now: float) -> None:
-        if self._alarms.get(_RING) != now:
+    def _fire(self, now: float) -> None:
+        if self._timers.get(_TIMER) != now:
             return
-        del self._alarms[_RING]
+        del self._timers[_TIMER]
         self._receiving.deadline(now)
         self._carry_back()
 
@@ -150,11 +150,11 @@ class VirtualStream:
         for sent_s, data in self._receiving.replies():
             for arrival_s, copy in self._sending.reply(sent_s, data):
                 self._at(arrival_s, _HEAR, partial(self._hear, arrival_s, copy))
-        self._set_alarms()
+        self._set_timers()
 
     def _hear(self, now: float, data: bytes) -> None:
-        self._sending.hear(now, data)
-        self._set_alarms()
+        self._sending.receive_feedback(now, data)
+        self._set_timers()
 
     def _at(self, when: float, moment: Fraction, act: Callable[[], None]) -> None:
         event = self._world.timeout(Fraction(when) + moment - self._world.now)

@@ -6,8 +6,8 @@ a receiver tell senders apart. IMMEDIATE keeps messages from being queued for a 
 not there; LINGER 0 lets an end go at once (the end of a stream is acknowledged, so nothing that
 matters is under way then); MAXMSGSIZE and the marks bound memory.
 
-A dead machine is found by TCP's keepalive, a silent peer by the probes of `sending`. ZeroMQ's own
-heartbeats are off: a receiver that stalls fills its pipe, after which nothing reads the
+A dead machine is found by TCP's keepalive, a silent peer by the probes of `live_sender`. ZeroMQ's
+own heartbeats are off: a receiver that stalls fills its pipe, after which nothing reads the
 heartbeats behind it, and the connection is cut with all that is under way.
 
 With keys both ends speak CURVE, and an authenticator in the receiver's process admits only the
@@ -31,7 +31,7 @@ from sim.errors import UserError
 HIGH_WATER = 64  # messages a socket holds for a peer before it blocks
 WINDOW = 48
 BATCH_BYTES = 49_152  # a batch is closed by what reaches this, and still fits a message
-_HANDSHAKE_MS, _RECONNECT_MS, _RECONNECT_MOST_MS = 5000, 50, 1000
+_HANDSHAKE_MS, _RECONNECT_MS, _MAX_RECONNECT_MS = 5000, 50, 1000
 _KEEPALIVE_IDLE_S, _KEEPALIVE_EVERY_S, _KEEPALIVE_TIMES = 10, 5, 3
 
 
@@ -47,7 +47,7 @@ def _socket(
     socket.tcp_keepalive, socket.tcp_keepalive_idle = 1, _KEEPALIVE_IDLE_S
     socket.tcp_keepalive_intvl, socket.tcp_keepalive_cnt = _KEEPALIVE_EVERY_S, _KEEPALIVE_TIMES
     socket.handshake_ivl = _HANDSHAKE_MS
-    socket.reconnect_ivl, socket.reconnect_ivl_max = _RECONNECT_MS, _RECONNECT_MOST_MS
+    socket.reconnect_ivl, socket.reconnect_ivl_max = _RECONNECT_MS, _MAX_RECONNECT_MS
     socket.ipv6 = ":" in address.host
     return socket
 

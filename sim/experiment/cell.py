@@ -115,7 +115,7 @@ class CellWorker:
         """``model``: when it is loaded already."""
         self._context, self._given = context, model
         self._images = context.images
-        self._weighed: dict[tuple[int, ...], MediaFrame] = {}  # by image and tokenizer key
+        self._with_importance: dict[tuple[int, ...], MediaFrame] = {}  # by image and tokenizer key
 
     @cached_property
     def _model(self) -> Model:
@@ -166,8 +166,8 @@ class CellWorker:
 
     def _cell(self, task: CellTask, progress: Progress) -> tuple[Record, Pictures]:
         frames = self._frames(task)
-        if task.cell.scenario.stream_config().weighs:
-            frames = [self._weigh(n, frame, task.cell) for n, frame in enumerate(frames)]
+        if task.cell.scenario.stream_config().needs_importance:
+            frames = [self._add_importance(n, frame, task.cell) for n, frame in enumerate(frames)]
         if task.cell.scenario.transport == "virtual":
             return self.measure(task, self._stream(task.cell, frames, Path(), progress), progress)
         with tempfile.TemporaryDirectory(prefix="sim-cell-") as scratch:
@@ -189,13 +189,13 @@ class CellWorker:
             for image, reference in zip(self._images, task.references, strict=True)
         ]
 
-    def _weigh(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
-        from sim.media.frames import weighed
+    def _add_importance(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
+        from sim.media.frames import with_token_importance
 
         key = image, *cell.scenario.codec.tokenizer_key
-        if key not in self._weighed:
-            self._weighed[key] = weighed(self._model, frame, key[1])
-        return self._weighed[key]
+        if key not in self._with_importance:
+            self._with_importance[key] = with_token_importance(self._model, frame, key[1])
+        return self._with_importance[key]
 
     def _measured(
         self,

@@ -41,7 +41,7 @@ from sim.results.manifest import run_id
 from sim.scenario.labels import Cell, values_label
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import TokenizerKey
-from sim.statistics import FEWEST_REPEATS, repeats_to_go
+from sim.statistics import MIN_REPEATS, repeats_to_go
 from sim.stream import check_model
 
 
@@ -78,14 +78,14 @@ class RecordedStream:
 def run_experiment(
     loaded: LoadedScenario,
     options: RunOptions | None = None,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> Outcome:
     """Run a scenario and write its run folder, figures included.
 
     Args:
         loaded: the checked scenario.
         options: where, and who works; None: all of it as usual.
-        steps: told about progress.
+        progress: told how far it is.
 
     Raises:
         UserError: images or weights that cannot be used, an output folder that cannot be written,
@@ -102,11 +102,11 @@ def run_experiment(
     target = options.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
     with open_run(target, options.fresh) as folder:
         plan.save(folder / CELLS)
-        run = _Run(plan, context, model, folder, options, steps)
+        run = Runner(plan, context, model, folder, options, progress)
         counts = run.compute()
         summary: dict[str, Any] = {}
         if options.shard is None:
-            steps(1, 1, "drawing")
+            progress(1, 1, "drawing")
             summary = finish_run(folder, plan, run.store, counts, options.save_images)
     return Outcome(target, summary, run.cells, run.cells - run.computed)
 
@@ -116,7 +116,7 @@ def measure_recorded(
     given: RecordedStream,
     out: Path,
     save_images: bool,
-    steps: ProgressCallback,
+    progress: ProgressCallback,
 ) -> Outcome:
     """Write the run folder of a stream that ran elsewhere; `loaded` has one point and one repeat.
 
@@ -129,9 +129,9 @@ def measure_recorded(
     context = WorkerContext.of(images, loaded.model, model)
     with open_run(out, fresh=True) as folder:
         plan.save(folder / CELLS)
-        run = _Run(plan, context, model, folder, RunOptions(save_images=save_images), steps)
+        run = Runner(plan, context, model, folder, RunOptions(save_images=save_images), progress)
         run.measure(given.record)
-        steps(1, 1, "drawing")
+        progress(1, 1, "drawing")
         summary = finish_run(folder, plan, run.store, [1], save_images, given.about)
     return Outcome(out, summary)
 
@@ -212,7 +212,7 @@ def first_counts(plan: Plan) -> list[int]:
     """Repeats of each point at first."""
     count, until = plan.scenario.repeats, plan.scenario.until
     if until is not None:
-        count = min(until.max_repeats, max(count, FEWEST_REPEATS))
+        count = min(until.max_repeats, max(count, MIN_REPEATS))
     return [count] * len(plan.loaded.points)
 
 
@@ -225,7 +225,7 @@ def next_count(plan: Plan, store: RecordStore, point: int, count: int) -> int:
     return repeats_to_go(found, count, until.ci, until.max_repeats)
 
 
-class _Run:
+class Runner:
     """The computing part of one run.
 
     Attributes:
@@ -241,11 +241,11 @@ class _Run:
         model: Model,
         folder: Path,
         options: RunOptions,
-        steps: ProgressCallback,
+        progress: ProgressCallback,
     ) -> None:
         self._plan, self._context = plan, context
         self._pictured = plan.pictured()
-        self._options, self._steps = options, steps
+        self._options, self._progress = options, progress
         self.store = RecordStore(folder / CELLS)
         self._worker, self._writer = CellWorker(context, model), RecordWriter(folder / CELLS)
         self._alone = Alone(self._worker, self._writer)
@@ -283,7 +283,7 @@ class _Run:
         def progress(steps: int) -> None:
             nonlocal done
             done += steps
-            self._steps(done, len(task.references), "measuring")
+            self._progress(done, len(task.references), "measuring")
 
         self._writer.append(*self._worker.measure(task, record, progress))
         self.store.refresh()
@@ -349,9 +349,9 @@ class _Run:
         def progress(task: Task, steps: int) -> None:
             nonlocal done
             done += steps
-            self._steps(done, total, _doing(task))
+            self._progress(done, total, _doing(task))
 
-        self._steps(0, total, _doing(tasks[0]))
+        self._progress(0, total, _doing(tasks[0]))
         crew.work(tasks, progress)
         self.store.refresh()
 

@@ -12,12 +12,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+    ScalarFormatter,
+)
 from numpy.typing import NDArray
 
-from sim.figures.style import key_label, level, look, metric_name
+from sim.figures.style import DELIVERED, ERASED, key_label, level, look, metric_name
 from sim.results.files import SummaryPoint
-from sim.scenario.labels import setting_label, value_label, words
+from sim.scenario.labels import plain_label, setting_label, value_label
 from sim.scenario.schema import CLEAN
 
 _LOG_SPAN = 16
@@ -108,7 +114,7 @@ def dot_panel(axes: Axes, point: SummaryPoint, metric: str) -> None:
         )
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_ylim(len(repairs) - 0.5, -0.5)
-    axes.set_yticks(range(len(repairs)), [words(name) for name in repairs])
+    axes.set_yticks(range(len(repairs)), [plain_label(name) for name in repairs])
 
 
 def line_panel(axes: Axes, members: Sequence[SummaryPoint], found: Curves, metric: str) -> None:
@@ -122,24 +128,26 @@ def line_panel(axes: Axes, members: Sequence[SummaryPoint], found: Curves, metri
         if np.isnan(mean).all():
             continue
         if name == CLEAN:
-            axes.plot(positions, mean, "k--", linewidth=1, label=words(name))
+            axes.plot(positions, mean, "k--", linewidth=1, label=plain_label(name))
             continue
         colour, marker = look(name)
         low, high = floats([e["low"] for e in estimates]), floats([e["high"] for e in estimates])
         if found.ticks is None:
-            axes.plot(positions, mean, marker=marker, color=colour, markersize=4, label=words(name))
+            axes.plot(
+                positions, mean, marker=marker, color=colour, markersize=4, label=plain_label(name)
+            )
             axes.fill_between(positions, low, high, color=colour, alpha=0.15, linewidth=0)
         else:
             shift = 0.12 * (list(members[0]["concealers"]).index(name) - 1)
             at = np.array(positions) + shift
-            axes.plot(at, mean, marker, color=colour, markersize=6, label=words(name))
+            axes.plot(at, mean, marker, color=colour, markersize=6, label=plain_label(name))
             axes.vlines(at, low, high, color=colour, linewidth=2)
     _horizontal(axes, positions, found)
 
 
 def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
     if found.ticks is not None:
-        labels = [words(tick).replace(" ", "\n", 1) for tick in found.ticks]
+        labels = [plain_label(tick).replace(" ", "\n", 1) for tick in found.ticks]
         widest = max(len(line) for label in labels for line in label.split("\n"))
         turned = widest * len(labels) > 48
         axes.set_xticks(
@@ -179,7 +187,7 @@ def rate_panel(axes: Axes, points: Sequence[SummaryPoint], metric: str, repair: 
         rates = [point["bpp_wire"] for point in ordered]
         mean = floats([estimate(point, repair, metric)["mean"] for point in ordered])
         colour, marker = _GROUPS[number % len(_GROUPS)], markers[number % len(markers)]
-        label = title or words(repair)
+        label = title or plain_label(repair)
         axes.plot(rates, mean, marker=marker, color=colour, markersize=4, label=label)
         low = floats([estimate(point, repair, metric)["low"] for point in ordered])
         high = floats([estimate(point, repair, metric)["high"] for point in ordered])
@@ -228,7 +236,7 @@ def finding(points: Sequence[SummaryPoint], metric: str) -> str:
         if points[0]["loss"]["tokens"] == 0 or clean is None:
             return "No token was lost"
         reached, best = level(mean(points), metric), level(clean, metric)
-        return f"{name} with {words(repair)}: {reached}, of {best} without loss"
+        return f"{name} with {plain_label(repair)}: {reached}, of {best} without loss"
     found = curves(points)
     places: dict[float, list[SummaryPoint]] = {}
     for members in found.groups.values():
@@ -241,12 +249,52 @@ def finding(points: Sequence[SummaryPoint], metric: str) -> str:
     else:
         ranked = sorted(means, key=means.__getitem__)
         told = " to ".join(
-            f"{level(means[at], metric)} ({words(found.ticks[int(at)])})"
+            f"{level(means[at], metric)} ({plain_label(found.ticks[int(at)])})"
             for at in (ranked[0], ranked[-1])
         )
-    return f"{name} with {words(repair)}, over {axis_title(found)}: {told}"
+    return f"{name} with {plain_label(repair)}, over {axis_title(found)}: {told}"
 
 
 def floats(values: Sequence[float | None]) -> NDArray[np.float64]:
     """float64[n], None as NaN."""
     return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def loss_panel(axes: Axes, members: Sequence[SummaryPoint], found: Curves | None) -> None:
+    """Shares lost, each with its 95% interval, and what theory expects of the packets.
+
+    Args:
+        axes: to draw on.
+        members: points of one curve family.
+        found: what it is drawn over; None for a single point.
+    """
+    positions = [0.0] if found is None else found.positions(members)
+    order = np.argsort(positions, kind="stable")
+    at = np.array(positions)[order]
+    losses = [members[i]["loss"] for i in order]
+    packets = floats([loss["packets"] for loss in losses])
+    low, high = (floats([loss[end] for loss in losses]) for end in ("low", "high"))
+    tokens = floats([loss["tokens"] for loss in losses])
+    half = floats([loss["tokens_precision"]["half_width"] for loss in losses])
+    line = "-" if found is not None and found.ticks is None else "none"
+    expected = floats([loss.get("expected") for loss in losses])
+    axes.plot(at, expected, "k_" if line == "none" else "k--", linewidth=1, label="theory, packets")
+    for values, below, above, colour, marker, label in (
+        (packets, packets - low, high - packets, ERASED, "o", "packets lost"),
+        (tokens, half, half, DELIVERED, "s", "tokens lost"),
+    ):
+        errors = np.nan_to_num(np.array([below, above]))
+        style: dict[str, Any] = {
+            "color": colour,
+            "marker": marker,
+            "markersize": 9 if values is packets else 4,  # where they agree, both are seen
+            "linestyle": line,
+        }
+        axes.errorbar(at, values, errors.clip(0), capsize=3, label=label, **style)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_ylim(bottom=0)
+    if found is None:
+        axes.set_xticks([])
+        axes.set_xlim(-1, 1)
+    elif found.ticks is not None:
+        axes.set_xticks(range(len(found.ticks)), found.ticks, rotation=20, ha="right")

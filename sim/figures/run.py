@@ -28,7 +28,6 @@ from PIL import Image
 from codec.patches import patch_of, spread
 from sim.errors import UserError
 from sim.figures.invention import invention_figure, load_maps
-from sim.figures.losses import loss_panel
 from sim.figures.panels import (
     axis_title,
     best_repair,
@@ -36,6 +35,7 @@ from sim.figures.panels import (
     dot_panel,
     finding,
     line_panel,
+    loss_panel,
     rate_panel,
     rates_vary,
 )
@@ -64,14 +64,14 @@ from sim.results.files import (
     read_json,
     read_table,
 )
-from sim.scenario.labels import words
+from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 
 _MAX_ROWS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _SavedRun:
     """What the figures are drawn from."""
 
     folder: Path
@@ -104,7 +104,7 @@ def draw_figures(folder: Path) -> list[Path]:
         UserError: not a run folder, or a table in it is missing or unreadable.
     """
     check_kind(folder, RUN)
-    run = _Run(folder, read_json(folder / MANIFEST), read_json(folder / SUMMARY))
+    run = _SavedRun(folder, read_json(folder / MANIFEST), read_json(folder / SUMMARY))
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
         with drawing():
@@ -118,7 +118,7 @@ def draw_figures(folder: Path) -> list[Path]:
 # Quality
 
 
-def _quality(run: _Run) -> Path:
+def _quality(run: _SavedRun) -> Path:
     points = run.summary["points"]
     if all(set(point["concealers"]) == {CLEAN} for point in points):
         return run.save(_losses(points), "losses")
@@ -181,7 +181,7 @@ def _lines(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figur
     return figure
 
 
-def _rate(run: _Run) -> list[Path]:
+def _rate(run: _SavedRun) -> list[Path]:
     """Quality over bits on the wire, where they differ between the points of a sweep."""
     points = run.summary["points"]
     if len(points) == 1 or not rates_vary(points):
@@ -194,7 +194,7 @@ def _rate(run: _Run) -> list[Path]:
         rate_panel(axes, points, metric, repair)
         axes.set_title(metric_label(metric), size=9)
     handles, labels = all_axes[0].get_legend_handles_labels()
-    title = f"repaired by {words(repair)}; up and to the left is better"
+    title = f"repaired by {plain_label(repair)}; up and to the left is better"
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, title=title)
     return [run.save(figure, "rate")]
 
@@ -202,7 +202,7 @@ def _rate(run: _Run) -> list[Path]:
 # Strips
 
 
-def _strips(run: _Run) -> list[Path]:
+def _strips(run: _SavedRun) -> list[Path]:
     rows = read_table(run.folder / IMAGES, run.manifest["pictured_cell"])
     by_image: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
@@ -211,7 +211,7 @@ def _strips(run: _Run) -> list[Path]:
     return [_strip(run, n, by_image[n], folder) for n, folder in folders if folder.is_dir()]
 
 
-def _invented(run: _Run) -> list[Path]:
+def _invented(run: _SavedRun) -> list[Path]:
     """What the transformer made up, where the run kept how sure it was."""
     drawn = []
     for folder in sorted((run.folder / PANELS).glob("*/")):
@@ -224,7 +224,7 @@ def _invented(run: _Run) -> list[Path]:
     return drawn
 
 
-def _strip(run: _Run, name: str, rows: Mapping[str, Mapping[str, str]], folder: Path) -> Path:
+def _strip(run: _SavedRun, name: str, rows: Mapping[str, Mapping[str, str]], folder: Path) -> Path:
     repairs = [repair for repair in rows if repair != CLEAN]
     unrepaired = "none" if "none" in repairs else repairs[0]
     repaired = "inpaint" if "inpaint" in repairs else repairs[-1]
@@ -240,7 +240,7 @@ def _strip(run: _Run, name: str, rows: Mapping[str, Mapping[str, str]], folder: 
     ]
     for kind, repair in (("unrepaired", unrepaired), ("repaired", repaired)):
         pixels = _read(folder / f"{repair}.png")
-        title = kind if repair == "none" else f"{kind}: {words(repair)}"
+        title = kind if repair == "none" else f"{kind}: {plain_label(repair)}"
         panels.append((title, _score(rows[repair]), pixels))
     height, width = original.shape[:2]
     across, gap, head, foot = 3.2, 0.04, 0.48, 0.2  # inches
@@ -282,7 +282,7 @@ def mark_lost(image: NDArray[np.uint8], received: NDArray[np.bool_]) -> NDArray[
 # Packets
 
 
-def _packets(run: _Run) -> Path:
+def _packets(run: _SavedRun) -> Path:
     """A row per image, read like text: left to right and down is the order of sending."""
     rows = read_table(run.folder / PACKETS, run.manifest["pictured_cell"])
     stream = run.manifest["scenario"]["stream"]

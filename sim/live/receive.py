@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.model import Model
-from sim.drivers.ends import ReceivingEnd
+from sim.drivers.endpoints import ReceiverEndpoint
 from sim.drivers.record import PacketRecord, StreamRecord
 from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
-from sim.live.sidecar import Notes, read_ledger
+from sim.live.sidecar import SidecarMetadata, read_ledger
 from sim.media.capture import digest
 from sim.media.frames import Restorer, coders_of
 from sim.media.images import LoadedImage, load_image
@@ -88,7 +88,7 @@ class Received:
 
 
 class IncomingStream:
-    """One stream being received; see `sim.drivers.receiving.Incoming`."""
+    """One stream being received; see `sim.drivers.live_receiver.Incoming`."""
 
     def __init__(
         self,
@@ -106,10 +106,10 @@ class IncomingStream:
         """Raises ValueError or LookupError if the stream cannot be received."""
         book = coders_of(model, model.levels)
         self._terms = StreamStart.parse(start)
-        self._end = ReceivingEnd(start, key, book, self._due)
+        self._end = ReceiverEndpoint(start, key, book, self._due)
         self._about, self._originals, self._monitor = about, originals, monitor
         self._finished, self._on_image = finished, on_image
-        self._notes = Notes()
+        self._notes = SidecarMetadata()
         self._frames: list[FrameReady] = []
         self._quality_news: dict[str, Any] | None = None
         self._kept: dict[int, LoadedImage] = {}

@@ -60,10 +60,10 @@ def write_received(
         "anomalies": dict(anomalies),
         "ledger": asdict(received.record.ledger) if accounted else None,
     }
-    with progress_bar(scenario.name) as steps:
+    with progress_bar(scenario.name) as progress:
         if received.pictures is not None:
             given = RecordedStream(received.pictures, received.record, about)
-            return measure_recorded(loaded, given, target, save_images, steps)
+            return measure_recorded(loaded, given, target, save_images, progress)
         return _without_originals(loaded, model, received, about, target)
 
 

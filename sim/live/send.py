@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 from codec.files import replacing
 from codec.model import Model
 from sim.drivers.clock import Clock
-from sim.drivers.ends import SendingEnd
+from sim.drivers.endpoints import SenderEndpoint
 from sim.drivers.links import SenderLink
+from sim.drivers.live_sender import LiveSender, Stopped, StreamRefused
 from sim.drivers.record import MediaFrame
-from sim.drivers.sending import LiveSender, Stopped, StreamRefused
 from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import image_note, pack_account, packet_notes
 from sim.media.capture import FrameSource, digest
-from sim.media.frames import coders_of, encode_images, weighed
+from sim.media.frames import coders_of, encode_images, with_token_importance
 from sim.media.images import LoadedImage
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
@@ -81,7 +81,7 @@ def send_stream(
     latest: list[LoadedImage] = []
 
     def frames() -> Iterator[MediaFrame]:
-        taken = ahead(_tokenized(model, source, codec, config.weighs, keep), _AHEAD)
+        taken = ahead(_tokenized(model, source, codec, config.needs_importance, keep), _AHEAD)
         for number, (image, frame) in enumerate(taken):
             notes.append(image_note(number, image.name, digest(image.pixels), frame.index_map))
             latest[:] = [image]
@@ -89,7 +89,7 @@ def send_stream(
             yield frame
 
     try:
-        sending = SendingEnd(
+        sending = SenderEndpoint(
             frames(),
             config,
             make_channel(scenario.channel, scenario.seed, 0, scenario.stream.receivers),
@@ -166,14 +166,17 @@ def _tokenized(
     model: Model,
     source: FrameSource,
     codec: CodecSection,
-    weighs: bool,
+    needs_importance: bool,
     keep: Path | None,
 ) -> Iterator[tuple[LoadedImage, MediaFrame]]:
     for image in source.pictures():
         if keep is not None:
             _keep(image, keep / f"{image.name}.png")
         (frame,) = encode_images(model, [image], *codec.tokenizer_key)
-        yield image, weighed(model, frame, codec.codebook) if weighs else frame
+        yield (
+            image,
+            with_token_importance(model, frame, codec.codebook) if needs_importance else frame,
+        )
 
 
 def _keep(image: LoadedImage, target: Path) -> None:

@@ -16,7 +16,7 @@ from codec.checkpoint import ModelError
 from codec.model import Model
 from sim.drivers.clock import WallClock
 from sim.drivers.links import ReceiverLink, open_receiver, open_sender
-from sim.drivers.receiving import Incoming, LiveReceiver
+from sim.drivers.live_receiver import Incoming, LiveReceiver
 from sim.drivers.recording import Recorder, recorded_about, replay
 from sim.errors import UserError
 from sim.experiment.folder import check_run
@@ -115,7 +115,7 @@ def send_command(
         f"sent {sent.captured} images in {ledger.sent:,} packets: {ledger.loss_rate:.1%} erased"
         f"{expected}, {ledger.late} late; {ledger.bpp_wire:.4f} bits per pixel on the wire"
     )
-    _print_odd(out, monitor.anomalies)
+    _print_warnings(out, monitor.anomalies)
 
 
 def receive_command(
@@ -321,15 +321,15 @@ class ReceiverSession:
 
     def write(self, received: Received) -> None:
         """Tables and figures of a stream that is over."""
-        odd = {name: count for name, count in self._anomalies().items() if count}
-        odd |= {name: count for name, count in self._monitor.anomalies.items() if count}
+        warnings = {name: count for name, count in self._anomalies().items() if count}
+        warnings |= {name: count for name, count in self._monitor.anomalies.items() if count}
         if self._recorder is not None and self._recorder.failed:
-            odd["recording_failed"] = 1
+            warnings["recording_failed"] = 1
             self._console.print(self._recorder.failed, soft_wrap=True)
         outcome = write_received(
-            self._loaded, self._model, received, odd, self._out, self._save_images
+            self._loaded, self._model, received, warnings, self._out, self._save_images
         )
-        self._written(received, outcome, odd)
+        self._written(received, outcome, warnings)
 
     def _tell(self, frame: int) -> None:
         if not self._console.is_terminal and not self._as_json:
@@ -380,7 +380,7 @@ def _make(folder: Path) -> None:
         raise UserError(f"{folder}: cannot write here ({error.strerror})") from None
 
 
-def _print_odd(console: Console, anomalies: Mapping[str, int]) -> None:
-    if odd := {name: count for name, count in anomalies.items() if count}:
-        words = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in odd.items())
-        console.print(f"odd: {words} (docs/faults.md says what these mean)", soft_wrap=True)
+def _print_warnings(console: Console, anomalies: Mapping[str, int]) -> None:
+    if warnings := {name: count for name, count in anomalies.items() if count}:
+        words = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in warnings.items())
+        console.print(f"warnings: {words} (docs/faults.md says what these mean)", soft_wrap=True)

@@ -45,7 +45,7 @@ def _pack(note: Mapping[str, Any]) -> bytes:
     return json.dumps(note, separators=(",", ":")).encode()
 
 
-class Notes:
+class SidecarMetadata:
     """Reads notes back.
 
     Attributes:

@@ -78,9 +78,9 @@ def _render(monitor: StreamMonitor, role: str, console: Console) -> RenderableTy
         across = (width - 6 - 2 * len(pictures)) // max(2, len(pictures))
         parts += [_pictures(pictures, min(across, 46), max(4, room - rows - 2)), Text()]
     parts += [_raster(monitor, width - 4, rows), _legend(), _numbers(monitor)]
-    if odd := {name: n for name, n in monitor.anomalies.items() if n}:
-        words = ", ".join(f"{_words(name)} {count}" for name, count in odd.items())
-        parts.append(Text(f"odd: {words}", style="#E69F00", no_wrap=True, overflow="ellipsis"))
+    if warnings := {name: n for name, n in monitor.anomalies.items() if n}:
+        words = ", ".join(f"{_words(name)} {count}" for name, count in warnings.items())
+        parts.append(Text(f"warnings: {words}", style="#E69F00", no_wrap=True, overflow="ellipsis"))
     title = f"{monitor.name} · {role} · {monitor.state or 'starting'}"
     shown = f"{monitor.images_due or len(monitor.frames)} of {monitor.total} images"
     below = f"{monitor.media_s:.1f} s · {shown}" + (f" · {monitor.news}" if monitor.news else "")

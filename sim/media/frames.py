@@ -68,11 +68,11 @@ def encode_images(
 _HIDDEN_PARTS = 4
 
 
-def weighed(model: Model, frame: MediaFrame, codebook_size: int) -> MediaFrame:
+def with_token_importance(model: Model, frame: MediaFrame, codebook_size: int) -> MediaFrame:
     """The frame with what each token would be missed for: float64[h,w], in bits.
 
     That is its surprise -log2 p to the receiver's own inpainter, which sees the three quarters of
-    the grid that are not hidden with it, evenly spread. A model without inpainter weighs nothing.
+    the grid that are not hidden with it, evenly spread. A model without inpainter gives none.
     """
     if model.inpainter is None:
         return frame
@@ -87,7 +87,7 @@ def weighed(model: Model, frame: MediaFrame, codebook_size: int) -> MediaFrame:
         scores -= scores.max(axis=1, keepdims=True)
         truth = scores[np.arange(cells.size), frame.index_map.ravel()[cells]]
         bits[cells] = (np.log(np.exp(scores).sum(axis=1)) - truth) / np.log(2)
-    return replace(frame, difficulty=bits.reshape(grid))
+    return replace(frame, token_importance=bits.reshape(grid))
 
 
 def decode_lossless(model: Model, frame: MediaFrame, codebook_size: int) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@
     history.py   the recent past: quality, packet fates, loss and bursts beside their theory
     stages.py    photograph -> index map -> packets -> lost -> filled -> image: a picture of each
     charts.py    quality and packets over time, as SVG
-    words.py     what is said about all of it
+    text.py      what is said about all of it
     playback.py  runs the engine in a worker thread: play, pause, step
     layout.py    the elements of the page (NiceGUI)
     server.py    serves it on this machine only

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby, pairwise
 
-from sim.page.history import OK, Point
+from sim.page.history import OK, HistoryPoint
 
 _FEW = 20  # frames for which room is kept before there are more
 _LINES = ("clean", "repaired", "unrepaired")
@@ -20,7 +20,7 @@ _NAMES = {"clean": "no loss", "repaired": "repaired", "unrepaired": "unrepaired"
 _APART = 11.0  # percent of the height between two names
 
 
-def quality_chart(points: Sequence[Point]) -> str:
+def quality_chart(points: Sequence[HistoryPoint]) -> str:
     """PSNR of every frame: without loss, repaired, unrepaired. HTML."""
     if not points:
         return ""
@@ -59,7 +59,7 @@ def quality_chart(points: Sequence[Point]) -> str:
     )
 
 
-def packet_chart(points: Sequence[Point]) -> str:
+def packet_chart(points: Sequence[HistoryPoint]) -> str:
     """A column for every frame, its first packet on top: what became of each. HTML."""
     if not points:
         return ""
@@ -92,14 +92,14 @@ def _chart(told: str, svg: str, marks: str, texts: str) -> str:
     )
 
 
-def _placed(points: Sequence[Point]) -> Iterator[tuple[float, Point]]:
+def _placed(points: Sequence[HistoryPoint]) -> Iterator[tuple[float, HistoryPoint]]:
     """Points with the left edge of their column, 0 to 100."""
     slots = max(_FEW, len(points))
     for n, point in enumerate(points):
         yield 100 * n / slots, point
 
 
-def _changes_lines(points: Sequence[Point]) -> str:
+def _changes_lines(points: Sequence[HistoryPoint]) -> str:
     return "".join(
         f'<line class="change" x1="{x:.2f}" x2="{x:.2f}" y1="0" y2="100"/>'
         for x, point in _placed(points)
@@ -107,7 +107,7 @@ def _changes_lines(points: Sequence[Point]) -> str:
     )
 
 
-def _changes_texts(points: Sequence[Point]) -> str:
+def _changes_texts(points: Sequence[HistoryPoint]) -> str:
     """What was changed, at its line; of changes close together the latest."""
     texts: list[str] = []
     free_from = math.inf
@@ -127,7 +127,7 @@ def _runs(fates: Sequence[str]) -> Iterator[tuple[int, int, str]]:
         start += length
 
 
-def _range(points: Sequence[Point]) -> tuple[float, float]:
+def _range(points: Sequence[HistoryPoint]) -> tuple[float, float]:
     """From the lowest to the highest value, opened to whole decibels."""
     finite = [v for point in points for v in point.psnr_db if math.isfinite(v)] or [0.0]
     low, high = math.floor(min(finite) - 0.5), math.ceil(max(finite) + 0.5)

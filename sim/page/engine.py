@@ -1,11 +1,12 @@
 """The stream behind the page: the real protocol in virtual time, one frame whenever asked.
 
 The law: frame n under a scenario is what `sim run` of that scenario in virtual time gives, however
-one came to it. The endless stream is cut into laps of `LAP` frames; lap r is repeat r of the
-scenario, its photographs taken in turn. So a frame depends on its number, the scenario and the
-photographs, and on nothing that was set before: a changed setting restarts the lap's stream and
-lets it run, without decoding anything, to the frame that is wanted. Settings therefore act on the
-very next frame, and two settings tried on one frame are compared under the same random numbers.
+one came to it. The endless stream is cut into segments of `SEGMENT_FRAMES` frames; segment r is
+repeat r of the scenario, its photographs taken in turn. So a frame depends on its number, the
+scenario and the photographs, and on nothing that was set before: a changed setting restarts the
+segment's stream and lets it run, without decoding anything, to the frame that is wanted. Settings
+therefore act on the very next frame, and two settings tried on one frame are compared under the
+same random numbers.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from sim.drivers.virtual import VirtualStream
 from sim.media.frames import Restorer, coders_of
 from sim.media.images import LoadedImage
 from sim.metrics.quality import psnr_db, token_accuracy
-from sim.page.photos import Coded, Photos
+from sim.page.photos import CodedPhoto, Photos
 from sim.protocol.events import FrameReady
 from sim.scenario.schema import Scenario
 from sim.stream import make_channel, make_feedback, stream_key
 
-LAP = 60
+SEGMENT_FRAMES = 60
 """Frames of one stream; bounds what is kept of it, and how long a changed setting may take."""
 
 UNREPAIRED = "none"
@@ -57,7 +58,7 @@ class Snapshot:
     scenario: Scenario
     concealer: str
     photo: LoadedImage
-    coded: Coded
+    coded: CodedPhoto
     slice_of: NDArray[np.int64]
     ready: FrameReady
     packets: tuple[PacketRecord, ...]
@@ -91,11 +92,11 @@ class Snapshot:
 
 
 class Engine:
-    """Gives frames; keeps one lap's stream, and no more."""
+    """Gives frames; keeps one segment's stream, and no more."""
 
     def __init__(self, photos: Photos) -> None:
         self._photos = photos
-        self._lap: _Lap | None = None
+        self._segment: _Segment | None = None
 
     def frame(self, number: int, scenario: Scenario, concealer: str) -> Snapshot:
         """Stream up to frame ``number`` and repair it. Slow: networks run.
@@ -104,8 +105,8 @@ class Engine:
             StreamConfigError: a photograph does not fit the settings.
         UserError: the repair needs something that is not installed.
         """
-        lap = self._lap_of(number, scenario)
-        ready = lap.frame(number % LAP)
+        segment = self._segment_of(number, scenario)
+        ready = segment.frame(number % SEGMENT_FRAMES)
         coded = self._photos.coded(number, scenario.codec)
         names = dict.fromkeys((UNREPAIRED, concealer))
         restorer = Restorer(self._photos.model, names, scenario.decoding.schedule())
@@ -123,29 +124,33 @@ class Engine:
             coded=coded,
             slice_of=slice_of.reshape(layout.grid),
             ready=ready,
-            packets=lap.packets(number % LAP),
-            sent=lap.sent(number % LAP),
+            packets=segment.packets(number % SEGMENT_FRAMES),
+            sent=segment.sent(number % SEGMENT_FRAMES),
             concealed=restored[concealer].concealed,
             unrepaired=restored[UNREPAIRED].image,
             repaired=restored[concealer].image,
         )
 
-    def _lap_of(self, number: int, scenario: Scenario) -> _Lap:
-        lap = self._lap
-        fits = lap is not None and lap.scenario == scenario and lap.repeat == number // LAP
-        if lap is None or not fits or lap.last > number % LAP:
-            lap = self._lap = _Lap(self._photos, scenario, number // LAP)
-        return lap
+    def _segment_of(self, number: int, scenario: Scenario) -> _Segment:
+        segment = self._segment
+        fits = (
+            segment is not None
+            and segment.scenario == scenario
+            and segment.repeat == number // SEGMENT_FRAMES
+        )
+        if segment is None or not fits or segment.last > number % SEGMENT_FRAMES:
+            segment = self._segment = _Segment(self._photos, scenario, number // SEGMENT_FRAMES)
+        return segment
 
 
-class _Lap:
-    """One stream of `LAP` frames, run as far as was asked for."""
+class _Segment:
+    """One stream of `SEGMENT_FRAMES` frames, run as far as was asked for."""
 
     def __init__(self, photos: Photos, scenario: Scenario, repeat: int) -> None:
         self.scenario, self.repeat = scenario, repeat
         self.last = -1
         codec, model = scenario.codec, photos.model
-        numbers = range(repeat * LAP, (repeat + 1) * LAP)
+        numbers = range(repeat * SEGMENT_FRAMES, (repeat + 1) * SEGMENT_FRAMES)
         # Each is tokenized when it is captured.
         frames = (photos.frame(number, codec) for number in numbers)
         sizes = [photos.size(number) for number in numbers]
@@ -158,12 +163,12 @@ class _Lap:
         self._ready: FrameReady | None = None
 
     def frame(self, number: int) -> FrameReady:
-        """Frame ``number`` of the lap, at least ``last``."""
+        """Frame ``number`` of the segment, at least ``last``."""
         while self.last < number:
             self._ready = self._stream.next_frame()
             self.last += 1
         if self._ready is None:
-            raise RuntimeError(f"a stream of {LAP} frames ended before frame {number}")
+            raise RuntimeError(f"a stream of {SEGMENT_FRAMES} frames ended before frame {number}")
         return self._ready
 
     def packets(self, number: int) -> tuple[PacketRecord, ...]:

@@ -26,7 +26,7 @@ parity, by a retransmission, or by another copy."""
 
 
 @dataclass(frozen=True)
-class Point:
+class HistoryPoint:
     """One frame in the charts.
 
     Attributes:
@@ -103,14 +103,14 @@ class History:
     """Takes snapshots, keeps the latest `KEPT` points and one count."""
 
     def __init__(self) -> None:
-        self._points: deque[Point] = deque(maxlen=KEPT)
+        self._points: deque[HistoryPoint] = deque(maxlen=KEPT)
         self._scenario: Scenario | None = None
         self._chain: LossChain | None = None
         self.count = LossCount(0, 0, 0, 0)
         self._ended_lost = False
 
     @property
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[HistoryPoint, ...]:
         """Oldest first."""
         return tuple(self._points)
 
@@ -126,7 +126,9 @@ class History:
         if latest is not None and again:
             change = change or latest.change
             self._points.pop()
-        self._points.append(Point(snapshot.number, snapshot.psnr_db, fates(snapshot), change))
+        self._points.append(
+            HistoryPoint(snapshot.number, snapshot.psnr_db, fates(snapshot), change)
+        )
         if snapshot.scenario != self._scenario:
             self._scenario = snapshot.scenario
             self._chain = read_channel(snapshot.scenario.channel)[0].chain()

@@ -15,7 +15,7 @@ from sim.page.controls import BLOCK, CONCEALERS, Control, Value, command, contro
 from sim.page.history import fates
 from sim.page.playback import Playback, RenderedFrame
 from sim.page.stages import STAGES, viridis_stops
-from sim.page.words import alt_text, sentence
+from sim.page.text import alt_text, sentence
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from sim.errors import UserError
 from sim.page.charts import packet_chart, quality_chart
-from sim.page.controls import Refused, Value, changed, values
+from sim.page.controls import SettingRefused, Value, changed, values
 from sim.page.engine import Engine, Snapshot
 from sim.page.history import History
 from sim.page.stages import STAGES, picture
-from sim.page.words import Number, numbers
+from sim.page.text import Number, numbers
 from sim.scenario.schema import Scenario
 
 _SHORTEST_S = 0.2  # between two frames: a page cannot show more of them
@@ -99,7 +99,7 @@ class Playback:
             moved = {**moved, "loss": positions["loss"], "burst": positions["burst"]}
         try:
             self.scenario = changed(self.scenario, moved)
-        except Refused as refused:
+        except SettingRefused as refused:
             self.trouble = str(refused)
         else:
             self.positions, self.trouble = positions, ""

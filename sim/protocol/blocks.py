@@ -18,11 +18,11 @@ class Protected:
 
     Attributes:
         sealed: its checksum and payload.
-        weight: how much its loss would hurt, >= 0.
+        importance: how much its loss would hurt, >= 0.
     """
 
     sealed: bytes
-    weight: float
+    importance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +67,32 @@ def _equal(fec: FecConfig, group: Group) -> list[_Block]:
 
 
 def _unequal(fec: FecConfig, group: Group, packets: Sequence[Protected]) -> list[_Block]:
-    """Hardest packets into the first block, and so on; parity in proportion to the weights."""
-    hardest = sorted(range(group.count), key=lambda at: (-packets[at].weight, at))
+    """Hardest packets into the first block, and so on; parity in proportion to the importances."""
+    hardest = sorted(range(group.count), key=lambda at: (-packets[at].importance, at))
     members, at = [], 0
     for size in group.block_sizes(fec):
         members.append(tuple(sorted(hardest[at : at + size])))
         at += size
-    weights = [sum(packets[at].weight for at in block) for block in members]
+    importances = [sum(packets[at].importance for at in block) for block in members]
     shares = _apportion(
-        group.parity(fec), weights, [most_parity(fec, len(block), 255) for block in members]
+        group.parity(fec), importances, [most_parity(fec, len(block), 255) for block in members]
     )
     return [_Block(block, share) for block, share in zip(members, shares, strict=True)]
 
 
-def _apportion(seats: int, weights: Sequence[float], most: Sequence[int]) -> list[int]:
-    """Whole shares of the seats, in proportion to the weights (Sainte-Lague's method: the next
-    seat goes where weight / (2 seats + 1) is largest), none above its most."""
-    if not any(weights):
-        weights = [1.0] * len(weights)
-    shares = [0] * len(weights)
-    queue = [(-weight, at) for at, weight in enumerate(weights) if most[at]]
+def _apportion(seats: int, importances: Sequence[float], most: Sequence[int]) -> list[int]:
+    """Whole shares of the seats, in proportion to the importances (Sainte-Lague's method: the next
+    seat goes where importance / (2 seats + 1) is largest), none above its most."""
+    if not any(importances):
+        importances = [1.0] * len(importances)
+    shares = [0] * len(importances)
+    queue = [(-importance, at) for at, importance in enumerate(importances) if most[at]]
     heapq.heapify(queue)
     for _ in range(seats):
         _, at = heapq.heappop(queue)
         shares[at] += 1
         if shares[at] < most[at]:
-            heapq.heappush(queue, (-weights[at] / (2 * shares[at] + 1), at))
+            heapq.heappush(queue, (-importances[at] / (2 * shares[at] + 1), at))
     return shares
 
 

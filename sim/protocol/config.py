@@ -135,7 +135,7 @@ class StreamConfig:
         return max((at % self.slices + last) // self.slices + 1 for at in starts)
 
     @property
-    def weighs(self) -> bool:
+    def needs_importance(self) -> bool:
         """Whether it matters which slices are harder to conceal than others."""
         unequal = self.fec is not None and self.fec.unequal
         return unequal or (self.arq is not None and self.arq.order == "hardest")

@@ -16,7 +16,7 @@ MAX_BLOCK = 255
 """Packets of a block, parity included: a Cauchy code over GF(256) has 256 points."""
 
 MAX_LISTED = 2040
-"""Packets of a group whose blocks are chosen by weight: a parity packet lists them in 255 bytes."""
+"""Packets of a group whose blocks follow importance: a parity packet lists them in 255 bytes."""
 
 MIN_FEEDBACK_S = 1e-3
 
@@ -34,8 +34,8 @@ class FecConfig:
         data: media packets in a block, 1..255.
         parity: parity packets in a block, 1..254.
         depth: blocks in a group, 1..255.
-        unequal: the group's packets are dealt to its blocks by weight instead, hardest first, and
-            its ``parity * depth`` parity packets in proportion to the blocks' weights.
+        unequal: the group's packets are dealt to its blocks by importance instead, the greatest
+            first, and its ``parity * depth`` parity packets in proportion to that of the blocks.
 
     Raises:
         StreamConfigError: out of range, or the code cannot do that or is not installed.

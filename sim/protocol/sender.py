@@ -22,7 +22,7 @@ from sim.protocol.parity import pack_parity
 from sim.protocol.plan import Group, Pack, walk
 from sim.protocol.sequence import SEQUENCES, unwrap
 
-Difficulty = NDArray[np.floating]
+TokenImportance = NDArray[np.floating]
 
 _Planned = tuple[int, tuple[int, int], int, str, bytes]
 """A packet without its time: sequence, first and last frame, number, kind, bytes."""
@@ -34,7 +34,7 @@ class _Kept:
 
     sent: PacketSent
     data: bytes
-    weight: float
+    importance: float
     due_s: float
     pack: int
     retries: int
@@ -85,15 +85,15 @@ class Sender:
         width: int,
         height: int,
         now: float,
-        difficulty: Difficulty | None = None,
+        token_importance: TokenImportance | None = None,
     ) -> None:
         """Take the next frame.
 
         Args:
             index_map, width, height: as for `Packetizer.split`, whose errors this raises.
             now: media time in seconds; never decreases.
-            difficulty: float[h, w] >= 0, how much is lost with each token in spite of concealment;
-                the difficulty of a slice is the sum over its tokens. None: a slice's bytes.
+            token_importance: float[h, w] >= 0, how much is lost with each token in spite of
+                concealment; a slice's is the sum over its tokens. None: a slice's is its bytes.
 
         Raises:
             ValueError: there are more frames than were announced, or of another size.
@@ -104,12 +104,12 @@ class Sender:
         layout, payloads = self._packetizer.payloads(index_map, width, height)
         if layout != self._layouts[self._frame]:
             raise ValueError(f"frame {self._frame} was announced with another size")
-        if difficulty is None:
-            weights = [float(len(payload)) for payload in payloads]
+        if token_importance is None:
+            importances = [float(len(payload)) for payload in payloads]
         else:
-            flat = difficulty.ravel()
-            weights = [float(flat[cells].sum()) for cells in layout.positions]
-        self._slices.append((payloads, weights))
+            flat = token_importance.ravel()
+            importances = [float(flat[cells].sum()) for cells in layout.positions]
+        self._slices.append((payloads, importances))
         self._frame += 1
         if self._frame == plan.frames.stop:
             media = self._media(plan)
@@ -135,7 +135,7 @@ class Sender:
         wanted = [(n, kept) for n, kept in found if kept is not None and kept.sent.sent_s <= now]
         self.counters["refused"] += len(found) - len(wanted)
         if arq.order == "hardest":
-            wanted.sort(key=lambda entry: (-entry[1].weight, entry[0]))
+            wanted.sort(key=lambda entry: (-entry[1].importance, entry[0]))
         for _, kept in wanted:
             if not kept.retries or not self._budgets[kept.pack]:
                 self.counters["refused"] += 1
@@ -174,21 +174,21 @@ class Sender:
         return events
 
     def _media(self, plan: Pack) -> list[tuple[bytes, float]]:
-        """The pack's media datagrams, with their weights."""
+        """The pack's media datagrams, with their importances."""
         if self._config.packing == 1:
-            [(payloads, weights)] = self._slices
+            [(payloads, importances)] = self._slices
             heads = headers(plan.layout, plan.first)
         else:
             heads = headers(plan.layout, plan.first, PACK)
-            payloads, weights = [], []
+            payloads, importances = [], []
             for number in range(plan.count):
                 frames = [frame for frame in self._slices if number < len(frame[0])]
                 payloads.append(join_parts([parts[number] for parts, _ in frames]))
-                weights.append(sum(weighed[number] for _, weighed in frames))
+                importances.append(sum(by_slice[number] for _, by_slice in frames))
         datagrams = [
             seal(head, payload, self._key) for head, payload in zip(heads, payloads, strict=True)
         ]
-        return list(zip(datagrams, weights, strict=True))
+        return list(zip(datagrams, importances, strict=True))
 
     def _schedule(self, plan: Pack, media: list[tuple[bytes, float]], start_s: float) -> None:
         """Queue a pack's packets and the parity of the groups that end with it."""
@@ -199,10 +199,10 @@ class Sender:
             if isinstance(step, Group):
                 packets += self._parity(step)
                 continue
-            data, weight = media[step - plan.first]
+            data, importance = media[step - plan.first]
             packets.append((step % SEQUENCES, frames, step - plan.first, "media", data))
             if config.fec is not None:
-                self._group.append(Protected(data[FIELDS.size :], weight))
+                self._group.append(Protected(data[FIELDS.size :], importance))
         self._forget(start_s)
         departures = plan.departures(config.fec, config.passes)
         for (sequence, (frame, last), number, kind, data), after_s in zip(

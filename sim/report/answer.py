@@ -2,7 +2,7 @@
 
 Differences are paired (same images, same repeats), come with 95% intervals, and are called not
 decided when zero lies inside or when there are too few pairs to tell
-(`sim.statistics.FEWEST_PAIRS`).
+(`sim.statistics.MIN_PAIRS`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from sim.figures.panels import best_repair, curves
 from sim.figures.style import key_label, level, metric_name
 from sim.results.run import Difference, Key, RunTables, Setting, averaged, difference
-from sim.scenario.labels import words
+from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import finite_mean
 
@@ -45,7 +45,7 @@ def _one_setting(setting: Setting, repair: str, metric: str) -> str:
         )
     cost = difference(values[CLEAN, metric], values[repair, metric])
     text = (
-        f"With {loss['packets']:.1%} of {loss['packets_sent']} packets lost, {words(repair)} "
+        f"With {loss['packets']:.1%} of {loss['packets_sent']} packets lost, {plain_label(repair)} "
         f"reaches a mean {metric_name(metric)} of {mean}, {_difference(cost, metric)} below the "
         "same images without loss"
     )
@@ -61,7 +61,7 @@ def _one_setting(setting: Setting, repair: str, metric: str) -> str:
         few = {_verdict(gain) for gain in gains.values()} == {_too_few(point["images"])}
         text += ", " + " and ".join(
             f"{_difference(gain, metric)} above "
-            f"{'leaving the holes' if name == 'none' else words(name)}"
+            f"{'leaving the holes' if name == 'none' else plain_label(name)}"
             f"{'' if few else _verdict(gain)}"
             for name, gain in gains.items()
         )
@@ -82,7 +82,8 @@ def _sweep(run: RunTables, repair: str, metric: str) -> str:
         by_place.setdefault(place, []).append(setting.values[repair, metric])
     levels = {place: averaged(by_place[place]) for place in sorted(by_place)}
     names = {
-        place: words(found.ticks[int(place)]) if found.ticks else f"{place:g}" for place in levels
+        place: plain_label(found.ticks[int(place)]) if found.ticks else f"{place:g}"
+        for place in levels
     }
     text = _over_places(levels, names, key_label(found.key), found.ticks is None, repair, metric)
     if len(found.groups) > 1:
@@ -102,12 +103,13 @@ def _over_places(
     first, last = next(iter(levels)), list(levels)[-1]
     steps = np.diff(list(means.values()))
     if len(levels) == 1:
-        return f"With {words(repair)}, mean {metric_name(metric)} is {level(means[first], metric)}"
+        found_mean = level(means[first], metric)
+        return f"With {plain_label(repair)}, mean {metric_name(metric)} is {found_mean}"
     if ordered and len(levels) > 2 and ((steps > 0).all() or (steps < 0).all()):
         change = difference(levels[last], levels[first])
         verb = "rises" if change.mean > 0 else "falls"
         return (
-            f"With {words(repair)}, mean {metric_name(metric)} {verb} with {key}: from "
+            f"With {plain_label(repair)}, mean {metric_name(metric)} {verb} with {key}: from "
             f"{level(means[first], metric)} at {names[first]} to {level(means[last], metric)} at "
             f"{names[last]}, {_difference(change, metric)} {'more' if change.mean > 0 else 'less'}"
             f"{_verdict(change)}"
@@ -116,7 +118,8 @@ def _over_places(
     best, second, worst = ranked[0], ranked[1], ranked[-1]
     lead = difference(levels[best], levels[second])
     text = (
-        f"With {words(repair)}, {key} {names[best]} gives the highest mean {metric_name(metric)}, "
+        f"With {plain_label(repair)}, {key} {names[best]} gives the highest mean "
+        f"{metric_name(metric)}, "
         f"{level(means[best], metric)}, {_difference(lead, metric)} above "
         f"{names[second]}{_verdict(lead)}"
     )

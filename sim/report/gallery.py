@@ -50,7 +50,7 @@ _HEAD = (
     "# Gallery\n\nWhat some of the shipped scenarios come to with the weights that ship. "
     "`sim gallery` makes this page anew; `sim scenarios` lists all scenarios."
 )
-_MOST_BYTES = 60_000
+_MAX_BYTES = 60_000
 _WIDTHS = (1400, 1200, 1000, 800)
 
 
@@ -148,5 +148,5 @@ def shrink(source: Path, target: Path) -> None:
             height = round(figure.height * width / figure.width)
             small = figure.resize((width, height), Image.Resampling.LANCZOS)
         small.save(target, "webp", quality=78, method=6)
-        if target.stat().st_size < _MOST_BYTES:
+        if target.stat().st_size < _MAX_BYTES:
             return

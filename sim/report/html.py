@@ -19,7 +19,7 @@ from sim.report.answer import answer
 from sim.report.inline import Block, loss_blocks, quality_blocks, rate_blocks
 from sim.report.pictures import PACKET_LOOKS, packet_counts, packet_rows, strips
 from sim.results.run import RunTables, read_runs
-from sim.scenario.labels import words
+from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 
 GLOSSARY = {
@@ -157,7 +157,7 @@ def _table(run: RunTables, metrics: Sequence[str]) -> dict[str, Any]:
         label = setting.label
         for name, found in setting.point["concealers"].items():
             cells = [_estimate(found[metric], metric) for metric in metrics]
-            rows.append({"setting": label, "repair": words(name), "cells": cells})
+            rows.append({"setting": label, "repair": plain_label(name), "cells": cells})
             label = ""
     return {"swept": swept, "metrics": [metric_label(m) for m in metrics], "rows": rows}
 
@@ -208,7 +208,7 @@ def _compared(runs: Sequence[RunTables], metric: str) -> list[dict[str, str]]:
             rows.append(
                 {
                     "run": run.title,
-                    "repair": words(name),
+                    "repair": plain_label(name),
                     "mean": level(sum(known) / len(known), metric, False) if known else "",
                     "wire": f"{sum(p['bpp_wire'] for p in run.points) / len(run.points):.4f}",
                     "lost": f"{sum(p['loss']['packets'] for p in run.points) / len(means):.1%}",

@@ -16,7 +16,6 @@ from io import StringIO
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sim.figures.losses import loss_panel
 from sim.figures.panels import (
     axis_title,
     best_repair,
@@ -24,13 +23,14 @@ from sim.figures.panels import (
     dot_panel,
     estimate,
     line_panel,
+    loss_panel,
     rate_groups,
     rate_panel,
     rates_vary,
 )
 from sim.figures.style import DELIVERED, ERASED, drawing, look, metric_label
 from sim.results.files import SummaryPoint
-from sim.scenario.labels import words
+from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 
 _SIZE = (4.4, 2.9)  # inches; about as wide as a phone, so that text stays readable there
@@ -153,13 +153,13 @@ def rate_blocks(points: Sequence[SummaryPoint], metrics: Sequence[str], prefix: 
             rate_panel(axes, points, metric, repair)
             axes.set_ylabel(metric_label(metric))
 
-        told = f"{metric_label(metric)} with {words(repair)} over bits per pixel on the wire"
+        told = f"{metric_label(metric)} with {plain_label(repair)} over bits per pixel on the wire"
         panels.append(Panel("", _svg(f"{prefix}-rate-{metric}", told, draw)))
     colours = list(_COLOURS.values())
     order = [colours[i] for i in (2, 3, 4, 5, 6, 7, 8)]
     titles = list(rate_groups(points))
     legend = [
-        Legend("●■◆▼▲✚✖"[i % 7], order[i % 7], title or words(repair))
+        Legend("●■◆▼▲✚✖"[i % 7], order[i % 7], title or plain_label(repair))
         for i, title in enumerate(titles)
     ]
     return [Block(legend, panels)]
@@ -184,7 +184,7 @@ def _repairs(points: Sequence[SummaryPoint]) -> list[Legend]:
     legend = []
     for name in names:
         colour, marker = look(name)
-        legend.append(Legend(_GLYPHS[marker], _COLOURS[colour.lower()], words(name)))
+        legend.append(Legend(_GLYPHS[marker], _COLOURS[colour.lower()], plain_label(name)))
     return [*legend, Legend("┄", "currentColor", "no loss")]
 
 
@@ -218,7 +218,7 @@ def _alt_text(points: Sequence[SummaryPoint], metric: str, title: str) -> str:
         means = [mean for point in points if (mean := _mean(point, name, metric)) is not None]
         if means:
             shown = [f"{means[0]:.3g}", f"{means[-1]:.3g}"][: 1 + (len(means) > 1)]
-            parts.append(f"{words(name)} {' to '.join(shown)}")
+            parts.append(f"{plain_label(name)} {' to '.join(shown)}")
     head = f"{metric_label(metric)}{', ' + title if title else ''}"
     return f"{head}: {', '.join(parts)}"
 

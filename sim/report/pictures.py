@@ -17,7 +17,7 @@ from sim.figures.invention import shade
 from sim.figures.run import fate_of, mark_lost
 from sim.results.files import INPAINT, PANELS, PROBABILITY, number
 from sim.results.run import RunTables
-from sim.scenario.labels import words
+from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 
 WIDTH = 360
@@ -48,7 +48,7 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True)
-class PacketRow:
+class PacketRaster:
     """One image's packets in the order of sending: an SVG path for each look, and what is told."""
 
     name: str
@@ -79,10 +79,10 @@ def _strip(folder: Path, name: str, rows: Mapping[str, Mapping[str, str]]) -> St
     ]
     for repair in rows:
         if repair != CLEAN and (folder / f"{repair}.png").is_file():
-            told = f"{name} repaired by {words(repair)}"
+            told = f"{name} repaired by {plain_label(repair)}"
             told = f"{name} with its holes left open" if repair == "none" else told
             shown = _pixels(folder / f"{repair}.png")
-            pictures.append(_picture(shown, words(repair), score(rows[repair]), told))
+            pictures.append(_picture(shown, plain_label(repair), score(rows[repair]), told))
     if (folder / PROBABILITY).is_file() and lost:
         sure = PowerNorm(0.5, 0, 1)(np.load(folder / PROBABILITY, allow_pickle=False))
         doubt = shade(_pixels(folder / f"{INPAINT}.png"), ~received, sure)
@@ -124,7 +124,7 @@ PACKET_LOOKS = {
 _HEIGHTS = {"delivered": 3, "parity": 3, "resent": 3, "late": 6, "erased": 10}
 
 
-def packet_rows(run: RunTables) -> list[PacketRow]:
+def packet_rows(run: RunTables) -> list[PacketRaster]:
     """The packets of the pictured stream, a row per image, `MAX_FRAMES` at most."""
     frames = sorted({int(row["frame"]) for row in run.packets})[:MAX_FRAMES]
     return [
@@ -144,7 +144,7 @@ def _look(row: Mapping[str, str]) -> str:
     return kinds.get(row.get("kind", ""), fate) if fate == "delivered" else fate
 
 
-def _packet_row(rows: Sequence[Mapping[str, str]]) -> PacketRow:
+def _packet_row(rows: Sequence[Mapping[str, str]]) -> PacketRaster:
     looks = [_look(row) for row in rows]
     paths = {}
     for name in PACKET_LOOKS:
@@ -155,4 +155,4 @@ def _packet_row(rows: Sequence[Mapping[str, str]]) -> PacketRow:
             paths[name] = "".join(f"M{x + 0.1:g} {top:g}h.8v{height}h-.8z" for x in places)
     lost = sum(look in ("late", "erased") for look in looks)
     image = rows[0]["image"]
-    return PacketRow(image, len(rows), paths, f"{image}: {lost} of {len(rows)} packets lost")
+    return PacketRaster(image, len(rows), paths, f"{image}: {lost} of {len(rows)} packets lost")

@@ -29,7 +29,7 @@ from sim.results.files import (
 )
 from sim.scenario.labels import setting_label
 from sim.scenario.library import library_files, opening_paragraphs, question_of
-from sim.statistics import FEWEST_PAIRS, estimate
+from sim.statistics import MIN_PAIRS, estimate
 
 Key = tuple[str, str]
 """An image and a repeat."""
@@ -52,7 +52,7 @@ class Difference:
     @property
     def decided(self) -> bool:
         """Whether the sign of the difference is beyond doubt at 95%."""
-        return self.pairs >= FEWEST_PAIRS and (self.low > 0 or self.high < 0)
+        return self.pairs >= MIN_PAIRS and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def value_label(value: object) -> str:
     return str(value)
 
 
-def words(repair: str) -> str:
+def plain_label(repair: str) -> str:
     """A repair's name for people."""
     return "no loss" if repair == CLEAN else repair.replace("_", " ")
 
@@ -64,5 +64,7 @@ def setting_label(values: Mapping[str, Any]) -> str:
     for key, value in values.items():
         name = key.rpartition(".")[2]
         unit = " s" if name.endswith("_s") else ""
-        parts.append(f"{words(name.removesuffix('_s'))}: {words(value_label(value))}{unit}")
+        parts.append(
+            f"{plain_label(name.removesuffix('_s'))}: {plain_label(value_label(value))}{unit}"
+        )
     return ", ".join(parts)

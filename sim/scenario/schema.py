@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from channels import LINK_PARAMETERS, LOSS_TYPES, PRESETS, ChannelParameterError, read_channel
 from channels.registry import Parameter
 from channels.theory import loss_rate
-from codec.decoding import MAX_STEPS, Decoding, Order, Words
+from codec.decoding import MAX_STEPS, Decoding, FillMode, Order
 from sim.protocol.config import StreamConfig, StreamConfigError
 from sim.protocol.protection import ArqConfig, FecConfig
 
@@ -151,7 +151,7 @@ class DecodingSection(Section):
 
     order: Order = Field("confidence", description="what is filled first, in several passes")
     steps: int = Field(1, ge=1, le=MAX_STEPS, description="passes of the transformer")
-    words: Words = Field(
+    words: FillMode = Field(
         "soft", description="decode the mean of all codewords by their probabilities, or the best"
     )
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ZIP, POINTS = "zip", "points"
-MOST_POINTS = 100_000
+MAX_POINTS = 100_000
 
 Place = tuple[str | int, ...]
 """Keys and indices from the sweep section to a value."""
@@ -71,8 +71,8 @@ def expand(sweep: Mapping[str, Any]) -> Iterator[SweepPoint]:
             raise SweepError(factor[0].places.get(key, ()), f"{key} is swept twice")
         seen |= keys
     count = math.prod(map(len, factors))
-    if count > MOST_POINTS:
-        raise SweepError((), f"makes {count:,} points; at most {MOST_POINTS:,}")
+    if count > MAX_POINTS:
+        raise SweepError((), f"makes {count:,} points; at most {MAX_POINTS:,}")
     for parts in itertools.product(*factors):
         values: dict[str, Any] = {}
         places: dict[str, Place] = {}
@@ -167,16 +167,16 @@ def _stepped(start: float, end: float, spec: Mapping[str, Any], place: Place) ->
     if not math.isfinite(step) or step == 0 or (end - start) / step < 0:
         raise SweepError((*place, "step"), f"does not lead from {start} to {end}")
     steps = (end - start) / step
-    if steps > MOST_POINTS:
-        raise SweepError((*place, "step"), f"makes more than {MOST_POINTS:,} values")
+    if steps > MAX_POINTS:
+        raise SweepError((*place, "step"), f"makes more than {MAX_POINTS:,} values")
     size = max(abs(start), abs(end))
     return [_tidy(start + i * step, size) for i in range(math.floor(steps + 1e-9) + 1)]
 
 
 def _counted(start: float, end: float, spec: Mapping[str, Any], place: Place) -> list[float]:
     count = spec["count"]
-    if not 2 <= count <= MOST_POINTS:
-        raise SweepError((*place, "count"), f"must be from 2 to {MOST_POINTS:,}, got {count}")
+    if not 2 <= count <= MAX_POINTS:
+        raise SweepError((*place, "count"), f"must be from 2 to {MAX_POINTS:,}, got {count}")
     shares = [i / (count - 1) for i in range(count)]
     if not spec.get("log"):
         size = max(abs(start), abs(end))

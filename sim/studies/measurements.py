@@ -1,8 +1,8 @@
 """Studies: many small measurements that can stop at any time, go on, and be shared by processes.
 
-A measurement is a job: a key and a function that returns rows. Each job's rows are written to
-`jobs/<key>.json` in one step, and a job whose file is there is not done again. So an interrupted
-study resumes, and several processes given the same folder share the work: each claims the job that
+A measurement is a task: a key and a function that returns rows. Each task's rows are written to
+`jobs/<key>.json` in one step, and a task whose file is there is not done again. So an interrupted
+study resumes, and several processes given the same folder share the work: each claims the task that
 it does. Jobs are deterministic (but for measured times), on one thread, so that sums round alike
 everywhere: one that two of them do, which the end may bring, comes out the same, and so does the
 table, which each of them writes.
@@ -39,7 +39,7 @@ Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Job:
+class StudyTask:
     """One measurement.
 
     Attributes:
@@ -109,13 +109,13 @@ def study_manifest(
     }
 
 
-def run_jobs(
+def run_tasks(
     folder: Path,
     manifest: dict[str, Any],
-    jobs: Sequence[Job],
-    steps: ProgressCallback = no_progress,
+    tasks: Sequence[StudyTask],
+    progress: ProgressCallback = no_progress,
 ) -> Rows:
-    """Do what is not done yet; returns the rows of all jobs in order.
+    """Do what is not done yet; returns the rows of all tasks in order.
 
     Raises:
         UserError: the folder holds something else, or cannot be written.
@@ -135,20 +135,20 @@ def run_jobs(
         place.mkdir(parents=True, exist_ok=True)
         if not (folder / MANIFEST).is_file():
             write_json(folder / MANIFEST, {**manifest, "revision": revision()})
-    while left := [job for job in jobs if not (place / job.file).is_file()]:
+    while left := [task for task in tasks if not (place / task.file).is_file()]:
         # A claim is a hint, no lock: what another process died over is done in the end.
         with _writing(folder):
-            job = next((job for job in left if _claimed(place / job.file)), left[0])
-        steps(len(jobs) - len(left), len(jobs), job.name)
+            task = next((task for task in left if _claimed(place / task.file)), left[0])
+        progress(len(tasks) - len(left), len(tasks), task.name)
         try:
             with one_thread():
-                rows = job.rows()
-            with _writing(folder), replacing(place / job.file) as partial:
+                rows = task.rows()
+            with _writing(folder), replacing(place / task.file) as partial:
                 # NaN stays NaN: Python reads it back.
-                partial.write_text(json.dumps({"name": job.name, "rows": rows}))
+                partial.write_text(json.dumps({"name": task.name, "rows": rows}))
         finally:
-            _claim(place / job.file).unlink(missing_ok=True)
-    return [row for job in jobs for row in read_json(place / job.file)["rows"]]
+            _claim(place / task.file).unlink(missing_ok=True)
+    return [row for task in tasks for row in read_json(place / task.file)["rows"]]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ its probabilities are on other held-out photos.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from codec.model import INPAINTER_FILE, PRETRAINED, Model
 from codec.tokenizer import STRIDE
 from codec.training.data import PhotoFolder
 from sim.errors import UserError
+from sim.progress import ProgressCallback, no_progress
 from sim.results.files import write_json, write_table
 
 CALIBRATION = "calibration.json"
@@ -50,7 +50,7 @@ def calibrate(
     model_folder: Path | None,
     out: Path,
     count: int,
-    steps: Callable[[int, int, str], object] = lambda done, total, doing: None,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Fit on every other held-out photo, check on the rest, write the folder `out`.
 
@@ -75,7 +75,7 @@ def calibrate(
         raise UserError(str(error)) from None
     levels = []
     for done, level in enumerate(model.levels):
-        steps(done, len(model.levels), f"K={level}")
+        progress(done, len(model.levels), f"K={level}")
         levels.append(_level(model, images, level))
     config["calibration"] = {str(one.level): asdict(one.fitted) for one in levels}
     about = {

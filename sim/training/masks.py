@@ -1,4 +1,4 @@
-"""Loss patterns as streams make them: what the inpainter is trained on.
+"""Slices and losses as streams make them: what context coder and inpainter are trained on.
 
 Each mask is one image's grid after a random interleaver, number of slices and channel took some of
 its packets, from the very code that transmits streams.
@@ -14,6 +14,7 @@ from channels.gilbert_elliott import GilbertElliott
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 
 HIGHEST_LOSS = 0.6
+MIN_TOKENS = 16
 
 
 def packet_mask(rng: np.random.Generator, grid: tuple[int, int]) -> NDArray[np.bool_]:
@@ -34,3 +35,13 @@ def packet_mask(rng: np.random.Generator, grid: tuple[int, int]) -> NDArray[np.b
     for positions, gone in zip(slice_positions(grid, slices, interleaver), lost, strict=True):
         received[positions] = not gone
     return received.reshape(grid)
+
+
+def random_slices(rng: np.random.Generator, grid: tuple[int, int]) -> tuple[NDArray[np.int64], ...]:
+    """The slices of a random interleaver, raster or one of the others with equal chance: one
+    slice or more, each of at least 16 tokens. See `slice_positions`."""
+    most = max(1, grid[0] * grid[1] // MIN_TOKENS)
+    slices = int(np.exp(rng.uniform(0, np.log(most + 1))))
+    raster, *others = INTERLEAVERS
+    interleaver = raster if rng.random() < 0.5 else others[int(rng.integers(len(others)))]
+    return slice_positions(grid, slices, interleaver)

@@ -31,7 +31,7 @@ from codec.entropy import CorruptPayload, FixedCoder, fixed_bytes
 from codec.training.context import ContextConfig, ContextNetwork, earlier_tokens
 from codec.waves import coding_waves
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
-from sim.training.slice_orders import random_slices
+from sim.training.masks import random_slices
 
 SIZES = (8, 64, 2048)
 TABLES = ContextTables.random(SIZES, seed=1)

@@ -13,11 +13,11 @@ import live_peers as peers
 import numpy as np
 
 from sim.drivers.clock import Clock, WallClock
-from sim.drivers.ends import ReceivingEnd, SendingEnd
+from sim.drivers.endpoints import ReceiverEndpoint, SenderEndpoint
 from sim.drivers.links import ReceiverLink, SenderLink, open_receiver, open_sender
-from sim.drivers.receiving import LiveReceiver
+from sim.drivers.live_receiver import LiveReceiver
+from sim.drivers.live_sender import LiveSender
 from sim.drivers.record import MediaFrame
-from sim.drivers.sending import LiveSender
 from sim.drivers.virtual import run_virtual
 from sim.protocol.events import FrameReady
 
@@ -31,7 +31,7 @@ class Collector:
         self, start: bytes, about: Mapping[str, Any], before: Callable[[], object] = lambda: None
     ) -> None:
         self.frames: list[FrameReady] = []
-        self.end = ReceivingEnd(start, peers.KEY, peers.make_book(), self.frames.append)
+        self.end = ReceiverEndpoint(start, peers.KEY, peers.make_book(), self.frames.append)
         self.account: Mapping[str, Any] | None = None
         self.closed = False
         self.notes: list[bytes] = []
@@ -102,8 +102,8 @@ class Receiving:
             raise self.error
 
 
-def sending_end(count: int = 12, spec: Mapping[str, Any] = BURSTS, seed: int = 1) -> SendingEnd:
-    return SendingEnd(
+def sending_end(count: int = 12, spec: Mapping[str, Any] = BURSTS, seed: int = 1) -> SenderEndpoint:
+    return SenderEndpoint(
         peers.make_frames(count),
         peers.CONFIG,
         peers.make_channel(spec, seed),
@@ -113,14 +113,14 @@ def sending_end(count: int = 12, spec: Mapping[str, Any] = BURSTS, seed: int = 1
 
 
 def make_sender(
-    address: str, end: SendingEnd, pace: float = 0.0, **options: Any
+    address: str, end: SenderEndpoint, pace: float = 0.0, **options: Any
 ) -> tuple[SenderLink, LiveSender]:
     link = options.pop("link", None) or open_sender(address)
     clock = options.pop("clock", WallClock())
     return link, LiveSender(end, link, clock, pace=pace, **options)
 
 
-def send(address: str, end: SendingEnd, **options: Any) -> LiveSender:
+def send(address: str, end: SenderEndpoint, **options: Any) -> LiveSender:
     """Send a whole stream."""
     link, sender = make_sender(address, end, **options)
     with closing(link):

@@ -7,8 +7,8 @@ import test_faults_bytes  # noqa: F401  (fills the table)
 import test_faults_commands  # noqa: F401
 import test_faults_peers  # noqa: F401
 
-from sim.drivers.receiving import RECEIVER_ANOMALIES
-from sim.drivers.sending import SENDER_ANOMALIES
+from sim.drivers.live_receiver import RECEIVER_ANOMALIES
+from sim.drivers.live_sender import SENDER_ANOMALIES
 
 
 def test_every_anomaly_has_a_fault_that_makes_it_count() -> None:

@@ -32,8 +32,8 @@ from live_pair import (
 
 from sim.drivers.keys import read_keys, write_keys
 from sim.drivers.links import open_receiver, open_sender
-from sim.drivers.receiving import RECEIVER_ANOMALIES
-from sim.drivers.sending import StreamRefused
+from sim.drivers.live_receiver import RECEIVER_ANOMALIES
+from sim.drivers.live_sender import StreamRefused
 from sim.drivers.wire import (
     NOTE,
     Batch,
@@ -295,7 +295,7 @@ def hostile(count: int) -> tuple[Receiver, Mapping[str, int]]:
     frames = []
     each = count // 250  # that many true ones there are
     while (now := end.next_time()) is not None:
-        for data in end.advance(now)[1]:
+        for data in end.send_until(now)[1]:
             receiver.handle_timer(now - 1e-9)
             size = len(data)
             edits = rng.integers(0, [size, 256, size + 8], (each, 3)).tolist()

@@ -37,8 +37,8 @@ from live_pair import (
 )
 
 from sim.drivers.links import open_receiver
+from sim.drivers.live_sender import Stopped
 from sim.drivers.recording import Recorder, replay
-from sim.drivers.sending import Stopped
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -15,7 +15,7 @@ from test_live import as_data
 from channels import UniformErasure, build
 from channels.base import ConstantDelay
 from codec.coders import CoderBook
-from sim.drivers.ends import ReceivingEnd, SendingEnd
+from sim.drivers.endpoints import ReceiverEndpoint, SenderEndpoint
 from sim.drivers.links import open_receiver
 from sim.drivers.record import StreamRecord
 from sim.drivers.virtual import run_virtual
@@ -72,11 +72,11 @@ def feedback(config: StreamConfig) -> Any:
 
 
 class Whole:
-    """An `Incoming` straight into a receiving end."""
+    """An `Incoming` straight into a receiver endpoint."""
 
     def __init__(self, start: bytes, about: object) -> None:
         self.frames: list[Any] = []
-        self.end = ReceivingEnd(start, peers.KEY, peers.make_book(), self.frames.append)
+        self.end = ReceiverEndpoint(start, peers.KEY, peers.make_book(), self.frames.append)
         self.datagrams, self.watermark = self.end.datagrams, self.end.watermark
         self.next_time, self.replies = self.end.next_time, self.end.replies
 
@@ -89,7 +89,7 @@ class Whole:
 
 def live(address: str, config: StreamConfig, channel: str, seed: int) -> StreamRecord:
     receiving = Receiving(open_receiver(address), open_stream=Whole)
-    sending = SendingEnd(
+    sending = SenderEndpoint(
         peers.make_frames(9, seed),
         config,
         peers.make_channel(CHANNELS[channel], seed),

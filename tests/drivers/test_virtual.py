@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from channels import Channel, Delivery
-from sim.drivers.ends import ReceivingEnd, SendingEnd
+from sim.drivers.endpoints import ReceiverEndpoint, SenderEndpoint
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.drivers.virtual import run_virtual
 from sim.protocol.config import StreamConfig, StreamConfigError, StreamKey
@@ -157,6 +157,6 @@ def test_frames_that_do_not_fit_are_refused(
 def test_a_receiver_with_another_model_refuses_the_stream() -> None:
     channel = peers.make_channel(BURSTS, 1)
     book = peers.make_book()
-    sending = SendingEnd(peers.make_frames(), peers.CONFIG, channel, peers.KEY, book)
+    sending = SenderEndpoint(peers.make_frames(), peers.CONFIG, channel, peers.KEY, book)
     with pytest.raises(ForeignStream):
-        ReceivingEnd(sending.start, StreamKey("f" * 16, 9), book, print)
+        ReceiverEndpoint(sending.start, StreamKey("f" * 16, 9), book, print)

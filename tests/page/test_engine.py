@@ -20,7 +20,7 @@ from sim.page.photos import Photos
 from sim.scenario.schema import Scenario
 from sim.stream import make_channel, stream_key
 
-LAP = 8
+SEGMENT_FRAMES = 8
 
 
 def scenario(**changes: Any) -> Scenario:
@@ -39,38 +39,38 @@ def scenario(**changes: Any) -> Scenario:
 
 
 @pytest.fixture(autouse=True)
-def short_laps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "LAP", LAP)
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "SEGMENT_FRAMES", SEGMENT_FRAMES)
 
 
-def driven(photos: Photos, given: Scenario, lap: int) -> StreamRecord:
-    """One lap by the virtual driver, as `sim run` streams a repeat."""
+def driven(photos: Photos, given: Scenario, segment: int) -> StreamRecord:
+    """One segment by the virtual driver, as `sim run` streams a repeat."""
     size = given.codec.codebook
     model = photos.model
     return run_virtual(
-        [photos.frame(lap * LAP + n, given.codec) for n in range(LAP)],
+        [photos.frame(segment * SEGMENT_FRAMES + n, given.codec) for n in range(SEGMENT_FRAMES)],
         given.stream_config(),
-        make_channel(given.channel, given.seed, lap),
-        stream_key(model.fingerprint, given.seed, lap),
+        make_channel(given.channel, given.seed, segment),
+        stream_key(model.fingerprint, given.seed, segment),
         CoderBook({size: model.frequencies(size)}),
     )
 
 
 def assert_same(snapshot: Snapshot, record: StreamRecord, number: int) -> None:
-    want = record.frames[number % LAP]
+    want = record.frames[number % SEGMENT_FRAMES]
     np.testing.assert_array_equal(snapshot.ready.grid.indices, want.grid.indices)
     assert replace(snapshot.ready, grid=want.grid) == want
     assert list(snapshot.packets) == [
-        p for p in record.packets if p.frame <= number % LAP <= p.last_frame
+        p for p in record.packets if p.frame <= number % SEGMENT_FRAMES <= p.last_frame
     ]
 
 
-def test_frames_are_those_of_the_virtual_driver_lap_by_lap(photos: Photos) -> None:
+def test_frames_are_those_of_the_virtual_driver_segment_by_segment(photos: Photos) -> None:
     engine, given = Engine(photos), scenario()
-    records = [driven(photos, given, lap) for lap in (0, 1)]
+    records = [driven(photos, given, segment) for segment in (0, 1)]
     assert any(p.late for p in records[0].packets) and records[0].ledger.erased
-    for number in range(2 * LAP):
-        assert_same(engine.frame(number, given, "none"), records[number // LAP], number)
+    for number in range(2 * SEGMENT_FRAMES):
+        assert_same(engine.frame(number, given, "none"), records[number // SEGMENT_FRAMES], number)
 
 
 def test_a_changed_setting_acts_on_the_very_next_frame(photos: Photos) -> None:
@@ -119,7 +119,9 @@ def test_interleavers_are_compared_under_the_same_losses(photos: Photos) -> None
 def test_repairs_keep_what_arrived_and_none_leaves_holes(photos: Photos) -> None:
     engine, given = Engine(photos), scenario()
     snapshot = next(
-        s for n in range(LAP) if not (s := engine.frame(n, given, "inpaint")).received.all()
+        s
+        for n in range(SEGMENT_FRAMES)
+        if not (s := engine.frame(n, given, "inpaint")).received.all()
     )
     received = snapshot.received
     sent = snapshot.coded.frame.index_map
@@ -141,30 +143,30 @@ def test_slices_and_packets_tell_the_same_story(photos: Photos) -> None:
 def test_parity_acts_and_every_packet_is_counted_once(photos: Photos) -> None:
     engine, given = Engine(photos), changed(scenario(), {"slices": 16, "parity": 6})
     record, counted, restored = driven(photos, given, 0), [], 0
-    for number in range(LAP):
+    for number in range(SEGMENT_FRAMES):
         snapshot = engine.frame(number, given, "none")
         assert_same(snapshot, record, number)
         counted += snapshot.sent
         restored += fates(snapshot).count(RESTORED)
     assert counted == record.packets[: len(counted)]
-    assert len(counted) >= LAP * given.stream.slices
+    assert len(counted) >= SEGMENT_FRAMES * given.stream.slices
     assert {packet.kind for packet in counted} == {"media", "parity"}
     assert restored > 0
 
 
-def test_memory_is_bounded_by_the_lap(photos: Photos) -> None:
-    """After many laps an engine holds no more than after one."""
+def test_memory_is_bounded_by_the_segment(photos: Photos) -> None:
+    """After many segments an engine holds no more than after one."""
     engine, given = Engine(photos), scenario()
 
     def held() -> int:
-        lap = engine._lap
-        assert lap is not None
-        return len(lap._stream.packets) + sum(map(sys.getsizeof, vars(lap).values()))
+        segment = engine._segment
+        assert segment is not None
+        return len(segment._stream.packets) + sum(map(sys.getsizeof, vars(segment).values()))
 
-    for number in range(LAP):
+    for number in range(SEGMENT_FRAMES):
         engine.frame(number, given, "none")
     first = held()
-    for number in range(LAP, 5 * LAP):
+    for number in range(SEGMENT_FRAMES, 5 * SEGMENT_FRAMES):
         engine.frame(number, given, "none")
     assert held() <= first + 100
     assert len(photos._frames) == len(photos._coded) == 3

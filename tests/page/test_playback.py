@@ -16,7 +16,7 @@ from sim.page.history import KEPT, History
 from sim.page.photos import Photos
 from sim.page.playback import Playback
 from sim.page.stages import STAGES, cell_side
-from sim.page.words import alt_text, sentence
+from sim.page.text import alt_text, sentence
 from sim.scenario.schema import Scenario
 
 GIVEN = Scenario(

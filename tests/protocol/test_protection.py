@@ -63,7 +63,7 @@ def play(
     sizes: tuple[tuple[int, int], ...] = SIZES,
     *,
     delay_s: float = 0.0,
-    difficulty: Maps | None = None,
+    importance: Maps | None = None,
     extra: Iterable[tuple[float, bytes]] = (),
     feedback_arrives: Callable[[int], bool] = lambda number: True,
 ) -> Run:
@@ -92,7 +92,7 @@ def play(
             sender.receive_feedback(heapq.heappop(events)[3], now)
         elif moment == 1:
             if capture_s is not None and capture_s <= now:
-                hard = None if difficulty is None else difficulty[captured]
+                hard = None if importance is None else importance[captured]
                 sender.submit(maps[captured], *sizes[captured], now, hard)
                 captured += 1
             for data in sender.datagrams_to_send(now):
@@ -285,8 +285,8 @@ def test_harder_packets_get_more_of_the_same_parity() -> None:
     shared = {"playout_delay_s": 2.0, "slices": 6}
     equal = configured(fec=FecConfig("reed_solomon", 6, 2, 4), **shared)
     unequal = configured(fec=FecConfig("reed_solomon", 6, 2, 4, True), **shared)
-    plain = play(equal, everything, sizes, difficulty=easy)
-    dealt = play(unequal, everything, sizes, difficulty=easy)
+    plain = play(equal, everything, sizes, importance=easy)
+    dealt = play(unequal, everything, sizes, importance=easy)
     count = [sum(s.kind == "parity" for s in run.sent) for run in (plain, dealt)]
     assert count[0] == count[1] == 16
     most = {}
@@ -300,7 +300,7 @@ def test_harder_packets_get_more_of_the_same_parity() -> None:
     assert all(most.get(frame, set()) <= {1} for frame in range(8) if frame not in (1, 4))
     # Frames 0 and 1 are lost but for their parity: three packets of every equal block.
     for config, saved in ((equal, []), (unequal, [1])):
-        run = play(config, lambda s: s.kind == "parity" or s.frame > 1, sizes, difficulty=easy)
+        run = play(config, lambda s: s.kind == "parity" or s.frame > 1, sizes, importance=easy)
         assert [frame for frame in (0, 1) if run.frames[frame].complete] == saved
 
 
@@ -380,12 +380,12 @@ def test_the_hardest_of_what_is_missing_is_sent_again_first() -> None:
     arq = ArqConfig(delay_s=0.03, order="hardest", budget=0.3)
     config = configured(arq=arq)
     sizes = ((128, 96),) * 3
-    difficulty = [np.zeros((6, 8)) for _ in sizes]
+    importance = [np.zeros((6, 8)) for _ in sizes]
     positions = config.layout(128, 96).positions
     for slice_ in range(9):
-        for grid in difficulty:
+        for grid in importance:
             grid.ravel()[positions[slice_]] = slice_
-    run = play(config, lambda s: not original(s) or s.slice % 2 == 0, sizes, difficulty=difficulty)
+    run = play(config, lambda s: not original(s) or s.slice % 2 == 0, sizes, importance=importance)
     again = [(s.frame, s.slice) for s in run.sent if s.kind == "retransmission"]
     assert again == [(frame, slice_) for frame in range(3) for slice_ in (7, 5, 3)]
     assert run.refused == 3  # slice 1 of each: over budget

@@ -38,7 +38,7 @@ def bits_study(
     levels: Sequence[int],
     slices: Sequence[int],
     out: Path,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> list[dict[str, Any]]:
     """Measure, write the folder `out`, figure included; returns the rows of the table.
 
@@ -48,7 +48,7 @@ def bits_study(
         levels: codebook sizes.
         slices: numbers of packets per image.
         out: the folder.
-        steps: told about progress.
+        progress: told how far it is.
 
     Raises:
         UserError: the folder cannot be written or holds something else, or a level that the model
@@ -61,7 +61,9 @@ def bits_study(
     sums: dict[tuple[int, str, int, str], list[int]] = {}
     for number, image in enumerate(images):
         for place, level in enumerate(levels):
-            steps(number * len(levels) + place, len(images) * len(levels), f"{image.name} {level}")
+            progress(
+                number * len(levels) + place, len(images) * len(levels), f"{image.name} {level}"
+            )
             tokens = codec.model.encode(image.pixels, level)
             for count in slices:
                 for interleaver in INTERLEAVERS:

@@ -26,7 +26,7 @@ from sim.results.files import write_json
 
 
 @dataclass
-class Point:
+class RatePoint:
     """An image as one setting of a codec leaves it; metrics by name, NaN where undefined."""
 
     setting: int
@@ -58,7 +58,7 @@ class PointFile:
             {"codec": _digest(identity.encode()), "image": _digest(image)},
         )
         self.sizes: dict[int, tuple[int, int]] = {}
-        self.points: dict[int, Point] = {}
+        self.points: dict[int, RatePoint] = {}
         try:
             self._read(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
@@ -74,7 +74,7 @@ class PointFile:
                 for name, value in entry["metrics"].items()
             }
             file = base64.b64decode(entry["file"])
-            point = Point(entry["setting"], file, entry["payload_bytes"], metrics)
+            point = RatePoint(entry["setting"], file, entry["payload_bytes"], metrics)
             self.points[point.setting] = point
 
     def save(self) -> None:
@@ -125,7 +125,7 @@ def measure_points(
     counted: Counted,
     measures: Measures,
     path: Path,
-) -> list[Point]:
+) -> list[RatePoint]:
     """Encode and measure, or take from `path` what is there: points by growing setting.
 
     Args:
@@ -147,7 +147,9 @@ def measure_points(
     wanted = {*settings, *(search.at_most(budget, counted) or 0 for budget in budgets)}
     for setting in sorted(wanted):
         coded = search.coded(setting)
-        point = known.points.setdefault(setting, Point(setting, coded.file, coded.payload_bytes))
+        point = known.points.setdefault(
+            setting, RatePoint(setting, coded.file, coded.payload_bytes)
+        )
         missing = [name for name in measures.names if name not in point.metrics]
         if missing:
             decoded = codec.decode(point.file, height, width)
@@ -156,6 +158,6 @@ def measure_points(
     return [point for _, point in sorted(known.points.items()) if measured(point, measures)]
 
 
-def measured(point: Point, measures: Measures) -> bool:
+def measured(point: RatePoint, measures: Measures) -> bool:
     """Whether every metric was taken."""
     return all(name in point.metrics for name in measures.names)

@@ -35,8 +35,16 @@ from sim.results.files import (
 )
 from sim.results.manifest import revision, version_of
 from sim.statistics import finite_mean
-from sim.studies.codec_bench.points import Point
-from sim.studies.codec_bench.work import EQUAL, OURS, POINTS, Bench, BenchConfig, Job, Level
+from sim.studies.codec_bench.points import RatePoint
+from sim.studies.codec_bench.work import (
+    EQUAL,
+    OURS,
+    POINTS,
+    Bench,
+    BenchConfig,
+    BenchLevel,
+    CodecTask,
+)
 from sim.version import __version__
 
 BENCH = "bench.csv"
@@ -52,7 +60,7 @@ def run_bench(
     images: Sequence[LoadedImage],
     config: BenchConfig,
     out: Path,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
     model: str | None = None,
     prepare: bool = False,
 ) -> dict[str, Any]:
@@ -65,7 +73,7 @@ def run_bench(
         images: to code.
         config: what to compare.
         out: the folder.
-        steps: told about progress.
+        progress: told how far it is.
         model: the name `codec` was loaded by, for other processes.
         prepare: measure the other codecs only, whose points depend on no weights; {} is returned.
 
@@ -77,7 +85,7 @@ def run_bench(
         codec.check(level.codebook, config.entropy, level.patch, config.search)
     bench = Bench(codec, config, out)
     _open(out)
-    return _Run(bench, images, model, steps).run(prepare)
+    return _BenchRun(bench, images, model, progress).run(prepare)
 
 
 def _open(out: Path) -> None:
@@ -92,7 +100,7 @@ def _open(out: Path) -> None:
         raise UserError(f"{out}: cannot write results here ({error.strerror})") from None
 
 
-class _Run:
+class _BenchRun:
     """The state of one comparison while it fills its folder."""
 
     def __init__(
@@ -100,26 +108,26 @@ class _Run:
         bench: Bench,
         images: Sequence[LoadedImage],
         model: str | None,
-        steps: ProgressCallback,
+        progress: ProgressCallback,
     ) -> None:
         self.bench, self.config, self.folder = bench, bench.config, bench.folder
         self.images, self.model = images, model
         self.pictured = pictured_levels(self.config.levels)
-        self.points: dict[tuple[str, str], list[Point]] = {}
-        self._steps, self._done = steps, 0
+        self.points: dict[tuple[str, str], list[RatePoint]] = {}
+        self._progress, self._done = progress, 0
         self._total = len(images) * (1 + len(bench.baselines))
 
     def run(self, prepare: bool) -> dict[str, Any]:
         """Measure, tabulate, draw."""
         if not prepare:
-            self._measure([Job(image, OURS) for image in self.images])
+            self._measure([CodecTask(image, OURS) for image in self.images])
         others = []
         for number, image in enumerate(self.images):
             budgets: tuple[int, ...] = ()
             if number < MAX_PICTURED and not prepare:
                 ours = self._ours(image)
                 budgets = tuple(ours[level].size(self.config.counted) for level in self.pictured)
-            others += [Job(image, name, budgets) for name in self.bench.baselines]
+            others += [CodecTask(image, name, budgets) for name in self.bench.baselines]
         self._measure(others)
         if prepare:
             return {}
@@ -136,20 +144,20 @@ class _Run:
         draw_bench(self.folder)
         return summary
 
-    def _measure(self, jobs: Sequence[Job]) -> None:
-        if jobs:
-            self._steps(self._done, self._total, f"{jobs[0].image.name} {jobs[0].codec}")
-        for job, found in self.bench.all_points(jobs, self.model):
+    def _measure(self, tasks: Sequence[CodecTask]) -> None:
+        if tasks:
+            self._progress(self._done, self._total, f"{tasks[0].image.name} {tasks[0].codec}")
+        for task, found in self.bench.all_points(tasks, self.model):
             if isinstance(found, BaselineError):
-                self.bench.notes[job.codec] = f"failed on {job.image.name}: {found}"
+                self.bench.notes[task.codec] = f"failed on {task.image.name}: {found}"
             else:
-                self.points[job.image.name, job.codec] = found
+                self.points[task.image.name, task.codec] = found
             self._done += 1
-            self._steps(self._done, self._total, f"{job.image.name} {job.codec}")
+            self._progress(self._done, self._total, f"{task.image.name} {task.codec}")
 
-    def _ours(self, image: LoadedImage) -> dict[Level, Point]:
+    def _ours(self, image: LoadedImage) -> dict[BenchLevel, RatePoint]:
         """Our points of an image."""
-        return {Level.of(point.setting): point for point in self.points[image.name, OURS]}
+        return {BenchLevel.of(point.setting): point for point in self.points[image.name, OURS]}
 
     def _rows(self, image: LoadedImage) -> list[dict[str, Any]]:
         pixels = image.width * image.height
@@ -157,7 +165,7 @@ class _Run:
             {
                 "image": image.name,
                 "codec": name,
-                "setting": str(Level.of(point.setting)) if name == OURS else point.setting,
+                "setting": str(BenchLevel.of(point.setting)) if name == OURS else point.setting,
                 "file_bytes": len(point.file),
                 "payload_bytes": point.payload_bytes,
                 "bpp": 8 * len(point.file) / pixels,
@@ -166,7 +174,7 @@ class _Run:
             }
             for name in (OURS, *self.bench.baselines)
             for point in self.points.get((image.name, name), ())
-            if name != OURS or Level.of(point.setting) in self.config.levels
+            if name != OURS or BenchLevel.of(point.setting) in self.config.levels
         ]
 
     def _pictures(self) -> None:
@@ -183,7 +191,7 @@ class _Run:
                         pixels = self.bench.decoded(name, point.file, image)
                         save_png(place / str(level) / f"{name}.png", pixels)
 
-    def _within(self, points: Sequence[Point], budget: int) -> Point:
+    def _within(self, points: Sequence[RatePoint], budget: int) -> RatePoint:
         """The largest within a number of bytes, or else the smallest."""
         counted = self.config.counted
         fitting = [point for point in points if point.size(counted) <= budget]
@@ -353,7 +361,7 @@ def _best(codecs: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
     return best
 
 
-def pictured_levels(levels: Sequence[Level]) -> tuple[Level, ...]:
+def pictured_levels(levels: Sequence[BenchLevel]) -> tuple[BenchLevel, ...]:
     """The first, the middle and the last."""
     return tuple(dict.fromkeys((levels[0], levels[len(levels) // 2], levels[-1])))
 

@@ -17,14 +17,14 @@ from sim.jobs.processes import spawn_context
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics.optional import Measures
-from sim.studies.codec_bench.points import Point, measure_points
+from sim.studies.codec_bench.points import RatePoint, measure_points
 
 OURS = "ours"
 POINTS = "points"
 EQUAL = "equal.csv"
 
 
-class Level(NamedTuple):
+class BenchLevel(NamedTuple):
     """What our codec is set to: a codebook size, and how many pixels a token stands for."""
 
     codebook: int
@@ -40,7 +40,7 @@ class Level(NamedTuple):
         return self.patch << 16 | self.codebook
 
     @classmethod
-    def of(cls, setting: int) -> Level:
+    def of(cls, setting: int) -> BenchLevel:
         """The inverse of `setting`."""
         return cls(setting & 0xFFFF, setting >> 16)
 
@@ -61,7 +61,7 @@ class BenchConfig:
         workers: processes.
     """
 
-    levels: tuple[Level, ...]
+    levels: tuple[BenchLevel, ...]
     entropy: str
     codecs: tuple[str, ...]
     search: int = 0
@@ -78,12 +78,12 @@ class OurCodec:
 
     def __init__(self, codec: ImageCodec, config: BenchConfig) -> None:
         self.codec, self.config = codec, config
-        self.settings = Level(codec.model.levels[-1], PATCHES[-1]).setting + 1
+        self.settings = BenchLevel(codec.model.levels[-1], PATCHES[-1]).setting + 1
         self.identity = f"{codec.model.fingerprint} {config.entropy} {config.search}"
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`."""
-        (codebook, patch), how = Level.of(setting), self.config
+        (codebook, patch), how = BenchLevel.of(setting), self.config
         made = self.codec.encode(pixels, codebook, how.entropy, patch=patch, search=how.search)
         return Coded(made.file, made.payload_bytes)
 
@@ -93,7 +93,7 @@ class OurCodec:
 
 
 @dataclass(frozen=True)
-class Job:
+class CodecTask:
     """One image through one codec, with bytes of interest besides the configured rates."""
 
     image: LoadedImage
@@ -116,20 +116,20 @@ class Bench:
         self.measures = Measures(config.hed)
         self.notes |= self.measures.notes
 
-    def points(self, job: Job) -> list[Point]:
-        """The points of one job; raises BaselineError if the codec fails."""
-        ours = job.codec == OURS
-        pixels = job.image.pixels
+    def points(self, task: CodecTask) -> list[RatePoint]:
+        """The points of one task; raises BaselineError if the codec fails."""
+        ours = task.codec == OURS
+        pixels = task.image.pixels
         rates = () if ours else self.config.rates
         budgets = [int(rate * pixels.shape[0] * pixels.shape[1] / 8) for rate in rates]
         return measure_points(
-            self.ours if ours else self.baselines[job.codec],
+            self.ours if ours else self.baselines[task.codec],
             pixels,
-            [*budgets, *job.budgets],
+            [*budgets, *task.budgets],
             [level.setting for level in self.config.levels] if ours else (),
             self.config.counted,
             self.measures,
-            self.folder / POINTS / job.image.name / f"{job.codec}.json",
+            self.folder / POINTS / task.image.name / f"{task.codec}.json",
         )
 
     def decoded(self, name: str, file: bytes, image: LoadedImage) -> NDArray[np.uint8]:
@@ -138,13 +138,13 @@ class Bench:
         return codec.decode(file, image.height, image.width)
 
     def all_points(
-        self, jobs: Sequence[Job], model: str | None
-    ) -> Iterator[tuple[Job, list[Point] | BaselineError]]:
-        """The points of many jobs as they come, or how their codec failed. ``model``: as for
+        self, tasks: Sequence[CodecTask], model: str | None
+    ) -> Iterator[tuple[CodecTask, list[RatePoint] | BaselineError]]:
+        """The points of many tasks as they come, or how their codec failed. ``model``: as for
         `sim.media.frames.load_model`, for other processes."""
         if self.config.workers == 1:
-            for job in jobs:
-                yield job, _points(self, job)
+            for task in tasks:
+                yield task, _points(self, task)
             return
         with ProcessPoolExecutor(
             self.config.workers,
@@ -152,7 +152,7 @@ class Bench:
             _start_worker,
             (model, self.config, self.folder),
         ) as pool:
-            waiting = {pool.submit(_work, job): job for job in jobs}
+            waiting = {pool.submit(_work, task): task for task in tasks}
             try:
                 for done in as_completed(waiting):
                     yield waiting[done], done.result()
@@ -161,9 +161,9 @@ class Bench:
                 raise
 
 
-def _points(bench: Bench, job: Job) -> list[Point] | BaselineError:
+def _points(bench: Bench, task: CodecTask) -> list[RatePoint] | BaselineError:
     try:
-        return bench.points(job)
+        return bench.points(task)
     except BaselineError as error:
         return error
 
@@ -180,5 +180,5 @@ def _start_worker(model: str | None, config: BenchConfig, folder: Path) -> None:
     _worker[:] = [Bench(ImageCodec(load_model(model)), config, folder)]
 
 
-def _work(job: Job) -> list[Point] | BaselineError:
-    return _points(_worker[0], job)
+def _work(task: CodecTask) -> list[RatePoint] | BaselineError:
+    return _points(_worker[0], task)

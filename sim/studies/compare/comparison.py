@@ -21,7 +21,7 @@ from codec.model import Model
 from sim.baselines import Baseline, find_baselines
 from sim.baselines.byte_frames import received_file
 from sim.baselines.cache import Cached
-from sim.baselines.damage import show
+from sim.baselines.damage import decode_damaged
 from sim.errors import UserError
 from sim.jobs.cache import cache_folder, cache_key
 from sim.media.frames import Restorer, load_model
@@ -41,10 +41,10 @@ from sim.results.files import (
 from sim.results.manifest import revision, version_of
 from sim.scenario.schema import Scenario
 from sim.stream import check_model
-from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
+from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.parity import fec_rows
 from sim.studies.compare.sources import (
-    CannotReach,
+    BudgetTooSmall,
     FileSource,
     StreamSet,
     TokenSource,
@@ -66,7 +66,7 @@ class Unit:
 
     strategy: Strategy
     bpp_wire: float
-    cell: Cell
+    cell: LossCondition
     scenario: Scenario
 
 
@@ -80,8 +80,10 @@ class Comparison:
         wait_for: called with the number of each unit before it is done here.
     """
 
-    def __init__(self, loaded: LoadedComparison, hed: Path | None, steps: ProgressCallback) -> None:
-        self.loaded, self.hed, self._steps = loaded, hed, steps
+    def __init__(
+        self, loaded: LoadedComparison, hed: Path | None, progress: ProgressCallback
+    ) -> None:
+        self.loaded, self.hed, self._progress = loaded, hed, progress
         self.images = load_images(loaded.base.images, loaded.images_base)
         coders = {s.coder for s in loaded.strategies} - {TOKENS}
         found, missing = find_baselines(sorted(coders))
@@ -136,13 +138,13 @@ class Comparison:
         metrics = [*METRICS, *(["vgg_hed"] if self.hed else [])]
         means = mean_rows(rows, metrics)
         winners = winner_rows(rows, metrics)
-        self._steps(self._total, self._total, "checking parity")
+        self._progress(self._total, self._total, "checking parity")
         write_table(folder / OUTCOMES, rows)
         write_table(folder / MEANS, means)
         write_table(folder / WINNERS, winners)
         write_table(folder / FEC, fec_rows(self.loaded))
         write_json(folder / MANIFEST, self._manifest(unreached))
-        self._steps(self._total, self._total, "drawing")
+        self._progress(self._total, self._total, "drawing")
         draw_comparison(folder)
         return {
             "name": self.loaded.name,
@@ -201,7 +203,7 @@ class Comparison:
 
     def _measure(self, unit: Unit, folder: Path) -> dict[str, Any]:
         sent = self._send(unit)
-        if isinstance(sent, CannotReach):
+        if isinstance(sent, BudgetTooSmall):
             self._step(unit, len(self.images))
             why = {"least_bpp_wire": sent.least, "why": sent.why}
             return {"rows": [], "unreached": [{**_about(unit), **why}]}
@@ -230,7 +232,7 @@ class Comparison:
             self._step(unit, 1)
         return {"rows": rows, "unreached": []}
 
-    def _send(self, unit: Unit) -> StreamSet | CannotReach:
+    def _send(self, unit: Unit) -> StreamSet | BudgetTooSmall:
         if unit.strategy.coder != TOKENS:
             return self._files[unit.strategy.coder].send(unit.scenario, unit.bpp_wire)
         fixed = unit.strategy.name in self.loaded.fixed_level
@@ -249,7 +251,7 @@ class Comparison:
         grid = ready.grid
         file = received_file(grid.indices, grid.received, ready.width, ready.height)
         coder = self.coders[unit.strategy.coder]
-        pixels, _ = show(coder, file, image.height, image.width, unit.strategy.damaged)
+        pixels, _ = decode_damaged(coder, file, image.height, image.width, unit.strategy.damaged)
         return pixels, float(file.received.mean())
 
     def _score(self, image: LoadedImage, pixels: NDArray[np.uint8]) -> dict[str, float]:
@@ -279,7 +281,7 @@ class Comparison:
     def _pixels(self) -> int:
         return sum(image.width * image.height for image in self.images)
 
-    def _scenario(self, strategy: Strategy, cell: Cell) -> Scenario:
+    def _scenario(self, strategy: Strategy, cell: LossCondition) -> Scenario:
         return self.loaded.scenarios[strategy.name].model_copy(update={"channel": cell.channel})
 
     def _load_model(self) -> Model:
@@ -341,15 +343,15 @@ class Comparison:
         self._done += steps
         cell = unit.cell
         doing = f"{unit.strategy.name}, {unit.bpp_wire:g} bpp, {cell.loss:.0%} lost"
-        self._steps(self._done, self._total, doing)
+        self._progress(self._done, self._total, doing)
 
 
-def pictured(cells: Sequence[Cell]) -> Cell:
+def pictured(cells: Sequence[LossCondition]) -> LossCondition:
     """The cell of the pictures: nearest to 20% loss, of these the last burst length."""
     return min(reversed(cells), key=lambda cell: abs(cell.loss - 0.2))
 
 
-def typical_repeat(loaded: LoadedComparison, cell: Cell, images: int) -> int:
+def typical_repeat(loaded: LoadedComparison, cell: LossCondition, images: int) -> int:
     """The repeat whose losses, for the common number of slices, are nearest to the cell's rate
     among the pictured images; the pictures of a lucky stream would tell nothing."""
     slices = loaded.base.stream.slices

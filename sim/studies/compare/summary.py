@@ -21,7 +21,7 @@ from sim.studies.compare.config import TOKENS
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-_FEWEST_REPEATS = 3
+_MIN_REPEATS = 3
 SMALLER_IS_BETTER = frozenset({"vgg_hed"})
 
 Values = NDArray[np.float64]
@@ -136,7 +136,7 @@ def interval(
             int64[resamples, images], was drawn.
     """
     defined = np.isfinite(values)
-    if values.shape[0] < _FEWEST_REPEATS or not defined.any():
+    if values.shape[0] < _MIN_REPEATS or not defined.any():
         return float("nan"), float("nan")
     repeats, images = picks
     filled = np.where(defined, values, 0.0)

@@ -33,7 +33,7 @@ from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario, nominal_loss
 from sim.studies.compare.comparison import OUTCOMES, Comparison
-from sim.studies.compare.config import TOKENS, Cell, LoadedComparison, Strategy
+from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.sources import TokenSource, pixel_digest, stream
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.studies.optimise.search import (
@@ -66,7 +66,7 @@ def optimise(
     metric: str = "ssimulacra2",
     verify: int = 3,
     out: Path | None = None,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> SearchResult:
     """Find the best way to protect a scenario's stream, and write it as a scenario.
 
@@ -77,7 +77,7 @@ def optimise(
         metric: what to maximise, of `sim.metrics.quality.METRICS`.
         verify: how many of the best by theory to stream for real, beside the best of each kind.
         out: the folder; None: results/<scenario>-optimised.
-        steps: told about progress.
+        progress: told how far it is.
 
     Raises:
         UserError: nothing fits the budget, or the scenario cannot be optimised.
@@ -89,9 +89,9 @@ def optimise(
     if chain is None:
         raise UserError(f"{scenario.name}: channel: theory knows no law of this loss process")
     target = out or RESULTS / f"{scenario.name}-optimised"
-    comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), None, steps)
+    comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), None, progress)
     tokens = comparison.tokens
-    curves = QualityCurves(tokens, scenario, metric, steps)
+    curves = QualityCurves(tokens, scenario, metric, progress)
     sizes = cache(lambda level, slices: measured_bytes(tokens, scenario, level, slices))
     predictions = [
         found
@@ -109,7 +109,7 @@ def optimise(
     chosen = shortlist(predictions, verify)
     with new_folder(target, OPTIMISATION) as folder:
         summary = _verify(
-            _comparison(loaded, scenario, bpp_wire, chosen), chosen, metric, folder, steps
+            _comparison(loaded, scenario, bpp_wire, chosen), chosen, metric, folder, progress
         )
         write_table(folder / CANDIDATES, [_row(p) for p in predictions])
         summary |= {"metric": metric, "bpp_wire": bpp_wire, "candidates": len(predictions)}
@@ -142,9 +142,14 @@ class QualityCurves:
         tokens: TokenSource,
         scenario: Scenario,
         metric: str,
-        steps: ProgressCallback = no_progress,
+        progress: ProgressCallback = no_progress,
     ) -> None:
-        self._tokens, self._scenario, self._metric, self._steps = tokens, scenario, metric, steps
+        self._tokens, self._scenario, self._metric, self._progress = (
+            tokens,
+            scenario,
+            metric,
+            progress,
+        )
         self._means: dict[int, Floats] = {}
 
     def __call__(self, level: int, shares: Floats) -> Floats:
@@ -169,7 +174,7 @@ class QualityCurves:
         total = len(self._tokens.model.levels) * len(LOSSES)
         for number, loss in enumerate(LOSSES):
             done = len(self._means) * len(LOSSES) + number
-            self._steps(done, total, f"quality at {level} codewords, {loss:.0%} lost")
+            self._progress(done, total, f"quality at {level} codewords, {loss:.0%} lost")
             scores = [self._score(level, loss, at) for at in range(len(self._tokens.images))]
             finite = [score for score in scores if np.isfinite(score)]
             found.append(float(np.mean(finite)) if finite else 0.0)
@@ -240,7 +245,7 @@ def _comparison(
         Strategy(name=p.candidate.label, concealer=scenario.concealers[0]) for p in chosen
     ] or [Strategy(name=TOKENS, concealer=scenario.concealers[0])]
     scenarios = {p.candidate.label: p.candidate.apply(scenario) for p in chosen}
-    cell = Cell(nominal_loss(scenario.channel), "independent", scenario.channel)
+    cell = LossCondition(nominal_loss(scenario.channel), "independent", scenario.channel)
     return LoadedComparison(
         name=scenario.name,
         base=scenario,
@@ -261,10 +266,10 @@ def _verify(
     chosen: Sequence[Prediction],
     metric: str,
     folder: Path,
-    steps: ProgressCallback,
+    progress: ProgressCallback,
 ) -> dict[str, Any]:
     """Stream the chosen; write what came of it; the summary."""
-    rows, unreached = Comparison(comparison, None, steps).outcomes(folder)
+    rows, unreached = Comparison(comparison, None, progress).outcomes(folder)
     if not rows:
         raise UserError(f"{comparison.name}: nothing fits the budget when it is really sent")
     by_label = {p.candidate.label: p for p in chosen}

@@ -32,8 +32,8 @@ from sim.metrics.vgg_hed import VggHedDistance
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import SUMMARY, Row, write_json, write_table
 from sim.scenario.schema import CLEAN
-from sim.statistics import FEWEST_PAIRS
-from sim.studies.measurements import Job, Rows, run_jobs, study_manifest
+from sim.statistics import MIN_PAIRS
+from sim.studies.measurements import Rows, StudyTask, run_tasks, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
 TABLE = "paper-check.csv"
@@ -72,7 +72,7 @@ def run_check(
     images: Sequence[LoadedImage],
     config: CheckConfig,
     out: Path,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Measure what is not measured yet, and write `out`: table, summary, figure.
 
@@ -87,15 +87,15 @@ def run_check(
         for condition in (*CLAIM, HALF)
         for repeat in range(config.repeats)
     }
-    jobs = [
-        Job(
+    tasks = [
+        StudyTask(
             f"{image.name} K={level}",
             partial(_measure, model, image, level, {k: v[n] for k, v in masks.items()}, distance),
         )
         for level in config.levels
         for n, image in enumerate(images)
     ]
-    rows = run_jobs(out, about, jobs, steps)
+    rows = run_tasks(out, about, tasks, progress)
     summary = summarize_check(rows)
     write_table(out / TABLE, rows)
     write_json(out / SUMMARY, summary)
@@ -211,7 +211,7 @@ def _level(rows: Sequence[Row], level: int, distances: Sequence[str]) -> dict[st
                 "psnr_db": _verdict(found["less_psnr_db"], LESS_PSNR_DB),
                 **{m: _verdict(v, MORE_DISTANCE) for m, v in found["more_distance"].items()},
             }
-            if len(names) < FEWEST_PAIRS:
+            if len(names) < MIN_PAIRS:
                 found["verdicts"] = dict.fromkeys(found["verdicts"], "undecided")
             found["verdict"] = _together(list(found["verdicts"].values()))
         conditions.setdefault(condition, {})[repair] = found

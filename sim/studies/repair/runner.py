@@ -33,7 +33,7 @@ from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 from sim.results.files import SUMMARY, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import estimate, finite_mean
-from sim.studies.measurements import Job, Rows, run_jobs, study_manifest
+from sim.studies.measurements import Rows, StudyTask, run_tasks, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
 TABLE, BITS = "table.csv", "bits.csv"
@@ -50,15 +50,15 @@ def study_schedules(
     passes: Sequence[int],
     out: Path,
     now: Callable[[], float],
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """The ablation of decoding schedules; `now` tells seconds, for the column of that name."""
     about = study_manifest("schedules", model, images, {"levels": [*levels], "passes": [*passes]})
     schedules: list[tuple[Order, int]] = [("confidence", 1)]
     schedules += [(order, n) for order in ORDERS for n in passes if n > 1]
     masks = _masks(SCHEDULE_CONDITIONS, images)
-    jobs = [
-        Job(
+    tasks = [
+        StudyTask(
             f"{image.name} K={level} {condition.name}",
             partial(_schedule_rows, model, image, level, condition, there[n], schedules, now),
         )
@@ -66,7 +66,7 @@ def study_schedules(
         for n, image in enumerate(images)
         for condition, there in masks.items()
     ]
-    rows = run_jobs(out, about, jobs, steps)
+    rows = run_tasks(out, about, tasks, progress)
     keys = ("codebook", "condition", "order", "passes", "words")
     metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy", "seconds")
     return _finish(out, about, rows, keys, metrics)
@@ -116,7 +116,7 @@ def study_rivals(
     images: Sequence[LoadedImage],
     levels: Sequence[int],
     out: Path,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Every concealer whose library is installed."""
     names = installed_concealers()
@@ -125,8 +125,8 @@ def study_rivals(
     )
     conditions = [Condition(kind, loss) for kind in ("tokens", "bursts") for loss in LOSSES]
     masks = _masks(conditions, images)
-    jobs = [
-        Job(
+    tasks = [
+        StudyTask(
             f"{image.name} K={level} {condition.name}",
             partial(_rival_rows, model, image, level, condition, there[n], names),
         )
@@ -134,7 +134,7 @@ def study_rivals(
         for n, image in enumerate(images)
         for condition, there in masks.items()
     ]
-    rows = run_jobs(out, about, jobs, steps)
+    rows = run_tasks(out, about, tasks, progress)
     keys = ("codebook", "kind", "loss", "concealer")
     metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy")
     return _finish(out, about, rows, keys, metrics)
@@ -188,14 +188,14 @@ def study_interleavers(
     images: Sequence[LoadedImage],
     level: int,
     out: Path,
-    steps: ProgressCallback = no_progress,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Which order of the tokens makes repair easiest, and at what cost in coded bits."""
     about = study_manifest("interleavers", model, images, {"level": level})
     entropy = _entropy_modes(model, level)
-    jobs = []
+    tasks = []
     for n, image in enumerate(images):
-        tokens: list[NDArray[np.int64]] = []  # encoded when a job first needs them
+        tokens: list[NDArray[np.int64]] = []  # encoded when a task first needs them
         for slices in SLICES:
             for order in INTERLEAVERS:
                 conditions = [
@@ -206,10 +206,10 @@ def study_interleavers(
                 work = partial(
                     _interleaver_rows, model, image, n, images, level, conditions, tokens
                 )
-                jobs.append(Job(f"{image.name} {slices} slices {order}", work))
+                tasks.append(StudyTask(f"{image.name} {slices} slices {order}", work))
         work = partial(_bit_rows, model, image, level, entropy, tokens)
-        jobs.append(Job(f"{image.name} bits {' '.join(entropy)}", work))
-    rows = run_jobs(out, about, jobs, steps)
+        tasks.append(StudyTask(f"{image.name} bits {' '.join(entropy)}", work))
+    rows = run_tasks(out, about, tasks, progress)
     bits = [row for row in rows if "entropy" in row]
     write_table(out / BITS, bits)
     summary = {"bits": _means(bits, ("entropy", "slices", "interleaver"), ("bits_per_token",))}

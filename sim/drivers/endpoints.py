@@ -1,7 +1,8 @@
 """The two ends of a run, the same under every driver: a driver only carries between them.
 
-`SendingEnd` is everything before the wire: frames, sender, channel. `ReceivingEnd` is everything
-after it: receiver and sink. All their times are media time; neither knows what drives it.
+`SenderEndpoint` is everything before the wire: frames, sender, channel. `ReceiverEndpoint` is
+everything after it: receiver and sink. All their times are media time; neither knows what drives
+it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sim.protocol.receiver import Receiver
 from sim.protocol.sender import Sender
 
 
-class SendingEnd:
+class SenderEndpoint:
     """Captures frames on time, sends their packets and asks the channel for their fates."""
 
     def __init__(
@@ -87,10 +88,10 @@ class SendingEnd:
         self._count = self._captured
 
     def next_due(self) -> float | None:
-        """The next playout deadline that `passed` has not been told of; None after the last."""
+        """The next playout deadline not told by `deadlines_passed`; None after the last."""
         return None if self._passed == self._count else self._config.due_s(self._passed)
 
-    def passed(self, now: float) -> None:
+    def deadlines_passed(self, now: float) -> None:
         """Every deadline up to ``now`` has passed."""
         while (due_s := self.next_due()) is not None and due_s <= now:
             self._passed += 1
@@ -110,7 +111,7 @@ class SendingEnd:
         ledger.wire_bytes += len(data)
         return [(copy.arrival_s, data if copy.data is None else copy.data) for copy in copies]
 
-    def hear(self, now: float, data: bytes) -> None:
+    def receive_feedback(self, now: float, data: bytes) -> None:
         """A control datagram reaches the sender."""
         self._sender.receive_feedback(data, now)
 
@@ -122,7 +123,7 @@ class SendingEnd:
         capture_s = self._config.capture_s(self._captured)
         return capture_s if timer is None else min(timer, capture_s)
 
-    def advance(self, until_s: float) -> tuple[list[float], list[bytes]]:
+    def send_until(self, until_s: float) -> tuple[list[float], list[bytes]]:
         """Do what is to be done from `next_time` up to ``until_s``.
 
         Returns:
@@ -137,7 +138,9 @@ class SendingEnd:
             _check_shape(frame, self._config.patch)
             if (frame.width, frame.height) != self._sizes[self._captured]:
                 raise ValueError(f"{frame.name}: not of the size that was announced")
-            self._sender.submit(frame.index_map, frame.width, frame.height, now, frame.difficulty)
+            self._sender.submit(
+                frame.index_map, frame.width, frame.height, now, frame.token_importance
+            )
             self.ledger.pixels += frame.width * frame.height
             self._captured += 1
         datagrams = self._sender.datagrams_to_send(until_s)
@@ -217,7 +220,7 @@ class SendingEnd:
         )
 
 
-class ReceivingEnd:
+class ReceiverEndpoint:
     """Feeds one receiver in the order of media time and hands its frames to the sink."""
 
     def __init__(
@@ -242,7 +245,7 @@ class ReceivingEnd:
         return self._receiver.counters
 
     def datagrams(self, arrivals_s: Sequence[float], data: Sequence[bytes]) -> None:
-        """Datagrams arrive, in order; no timer rings before the last of them."""
+        """Datagrams arrive, in order; no timer fires before the last of them."""
         self._receiver.receive(arrivals_s, data)
 
     def next_time(self) -> float | None:
@@ -258,7 +261,7 @@ class ReceivingEnd:
         self._drain(now)
 
     def watermark(self, now: float) -> None:
-        """Everything that arrives by ``now`` has arrived: whatever timer rings by then, rings."""
+        """Everything that arrives by ``now`` has arrived: whatever timer is due by then, fires."""
         while (timer := self._receiver.next_timer()) is not None and timer <= now:
             self.deadline(timer)
 

@@ -1,4 +1,5 @@
-"""The live sender: introduces itself, paces a `Timeline` by the wall clock, and never runs ahead.
+"""The live sender: introduces itself, paces an `EventSequencer` by the wall clock and never runs
+ahead.
 
 It starts before or after its receiver, as it likes, and outlives it: when a receiver comes back
 that does not know the session, it says hello again and goes on where it was. A receiver that does
@@ -13,9 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sim.drivers.clock import Clock, Pacer, SteadyClock
-from sim.drivers.ends import SendingEnd
+from sim.drivers.endpoints import SenderEndpoint
+from sim.drivers.event_sequencer import EventSequencer
 from sim.drivers.links import SenderLink
-from sim.drivers.timeline import Timeline
 from sim.drivers.wire import (
     MAX_ITEMS,
     NOTE,
@@ -74,7 +75,7 @@ class LiveSender:
 
     def __init__(
         self,
-        sending: SendingEnd,
+        sending: SenderEndpoint,
         link: SenderLink,
         clock: Clock,
         *,
@@ -94,7 +95,7 @@ class LiveSender:
             on_idle: called several times a second while waiting; may raise to give up.
         """
         self._sending, self._link, self._clock = sending, link, SteadyClock(clock)
-        self._timeline = Timeline(sending)
+        self._sequencer = EventSequencer(sending)
         self._pacer = Pacer(self._clock, pace)
         self._about = dict(about or {})
         self._notes, self._on_idle = notes, on_idle
@@ -107,7 +108,7 @@ class LiveSender:
         self._heard_s = self._asked_s = 0.0
         self._stopping = False
         self._done: dict[str, Any] | None = None
-        self._flags = SYNC if self._timeline.interactive else 0
+        self._flags = SYNC if self._sequencer.interactive else 0
         self.state = "starting"
         self.media_s = 0.0
         self.anomalies = dict.fromkeys(SENDER_ANOMALIES, 0)
@@ -121,7 +122,7 @@ class LiveSender:
     @property
     def in_flight(self) -> int:
         """Packets that the channel holds."""
-        return self._timeline.in_flight
+        return self._sequencer.in_flight
 
     def stop(self) -> None:
         """Capture nothing more and finish soon; may be called from a signal handler."""
@@ -141,9 +142,9 @@ class LiveSender:
             Stopped: told to stop, and there is no receiver.
         """
         self._introduce()
-        self._pacer.start(self._timeline.next_time() or 0.0)
+        self._pacer.start(self._sequencer.next_time() or 0.0)
         stopped = False
-        while (when := self._timeline.next_time()) is not None:
+        while (when := self._sequencer.next_time()) is not None:
             if self._stopping and not stopped:
                 stopped = True
                 self._sending.stop()
@@ -166,7 +167,7 @@ class LiveSender:
             until_s, most = when, MAX_ITEMS
         else:
             until_s, most = math.inf, MAX_ITEMS
-        items = self._timeline.run(until_s, most, self._link.batch_bytes)
+        items = self._sequencer.run(until_s, most, self._link.batch_bytes)
         self.media_s = items.times[-1] if items else when
         if self._notes is not None:
             for note in self._notes():
@@ -208,7 +209,7 @@ class LiveSender:
         while self._answer is None or self._answer.number < number:
             if not self._look_around(TICK_S) and self._receiver != receiver:
                 return  # it was lost with the receiver that should have answered
-        self._timeline.answered(self._answer.replies, self._answer.timer)
+        self._sequencer.answered(self._answer.replies, self._answer.timer)
 
     def _look_around(self, timeout_s: float) -> bool:
         """Wait for the receiver at most so long; ask if it has been silent. Whether it spoke."""

@@ -1,7 +1,7 @@
 """The order in which the receiver must see a run, whatever carries it.
 
 At equal media times: what the receiver sent back reaches the sender, packets leave, packets
-arrive, the receiver's timers ring. `sim.drivers.virtual` keeps the same order.
+arrive, the receiver's timers fire. `sim.drivers.virtual` keeps the same order.
 
 What happens between two of the receiver's timers happens at once: first all packets leave, then
 all arrive, sorted. None arrives before it leaves, so the receiver sees no difference.
@@ -15,22 +15,22 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
 
-from sim.drivers.ends import SendingEnd
+from sim.drivers.endpoints import SenderEndpoint
 from sim.drivers.wire import DATAGRAM, MAX_ITEMS, WATERMARK, Items
 
 _NEVER = math.inf
 _DATAGRAMS = bytes([DATAGRAM]) * MAX_ITEMS
 
 
-class Timeline:
-    """The sending end's run as `Items` in the order of media time.
+class EventSequencer:
+    """The sender endpoint's run as `Items` in the order of media time.
 
-    Drive it so: ``while (when := timeline.next_time()) is not None:`` wait until then, and pass on
+    Drive it so: ``while (when := sequencer.next_time()) is not None:`` wait until then, and pass on
     what ``run`` returns. If the stream is ``interactive`` the receiver must see each item before
     the next, and `answered` tells what it said.
     """
 
-    def __init__(self, sending: SendingEnd) -> None:
+    def __init__(self, sending: SenderEndpoint) -> None:
         self._sending = sending
         self.interactive = sending.interactive
         self._arrivals_s: list[float] = []  # of packets in flight, sorted; equal ones as they left
@@ -51,7 +51,7 @@ class Timeline:
             self._coming_back[0][0] if self._coming_back else _NEVER,
             _or_never(self._sending.next_time()),
             self._arrivals_s[0] if self._arrivals_s else _NEVER,
-            self._rings_s(),
+            self._next_timer_s(),
         )
         return None if earliest == _NEVER else earliest
 
@@ -66,8 +66,8 @@ class Timeline:
         while True:
             back_s = self._coming_back[0][0] if self._coming_back else _NEVER
             send_s = _or_never(sending.next_time())
-            rings_s = self._rings_s()
-            edge_s = rings_s if rings_s < until_s else until_s
+            timer_s = self._next_timer_s()
+            edge_s = timer_s if timer_s < until_s else until_s
             next_s = back_s if back_s < send_s else send_s
             if self._arrivals_s and self._arrivals_s[0] <= edge_s:
                 self._arrive(told, edge_s if edge_s < next_s else _before(next_s), items, size)
@@ -75,15 +75,15 @@ class Timeline:
                     return told
             if back_s == next_s <= edge_s and back_s != _NEVER:
                 self._now = back_s
-                sending.hear(back_s, heapq.heappop(self._coming_back)[2])
+                sending.receive_feedback(back_s, heapq.heappop(self._coming_back)[2])
             elif send_s <= edge_s and send_s != _NEVER:
                 self._now = send_s
                 self._leave(edge_s if edge_s < back_s else _before(back_s))
-            elif rings_s <= until_s and rings_s != _NEVER:
-                self._now = rings_s
-                sending.passed(rings_s)
+            elif timer_s <= until_s and timer_s != _NEVER:
+                self._now = timer_s
+                sending.deadlines_passed(timer_s)
                 self._timer_s = None
-                told.add(WATERMARK, rings_s, b"")
+                told.add(WATERMARK, timer_s, b"")
                 if len(told.kinds) == items:
                     return told
             else:
@@ -91,7 +91,7 @@ class Timeline:
 
     def _leave(self, until_s: float) -> None:
         """What leaves up to then, leaves."""
-        times_s, data = self._sending.advance(until_s)
+        times_s, data = self._sending.send_until(until_s)
         arrivals_s = self._arrivals_s
         crossing = arrivals_s and times_s and times_s[0] < arrivals_s[-1]
         if crossing or times_s != sorted(times_s):
@@ -136,7 +136,7 @@ class Timeline:
                 heapq.heappush(self._coming_back, (arrival_s, self._entered, copy))
                 self._entered += 1
 
-    def _rings_s(self) -> float:
+    def _next_timer_s(self) -> float:
         """The receiver's next timer: a playout deadline, or what it asked for."""
         due_s = _or_never(self._sending.next_due())
         return due_s if self._timer_s is None else max(self._now, min(due_s, self._timer_s))
