@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 _LONGEST = 300
 
@@ -81,7 +82,7 @@ def choice(parameter: str, value: object, choices: Sequence[str]) -> str:
     return value
 
 
-def as_list(parameter: str, value: object) -> list[object]:
+def as_list(parameter: str, value: object) -> list[Any]:
     """`value` as a list."""
     if not isinstance(value, (list, tuple)):
         raise ChannelParameterError(parameter, f"must be a list, got {value!r}")

@@ -161,7 +161,7 @@ def test_foreign_stream_is_refused() -> Mapping[str, int]:
 
 @fault(
     "a sender whose CURVE key is not known, or that has none",
-    "it never gets through the door",
+    "it never gets through the door, and both sides say so",
     "refused_key",
 )
 def test_unknown_keys_are_refused(tmp_path: Path) -> Mapping[str, int]:
