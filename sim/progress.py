@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from sim.screen import screen
+
 
 class ProgressCallback(Protocol):
     """Told how far the work is."""
@@ -22,7 +24,6 @@ def no_progress(done: int, total: int, doing: str, /) -> None:
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar on standard error with the time left; yields what to call with done, total, doing."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
@@ -32,14 +33,14 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=screen(stderr=True), transient=True) as bar:
         task = bar.add_task(f"{label}: loading", total=None)
 
         def update(done: int, total: int, doing: str) -> None:

@@ -11,12 +11,13 @@ from rich.table import Table
 
 from sim.metrics import METRICS
 from sim.results.files import FIGURES
+from sim.screen import screen
 from sim.studies.codec_bench.work import EQUAL, OURS
 
 
 def print_bench(summary: Mapping[str, Any], folder: Path) -> None:
     """One line per level: ours, and by each metric the best of the others that fit everywhere."""
-    console = Console(highlight=False)
+    console = screen()
     table = Table(title="Ours / the best other at equal bytes", title_justify="left")
     for heading in ("K@patch", "bytes", "bpp"):
         table.add_column(heading, justify="right")

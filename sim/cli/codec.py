@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -12,6 +11,7 @@ import typer
 
 from codec.files import replacing
 from sim.errors import UserError
+from sim.screen import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,7 @@ def encode(
             if not as_json:
                 typer.echo(f"{target}: {len(done.file)} bytes, {bpp:.4f} bits per pixel")
     if as_json:
-        typer.echo(json.dumps({"model": codec.model.fingerprint, "files": rows}, indent=2))
+        print_json({"model": codec.model.fingerprint, "files": rows})
 
 
 @codec_app.command()
@@ -140,7 +140,7 @@ def decode(
         if not as_json:
             typer.echo(str(target))
     if as_json:
-        typer.echo(json.dumps({"model": codec.model.fingerprint, "files": rows}, indent=2))
+        print_json({"model": codec.model.fingerprint, "files": rows})
 
 
 @codec_app.command()
@@ -214,9 +214,7 @@ def bench(
     if prepare:
         typer.echo(f"{out}: the other codecs are measured; now call without --prepare", err=True)
     elif as_json:
-        from sim.results.files import to_json
-
-        typer.echo(to_json({"folder": str(out), **summary}))
+        print_json({"folder": str(out), **summary})
     else:
         print_bench(summary, out)
 
@@ -253,7 +251,7 @@ def bits(
     with progress_bar("bits") as progress:
         rows = bits_study(codec, loaded, chosen, counts, out, progress)
     if as_json:
-        typer.echo(json.dumps({"folder": str(out), "rows": rows}, indent=2))
+        print_json({"folder": str(out), "rows": rows})
     else:
         print_bits(rows, out)
 

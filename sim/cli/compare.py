@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sim.screen import print_json
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")]
 Set = Annotated[
@@ -37,9 +39,7 @@ def compare(
     with progress_bar(loaded.name) as progress:
         outcome = run_comparison(loaded, out, progress, workers)
     if as_json:
-        from sim.results.files import to_json
-
-        typer.echo(to_json({"folder": str(outcome.folder), **outcome.summary}))
+        print_json({"folder": str(outcome.folder), **outcome.summary})
     else:
         print_comparison(outcome)
 
@@ -76,8 +76,6 @@ def optimise(
     with progress_bar(loaded.scenario.name) as progress:
         found = search(loaded, bpp_wire, deadline, metric, verify, out, progress)
     if as_json:
-        from sim.results.files import to_json
-
-        typer.echo(to_json({"folder": str(found.folder), **found.summary}))
+        print_json({"folder": str(found.folder), **found.summary})
     else:
         print_optimisation(found.folder, found.summary)

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from sim.metrics import metric as metric_of
 from sim.results.files import FIGURES, Outcome
+from sim.screen import screen
 
 _SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "lpips", "dists")
 
 
 def print_comparison(outcome: Outcome) -> None:
     """Winners per budget, burst length and loss rate; what could not take part; where it all is."""
-    console = Console(highlight=False)
+    console = screen()
     summary = outcome.summary
     winners: Sequence[Mapping[str, Any]] = summary["winners"]
     metrics = [m for m in _SHOWN if any(row["metric"] == m for row in winners)]
@@ -55,7 +55,7 @@ def print_comparison(outcome: Outcome) -> None:
 
 def print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
     """The verified candidates, best first, and where the winner is."""
-    console = Console(highlight=False)
+    console = screen()
     metric = summary["metric"]
     about = metric_of(metric)
     table = Table(

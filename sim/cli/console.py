@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from sim.metrics import metric as metric_of
-from sim.results.files import FIGURES, OUTPUTS, Outcome, to_json
+from sim.results.files import FIGURES, OUTPUTS, Outcome
 from sim.scenario.labels import value_label
 from sim.scenario.schema import CLEAN
+from sim.screen import print_json, screen
 
 if TYPE_CHECKING:
     from sim.live.receive import Received
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def print_summary(outcome: Outcome) -> None:
     """The summary as a table on standard output, and where everything is."""
-    console = Console(highlight=False)
+    console = screen()
     summary = outcome.summary
     if not summary:
         console.print(
@@ -104,7 +103,7 @@ def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float
             "" if half != half else f"{half:.3g}",
             "run at least 2" if needed is None else str(needed),
         )
-    Console(highlight=False).print(table)
+    screen().print(table)
 
 
 def print_received(
@@ -121,9 +120,9 @@ def print_received(
     if as_json:
         summary = {} if outcome is None else {"run": str(outcome.folder), **outcome.summary}
         live = {"ended": received.ended, "images": count, "anomalies": dict(anomalies)}
-        sys.stdout.write(to_json({**summary, "live": live}) + "\n")
+        print_json({**summary, "live": live})
         return
-    console = Console(highlight=False)
+    console = screen()
     if outcome is None:
         console.print(f"{ended}; no image came whole, nothing is written")
         return

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sim.errors import UserError
+from sim.screen import print_json
 
 study_app = typer.Typer(no_args_is_help=True)
 
@@ -140,6 +141,5 @@ def _tell(summary: dict[str, Any], out: Path, as_json: bool) -> None:
 
 
 def _print_json(summary: dict[str, Any], out: Path) -> None:
-    from sim.results.files import to_json
 
-    typer.echo(to_json({"folder": str(out), **summary}))
+    print_json({"folder": str(out), **summary})

@@ -13,6 +13,7 @@ from rich.table import Table
 from sim.metrics import METRICS
 from sim.metrics import metric as metric_of
 from sim.results.files import FIGURES
+from sim.screen import screen
 
 _FORMS = {"seconds": ".2f", "bits_per_token": ".2f", "lost": ".1%"}
 """What studies tell besides metrics."""
@@ -20,7 +21,7 @@ _FORMS = {"seconds": ".2f", "bits_per_token": ".2f", "lost": ".1%"}
 
 def print_study(summary: Mapping[str, Any], folder: Path) -> None:
     """Every point of the study, and of its coded bits if it has them."""
-    console = Console(highlight=False)
+    console = screen()
     parts = [("", summary["points"])]
     for key, title in (("bits", "coded bits"), ("overall", "over all losses and slices")):
         if key in summary:
@@ -47,7 +48,7 @@ def print_study(summary: Mapping[str, Any], folder: Path) -> None:
 
 def print_check(summary: Mapping[str, Any], folder: Path) -> None:
     """The verdict, and what it rests on."""
-    console = Console(highlight=False)
+    console = screen()
     limits = summary["limits"]
     for level in summary["levels"]:
         count = level["images"]

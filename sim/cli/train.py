@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sim.errors import UserError
+from sim.screen import print_json
 
 if TYPE_CHECKING:
     from codec.training.loop import LoopConfig
@@ -66,7 +66,7 @@ def _train(
         raise typer.Exit(130) from None
     if as_json:
         summary = {"run": str(weights.parent), "weights": weights.name, "held_out": held_out}
-        typer.echo(json.dumps(summary))
+        print_json(summary)
         return
     for name, value in held_out.items():
         typer.echo(f"{name:>20} {value:.4f}")
@@ -114,7 +114,10 @@ def ladder(
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
     weights = out / TOKENIZER_FILE
-    typer.echo(json.dumps({"weights": str(weights)}) if as_json else f"weights: {weights}")
+    if as_json:
+        print_json({"weights": str(weights)})
+    else:
+        typer.echo(f"weights: {weights}")
 
 
 @train_app.command()
@@ -259,7 +262,7 @@ def calibrate(
     with progress_bar("calibrate") as progress:
         about = run_calibration(images, model, out, photos, progress)
     if as_json:
-        typer.echo(json.dumps(about))
+        print_json(about)
         return
     for level in about["levels"]:
         typer.echo(
@@ -279,4 +282,7 @@ def report(
     from sim.training.report import write_training_report
 
     paths = [str(path) for path in write_training_report(run, out)]
-    typer.echo(json.dumps({"files": paths}) if as_json else "\n".join(paths))
+    if as_json:
+        print_json({"files": paths})
+    else:
+        typer.echo("\n".join(paths))

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -44,7 +43,7 @@ from sim.figures.style import (
     DELIVERED,
     ERASED,
     LATE,
-    SETTINGS,
+    drawing,
     new_figure,
     save_figure,
     score,
@@ -108,7 +107,7 @@ def draw_figures(folder: Path) -> list[Path]:
     run = _SavedRun(folder, read_json(folder / MANIFEST), read_json(folder / SUMMARY))
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
-        with matplotlib.rc_context(SETTINGS):
+        with drawing():
             return [_quality(run), *_rate(run), *_strips(run), *_invented(run), _packets(run)]
     except OSError as error:
         raise UserError(f"{folder}: cannot draw ({error})") from None

@@ -6,7 +6,9 @@ they say, for print in grey.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +65,25 @@ SETTINGS: dict[Any, object] = {
     "grid.alpha": 0.25,
     "svg.fonttype": "none",
     "svg.hashsalt": "lossy-stream-sim",
+    "text.parse_math": False,  # names and titles are text, dollar signs too
 }
+
+
+@contextlib.contextmanager
+def drawing(more: Mapping[Any, object] | None = None) -> Iterator[None]:
+    """What is drawn in this block looks the same everywhere: in our settings, whatever the user's
+    own are. Letters that the font lacks, which ships with matplotlib, are boxes.
+
+    Args:
+        more: settings besides.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({**SETTINGS, **(more or {})})
+        yield
 
 
 def look(repair: str) -> tuple[str, str]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from html import escape
 from io import StringIO
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -29,7 +28,7 @@ from sim.figures.panels import (
     rate_panel,
     rates_vary,
 )
-from sim.figures.style import DELIVERED, ERASED, SETTINGS, look
+from sim.figures.style import DELIVERED, ERASED, drawing, look
 from sim.metrics import metric as metric_of
 from sim.results.files import SummaryPoint
 from sim.scenario.labels import plain_label
@@ -235,7 +234,7 @@ def _svg(
     foot: float = 0.46,
 ) -> str:
     """One axes as SVG for HTML."""
-    with matplotlib.rc_context(SETTINGS):
+    with drawing():
         figure = Figure(figsize=size)  # placed by hand: an automatic layout varies in bits
         bottom, top = foot / size[1], 1 - 0.17 / size[1]
         figure.subplots_adjust(left=left, right=0.975, bottom=bottom, top=top)

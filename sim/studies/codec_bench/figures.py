@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -19,7 +18,7 @@ from PIL import Image
 
 from sim.baselines import FORMATS
 from sim.errors import UserError
-from sim.figures.style import SETTINGS, new_figure, save_figure
+from sim.figures.style import drawing, new_figure, save_figure
 from sim.metrics import METRICS
 from sim.results.files import (
     CODEC_BENCH,
@@ -61,7 +60,7 @@ def draw_bench(folder: Path) -> list[Path]:
         rows = read_table(folder / EQUAL)
         origin = _origin(manifest)
         (folder / FIGURES).mkdir(exist_ok=True)
-        with matplotlib.rc_context(SETTINGS):
+        with drawing():
             curves = [
                 save_figure(_curves(summary, manifest), folder, "rate-quality", origin),
                 save_figure(_overview(summary, manifest), folder, "overview", origin),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from codec.patches import PATCHES
 from sim.baselines import BaselineError, Coded, Counted, find_baselines
+from sim.jobs.processes import spawn_context
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics import DEFAULT
@@ -148,7 +148,7 @@ class Bench:
             return
         with ProcessPoolExecutor(
             self.config.workers,
-            multiprocessing.get_context("spawn"),
+            spawn_context(),
             _start_worker,
             (model, self.config, self.folder),
         ) as pool:

@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from sim.errors import UserError
-from sim.figures.style import SETTINGS, new_figure, save_figure, score
+from sim.figures.style import drawing, new_figure, save_figure, score
 from sim.metrics import metric as metric_of
 from sim.results.files import (
     COMPARISON,
@@ -118,7 +118,7 @@ def draw_comparison(folder: Path) -> list[Path]:
     results = _Results(folder, read_json(folder / MANIFEST), *tables)
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
-        with matplotlib.rc_context(SETTINGS):
+        with drawing():
             paths = []
             for budget in results.manifest["bpp_wire"]:
                 if any(float(row["budget"]) == budget for row in results.means):

@@ -18,11 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 
 from sim.errors import UserError
-from sim.jobs.processes import KILLED, follow_parent
+from sim.jobs.processes import KILLED, follow_parent, spawn_context
 from sim.metrics.quality import measurable
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import COMPARISON, RESULTS, Outcome, new_folder
@@ -69,7 +68,7 @@ class Helpers:
         self._pool: ProcessPoolExecutor | None = None
         if workers > 1:
             self._pool = ProcessPoolExecutor(
-                workers, get_context("spawn"), _start_worker, (loaded, metrics)
+                workers, spawn_context(), _start_worker, (loaded, metrics)
             )
 
     def __enter__(self) -> None:

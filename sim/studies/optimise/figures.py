@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
 from sim.errors import UserError
-from sim.figures.style import SETTINGS, new_figure, save_figure
+from sim.figures.style import drawing, new_figure, save_figure
 from sim.metrics import metric as metric_of
 from sim.results.files import (
     FIGURES,
@@ -42,7 +41,7 @@ def draw_optimisation(folder: Path) -> Path:
     try:
         metric = manifest["metric"]
         height = max(3.6, 1.6 + 0.34 * len(verified))
-        with matplotlib.rc_context(SETTINGS):
+        with drawing():
             figure = new_figure(11, height)
             left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
             _all(left, predicted, metric, manifest["bpp_wire"])

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sim.figures.style import SETTINGS, look, new_figure, save_figure
+from sim.figures.style import drawing, look, new_figure, save_figure
 from sim.metrics import METRICS
 from sim.metrics import metric as metric_of
 from sim.results.files import FIGURES, MANIFEST, SUMMARY, read_json
@@ -33,7 +32,7 @@ _VERDICTS = {"holds": "#009E73", "undecided": "#E69F00", "does not hold": "#D55E
 def draw_study(folder: Path) -> list[Path]:
     """Draw a study's figures into its `figures/`; returns the files."""
     about, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
-    with matplotlib.rc_context(SETTINGS):
+    with drawing():
         if about["kind"] == "schedules":
             figures = _schedules(summary)
         elif about["kind"] == "rivals":
@@ -46,7 +45,7 @@ def draw_study(folder: Path) -> list[Path]:
 def draw_check(folder: Path) -> Path:
     """Draw the paper check's figure."""
     about, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
-    with matplotlib.rc_context(SETTINGS):
+    with drawing():
         return _save(_check(summary), folder, "paper-check", about)
 
 
