@@ -110,7 +110,9 @@ def words(line: str) -> Callable[[random.Random], Sequence[str]]:
         for _ in range(rng.choice((1, 1, 2))):
             at = rng.randrange(1, len(found) + 1)
             word = rng.choice(found)
-            changed = mutated(word.encode(), rng).decode("utf-8", "surrogateescape")
+            changed = mutated(word.encode("utf-8", "surrogateescape"), rng).decode(
+                "utf-8", "surrogateescape"
+            )
             new = rng.choice((rng.choice(JUNK), word, changed)).replace("\0", "")
             found[at : at + rng.randrange(2)] = [new]
         return found
