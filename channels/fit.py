@@ -34,7 +34,7 @@ _CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class FittedParameter:
     """A fitted parameter with its 95% interval (nan, nan where the data do not tell)."""
 
     name: str
@@ -49,7 +49,7 @@ class Fit:
 
     name: str
     model: LossModel
-    estimates: tuple[Estimate, ...]
+    estimates: tuple[FittedParameter, ...]
     log_likelihood: float
     bic: float
 
@@ -151,7 +151,7 @@ def _entropy_sum(ones: Floats, totals: Floats) -> float:
 def _uniform(mask: Mask) -> Fit:
     losses, n = float(mask.sum()), mask.size
     log_likelihood = _entropy_sum(np.array([losses]), np.array([float(n)]))
-    estimate = Estimate("loss", losses / n, *wilson(losses, n))
+    estimate = FittedParameter("loss", losses / n, *wilson(losses, n))
     return Fit(
         "uniform",
         UniformErasure(losses / n),
@@ -172,7 +172,7 @@ def _visible(name: str, mask: Mask, order: int) -> Fit:
     log_likelihood = _entropy_sum(ones, totals) + math.log(totals[history[0]] / totals.sum())
     shares = np.where(totals > 0, ones / np.maximum(totals, 1.0), mask.mean())
     estimates = tuple(
-        Estimate(f"loss_after[{i:0{order}b}]", float(shares[i]), *wilson(ones[i], totals[i]))
+        FittedParameter(f"loss_after[{i:0{order}b}]", float(shares[i]), *wilson(ones[i], totals[i]))
         for i in range(size)
     )
     model: LossModel
@@ -180,8 +180,8 @@ def _visible(name: str, mask: Mask, order: int) -> Fit:
         model = GilbertElliott(float(shares[0]), float(1.0 - shares[1]))
         low, high = wilson(totals[1] - ones[1], totals[1])
         estimates = (
-            Estimate("p", model.p, *wilson(ones[0], totals[0])),
-            Estimate("r", model.r, low, high),
+            FittedParameter("p", model.p, *wilson(ones[0], totals[0])),
+            FittedParameter("r", model.r, low, high),
         )
     else:
         model = OrderN(tuple(map(float, shares)))
@@ -199,7 +199,7 @@ def _hidden(name: str, mask: Mask, observed: Observed) -> Fit:
         name,
         family.make(peak.values),
         tuple(
-            Estimate(parameter, float(peak.values[i]), float(low[i]), float(high[i]))
+            FittedParameter(parameter, float(peak.values[i]), float(low[i]), float(high[i]))
             for i, parameter in enumerate(family.names)
         ),
         peak.log_likelihood,

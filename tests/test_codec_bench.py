@@ -19,7 +19,7 @@ from sim.metrics import DEFAULT
 from sim.studies.codec_bench.bd_rate import bd_rate
 from sim.studies.codec_bench.points import measure_points
 from sim.studies.codec_bench.runner import at_equal_bytes, summarize_bench
-from sim.studies.codec_bench.work import OURS, BenchConfig, Level
+from sim.studies.codec_bench.work import OURS, BenchConfig, BenchLevel
 
 Cli = Callable[..., Any]
 
@@ -194,7 +194,7 @@ def test_only_those_that_fit_can_be_beaten() -> None:
         *(row(image, "webp", 200, 2.5) for image in "abc"),
     ]
     equal = at_equal_bytes(rows, "file", DEFAULT)
-    config = BenchConfig((Level(8),), "static", ("vvc", "jpeg", "webp"), rates=(2.0,))
+    config = BenchConfig((BenchLevel(8),), "static", ("vvc", "jpeg", "webp"), rates=(2.0,))
     summary = summarize_bench(rows, equal, config, {})
     level = summary["levels"][0]
     codecs = level["codecs"]

@@ -196,15 +196,15 @@ def bench(
 
     from sim.cli.bench_console import print_bench
     from sim.studies.codec_bench.runner import run_bench
-    from sim.studies.codec_bench.work import BenchConfig, Level
+    from sim.studies.codec_bench.work import BenchConfig, BenchLevel
 
     try:
         chosen = tuple(
-            Level(*map(int, word.split("@", 1))) for word in levels.split(",") if word.strip()
+            BenchLevel(*map(int, word.split("@", 1))) for word in levels.split(",") if word.strip()
         )
     except ValueError:
         raise UserError(f"--levels {levels}: as 8,64 or 512@24, with commas between") from None
-    chosen = chosen or tuple(map(Level, codec.model.levels))
+    chosen = chosen or tuple(map(BenchLevel, codec.model.levels))
     from sim.progress import progress_bar
 
     counted: Counted = "file" if count == "file" else "payload"

@@ -103,7 +103,7 @@ def run_experiment(
     target = options.out or RESULTS / scenario.name / run_id(scenario, model.fingerprint)
     with open_run(target, options.fresh) as folder:
         plan.save(folder / CELLS)
-        run = _Run(plan, context, model, folder, options, progress)
+        run = Runner(plan, context, model, folder, options, progress)
         counts = run.compute()
         summary: dict[str, Any] = {}
         if options.shard is None:
@@ -130,7 +130,7 @@ def measure_recorded(
     context = WorkerContext.of(images, loaded.model, model, loaded.scenario.metrics)
     with open_run(out, fresh=True) as folder:
         plan.save(folder / CELLS)
-        run = _Run(plan, context, model, folder, RunOptions(save_images=save_images), progress)
+        run = Runner(plan, context, model, folder, RunOptions(save_images=save_images), progress)
         run.measure(given.record)
         progress(1, 1, "drawing")
         summary = finish_run(folder, plan, run.store, [1], save_images, given.about)
@@ -227,7 +227,7 @@ def next_count(plan: Plan, store: RecordStore, point: int, count: int) -> int:
     return repeats_to_go(found, count, until.ci, until.max_repeats)
 
 
-class _Run:
+class Runner:
     """The computing part of one run.
 
     Attributes:

@@ -72,7 +72,7 @@ _MAX_ROWS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _SavedRun:
     """What the figures are drawn from."""
 
     folder: Path
@@ -105,7 +105,7 @@ def draw_figures(folder: Path) -> list[Path]:
         UserError: not a run folder, or a table in it is missing or unreadable.
     """
     check_kind(folder, RUN)
-    run = _Run(folder, read_json(folder / MANIFEST), read_json(folder / SUMMARY))
+    run = _SavedRun(folder, read_json(folder / MANIFEST), read_json(folder / SUMMARY))
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
         with matplotlib.rc_context(SETTINGS):
@@ -119,7 +119,7 @@ def draw_figures(folder: Path) -> list[Path]:
 # Quality
 
 
-def _quality(run: _Run) -> Path:
+def _quality(run: _SavedRun) -> Path:
     points = run.summary["points"]
     if all(set(point["concealers"]) == {CLEAN} for point in points):
         return run.save(_losses(points), "losses")
@@ -182,7 +182,7 @@ def _lines(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figur
     return figure
 
 
-def _rate(run: _Run) -> list[Path]:
+def _rate(run: _SavedRun) -> list[Path]:
     """Quality over bits on the wire, where they differ between the points of a sweep."""
     points = run.summary["points"]
     if len(points) == 1 or not rates_vary(points):
@@ -203,7 +203,7 @@ def _rate(run: _Run) -> list[Path]:
 # Strips
 
 
-def _strips(run: _Run) -> list[Path]:
+def _strips(run: _SavedRun) -> list[Path]:
     rows = read_table(run.folder / IMAGES, run.manifest["pictured_cell"])
     by_image: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
@@ -212,7 +212,7 @@ def _strips(run: _Run) -> list[Path]:
     return [_strip(run, n, by_image[n], folder) for n, folder in folders if folder.is_dir()]
 
 
-def _invented(run: _Run) -> list[Path]:
+def _invented(run: _SavedRun) -> list[Path]:
     """What the transformer made up, where the run kept how sure it was."""
     drawn = []
     for folder in sorted((run.folder / PANELS).glob("*/")):
@@ -225,7 +225,7 @@ def _invented(run: _Run) -> list[Path]:
     return drawn
 
 
-def _strip(run: _Run, name: str, rows: Mapping[str, Mapping[str, str]], folder: Path) -> Path:
+def _strip(run: _SavedRun, name: str, rows: Mapping[str, Mapping[str, str]], folder: Path) -> Path:
     repairs = [repair for repair in rows if repair != CLEAN]
     unrepaired = "none" if "none" in repairs else repairs[0]
     repaired = "inpaint" if "inpaint" in repairs else repairs[-1]
@@ -279,7 +279,7 @@ def mark_lost(image: NDArray[np.uint8], received: NDArray[np.bool_]) -> NDArray[
 # Packets
 
 
-def _packets(run: _Run) -> Path:
+def _packets(run: _SavedRun) -> Path:
     """A row per image, read like text: left to right and down is the order of sending."""
     rows = read_table(run.folder / PACKETS, run.manifest["pictured_cell"])
     stream = run.manifest["scenario"]["stream"]

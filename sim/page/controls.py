@@ -36,7 +36,7 @@ CONCEALERS = {
 }
 
 
-class Refused(ValueError):
+class SettingRefused(ValueError):
     """A setting that cannot work; the message is one line for people."""
 
 
@@ -154,7 +154,7 @@ def changed(scenario: Scenario, moved: Mapping[str, Value]) -> Scenario:
         moved: new values by control, keys and units as in `values`.
 
     Raises:
-        Refused: no scenario may say that.
+        SettingRefused: no scenario may say that.
     """
     channel = scenario.channel
     if "loss" in moved or "burst" in moved:
@@ -174,7 +174,7 @@ def changed(scenario: Scenario, moved: Mapping[str, Value]) -> Scenario:
             with_values(scenario.model_dump(), {"channel": channel, **more})
         )
     except ValidationError as failure:
-        raise Refused(failure.errors(include_url=False)[0]["msg"]) from None
+        raise SettingRefused(failure.errors(include_url=False)[0]["msg"]) from None
 
 
 def command(base: Scenario, now: Scenario, file: str) -> str:

@@ -23,7 +23,7 @@ from sim.drivers.virtual import VirtualStream
 from sim.media.frames import Restorer, coders_of
 from sim.media.images import LoadedImage
 from sim.metrics.quality import psnr_db, token_accuracy
-from sim.page.photos import Coded, Photos
+from sim.page.photos import CodedPhoto, Photos
 from sim.protocol.events import FrameReady
 from sim.scenario.schema import Scenario
 from sim.stream import make_channel, make_feedback, stream_key
@@ -58,7 +58,7 @@ class Snapshot:
     scenario: Scenario
     concealer: str
     photo: LoadedImage
-    coded: Coded
+    coded: CodedPhoto
     slice_of: NDArray[np.int64]
     ready: FrameReady
     packets: tuple[PacketRecord, ...]

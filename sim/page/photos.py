@@ -21,7 +21,7 @@ _KEPT = 64  # decoded photographs; some 0.3 MB each at the page's usual size
 
 
 @dataclass(frozen=True)
-class Coded:
+class CodedPhoto:
     """A photograph at one codebook size, before any loss.
 
     Attributes:
@@ -45,7 +45,7 @@ class Photos:
         self.images = tuple(images)
         self.model = model
         self._frames: dict[tuple[int, ...], MediaFrame] = {}
-        self._coded: OrderedDict[tuple[int, ...], Coded] = OrderedDict()
+        self._coded: OrderedDict[tuple[int, ...], CodedPhoto] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -62,14 +62,14 @@ class Photos:
             (self._frames[key],) = encode_images(self.model, [self.images[at]], *how)
         return self._frames[key]
 
-    def coded(self, number: int, codec: CodecSection) -> Coded:
+    def coded(self, number: int, codec: CodecSection) -> CodedPhoto:
         """The same with what the tokens decode to."""
         key = self._key(number, codec)
         if key not in self._coded:
             frame = self.frame(number, codec)
             decoded = self.model.decode(frame.index_map, codec.codebook, frame.height, frame.width)
             against = psnr_db(self.images[key[0]].pixels, decoded)
-            self._coded[key] = Coded(frame, decoded, against)
+            self._coded[key] = CodedPhoto(frame, decoded, against)
             while len(self._coded) > _KEPT:
                 self._coded.popitem(last=False)
         self._coded.move_to_end(key)

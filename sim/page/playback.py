@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sim.errors import UserError
 from sim.page.charts import packet_chart, quality_chart
-from sim.page.controls import Refused, Value, changed, values
+from sim.page.controls import SettingRefused, Value, changed, values
 from sim.page.engine import Engine, Snapshot
 from sim.page.history import History
 from sim.page.stages import STAGES, picture
@@ -99,7 +99,7 @@ class Playback:
             moved = {**moved, "loss": positions["loss"], "burst": positions["burst"]}
         try:
             self.scenario = changed(self.scenario, moved)
-        except Refused as refused:
+        except SettingRefused as refused:
             self.trouble = str(refused)
         else:
             self.positions, self.trouble = positions, ""

@@ -23,7 +23,7 @@ class ParityMismatch(ValueError):
 
 
 @dataclass
-class _Block:
+class _OpenBlock:
     members: tuple[int, ...]
     parity: int
     symbols: dict[int, bytes] = field(default_factory=dict)  # by number
@@ -34,8 +34,8 @@ class _State:
     group: Group
     room: int  # for parity packets
     held: dict[int, bytes] = field(default_factory=dict)  # sealed, by place in the group
-    blocks: dict[int, _Block] = field(default_factory=dict)
-    block_of: dict[int, _Block] = field(default_factory=dict)  # by place
+    blocks: dict[int, _OpenBlock] = field(default_factory=dict)
+    block_of: dict[int, _OpenBlock] = field(default_factory=dict)  # by place
 
 
 class Repair:
@@ -100,7 +100,7 @@ class Repair:
         block = state.blocks.get(packet.block)
         if block is None:
             self._check(state, packet)
-            block = _Block(packet.members, packet.parity)
+            block = _OpenBlock(packet.members, packet.parity)
         elif (block.members, block.parity) != (packet.members, packet.parity):
             raise ParityMismatch(f"block {packet.block} was described otherwise")
         if packet.number in block.symbols:
@@ -149,7 +149,7 @@ class Repair:
         if len(packet.symbol) % self._code.alignment:
             raise ParityMismatch(f"a symbol of {len(packet.symbol)} bytes")
 
-    def _restore(self, state: _State, block: _Block) -> list[Restored]:
+    def _restore(self, state: _State, block: _OpenBlock) -> list[Restored]:
         if not block.symbols:
             return []
         k = len(block.members)

@@ -49,7 +49,7 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True)
-class PacketRow:
+class PacketRaster:
     """One image's packets in the order of sending: an SVG path for each look, and what is told."""
 
     name: str
@@ -120,7 +120,7 @@ PACKET_LOOKS = {
 _HEIGHTS = {"delivered": 3, "parity": 3, "resent": 3, "late": 6, "erased": 10}
 
 
-def packet_rows(run: RunTables) -> list[PacketRow]:
+def packet_rows(run: RunTables) -> list[PacketRaster]:
     """The packets of the pictured stream, a row per image, `MAX_FRAMES` at most."""
     frames = sorted({int(row["frame"]) for row in run.packets})[:MAX_FRAMES]
     return [
@@ -140,7 +140,7 @@ def _look(row: Mapping[str, str]) -> str:
     return kinds.get(row.get("kind", ""), fate) if fate == "delivered" else fate
 
 
-def _packet_row(rows: Sequence[Mapping[str, str]]) -> PacketRow:
+def _packet_row(rows: Sequence[Mapping[str, str]]) -> PacketRaster:
     looks = [_look(row) for row in rows]
     paths = {}
     for name in PACKET_LOOKS:
@@ -151,4 +151,4 @@ def _packet_row(rows: Sequence[Mapping[str, str]]) -> PacketRow:
             paths[name] = "".join(f"M{x + 0.1:g} {top:g}h.8v{height}h-.8z" for x in places)
     lost = sum(look in ("late", "erased") for look in looks)
     image = rows[0]["image"]
-    return PacketRow(image, len(rows), paths, f"{image}: {lost} of {len(rows)} packets lost")
+    return PacketRaster(image, len(rows), paths, f"{image}: {lost} of {len(rows)} packets lost")

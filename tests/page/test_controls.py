@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.page.controls import Refused, changed, command, controls, values
+from sim.page.controls import SettingRefused, changed, command, controls, values
 from sim.scenario.loader import load_scenario
 from sim.scenario.schema import Scenario
 
@@ -49,7 +49,7 @@ def test_loss_keeps_burst_and_link() -> None:
 
 
 def test_what_no_scenario_may_say_is_refused() -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(SettingRefused):
         changed(BASE, {"codebook": 1000})
 
 

@@ -37,7 +37,15 @@ from sim.results.manifest import revision, version_of
 from sim.statistics import finite_mean
 from sim.studies.codec_bench.bd_rate import bd_rates
 from sim.studies.codec_bench.points import RatePoint
-from sim.studies.codec_bench.work import EQUAL, OURS, POINTS, Bench, BenchConfig, CodecTask, Level
+from sim.studies.codec_bench.work import (
+    EQUAL,
+    OURS,
+    POINTS,
+    Bench,
+    BenchConfig,
+    BenchLevel,
+    CodecTask,
+)
 from sim.version import __version__
 
 BENCH = "bench.csv"
@@ -78,7 +86,7 @@ def run_bench(
         codec.check(level.codebook, config.entropy, level.patch, config.search)
     bench = Bench(codec, config, out)
     _open(out)
-    return _Run(bench, images, model, progress).run(prepare)
+    return _BenchRun(bench, images, model, progress).run(prepare)
 
 
 def _open(out: Path) -> None:
@@ -93,7 +101,7 @@ def _open(out: Path) -> None:
         raise UserError(f"{out}: cannot write results here ({error.strerror})") from None
 
 
-class _Run:
+class _BenchRun:
     """The state of one comparison while it fills its folder."""
 
     def __init__(
@@ -148,9 +156,9 @@ class _Run:
             self._done += 1
             self._progress(self._done, self._total, f"{task.image.name} {task.codec}")
 
-    def _ours(self, image: LoadedImage) -> dict[Level, RatePoint]:
+    def _ours(self, image: LoadedImage) -> dict[BenchLevel, RatePoint]:
         """Our points of an image."""
-        return {Level.of(point.setting): point for point in self.points[image.name, OURS]}
+        return {BenchLevel.of(point.setting): point for point in self.points[image.name, OURS]}
 
     def _rows(self, image: LoadedImage) -> list[dict[str, Any]]:
         pixels = image.width * image.height
@@ -158,7 +166,7 @@ class _Run:
             {
                 "image": image.name,
                 "codec": name,
-                "setting": str(Level.of(point.setting)) if name == OURS else point.setting,
+                "setting": str(BenchLevel.of(point.setting)) if name == OURS else point.setting,
                 "file_bytes": len(point.file),
                 "payload_bytes": point.payload_bytes,
                 "bpp": 8 * len(point.file) / pixels,
@@ -167,7 +175,7 @@ class _Run:
             }
             for name in (OURS, *self.bench.baselines)
             for point in self.points.get((image.name, name), ())
-            if name != OURS or Level.of(point.setting) in self.config.levels
+            if name != OURS or BenchLevel.of(point.setting) in self.config.levels
         ]
 
     def _pictures(self) -> None:
@@ -356,7 +364,7 @@ def _best(codecs: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
     return best
 
 
-def pictured_levels(levels: Sequence[Level]) -> tuple[Level, ...]:
+def pictured_levels(levels: Sequence[BenchLevel]) -> tuple[BenchLevel, ...]:
     """The first, the middle and the last."""
     return tuple(dict.fromkeys((levels[0], levels[len(levels) // 2], levels[-1])))
 

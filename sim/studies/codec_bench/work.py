@@ -25,7 +25,7 @@ POINTS = "points"
 EQUAL = "equal.csv"
 
 
-class Level(NamedTuple):
+class BenchLevel(NamedTuple):
     """What our codec is set to: a codebook size, and how many pixels a token stands for."""
 
     codebook: int
@@ -41,7 +41,7 @@ class Level(NamedTuple):
         return self.patch << 16 | self.codebook
 
     @classmethod
-    def of(cls, setting: int) -> Level:
+    def of(cls, setting: int) -> BenchLevel:
         """The inverse of `setting`."""
         return cls(setting & 0xFFFF, setting >> 16)
 
@@ -62,7 +62,7 @@ class BenchConfig:
         workers: processes.
     """
 
-    levels: tuple[Level, ...]
+    levels: tuple[BenchLevel, ...]
     entropy: str
     codecs: tuple[str, ...]
     search: int = 0
@@ -79,12 +79,12 @@ class OurCodec:
 
     def __init__(self, codec: ImageCodec, config: BenchConfig) -> None:
         self.codec, self.config = codec, config
-        self.settings = Level(codec.model.levels[-1], PATCHES[-1]).setting + 1
+        self.settings = BenchLevel(codec.model.levels[-1], PATCHES[-1]).setting + 1
         self.identity = f"{codec.model.fingerprint} {config.entropy} {config.search}"
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`."""
-        (codebook, patch), how = Level.of(setting), self.config
+        (codebook, patch), how = BenchLevel.of(setting), self.config
         made = self.codec.encode(pixels, codebook, how.entropy, patch=patch, search=how.search)
         return Coded(made.file, made.payload_bytes)
 
