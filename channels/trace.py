@@ -183,7 +183,8 @@ def _column(file: Path, rows: list[list[str]], index: int, lines: list[int]) -> 
     for line, row in zip(lines, rows, strict=True):
         cell = row[index].strip().lower() if index < len(row) else ""
         try:
-            value = int(cell) if cell.isdecimal() else words.get(cell, math.nan)
+            digits = cell.lstrip("0")[:40] or "0"  # int() refuses thousands of them
+            value = int(digits) if cell.isdecimal() else words.get(cell, math.nan)
             value = float(cell) if value != value else value
         except ValueError:
             value = math.nan

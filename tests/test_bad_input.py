@@ -275,7 +275,7 @@ def test_unusable_weights(cli: Cli) -> None:
     Path("weights").mkdir()
     file = Path("weights/tokenizer.safetensors")
     file.write_bytes(b"not tensors")
-    assert "not a readable safetensors file" in refused(cli, "run", path, *choose)
+    assert "a text file, not weights" in refused(cli, "run", path, *choose)
 
     file.unlink()
     save_weights(file, {"network": {}}, {"encoder.weight": torch.ones(3)})

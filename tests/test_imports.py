@@ -30,8 +30,7 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in FILES}
 
 LAYERS = [
-    {"errors", "version", "screen", "statistics"},
-    {"progress", "reading"},
+    {"errors", "version", "progress", "statistics"},
     {"protocol", "metrics", "jobs"},
     {"drivers"},
     {"media", "baselines"},
@@ -56,7 +55,6 @@ FLAT = {
     "api",
     "errors",
     "progress",
-    "screen",
     "statistics",
     "stream",
     "version",

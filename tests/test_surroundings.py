@@ -17,7 +17,7 @@ from sim.errors import UserError
 from sim.figures.channel import draw_channel
 from sim.figures.style import drawing
 from sim.live.process import SenderProcess
-from sim.screen import screen
+from sim.progress import screen
 
 SIM = (sys.executable, "-m", "sim")
 

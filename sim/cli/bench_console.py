@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sim.metrics import METRICS
+from sim.progress import screen
 from sim.results.files import FIGURES
-from sim.screen import screen
 from sim.studies.codec_bench.work import EQUAL, OURS
 
 

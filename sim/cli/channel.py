@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.errors import UserError
-from sim.screen import print_json, screen
+from sim.progress import print_json, screen
 
 if TYPE_CHECKING:
     from channels.describe import Description

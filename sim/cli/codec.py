@@ -11,7 +11,7 @@ import typer
 
 from codec.files import replacing
 from sim.errors import UserError
-from sim.screen import print_json
+from sim.progress import print_json
 
 if TYPE_CHECKING:
     import numpy as np

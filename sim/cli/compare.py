@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sim.screen import print_json
+from sim.progress import print_json
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")]

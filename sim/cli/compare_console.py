@@ -10,8 +10,8 @@ import numpy as np
 from rich.table import Table
 
 from sim.metrics import metric as metric_of
+from sim.progress import screen
 from sim.results.files import FIGURES, Outcome
-from sim.screen import screen
 
 _SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "lpips", "dists")
 

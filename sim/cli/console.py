@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from sim.metrics import metric as metric_of
+from sim.progress import print_json, screen
 from sim.results.files import FIGURES, OUTPUTS, Outcome
 from sim.scenario.labels import value_label
 from sim.scenario.schema import CLEAN
-from sim.screen import print_json, screen
 
 if TYPE_CHECKING:
     from sim.live.receive import Received

@@ -22,7 +22,7 @@ from sim.cli.report import gallery, report
 from sim.cli.scenarios import new, scenarios
 from sim.cli.study import paper_check
 from sim.errors import UserError
-from sim.screen import print_json
+from sim.progress import print_json
 
 _UsageError: Any = typer.BadParameter.__mro__[1]  # typer names it nowhere else
 

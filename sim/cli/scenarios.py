@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sim.screen import print_json
+from sim.progress import print_json
 
 
 def scenarios(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from sim.progress import screen
 from sim.scenario.library import GROUPS, ShippedScenario
-from sim.screen import screen
 
 _WIDE = 110
 """Columns of a terminal from which on the list also shows sizes."""

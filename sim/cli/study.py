@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sim.errors import UserError
-from sim.screen import print_json
+from sim.progress import print_json
 
 study_app = typer.Typer(no_args_is_help=True)
 

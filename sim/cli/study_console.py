@@ -12,8 +12,8 @@ from rich.table import Table
 
 from sim.metrics import METRICS
 from sim.metrics import metric as metric_of
+from sim.progress import screen
 from sim.results.files import FIGURES
-from sim.screen import screen
 
 _FORMS = {"seconds": ".2f", "bits_per_token": ".2f", "lost": ".1%"}
 """What studies tell besides metrics."""

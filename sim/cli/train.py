@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sim.errors import UserError
-from sim.screen import print_json
+from sim.progress import print_json
 
 if TYPE_CHECKING:
     from codec.training.loop import LoopConfig

@@ -35,11 +35,11 @@ from sim.live.terminal import live_view, plain_line
 from sim.media.capture import Photographs, open_source
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage
+from sim.progress import print_json, screen
 from sim.results.files import Outcome
 from sim.scenario.library import find_scenario
 from sim.scenario.loader import LoadedScenario, load_scenario
 from sim.scenario.schema import Scenario
-from sim.screen import print_json, screen
 from sim.stream import check_model, stream_key
 
 _LINGER_S = 1.0

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.live.monitor import FrameFate, StreamMonitor
-from sim.screen import screen
+from sim.progress import screen
 
 _MARKS = {
     "delivered": ("█", "#56B4E9"),

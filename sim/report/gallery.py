@@ -105,7 +105,7 @@ def _is_gallery(folder: Path) -> bool:
         return True
     page = folder / INDEX
     text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
-    return text.startswith(_HEAD) and all(f'"{name}"' in text for name in names - {INDEX})
+    return text.startswith(_HEAD) and all(f"({name})" in text for name in names - {INDEX})
 
 
 def _entry(run: RunTables, shown: GalleryEntry, folder: Path) -> str:

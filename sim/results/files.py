@@ -32,7 +32,7 @@ from PIL import Image
 
 from codec.files import beside, replacing
 from sim.errors import UserError
-from sim.screen import finite
+from sim.progress import finite
 
 RESULTS = Path("results")
 """Where results go in the working directory, unless told otherwise."""

@@ -19,8 +19,7 @@ from ruamel.yaml.events import (
 )
 
 from codec.files import rooted
-from sim.errors import UserError
-from sim.reading import read_text
+from sim.errors import UserError, read_text
 
 _MAX_BYTES = 1_000_000
 _MOST_NODES = 100_000

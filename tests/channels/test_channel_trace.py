@@ -171,12 +171,14 @@ def test_files_that_would_break_readers(tmp_path, name, content, says):
 
 
 def test_the_counter_of_a_trace_in_a_scenario(tmp_path):
-    (tmp_path / "a.csv").write_text("seq\n0\n1\n3\n0\n1\n")
-    for bits, count in ((2, 6), (3, 10)):
+    """In three bits 6, 0, 1 goes on (8 packets and two lost); in four it goes back to packets that
+    were there."""
+    (tmp_path / "a.csv").write_text("seq\n0\n1\n3\n4\n6\n0\n1\n")
+    for bits, count in ((3, 10), (4, 7)):
         spec = {"type": "trace", "path": str(tmp_path / "a.csv"), "bits": bits}
         assert len(loss_model(spec).fates) == count
-    with pytest.raises(ChannelParameterError, match="does not fit 1 bits"):
-        loss_model(spec | {"bits": 1})
+    with pytest.raises(ChannelParameterError, match="does not fit 2 bits"):
+        loss_model(spec | {"bits": 2})
 
 
 def test_replay(tmp_path):

@@ -161,7 +161,7 @@ def print_bits(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     """A line per level and number of slices, a column per mode and interleaver."""
     from rich.table import Table
 
-    from sim.screen import screen
+    from sim.progress import screen
 
     title = "Bits per token (share of log2 K saved); context coding by interleaver"
     table = Table(title=title, title_justify="left")
