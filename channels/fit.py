@@ -60,11 +60,13 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """All candidates, best (least BIC) first; ``packets`` used and ``losses`` among them."""
+    """All candidates, best (least BIC) first; ``packets`` used and ``losses`` among them;
+    ``left_out`` are (name, reason) of those that could not be fitted."""
 
     packets: int
     losses: int
     fits: tuple[Fit, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def best(self) -> Fit:
@@ -92,7 +94,8 @@ def fit(mask: Mask, candidates: Sequence[str] = CANDIDATES) -> FitReport:
         candidates: names among `CANDIDATES`; also "order_5" ... "order_10".
 
     Raises:
-        ChannelParameterError: the trace is too short or all alike, or a name is unknown.
+        ChannelParameterError: the trace is too short or all alike, a name is unknown, or none of
+            the candidates can be fitted.
     """
     mask = np.asarray(mask, np.bool_)[:MAX_PACKETS]
     losses = int(mask.sum())
@@ -102,8 +105,23 @@ def fit(mask: Mask, candidates: Sequence[str] = CANDIDATES) -> FitReport:
             f"has {mask.size} packets with {losses} lost; a fit needs 100 or more, of both kinds",
         )
     observed = Observed(mask)
-    fits = [_fit_one(name, mask, observed) for name in candidates]
-    return FitReport(mask.size, losses, tuple(sorted(fits, key=lambda found: found.bic)))
+    fits, left_out = [], []
+    for name in candidates:
+        try:
+            found = _fit_one(name, mask, observed)
+            if not math.isfinite(found.bic):
+                raise ArithmeticError("its likelihood is not finite")
+            fits.append(found)
+        except ChannelParameterError as error:
+            if error.parameter == "candidates":
+                raise
+            left_out.append((name, str(error)))
+        except (ArithmeticError, ValueError, AssertionError, np.linalg.LinAlgError) as error:
+            left_out.append((name, f"its likelihood has no peak here ({error or 'no slope'})"))
+    if not fits:
+        raise ChannelParameterError("mask", "; ".join(": ".join(pair) for pair in left_out))
+    fits.sort(key=lambda found: found.bic)
+    return FitReport(mask.size, losses, tuple(fits), tuple(left_out))
 
 
 def _fit_one(name: str, mask: Mask, observed: Observed) -> Fit:

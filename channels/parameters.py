@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
+
+_LONGEST = 300
 
 
 class ChannelParameterError(ValueError):
@@ -14,6 +17,8 @@ class ChannelParameterError(ValueError):
     """
 
     def __init__(self, parameter: str, problem: str) -> None:
+        if len(problem) > _LONGEST:  # it quotes what was given
+            problem = f"{problem[: _LONGEST // 2]} ... {problem[-_LONGEST // 2 :]}"
         super().__init__(f"{parameter}: {problem}")
         self.parameter = parameter
         self.problem = problem
@@ -23,9 +28,13 @@ def number(parameter: str, value: object) -> float:
     """`value` as a finite float; bool and str are refused."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ChannelParameterError(parameter, f"must be a number, got {value!r}")
-    if not math.isfinite(value):
+    try:
+        result = float(value)
+    except OverflowError:  # a whole number beyond 10^308
+        result = math.inf
+    if not math.isfinite(result):
         raise ChannelParameterError(parameter, f"must be finite, got {value!r}")
-    return float(value)
+    return result
 
 
 def probability(parameter: str, value: object) -> float:
@@ -71,3 +80,10 @@ def choice(parameter: str, value: object, choices: Sequence[str]) -> str:
             parameter, f"must be one of {', '.join(choices)}; got {value!r}"
         )
     return value
+
+
+def as_list(parameter: str, value: object) -> list[Any]:
+    """`value` as a list."""
+    if not isinstance(value, (list, tuple)):
+        raise ChannelParameterError(parameter, f"must be a list, got {value!r}")
+    return list(value)

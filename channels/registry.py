@@ -218,8 +218,9 @@ _TYPES = (
         (
             Parameter("path", "path", ".npy mask, text of 0 and 1, or CSV with lost or sequence"),
             Parameter("start", "text", "random (default) or first"),
+            Parameter("bits", "whole", "width of the sequence counter; found out by default"),
         ),
-        (Form(("path",), ("start",)),),
+        (Form(("path",), ("start", "bits")),),
         LossTrace.read,
     ),
     LossType(
@@ -254,8 +255,26 @@ def loss_model(spec: Mapping[str, object]) -> LossModel:
     given = {str(key): value for key, value in spec.items() if key != "type"}
     kind = LOSS_TYPES[name]
     kind.check_names(given)
-    return kind.make(**given)
+    for parameter in kind.parameters:
+        wanted = _PLAIN.get(parameter.kind)
+        value = given.get(parameter.name)
+        if wanted and parameter.name in given and not isinstance(value, wanted[0]):
+            problem = f"must be {wanted[1]}, got {value!r}"
+            raise ChannelParameterError(parameter.name, problem)
+    try:
+        return kind.make(**given)
+    except ChannelParameterError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        raise ChannelParameterError("type", f"{name} with these values: {error}") from None
 
+
+_PLAIN: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "text": ((str,), "text"),
+    "path": ((str,), "the path of a file, in quotes if it looks like a number"),
+    "mask": ((str, list, tuple), "a list of 0 and 1, or text of them"),
+    "list": ((list, tuple), "a list"),
+}
 
 _COMMA = re.compile(r",(?![^\[]*\])")  # one outside brackets
 

@@ -17,7 +17,7 @@ from channels.gilbert_elliott import GilbertElliott
 from channels.jitter import EmpiricalJitter, Jitter, NormalJitter, ParetoJitter
 from channels.link import DelayLoss, Link
 from channels.markov import FourState, OrderN
-from channels.parameters import ChannelParameterError
+from channels.parameters import ChannelParameterError, as_list
 from channels.presets import PRESETS
 from channels.registry import Form, LossType, Parameter, loss_model
 from channels.trace import CapacityTrace
@@ -44,9 +44,7 @@ _JITTER: Mapping[str, tuple[Form, _Make]] = {
     "pareto": (Form(("mean_s",), ("shape",)), ParetoJitter),
     "empirical": (
         Form(("samples_s",)),
-        lambda samples_s: EmpiricalJitter(
-            tuple(samples_s) if isinstance(samples_s, list) else samples_s
-        ),
+        lambda samples_s: EmpiricalJitter(tuple(as_list("samples_s", samples_s))),
     ),
 }
 

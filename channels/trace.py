@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import os
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,11 +14,12 @@ import numpy as np
 
 from channels.erasure import ScriptSampler
 from channels.parameters import ChannelParameterError, choice, whole
-from channels.samplers import Mask
+from channels.sequence import LARGEST, Numbers, SequenceLosses, losses_of_sequence
 
 _FATES = ("lost", "loss")
 _SEQUENCES = ("sequence", "seq", "sequence_number")
 _MAX_BYTES = 1 << 30
+_MAX_MS = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,12 @@ class LossTrace:
         fates: one byte per packet, 0 = received, 1 = lost; at least one.
         start: "random" begins at a random packet (so every seed sees another part, and packet 0
             is lost at the trace's loss rate), "first" at its beginning.
+        notes: what was noticed when it was read.
     """
 
     fates: bytes
     start: str = "random"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choice("start", self.start, ("random", "first"))
@@ -38,9 +43,12 @@ class LossTrace:
             raise ChannelParameterError("path", "needs at least one fate, each 0 or 1")
 
     @classmethod
-    def read(cls, path: str, start: str = "random") -> LossTrace:
+    def read(cls, path: str, start: str = "random", bits: int | None = None) -> LossTrace:
         """From a file that `read_loss_trace` understands."""
-        return cls(read_loss_trace(path).tobytes(), start)
+        if bits is not None:
+            whole("bits", bits, 1)
+        found = read_loss_trace(path, bits)
+        return cls(found.mask.tobytes(), start, found.notes)
 
     @property
     def loss(self) -> float:
@@ -53,7 +61,10 @@ class LossTrace:
 
     def warnings(self) -> list[str]:
         """See `LossModel.warnings`."""
-        return [] if 0.0 < self.loss < 1.0 else [f"the trace has a loss rate of {self.loss:.0f}"]
+        notes = list(self.notes)
+        if not 0.0 < self.loss < 1.0:
+            notes.append(f"the trace has a loss rate of {self.loss:.0f}")
+        return notes
 
     def sampler(self, rng: np.random.Generator) -> ScriptSampler:
         """See `LossModel.sampler`."""
@@ -61,126 +72,132 @@ class LossTrace:
         return ScriptSampler(np.frombuffer(self.fates, np.bool_), "repeat", first)
 
 
-def read_loss_trace(path: str | Path) -> Mask:
+def read_loss_trace(path: str | Path, bits: int | None = None) -> SequenceLosses:
     """Read which packets were lost.
 
     Understood are: ``.npy`` with bools or 0/1 (a mask, 1 = lost) or other whole numbers (sequence
-    numbers that arrived); text with only the characters 0 and 1; and CSV with a column ``lost``
-    (0/1) or ``sequence`` / ``seq`` (numbers that arrived, as a packet capture lists them: see
-    `mask_of_sequence`). CSV with a single nameless column is a mask if it holds only 0 and 1.
+    numbers that arrived); text with only the characters 0 and 1; and CSV, with commas, semicolons
+    or tabs, with a column ``lost`` (0/1) or ``sequence`` / ``seq`` (numbers that arrived, as a
+    packet capture lists them: see `losses_of_sequence`; what stands before a dot in a name does
+    not matter). CSV with a single nameless column is a mask if it holds only 0 and 1. Lines that
+    begin with # are comments.
+
+    Args:
+        path: the file; ~ is the user's home.
+        bits: width of the counter of sequence numbers, if it is not to be found out.
 
     Returns:
-        bool[n], True = lost, n >= 1.
+        bool[n], True = lost, n >= 1, and notes on the numbers.
 
     Raises:
-        ChannelParameterError: ("path") unreadable, empty, or not understood.
+        ChannelParameterError: ("path") unreadable, empty, or not understood; ("bits").
     """
-    file = Path(path)
+    file = Path(os.path.expanduser(path))
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise ChannelParameterError("path", f"{file} is larger than 1 GiB; cut it")
-        values = _read_npy(file) if file.suffix == ".npy" else _read_text(file)
-    except OSError as error:
-        raise ChannelParameterError("path", f"cannot read {file}: {error.strerror}") from None
-    if values.size == 0:
+        read = _read_npy if file.suffix.lower() == ".npy" else _read_text
+        values, is_mask = read(file)
+        found = SequenceLosses(values == 1) if is_mask else losses_of_sequence(values, bits)
+    except ChannelParameterError as error:
+        named = error.parameter == "path" and str(file) not in error.problem
+        problem = f"{file}: {error.problem}" if named else error.problem
+        raise ChannelParameterError(error.parameter, problem) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ChannelParameterError("path", f"cannot read {file}: {reason}") from None
+    if found.mask.size == 0:
         raise ChannelParameterError("path", f"{file} holds no packets")
-    return values
+    return found
 
 
-def _read_npy(file: Path) -> Mask:
-    try:
-        values = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError):
+_Values = tuple[Numbers, bool]  # and whether they are a mask
+
+
+def _read_npy(file: Path) -> _Values:
+    try:  # a header may promise more than the file holds: memory is taken for what is there
+        values = np.load(file, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception:  # the parsers of headers and archives raise whatever damage leads them to
         raise ChannelParameterError("path", f"{file} is not a valid .npy array") from None
     if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "biu":
         raise ChannelParameterError("path", f"{file} must hold one row of bools or whole numbers")
-    if values.dtype.kind == "b":
-        return np.asarray(values, np.bool_)
-    return _mask_or_sequence(values.astype(np.int64))
+    if values.size and values.max() > LARGEST:
+        raise ChannelParameterError("path", "sequence numbers must be below 2^62")
+    return _mask_or_sequence(np.array(values, np.int64))
 
 
-def _mask_or_sequence(values: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Mask:
-    if np.all((values == 0) | (values == 1)):
-        return values.astype(np.bool_)
-    return mask_of_sequence(values)
+def _mask_or_sequence(values: Numbers) -> _Values:
+    return values, bool(np.all((values == 0) | (values == 1)))
 
 
-def _read_text(file: Path) -> Mask:
+def _read_text(file: Path) -> _Values:
     try:
-        text = file.read_text("utf-8").strip()
+        data = file.read_bytes()
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
         raise ChannelParameterError(
             "path", f"{file} is neither .npy nor text; save the mask with numpy.save"
         ) from None
-    digits = "".join(text.split())
-    if digits and not digits.strip("01"):
-        return np.array(np.frombuffer(digits.encode(), np.uint8) == ord("1"))
-    rows = [row for row in csv.reader(text.splitlines()) if row]
-    if not rows:
-        return np.empty(0, np.bool_)
-    header = [cell.strip().lower() for cell in rows[0]]
-    for names, read in ((_FATES, None), (_SEQUENCES, mask_of_sequence)):
-        for name in names:
-            if name in header:
-                values = _column(file, rows[1:], header.index(name), first_line=2)
-                if read is None and not np.all((values == 0) | (values == 1)):
-                    raise ChannelParameterError(
-                        "path", f"{file}: column {name!r} must hold only 0 and 1"
-                    )
-                return values.astype(np.bool_) if read is None else read(values)
+    lines = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    told = [line for _, line in lines]
+    digits = "".join("".join(told).split())
+    if len(told) == 1:
+        digits = digits.replace(",", "").replace(";", "")
+    if not digits.strip("01"):
+        return np.frombuffer(digits.encode(), np.uint8).astype(np.int64) - ord("0"), True
+    delimiter = max(",;\t", key=told[0].count)
+    try:
+        rows = [next(csv.reader([line], delimiter=delimiter)) for line in told]
+    except csv.Error as error:
+        raise ChannelParameterError("path", f"{file} is not CSV ({error})") from None
+    numbers = [number for number, _ in lines]
+    header = [cell.strip().lower().rpartition(".")[2] for cell in rows[0]]
+    for names in (_FATES, _SEQUENCES):
+        for name in set(names).intersection(header):
+            values = _column(file, rows[1:], header.index(name), numbers[1:])
+            if names is _SEQUENCES:
+                return values, False
+            if not np.all((values == 0) | (values == 1)):
+                raise ChannelParameterError(
+                    "path", f"{file}: column {name!r} must hold only 0 and 1"
+                )
+            return values, True
     if len(header) == 1:
-        return _mask_or_sequence(_column(file, rows, 0, first_line=1))
+        return _mask_or_sequence(_column(file, rows, 0, numbers))
+    columns = ", ".join(header)[:100]
     raise ChannelParameterError(
-        "path", f"{file} needs a column named lost or sequence; its columns: {', '.join(header)}"
+        "path", f"{file} needs a column named lost or sequence; its columns: {columns}"
     )
 
 
-def _column(
-    file: Path, rows: list[list[str]], index: int, first_line: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    words = {"true": 1, "false": 0}
+def _column(file: Path, rows: list[list[str]], index: int, lines: list[int]) -> Numbers:
+    """A column of whole numbers, which may be written as floats are: int64[n]."""
+    words = {"true": 1.0, "false": 0.0}
     values = []
-    for line, row in enumerate(rows, start=first_line):
+    for line, row in zip(lines, rows, strict=True):
         cell = row[index].strip().lower() if index < len(row) else ""
         try:
-            values.append(words[cell] if cell in words else int(cell))
+            digits = cell.lstrip("0")[:40] or "0"  # int() refuses thousands of them
+            value = int(digits) if cell.isdecimal() else words.get(cell, math.nan)
+            value = float(cell) if value != value else value
         except ValueError:
+            value = math.nan
+        if value != value or value in (math.inf, -math.inf) or value % 1:
             raise ChannelParameterError(
-                "path", f"{file}: row {line}: {cell!r} is not a whole number"
-            ) from None
+                "path", f"{file}:{line}: {cell[:40]!r} is not a whole number"
+            )
+        if value > LARGEST:
+            raise ChannelParameterError(
+                "path", f"{file}:{line}: {cell[:40]} is too large for a sequence number"
+            )
+        values.append(int(value))
     return np.array(values, np.int64)
-
-
-def mask_of_sequence(
-    numbers: np.ndarray[tuple[int, ...], np.dtype[np.int64]], bits: int | None = None
-) -> Mask:
-    """Which packets are missing from the sequence numbers that arrived.
-
-    Numbers may wrap (RFC 3550 appendix A.1), repeat and come out of order by less than half their
-    range; what is before the first or after the last packet that arrived is unknown and left out.
-
-    Args:
-        numbers: int64[m] >= 0, in order of arrival.
-        bits: width of the field; by default the least of 16, 32 and 62 that holds them.
-
-    Returns:
-        bool[n], True = lost: the packets from the lowest to the highest number.
-    """
-    if numbers.size == 0:
-        return np.empty(0, np.bool_)
-    if numbers.min() < 0:
-        raise ChannelParameterError("path", "sequence numbers must not be negative")
-    width = bits or next((b for b in (16, 32) if numbers.max() < 1 << b), 62)
-    half = 1 << (width - 1)
-    steps = (np.diff(numbers) + half) % (1 << width) - half
-    unwrapped = np.concatenate(([0], np.cumsum(steps)))
-    unwrapped -= unwrapped.min()
-    count = int(unwrapped.max()) + 1
-    if count > _MAX_BYTES:
-        raise ChannelParameterError("path", "sequence numbers span more than 2^30 packets")
-    mask = np.ones(count, np.bool_)
-    mask[unwrapped] = False
-    return mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +230,8 @@ class CapacityTrace:
             ChannelParameterError: ("capacity") unreadable or malformed, with the line.
         """
         try:
-            lines = Path(path).read_text("ascii").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
+            lines = Path(os.path.expanduser(path)).read_text("ascii").split("\n")
+        except (OSError, ValueError) as error:  # ValueError: no text, or no path
             reason = getattr(error, "strerror", None) or "not a text file"
             raise ChannelParameterError("capacity", f"cannot read {path}: {reason}") from None
         times = []
@@ -225,8 +242,10 @@ class CapacityTrace:
                 times.append(int(text))
             except ValueError:
                 raise ChannelParameterError(
-                    "capacity", f"{path}:{line}: {text.strip()!r} is not a whole millisecond"
+                    "capacity", f"{path}:{line}: {text.strip()[:40]!r} is not a whole millisecond"
                 ) from None
+            if times[-1] > _MAX_MS:
+                raise ChannelParameterError("capacity", f"{path}:{line}: is beyond 10^12 ms")
         return cls(tuple(times), mtu_bytes)
 
     @property

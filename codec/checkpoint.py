@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from codec.files import replacing
+
+_POINTER = b"version https://git-lfs"
+_PRINTABLE = set(range(32, 127)) | {9, 10, 13}
 
 
 class ModelError(ValueError):
@@ -52,6 +56,7 @@ def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file; train one or restore the shipped weights")
+    refuse_text(path)
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
@@ -62,11 +67,36 @@ def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         raise ModelError(
             f"{path}: no config and fingerprint in it; it was not written by sim train"
         )
-    config: dict[str, Any] = json.loads(about["config"])
+    try:
+        config: dict[str, Any] = json.loads(about["config"])
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path}: its config is not JSON; restore the file") from None
     mark = fingerprint(config, tensors)
     if mark != about["fingerprint"]:
         raise ModelError(
             f"{path}: fingerprint mismatch (stored {about['fingerprint'][:16]}, computed "
             f"{mark[:16]}); the file was altered: restore it or save it again with sim train"
         )
+    refuse_not_finite(path, tensors)
     return config, tensors, mark
+
+
+def refuse_text(path: Path) -> None:
+    """Raise ModelError if text lies where weights should."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if start.startswith(_POINTER):
+        raise ModelError(f"{path}: a Git LFS pointer, not the weights; run git lfs pull")
+    if start and not set(start) - _PRINTABLE:
+        first = start.split(b"\n")[0][:40].decode("ascii")
+        raise ModelError(f"{path}: a text file, not weights; it begins with {first!r}")
+
+
+def refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ModelError naming a tensor with NaN or infinite values, which make no picture."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ModelError(
+                f"{path}: {name} holds values that are not finite; the training diverged or the "
+                "file is damaged: use an earlier checkpoint"
+            )

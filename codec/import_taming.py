@@ -7,7 +7,10 @@ weights) becomes an inert stand-in by that name: nothing is imported and nothing
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import pickletools
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +21,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from codec.checkpoint import ModelError, save_weights
+from codec.checkpoint import ModelError, refuse_not_finite, refuse_text, save_weights
 from codec.codebook import Ladder, Looks
 from codec.taming import TamingConfig, TamingDecoder, TamingEncoder, read_config
 
 NOT_NEEDED = ("loss.", "quantize.used", "quantize.re_embed")
 """Tensors of training, and of an option that the published models do not use."""
+
+_PICKLES = 4  # magic number, protocol, system, content
+_TORCH_READS = ("torch.", "collections.", "builtins.", "__builtin__.")
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,13 @@ def read_checkpoint(path: Path) -> TamingCheckpoint:
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
+    refuse_text(path)
     try:
         content = _read(path)
     except Exception as error:  # the readers raise whatever damaged bytes lead them to
-        reason = str(error).strip().partition("\n")[0][:160]
-        raise ModelError(f"{path}: not a checkpoint that can be read safely ({reason})") from None
+        raise ModelError(
+            f"{path}: not a checkpoint that can be read safely ({_reason(error)})"
+        ) from None
     state = content.get("state_dict", content)
     if not isinstance(state, Mapping):
         raise ModelError(f"{path}: its state_dict is no table of tensors")
@@ -79,6 +87,7 @@ def read_checkpoint(path: Path) -> TamingCheckpoint:
     tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
     aside = [name for name in tensors if name.startswith(NOT_NEEDED)]
     needed = {k: v.float() for k, v in tensors.items() if k not in set(aside)}
+    refuse_not_finite(path, needed)
     try:
         config = read_config(needed)
         encoder, decoder = TamingEncoder(config), TamingDecoder(config)
@@ -86,6 +95,10 @@ def read_checkpoint(path: Path) -> TamingCheckpoint:
         _fill(needed, (encoder, decoder))
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, MemoryError) as error:
+        raise ModelError(f"{path}: not the tensors of a VQGAN ({_reason(error)})") from None
+    if words.ndim != 2:
+        raise ModelError(f"{path}: quantize.embedding.weight is no table of codewords")
     size = len(words)
     if size < 8 or size & (size - 1) or size > 1 << 15:
         raise ModelError(f"{path}: {size} codewords; a power of two from 8 to 32768 is needed")
@@ -98,12 +111,22 @@ def read_checkpoint(path: Path) -> TamingCheckpoint:
     return TamingCheckpoint(config, encoder, decoder, words.contiguous(), ignored, about)
 
 
+def _reason(error: Exception) -> str:
+    """Why a reader failed; torch's advice on how to read unsafely is left aside."""
+    text = str(error)
+    refused = re.search(r"(?:Unsupported (?:global|class|operand)[^\n]*|GLOBAL [\w.]+)", text)
+    if refused is None and "weights_only" in text:
+        return "damaged, or written by something else than torch.save"
+    return (refused[0] if refused else text.strip().partition("\n")[0])[:160]
+
+
 def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return dict(load_file(path))
-    names: list[str] = []
     if zipfile.is_zipfile(path):
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    else:
+        names = _names_in_pickles(path)
     stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         (type(name.rpartition(".")[2], (_StandIn,), {}), name) for name in names
     ]
@@ -112,6 +135,18 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("it holds no table")
     return content
+
+
+def _names_in_pickles(path: Path) -> list[str]:
+    """What a file of the time before torch 1.6 names beyond torch's own: several pickles in a row
+    and the raw tensors after them."""
+    names: dict[str, None] = {}
+    with path.open("rb") as file, contextlib.suppress(ValueError):  # no pickle: told by the reader
+        for _ in range(_PICKLES):
+            for code, argument, _position in pickletools.genops(file):
+                if code.name == "GLOBAL" and isinstance(argument, str):
+                    names[argument.replace(" ", ".")] = None
+    return [name for name in names if not name.startswith(_TORCH_READS)]
 
 
 def _fill(tensors: dict[str, Tensor], networks: tuple[torch.nn.Module, ...]) -> None:

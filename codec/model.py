@@ -187,7 +187,7 @@ class Model:
             int64[h,w] in [0, codebook_size), h = ceil(H/patch), w = ceil(W/patch).
 
         Raises:
-            FeaturesMissing: a search without the extra that it needs.
+            FeaturesMissing: a search without the weights that it needs (`codec.lpips`).
         """
         height, width = image.shape[:2]
         image = shrink(image, patch_of(grid_of(height, width, patch), height, width))
@@ -248,9 +248,7 @@ class Model:
         if not isinstance(self.decoder, Decoder):
             whole: Tensor = self.decoder(words)
             return whole
-        return apply_tiled(
-            self.decoder, words, 1, STRIDE, reach_tokens(self.decoder.layers, STRIDE)
-        )
+        return apply_tiled(self.decoder, words, 1, STRIDE, reach_tokens(self.decoder, STRIDE))
 
     def decode(
         self, indices: NDArray[np.int64], codebook_size: int, height: int, width: int

@@ -2,10 +2,10 @@
 
 The encoder names, for each patch, the codeword nearest to its latent vector. The decoder draws each
 patch from its neighbours' codewords too, so another choice may look better. The search follows the
-gradient of the reconstruction's error (pixels and deep features, as the decoder was trained
-against) through the decoder to the latents, straight through the choice of codewords (van den Oord
-et al., NeurIPS 2017, section 3.2), and keeps the best choice that it met. Only the sender searches:
-the tokens mean what they always mean.
+gradient of the reconstruction's error (L1 of the pixels and LPIPS with VGG16) through the decoder
+to the latents, straight through the choice of codewords (van den Oord et al., NeurIPS 2017, section
+3.2), and keeps the best choice that it met. Only the sender searches: the tokens mean what they
+always mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.device import CPU, Device
-from codec.perceptual import PerceptualDistance, reconstruction_loss
+from codec.lpips import Lpips
 from codec.tokenizer import STRIDE
 
 Progress = Callable[[float], None]
@@ -33,12 +33,14 @@ class Terms:
 
     Attributes:
         rate: length of an Adam step in the latents (unit vectors), falling linearly to a quarter.
-        perceptual: weight of the deep features beside the pixels.
+        perceptual: weight of LPIPS beside the pixels.
+        blocks: of the five of VGG16, how many LPIPS looks at.
         bit: squared distance that saving one bit of the static code is worth.
     """
 
     rate: float = 0.02
-    perceptual: float = 0.5
+    perceptual: float = 1.0
+    blocks: int = 5
     bit: float = 0.04
 
 
@@ -50,9 +52,20 @@ class Search:
     ) -> None:
         """Of a decoder on a device; so are all tensors.
 
-        Raises FeaturesMissing if the extra that carries them is not installed."""
+        Raises FeaturesMissing if the weights of VGG16 are not installed."""
         self._decoder, self._device, self._terms = decoder, device, terms or Terms()
-        self._perceptual = PerceptualDistance().to(device.where)
+        self._perceptual = Lpips("vgg16", self._terms.blocks).to(device.where)
+
+    def error(self, words: Tensor, images: Tensor, features: list[Tensor] | None = None) -> Tensor:
+        """What is minimised, a scalar: how far the decoded codewords float[1,D,h,w] are from
+        float[1,3,16h,16w]. ``features``: of these images, where they are known."""
+        with self._device.autocast():
+            if features is None:
+                features = self._perceptual.features(images)
+            shown = self._decoder(words).float()
+            distance = self._perceptual.between(self._perceptual.features(shown), features)
+            error: Tensor = (shown - images).abs().mean()
+            return error + self._terms.perceptual * distance.float().mean()
 
     def improve(
         self,
@@ -115,7 +128,7 @@ class Search:
         own[top : top + TILE, left : left + TILE] = True
         around = codewords[start]
         with torch.no_grad(), self._device.autocast():
-            wanted = self._perceptual.taps(images)
+            features = self._perceptual.features(images)
 
         terms = self._terms
         cost = codewords.square().sum(1) + terms.bit * bits
@@ -130,10 +143,7 @@ class Search:
                     choice = (cost - 2 * unit @ codewords.t()).argmin(1)
             straight = moved + (codewords[choice] - moved).detach()
             words = around.masked_scatter(own[..., None], straight)
-            with self._device.autocast():
-                shown = self._decoder(words.permute(2, 0, 1)[None]).float()
-                features = self._perceptual.between(self._perceptual.taps(shown), wanted).float()
-                error = reconstruction_loss(shown, images) + terms.perceptual * features
+            error = self.error(words.permute(2, 0, 1)[None], images, features)
             if error.item() < least:
                 best, least = choice, error.item()
             if step < steps:

@@ -20,11 +20,12 @@ TILE = 128
 """Tokens a side; 128 = 2,048 pixels."""
 
 
-def reach_tokens(layers: nn.Sequential, pixels_per_cell: int) -> int:
+def reach_tokens(layers: nn.Module, pixels_per_cell: int) -> int:
     """How many tokens beyond its own an output can see, at most.
 
     Args:
-        layers: convolutions of 1 or 3, pixel shuffles, and what works on single positions.
+        layers: convolutions of 1 or 3, pixel shuffles, and what works on single positions, in the
+            order of their modules.
         pixels_per_cell: of the input: 16 where it is a grid of tokens, 1 where it is an image.
     """
     scale, reach = float(pixels_per_cell), 0.0

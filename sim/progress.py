@@ -1,10 +1,48 @@
-"""How far a long piece of work is: what it calls, and a bar that shows it."""
+"""What is told on the terminal: text as it is, and how far a long piece of work is."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Protocol
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+_UNBOUNDED = 100_000  # columns
+
+
+def screen(*, stderr: bool = False) -> Console:
+    """A console on standard output or error that takes text for text: no markup, no emoji codes.
+
+    In a file, a pipe or a log, lines are as long as their content.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not console.file.isatty():
+        console.width = _UNBOUNDED
+    elif console.width < 1:  # COLUMNS=0
+        console.width = 80
+    return console
+
+
+def print_json(value: Any) -> None:
+    """Plain data as JSON on standard output, in ASCII: whatever the encoding there, it stays JSON.
+    NaN and infinities, which it has not, become null."""
+    print(json.dumps(finite(value), indent=2, allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """A copy of plain data in which NaN and infinities are None."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class ProgressCallback(Protocol):
@@ -22,7 +60,6 @@ def no_progress(done: int, total: int, doing: str, /) -> None:
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar on standard error with the time left; yields what to call with done, total, doing."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
@@ -32,14 +69,14 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=screen(stderr=True), transient=True) as bar:
         task = bar.add_task(f"{label}: loading", total=None)
 
         def update(done: int, total: int, doing: str) -> None:

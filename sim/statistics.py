@@ -101,9 +101,28 @@ def estimate(values: Floats) -> Estimate:
         totals = _drawn(np.where(defined, values - mean, 0.0))
         counts = _drawn(defined.astype(np.float64))
         means = mean + totals[counts > 0] / counts[counts > 0]
+    return Estimate(mean, *_middle(means), count)
+
+
+def _middle(means: Floats) -> tuple[float, float]:
+    """Where the middle 95% of the resamples' means begin and end."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
-    return Estimate(mean, float(low), float(high), count)
+    return float(low), float(high)
+
+
+def ratio(values: Floats, base: Floats) -> Estimate:
+    """How much more one mean is than another, as a share: mean(values) / mean(base) - 1, both over
+    the same draws of float64[R,I] where both are defined."""
+    defined = np.isfinite(values) & np.isfinite(base)
+    count = int(defined.sum())
+    if not count:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    more = float(values[defined].sum() / base[defined].sum()) - 1
+    if count < 2:
+        return Estimate(more, math.nan, math.nan, count)
+    above, below = (_drawn(np.where(defined, table, 0.0)) for table in (values, base))
+    return Estimate(more, *_middle(above[below != 0] / below[below != 0] - 1), count)
 
 
 def finite_mean(values: Iterable[float] | Floats) -> float:

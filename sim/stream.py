@@ -55,7 +55,8 @@ def stream_key(fingerprint: str, seed: int, repeat: int) -> StreamKey:
 
 def check_model(model: Model, scenario: Scenario) -> None:
     """Raise UserError unless the model has all that a scenario needs of it."""
-    from codec.perceptual import FeaturesMissing, check_features
+    from codec.lpips import check_vgg16
+    from codec.perceptual import FeaturesMissing
 
     size, entropy = scenario.codec.codebook, scenario.codec.entropy
     if size not in model.levels:
@@ -63,7 +64,7 @@ def check_model(model: Model, scenario: Scenario) -> None:
         raise UserError(f"codec.codebook: {size}: this model has {levels}")
     if scenario.codec.search:
         try:
-            check_features()
+            check_vgg16()
         except FeaturesMissing as error:
             raise UserError(f"codec.search: {error}") from None
     if entropy == "context" and model.context is None:

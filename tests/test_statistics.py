@@ -16,6 +16,7 @@ from sim.statistics import (
     estimate,
     loss_interval,
     precision,
+    ratio,
     repeats_needed,
     repeats_to_go,
 )
@@ -136,3 +137,15 @@ def test_loss_intervals_cover_under_bursts() -> None:
     assert 0.92 <= hits / 400 <= 0.98  # 95% +- 3 standard deviations
     naive = loss_interval(0.2, 640)
     assert naive[1] - naive[0] < 0.5 * (high - low)
+
+
+def test_a_ratio_compares_means_over_the_same_draws() -> None:
+    """Images of which each is a tenth more, however much they differ from one another."""
+    base = np.random.default_rng(0).uniform(1, 9, (3, 8))
+    found = ratio(1.1 * base, base)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert found.n == 24
+    holes = np.where(base > 8, np.nan, 1.1 * base)
+    assert ratio(holes, base).mean == pytest.approx(0.1)
+    assert ratio(holes, base).n == int((base <= 8).sum())
+    assert ratio(np.full((1, 4), np.nan), np.ones((1, 4))).n == 0

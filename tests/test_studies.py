@@ -192,11 +192,11 @@ def _rows(drop: float, more: float, noise: float) -> list[dict[str, Any]]:
         base |= {"token_accuracy": 0.5, "ms_ssim": 0.7, "ssimulacra2": 10.0}
         psnr, far = 20 + rng.normal(), 0.7 + 0.1 * rng.random()
         rows.append({**base, "condition": "clean", "repair": "clean", "psnr_db": psnr})
-        rows[-1]["vgg_hed"] = far
+        rows[-1]["lpips"] = far
         for condition in (*(c.name for c in CLAIM), "tokens 50%"):
             for repair in ("inpaint", *(RIVALS if condition == "tokens 20%" else ())):
                 lost = {"psnr_db": psnr - drop - noise * rng.normal()}
-                lost["vgg_hed"] = far * (1 + more + noise / 10 * rng.normal())
+                lost["lpips"] = far * (1 + more + noise / 10 * rng.normal())
                 rows.append({**base, "condition": condition, "repair": repair, **lost})
     return rows
 
@@ -221,11 +221,11 @@ def test_verdict_follows_the_limits(drop: float, more: float, noise: float, verd
     """How images differ from one another does not blur the comparison with themselves."""
     found = summarize_check(_rows(drop, more, noise))
     assert found["claim"] == verdict
-    assert found["distances"] == ["vgg_hed"]
+    assert found["distances"] == ["lpips"]
     own = found["levels"][0]["conditions"]["packets 20%"]["inpaint"]
     exact = _rows(drop, more, noise)
     exact[0]["psnr_db"] = float("inf")  # nothing is known of such an image's loss
     assert summarize_check(exact)["claim"] in ("undecided", "does not hold")
     assert own["less_psnr_db"]["low"] <= own["less_psnr_db"]["mean"] <= own["less_psnr_db"]["high"]
     assert abs(own["less_psnr_db"]["mean"] - drop) < 3 * noise
-    assert abs(own["more_distance"]["vgg_hed"]["mean"] - more) < noise
+    assert abs(own["more_distance"]["lpips"]["mean"] - more) < noise

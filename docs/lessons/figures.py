@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,7 +19,7 @@ from PIL import Image
 
 from channels import read_channel
 from channels.theory import LossChain, block_failure, losses_in_block
-from sim.figures.style import SETTINGS
+from sim.figures.style import drawing
 from sim.protocol.interleaver import slice_positions
 
 FOLDER = Path(__file__).parent / "figures"
@@ -191,7 +190,7 @@ THEORY: dict[str, Callable[..., None]] = {
 
 def draw(name: str, folder: Path = FOLDER) -> Path:
     """Draw one of `THEORY`; returns the file."""
-    with matplotlib.rc_context({**SETTINGS, "savefig.facecolor": "white"}):
+    with drawing({"savefig.facecolor": "white", "text.parse_math": True}):
         wide = name == "interleaving"
         figure = Figure(figsize=(6.4, 2.6 if wide else 3.4))
         figure.subplots_adjust(left=0.11, right=0.98, bottom=0.15, top=0.92)

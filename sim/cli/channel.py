@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sim.errors import UserError
+from sim.progress import print_json, screen
 
 if TYPE_CHECKING:
     from channels.describe import Description
@@ -73,7 +74,7 @@ def describe(
             for row in found.rows
         ]
         about = {} if source.preset is None else {"preset": _preset(source)}
-        _print_json(
+        print_json(
             {
                 "channel": channel,
                 "spec": source.spec,
@@ -117,7 +118,7 @@ def sample(
     rate = losses / packets if packets else math.nan
     if as_json:
         summary = {"packets": packets, "losses": losses, "loss_rate": rate, "seed": seed}
-        _print_json({"channel": channel, "mask": str(out), **summary, "notes": notes})
+        print_json({"channel": channel, "mask": str(out), **summary, "notes": notes})
         return
     share = f" ({rate:.4%})" if packets else ""
     typer.echo(f"{out}: {packets:,} packets, {losses:,} lost{share}, seed {seed}")
@@ -138,6 +139,12 @@ def fit(
         str | None,
         typer.Option(help="Models that compete, with commas; order_5 to order_10 only if named."),
     ] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=62, help="Width of the counter of sequence numbers.", show_default="found"
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the YAML here, not on stdout.")
     ] = None,
@@ -152,17 +159,18 @@ def fit(
 
     names = [name.strip() for name in models.split(",")] if models else list(CANDIDATES)
     try:
-        mask = read_loss_trace(trace)
+        mask, notes = read_loss_trace(trace, bits)
         report = fit_models(mask, names)
     except ChannelParameterError as error:
-        where = {"path": "", "candidates": "--models: "}.get(error.parameter, f"{trace}: ")
+        named = {"path": "", "candidates": "--models: ", "bits": "--bits: "}
+        where = named.get(error.parameter, f"{trace}: ")
         raise UserError(f"{where}{error.problem}") from None
-    text = _fit_text(trace, report, int(mask.size))
+    text = _fit_text(trace, report, int(mask.size), notes)
     if out is not None:
         with new_file(out) as partial:
             partial.write_text(text, encoding="utf-8")
     if as_json:
-        _print_json(
+        print_json(
             {
                 "trace": str(trace),
                 "packets": report.packets,
@@ -171,6 +179,8 @@ def fit(
                 "yaml": report.best.yaml(),
                 "out": None if out is None else str(out),
                 "models": [_fit_row(found) for found in report.fits],
+                "left_out": dict(report.left_out),
+                "notes": list(notes),
             }
         )
     else:
@@ -210,7 +220,7 @@ def lint(
     found = _findings(channel, {name: value for name, value in given.items() if value is not None})
     if as_json:
         findings = [{"level": f.level, "where": f.where, "message": f.message} for f in found]
-        _print_json({"channel": channel, "findings": findings})
+        print_json({"channel": channel, "findings": findings})
     else:
         for finding in found:
             typer.echo(f"{finding.level}: {finding.where}: {finding.message}")
@@ -266,7 +276,7 @@ def plot(
     if as_json:
         rate = float(mask.mean())
         summary = {"packets": packets, "seed": seed, "loss_rate": rate}
-        _print_json({"channel": channel, "figure": str(out), **summary})
+        print_json({"channel": channel, "figure": str(out), **summary})
     else:
         typer.echo(str(out))
 
@@ -300,12 +310,11 @@ def _preset(source: ChannelSource) -> dict[str, object]:
 def _print_description(
     source: ChannelSource, found: Description, command: str | None, notes: list[str]
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from channels.spec import to_yaml
 
-    console = Console(highlight=False, markup=False)
+    console = screen()
     if source.preset is not None:
         preset = source.preset
         console.print(f"{preset.name}: {preset.summary}\n")
@@ -350,15 +359,17 @@ def _fit_row(found: Fit) -> dict[str, object]:
     }
 
 
-def _fit_text(trace: Path, report: FitReport, size: int) -> str:
+def _fit_text(trace: Path, report: FitReport, size: int, notes: Sequence[str]) -> str:
     """The best model as YAML, below comments that tell how it was chosen."""
     best = report.best
     cut = "" if report.packets == size else f" (the first of {size:,})"
-    name = " ".join(str(trace).split())
+    name = str(UserError(str(trace)))
     lines = [
         f"{name}: {report.packets:,} packets{cut}, {report.losses:,} lost",
+        *notes,
         "by BIC, least is best:",
         *(f"  {fit.name:16} {fit.bic - best.bic:+14,.1f}" for fit in report.fits),
+        *(f"  {name:16} left out: {why}" for name, why in report.left_out),
         f"{best.name}, with 95% intervals:",
         *(f"  {e.name} {e.value:.5g}  {_between(e.low, e.high)}" for e in best.estimates),
     ]
@@ -367,9 +378,3 @@ def _fit_text(trace: Path, report: FitReport, size: int) -> str:
 
 def _between(low: float, high: float) -> str:
     return "(no interval)" if math.isnan(low) else f"({low:.5g} to {high:.5g})"
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    from sim.results.files import to_json
-
-    typer.echo(to_json(value))

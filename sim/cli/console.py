@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
-from sim.results.files import FIGURES, OUTPUTS, Outcome, to_json
+from sim.metrics import metric as metric_of
+from sim.progress import print_json, screen
+from sim.results.files import FIGURES, OUTPUTS, Outcome
 from sim.scenario.labels import value_label
 from sim.scenario.schema import CLEAN
 
 if TYPE_CHECKING:
     from sim.live.receive import Received
 
-_COLUMNS = {
-    "psnr_db": ("PSNR dB", ".2f"),
-    "ssim": ("SSIM", ".3f"),
-    "ms_ssim": ("MS-SSIM", ".3f"),
-    "ssimulacra2": ("SSIMULACRA2", ".1f"),
-    "token_accuracy": ("tokens right", ".1%"),
-}
-
 
 def print_summary(outcome: Outcome) -> None:
     """The summary as a table on standard output, and where everything is."""
-    console = Console(highlight=False)
+    console = screen()
     summary = outcome.summary
     if not summary:
         console.print(
@@ -79,7 +71,7 @@ def _quality_table(summary: Mapping[str, Any]) -> Table:
     table = _table(summary, swept)
     table.add_column("repair", no_wrap=not swept)
     for metric in metrics:
-        table.add_column(_COLUMNS[metric][0], justify="right")
+        table.add_column(metric_of(metric).heading, justify="right")
     for point in summary["points"]:
         first = _values(point, swept)
         for name, found in point["concealers"].items():
@@ -93,7 +85,9 @@ def _quality_table(summary: Mapping[str, Any]) -> Table:
 
 def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float) -> None:
     """What `sim.results.repeats.repeats_wanted` found, as a table on standard output."""
-    table = Table(title=f"repeats for {metric} +-{within:g}", title_justify="left")
+    table = Table(
+        title=f"repeats for {metric_of(metric).heading} +-{within:g}", title_justify="left"
+    )
     swept = _swept(found)
     for key in swept:
         table.add_column(key.rpartition(".")[2].replace("_", " "), no_wrap=True)
@@ -109,7 +103,7 @@ def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float
             "" if half != half else f"{half:.3g}",
             "run at least 2" if needed is None else str(needed),
         )
-    Console(highlight=False).print(table)
+    screen().print(table)
 
 
 def print_received(
@@ -126,9 +120,9 @@ def print_received(
     if as_json:
         summary = {} if outcome is None else {"run": str(outcome.folder), **outcome.summary}
         live = {"ended": received.ended, "images": count, "anomalies": dict(anomalies)}
-        sys.stdout.write(to_json({**summary, "live": live}) + "\n")
+        print_json({**summary, "live": live})
         return
-    console = Console(highlight=False)
+    console = screen()
     if outcome is None:
         console.print(f"{ended}; no image came whole, nothing is written")
         return
@@ -156,7 +150,7 @@ def _values(point: Mapping[str, Any], swept: Sequence[str]) -> list[str]:
 
 def _cell(found: Mapping[str, Any], metric: str) -> str:
     mean = found["mean"]
-    return "" if mean is None or mean != mean else format(mean, _COLUMNS[metric][1])
+    return "" if mean is None or mean != mean else metric_of(metric).text(mean, unit=False)
 
 
 def _loss_line(point: Mapping[str, Any]) -> str:

@@ -20,8 +20,8 @@ _Frames = Annotated[
     int | None,
     typer.Option(min=1, help="How many images; photographs start over when they run out."),
 ]
-_Video = Annotated[Path | None, typer.Option(help="Stream a video file (needs OpenCV).")]
-_Camera = Annotated[int | None, typer.Option(min=0, help="Stream from camera N (needs OpenCV).")]
+_Video = Annotated[Path | None, typer.Option(help="Stream a video file (needs PyAV).")]
+_Camera = Annotated[int | None, typer.Option(min=0, help="Stream from camera N (needs PyAV).")]
 _Keys = Annotated[
     Path | None, typer.Option(help="Folder of CURVE keys (`sim keys`); needed beyond loopback.")
 ]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import re
+import sys
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +23,9 @@ from sim.cli.report import gallery, report
 from sim.cli.scenarios import new, scenarios
 from sim.cli.study import paper_check
 from sim.errors import UserError
+from sim.progress import print_json
+
+_UsageError: Any = typer.BadParameter.__mro__[1]  # typer names it nowhere else
 
 _FIRST = ("run", "scenarios", "new", "report", "page", "demo")
 """What to try first stands first in the help."""
@@ -31,13 +39,57 @@ class ErrorReportingGroup(TyperGroup):
         names = super().list_commands(ctx)
         return [*_FIRST, *(name for name in names if name not in _FIRST)]
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of a command line; ~ is the user's home, after --option= too."""
+        parts = [re.match(r"(--[\w-]+=)?(.*)", word, re.DOTALL) for word in args]
+        return super().parse_args(
+            ctx, [(part[1] or "") + os.path.expanduser(part[2]) for part in parts if part]
+        )
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was given."""
+        settle()
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
         except UserError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(2) from None
+            told = error
+        except _UsageError as error:
+            if "\n" in error.message:  # the help, where a command is missing
+                raise
+            command = error.ctx.command_path if error.ctx else "sim"
+            told = UserError(f"{error.format_message().rstrip('.')}; see {command} --help")
+        except MemoryError:
+            told = UserError("this takes more memory than there is; make it smaller")
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # nobody reads on: no mistake
+                raise
+            where = "cannot write or read" if error.filename is None else os.fspath(error.filename)
+            told = UserError(f"{where}: {error.strerror or error}")
+            _let_go_of_output()
+        typer.echo(str(told), err=True)
+        raise typer.Exit(2) from None
+
+
+def settle() -> None:
+    """Make surroundings that differ from place to place alike."""
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files, whatever a notebook asks for
+    os.environ["PYTHONSAFEPATH"] = "1"  # processes started here import nothing that lies around
+    if sys.stdout is None:  # closed by whoever called
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an encoding may lack letters of a file name
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _let_go_of_output() -> None:
+    """Where standard output takes nothing more, the end of this process must not fail on it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def lazy_group(group: str) -> type[TyperGroup]:
@@ -151,7 +203,7 @@ def run(
         outcome = run_experiment(loaded, options, progress)
     if as_json:
         about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}
-        _print_json(about | (outcome.summary or {}))
+        print_json(about | (outcome.summary or {}))
     else:
         print_summary(outcome)
 
@@ -171,7 +223,7 @@ def merge(
 
     outcome = merge_runs(out, folders or [])
     if as_json:
-        _print_json({"run": str(outcome.folder), **(outcome.summary or {})})
+        print_json({"run": str(outcome.folder), **(outcome.summary or {})})
     else:
         print_summary(outcome)
 
@@ -189,7 +241,7 @@ def repeats(
 
     found = repeats_wanted(run, within, metric)
     if as_json:
-        _print_json({"run": str(run), "metric": metric, "within": within, "points": found})
+        print_json({"run": str(run), "metric": metric, "within": within, "points": found})
     else:
         print_repeats(found, metric, within)
 
@@ -204,7 +256,7 @@ def plot(
 
     figures = [str(path) for path in draw_figures(run)]
     if as_json:
-        _print_json({"run": str(run), "figures": figures})
+        print_json({"run": str(run), "figures": figures})
     else:
         typer.echo("\n".join(figures))
 
@@ -214,19 +266,17 @@ def schema() -> None:
     """Print the JSON schema of scenario files."""
     from sim.scenario.loader import json_schema
 
-    _print_json(json_schema())
+    print_json(json_schema())
 
 
 def _share(shard: str | None) -> tuple[int, int] | None:
     if shard is None:
         return None
-    number, slash, of = shard.partition("/")
-    if not (slash and number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+    number, _, of = shard.partition("/")
+    try:
+        share = int(number), int(of)
+    except ValueError:
+        share = 0, 0
+    if not 1 <= share[0] <= share[1]:
         raise UserError(f"--shard {shard}: write I/N with 1 <= I <= N, such as 2/8")
-    return int(number), int(of)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    from sim.results.files import to_json
-
-    typer.echo(to_json(value))
+    return share

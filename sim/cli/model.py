@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.errors import UserError
+from sim.progress import print_json, screen
 
 if TYPE_CHECKING:
     from codec.codebook import Looks
@@ -60,7 +61,7 @@ def import_(
     ]
     if as_json:
         about = {"folder": str(out), "levels": ladder.levels, "ignored": found.ignored}
-        typer.echo(json.dumps({**about, "to_train": to_train}))
+        print_json({**about, "to_train": to_train})
         return
     words, dim = found.codewords.shape
     typer.echo(f"{out / TOKENIZER_FILE}: {words} codewords of {dim} numbers")
@@ -117,7 +118,7 @@ def list_(
         except UserError as error:
             found.append({"folder": str(place), "error": str(error)})
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
     for about in found:
         name = "shipped" if about["folder"] == str(PRETRAINED) else about["folder"]
@@ -144,12 +145,11 @@ def show(
 
     about = _describe(folder or PRETRAINED)
     if as_json:
-        typer.echo(json.dumps(about, indent=2))
+        print_json(about)
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = screen()
     console.print(f"{about['folder']}: {about['fingerprint']}", soft_wrap=True)
     levels = Table(title="Levels", title_justify="left")
     for heading in ("K", "bits/token fixed", "static", "bits/pixel fixed", "codewords used"):

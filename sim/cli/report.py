@@ -15,7 +15,9 @@ def report(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="The HTML file; else report.html in the run.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="What the answer is about.")] = "psnr_db",
+    metric: Annotated[
+        str | None, typer.Option(help="What the answer is about. Default: what is measured first.")
+    ] = None,
 ) -> None:
     """Explain finished runs in one HTML file. It opens anywhere, without a network."""
     from sim.report.html import write_report

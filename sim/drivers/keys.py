@@ -8,6 +8,7 @@ other machine, over a way that can be trusted.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from sim.drivers.curve import new_pair, public_of
 from sim.errors import UserError
 
 SIDES = ("receiver", "sender")
-_KEY_CHARACTERS = 40  # Z85 of 32 bytes
+_Z85 = re.compile(rb"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")  # of 32 bytes (ZeroMQ RFC 32)
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,6 @@ def _read(path: Path) -> bytes:
         key = path.read_bytes().strip()
     except OSError as error:
         raise UserError(f"{path}: cannot read the key ({error.strerror})") from None
-    if len(key) != _KEY_CHARACTERS:
-        raise UserError(f"{path}: not a key ({_KEY_CHARACTERS} characters)")
+    if not _Z85.fullmatch(key):
+        raise UserError(f"{path}: not a key (40 characters of Z85, as sim keys writes them)")
     return key

@@ -7,9 +7,12 @@ A link moves whole messages of `wire`, unchanged and bounded, and knows nothing 
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
 from typing import Protocol
 
-from sim.drivers.address import Address, Peer, check_exposure, read_address
+from sim.drivers.address import Address, Peer, check_exposure, check_resolves, read_address
 from sim.errors import UserError
 
 
@@ -78,6 +81,7 @@ def open_sender(text: str, keys: str | None = None) -> SenderLink:
     """
     address = read_address(text)
     check_exposure(address, keys)
+    check_resolves(address)
     if address.scheme == "udp":
         from sim.drivers.udp import UdpSender
 
@@ -106,10 +110,30 @@ def open_receiver(text: str, keys: str | None = None) -> ReceiverLink:
 
         _no_keys(address, keys)
         return UdpReceiver(address)
+    if address.scheme == "ipc":
+        _check_path(address.text.removeprefix("ipc://"))
     from sim.drivers.keys import read_keys
     from sim.drivers.zeromq import ZmqReceiver
 
     return ZmqReceiver(address, None if keys is None else read_keys(keys))
+
+
+def _check_path(path: str) -> None:
+    """Raise UserError unless a socket may be made at a path: ZeroMQ removes what is there."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"ipc://{path}: cannot listen here ({error.strerror})") from None
+    if not stat.S_ISSOCK(mode):
+        raise UserError(f"ipc://{path}: something else is there, no socket; choose another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:  # left behind by somebody who is gone
+            return
+    raise UserError(f"ipc://{path}: another receiver listens here; choose another path")
 
 
 def _no_keys(address: Address, keys: str | None) -> None:

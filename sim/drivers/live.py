@@ -33,6 +33,7 @@ from sim.drivers.links import open_receiver, open_sender
 from sim.drivers.live_receiver import LiveReceiver
 from sim.drivers.live_sender import LiveSender
 from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord
+from sim.jobs.processes import spawn_context
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.ledger import Ledger
@@ -95,7 +96,7 @@ def run_live(
     """
     if not 0 <= pace < math.inf:
         raise ValueError(f"pace must be a finite number >= 0, got {pace!r}")
-    context = multiprocessing.get_context("spawn")
+    context = spawn_context()
     peers: list[_Peer] = []
     frames: list[FrameReady] = []
     total = 0

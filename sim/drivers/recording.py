@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from codec.files import is_special, landing
 from sim.drivers.live_receiver import Incoming, OpenStream
 from sim.drivers.wire import DATAGRAM, MAX_TERMS_BYTES, NOTE, WATERMARK
 from sim.errors import UserError
@@ -44,10 +45,12 @@ class Recorder:
     def __init__(self, inner: Incoming, path: Path, start: bytes, about: Mapping[str, Any]) -> None:
         """Raises UserError if the file cannot be made."""
         self._inner = inner
-        self._path = path
-        self._partial = path.with_name(path.name + ".partial")
         self.failed = ""
         try:
+            self._path = landing(path)
+            self._partial = self._path
+            if not is_special(self._path):
+                self._partial = self._path.with_name(f"{self._path.name}.partial")
             self._file: BinaryIO | None = self._partial.open("wb")
         except OSError as error:
             raise UserError(f"{path}: cannot record here ({error.strerror})") from None
@@ -98,7 +101,8 @@ class Recorder:
             return
         try:
             self._file.close()
-            os.replace(self._partial, self._path)
+            if self._partial != self._path:
+                os.replace(self._partial, self._path)
             self._file = None
         except OSError as error:
             self._give_up(error)
@@ -109,8 +113,9 @@ class Recorder:
             with suppress(OSError):
                 self._file.close()
         self._file = None
-        with suppress(OSError):
-            self._partial.unlink()
+        if self._partial != self._path:
+            with suppress(OSError):
+                self._partial.unlink()
 
 
 def recorded_about(path: Path) -> dict[str, Any]:

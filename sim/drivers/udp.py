@@ -12,7 +12,7 @@ import select
 import socket
 import zlib
 
-from sim.drivers.address import Address, Peer
+from sim.drivers.address import Address, Peer, taken_by
 from sim.errors import UserError
 
 MAX_UDP_BYTES = 65_507
@@ -99,7 +99,7 @@ class UdpReceiver:
         except OSError as error:
             self._socket.close()
             raise UserError(
-                f"{address.text}: cannot listen here ({error.strerror}); is it taken?"
+                f"{address.text}: cannot listen here ({error.strerror}){taken_by(address)}"
             ) from None
         host, port = self._socket.getsockname()[:2]
         self.address = f"udp://[{host}]:{port}" if ":" in host else f"udp://{host}:{port}"

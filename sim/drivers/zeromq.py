@@ -21,8 +21,9 @@ from contextlib import suppress
 
 import zmq
 import zmq.auth.thread
+from zmq.utils.monitor import parse_monitor_message
 
-from sim.drivers.address import Address, Peer
+from sim.drivers.address import Address, Peer, taken_by
 from sim.drivers.keys import Keys
 from sim.drivers.wire import MAX_MESSAGE_BYTES
 from sim.errors import UserError
@@ -62,6 +63,30 @@ def _wait(socket: zmq.Socket[bytes], waits_ms: int, timeout_s: float) -> int:
     return timeout_ms
 
 
+_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+_WRONG_KEY_AFTER = 20  # broken handshakes in a row: one may be a receiver that is going
+
+
+class _Handshakes:
+    """What became of a socket's handshakes since last asked."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._events = socket.get_monitor_socket(_FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+
+    def take(self) -> list[int]:
+        """The events, in order."""
+        found = []
+        with suppress(zmq.Again):
+            while True:
+                message = self._events.recv_multipart(zmq.NOBLOCK)
+                found.append(int(parse_monitor_message(message)["event"]))
+        return found
+
+
 class ZmqSender:
     """See `SenderLink`."""
 
@@ -71,6 +96,8 @@ class ZmqSender:
         """Raises UserError if the keys name no receiver."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket, self._waits_ms = _socket(self._context, zmq.DEALER, address), 0
+        self._handshakes, self._failed = _Handshakes(self._socket), 0
+        self._address, self._keys = address, keys
         try:
             if keys is not None:
                 self._socket.curve_secretkey, self._socket.curve_publickey = keys.pair
@@ -84,12 +111,36 @@ class ZmqSender:
             raise
 
     def send(self, message: bytes) -> bool:
-        """Never blocks."""
+        """Never blocks.
+
+        Raises:
+            UserError: the receiver does not let this sender in.
+        """
         try:
             self._socket.send(message, zmq.NOBLOCK)
         except zmq.Again:
+            self._check_door()
             return False
         return True
+
+    def _check_door(self) -> None:
+        where = self._address.text
+        for event in self._handshakes.take():
+            self._failed = 0 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED else self._failed + 1
+            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                raise UserError(
+                    f"{where}: the receiver refuses this sender's key; its folder of --keys needs "
+                    "it in peers/"
+                )
+            if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                raise UserError(
+                    f"{where}: what listens there speaks otherwise; sender and receiver need "
+                    "--keys both, or neither"
+                )
+        if self._keys is not None and self._failed >= _WRONG_KEY_AFTER:
+            raise UserError(
+                f"{where}: the key in {self._keys.folder / 'peers'} is not that of this receiver"
+            )
 
     def receive(self, timeout_s: float) -> bytes | None:
         """The next message, within ``timeout_s``."""
@@ -121,6 +172,7 @@ class ZmqReceiver:
                 "*", CurveAuthenticator(keys, self.anomalies)
             )
         self._socket, self._waits_ms = _socket(self._context, zmq.ROUTER, address), 0
+        self._handshakes = _Handshakes(self._socket)
         self._socket.router_mandatory = True
         if keys is not None:
             self._socket.curve_secretkey, self._socket.curve_publickey = keys.pair
@@ -130,7 +182,7 @@ class ZmqReceiver:
         except zmq.ZMQError as error:
             self.close()
             raise UserError(
-                f"{address.text}: cannot listen here ({error.strerror}); is it taken?"
+                f"{address.text}: cannot listen here ({error.strerror}){taken_by(address)}"
             ) from None
         endpoint = bytes(self._socket.last_endpoint)  # type: ignore[arg-type]
         self.address = endpoint.decode().rstrip("\0")
@@ -141,6 +193,9 @@ class ZmqReceiver:
         try:
             peer, message = self._socket.recv(), self._socket.recv()
         except zmq.Again:
+            refused = self._handshakes.take().count(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+            if self._authenticator is not None:  # no key at all, or not for this receiver
+                self.anomalies["refused_key"] += refused
             return None
         while self._socket.rcvmore:  # a stranger's idea of a message; it parses as none
             message = self._socket.recv()[:0]

@@ -12,7 +12,7 @@ import io
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from sim.experiment.packets import FrameSent, packet_table
 from sim.jobs.store import Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import SavedOutput, read_output, saving_sink
-from sim.metrics.quality import METRICS, Quality, quality, token_accuracy
+from sim.metrics.quality import quality, token_accuracy
 from sim.protocol.config import StreamConfigError
 from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
 from sim.scenario.labels import Cell
@@ -57,6 +57,7 @@ class WorkerContext:
         model: as for `sim.media.frames.load_model`.
         fingerprint: that the weights must have.
         frequencies, context_tables: of the model's coders, as for `sim.stream.stream_cell`.
+        metrics: to measure, as for `sim.metrics.quality.quality`.
         device: where the networks run; None for the CPU, which asks for no torch.
     """
 
@@ -65,22 +66,26 @@ class WorkerContext:
     fingerprint: str
     frequencies: Mapping[int, NDArray[np.uint32]]
     context_tables: ContextTables | None
+    metrics: tuple[str, ...]
     device: Device | None = None
 
     @classmethod
-    def of(cls, images: Iterable[LoadedImage], name: str | None, model: Model) -> WorkerContext:
+    def of(
+        cls, images: Iterable[LoadedImage], name: str | None, model: Model, metrics: Iterable[str]
+    ) -> WorkerContext:
         """For a model and the name it was loaded by."""
+        shown, measured = tuple(images), tuple(metrics)
         tables = {size: model.frequencies(size) for size in model.levels}
         device = None if str(model.device) == "cpu" else model.device
-        return cls(tuple(images), name, model.fingerprint, tables, model.context, device)
+        return cls(shown, name, model.fingerprint, tables, model.context, measured, device)
 
 
 @dataclass(frozen=True, slots=True)
 class LosslessReference:
-    """One image at one codebook and so on: tokens int64[h,w], and quality when none is lost."""
+    """One image at one codebook and so on: tokens int64[h,w], and metrics when none is lost."""
 
     index_map: NDArray[np.int64]
-    quality: Quality
+    quality: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,7 @@ class CellWorker:
             "pictures": 0,
             "grid": list(frame.index_map.shape),
             "tokens": base64.b64encode(tokens).decode(),
-            "quality": astuple(quality(image.pixels, decoded)),
+            "quality": quality(image.pixels, decoded, self._context.metrics),
         }
 
     def _cell(self, task: CellTask, progress: Progress) -> tuple[Record, Pictures]:
@@ -315,16 +320,12 @@ class CellWorker:
         lossless, image = task.references[number].quality, self._images[number]
         whole = bool(output.received.all())
         nothing = float("nan")
-        yield {**about, "concealer": CLEAN, **_by_metric(lossless), "token_accuracy": nothing}
+        yield {**about, "concealer": CLEAN, **lossless, "token_accuracy": nothing}
         for name in task.cell.scenario.concealers:
-            measured = lossless if whole else quality(image.pixels, output.images[name])
+            metrics = self._context.metrics
+            measured = lossless if whole else quality(image.pixels, output.images[name], metrics)
             accuracy = token_accuracy(frame.index_map, output.indices[name], output.received)
-            yield {
-                **about,
-                "concealer": name,
-                **_by_metric(measured),
-                "token_accuracy": accuracy,
-            }
+            yield {**about, "concealer": name, **measured, "token_accuracy": accuracy}
 
     def _pictures(
         self, cell: Cell, number: int, frame: MediaFrame, output: SavedOutput
@@ -345,18 +346,15 @@ def read_reference(record: Record) -> LosslessReference:
     """What a finished `ReferenceTask` found."""
     tokens = np.frombuffer(zlib.decompress(base64.b64decode(record["tokens"])), "<i2")
     index_map = tokens.astype(np.int64).reshape(record["grid"])
-    measured = [float("nan") if value is None else value for value in record["quality"]]
-    return LosslessReference(index_map, Quality(*measured))
+    measured = record["quality"].items()
+    found = {name: float("nan") if value is None else value for name, value in measured}
+    return LosslessReference(index_map, found)
 
 
 def record_rows(record: Record) -> Iterator[dict[str, str]]:
     """The rows of a finished `CellTask`, as text."""
     for values in record["rows"]:
         yield dict(zip(record["columns"], values, strict=True))
-
-
-def _by_metric(measured: Quality) -> dict[str, float]:
-    return {name: getattr(measured, name) for name in METRICS}
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

@@ -26,7 +26,10 @@ from sim.results.files import (
     RUN,
     SUMMARY,
     check_target,
+    keep_others,
     kind_of,
+    list_files,
+    listed_files,
     remove_empty,
 )
 
@@ -92,6 +95,8 @@ def made_aside(run: Path) -> Iterator[Path]:
         aside.mkdir()
         try:
             yield aside
+            list_files(aside)
+            ours = listed_files(run)
             old = aside / "old"
             old.mkdir()
             for name in reversed(_MADE):  # the manifest goes first and comes last
@@ -100,6 +105,7 @@ def made_aside(run: Path) -> Iterator[Path]:
             for name in _MADE:
                 if (aside / name).exists():
                     os.replace(aside / name, run / name)
+            keep_others(old, run, ours)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 

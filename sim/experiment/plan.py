@@ -100,9 +100,8 @@ class Plan:
     def reference_key(self, image: int, codebook: int, patch: int, search: int) -> str:
         """The name of one image's tokens and quality without loss."""
         about = self.images[image]
-        return _digest(
-            about.name, about.digest, codebook, patch, search, self.networks, __version__
-        )
+        settings = codebook, patch, search, self.scenario.metrics
+        return _digest(about.name, about.digest, *settings, self.networks, __version__)
 
     def share(self, cell: Cell, of: int) -> int:
         """Which of so many shards computes a cell, from 0. Where repeats depend on what is found,

@@ -35,6 +35,7 @@ from sim.experiment.workers import Alone, Crew, Pool, steps_of, worthwhile
 from sim.jobs.store import CELLS, RecordStore, RecordWriter
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
+from sim.metrics.quality import check_metrics
 from sim.progress import ProgressCallback, no_progress
 from sim.protocol.config import StreamConfigError
 from sim.results.files import RESULTS, Outcome
@@ -103,7 +104,7 @@ def run_experiment(
     model = _model_for(loaded, images, options.device)
     about = [ImageAbout.of(image) for image in images]
     plan = Plan(loaded, about, model.fingerprint, str(model.device))
-    context = WorkerContext.of(images, loaded.model, model)
+    context = WorkerContext.of(images, loaded.model, model, loaded.scenario.metrics)
     target = options.out or RESULTS / scenario.name / run_id(scenario, plan.networks)
     with open_run(target, options.fresh) as folder:
         plan.save(folder / CELLS)
@@ -131,7 +132,7 @@ def measure_recorded(
     images = given.pictures
     model = _model_for(loaded, images)
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    context = WorkerContext.of(images, loaded.model, model)
+    context = WorkerContext.of(images, loaded.model, model, loaded.scenario.metrics)
     with open_run(out, fresh=True) as folder:
         plan.save(folder / CELLS)
         run = Runner(plan, context, model, folder, RunOptions(save_images=save_images), progress)
@@ -145,6 +146,7 @@ def _model_for(
     loaded: LoadedScenario, images: Sequence[LoadedImage], device: Device = CPU
 ) -> Model:
     """The model, when it can do what every point asks for; all before anything is written."""
+    check_metrics(loaded.scenario.metrics)
     try:
         model = load_model(loaded.model, device)
     except ModelError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,15 +18,13 @@ from channels.theory import (
     loss_rate_interval,
     losses_in_block,
 )
-from sim.metrics.quality import METRICS
+from sim.metrics import DEFAULT
 from sim.results.files import Row, number
 from sim.scenario.schema import CLEAN
 from sim.statistics import CONFIDENCE, Precision, estimate, loss_interval, precision
 
-_MEASURED = (*METRICS, "token_accuracy")
 _COUNTED = ("tokens", "tokens_lost", "packets_sent", "packets_lost", "bpp", "bpp_wire")
 _PROTECTED = ("recovered", "retransmitted", "latency_s")
-_COLUMNS = (*_MEASURED, *_COUNTED, *_PROTECTED)
 _EXACT_PACKETS = 1000
 
 Table = NDArray[np.float64]
@@ -37,19 +35,21 @@ class PointRows:
     """The rows of one point, by what is made of them.
 
     Attributes:
+        measured: their metrics and the accuracy of tokens.
         repeats: how many they come from.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Sequence[str] = DEFAULT) -> None:
+        self.measured = (*metrics, "token_accuracy")
         self.repeats = 0
         self._columns: dict[str, dict[str, array[float]]] = {}
 
     def add(self, row: Row) -> None:
         """Take a row of images.csv, as text or numbers; in the order of repeats, and in each of
         images."""
-        concealer = row["concealer"]
+        concealer, columns = row["concealer"], (*self.measured, *_COUNTED, *_PROTECTED)
         if concealer not in self._columns:
-            self._columns[concealer] = {name: array("d") for name in _COLUMNS}
+            self._columns[concealer] = {name: array("d") for name in columns}
         for name, values in self._columns[concealer].items():
             values.append(number(row[name]))
 
@@ -94,7 +94,8 @@ def summarize(rows: PointRows, channel: Mapping[str, Any] | None, losses: Losses
         "precision"}; means are NaN where a metric is not defined for any image.
     """
     columns = {
-        name: {metric: rows.table(name, metric) for metric in _MEASURED} for name in rows.concealers
+        name: {metric: rows.table(name, metric) for metric in rows.measured}
+        for name in rows.concealers
     }
     repairs = [name for name in columns if name != CLEAN]
     references = (*(["none"] if "none" in repairs else repairs[:1]), CLEAN)
@@ -130,7 +131,7 @@ def certainty(rows: PointRows, metric: str) -> list[Precision]:
 
     Args:
         rows: of all its repeats.
-        metric: of `METRICS`, "token_accuracy" or "loss".
+        metric: of those measured, "token_accuracy" or "loss".
     """
     if metric == "loss":
         return [precision(_token_loss(rows))]

@@ -21,7 +21,6 @@ from sim.experiment.packets import packet_lines
 from sim.experiment.plan import Plan
 from sim.experiment.summary import Losses, PointRows, summarize
 from sim.jobs.store import CELLS, RecordStore, pictures_folder
-from sim.metrics.quality import METRICS
 from sim.results.files import (
     IMAGES,
     MANIFEST,
@@ -100,7 +99,7 @@ class _Tables:
             "transport": scenario.transport,
             "repeats": scenario.repeats,
             "until": None if scenario.until is None else scenario.until.model_dump(),
-            "metrics": _measured(points),
+            "metrics": _defined(scenario.metrics, points),
             "receiver": self._counters,
             "points": points,
         }
@@ -109,7 +108,8 @@ class _Tables:
 
     def _points(self, images: TextIO, packets: TextIO) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        rows, losses = PointRows(), Losses()
+        metrics = self._plan.scenario.metrics
+        rows, losses = PointRows(metrics), Losses()
         columns: list[str] = []
         table = csv.writer(images, lineterminator="\n")
         for cell in self._plan.cells(self._repeats):
@@ -133,22 +133,22 @@ class _Tables:
                 about = {"point": cell.point, "values": dict(cell.values), "channel": channel}
                 alone = cell.scenario.stream.receivers == 1  # or else no theory fits the losses
                 found.append(about | summarize(rows, channel if alone else None, losses))
-                rows, losses = PointRows(), Losses()
+                rows, losses = PointRows(metrics), Losses()
         return found
 
 
-def _measured(points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The metrics that have values, where any has: MS-SSIM is not defined for small images."""
+def _defined(metrics: Sequence[str], points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that have values, where any has: some are not defined for small images."""
     found = [row for point in points for row in point["concealers"].values()]
-    known = [m for m in METRICS if not all(math.isnan(row[m]["mean"]) for row in found)]
-    return known or list(METRICS)
+    known = [m for m in metrics if not all(math.isnan(row[m]["mean"]) for row in found)]
+    return known or list(metrics)
 
 
 def point_rows(plan: Plan, store: RecordStore, point: int, repeats: int) -> PointRows:
     """What the first repeats of one point found."""
     counts = [0] * len(plan.loaded.points)
     counts[point] = repeats
-    rows = PointRows()
+    rows = PointRows(plan.scenario.metrics)
     for cell in plan.cells(counts):
         for row in record_rows(store.get(plan.cell_key(cell))):
             rows.add(row)

@@ -6,7 +6,6 @@ and networks run on one thread everywhere.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,7 +16,7 @@ from typing import Protocol
 
 from sim.errors import UserError
 from sim.experiment.cell import CellTask, CellWorker, ReferenceTask, Task, WorkerContext
-from sim.jobs.processes import KILLED, follow_parent, usable_cores
+from sim.jobs.processes import KILLED, follow_parent, spawn_context, usable_cores
 from sim.jobs.store import RecordWriter
 from sim.scenario.labels import Cell
 
@@ -114,7 +113,7 @@ class Pool:
         """Start the processes; they get ready, with or without the networks, in their own time."""
         self._pixels = [image.width * image.height for image in context.images]
         self._workers = workers
-        spawn = multiprocessing.get_context("spawn")
+        spawn = spawn_context()
         supply = spawn.Queue()  # as arguments, contexts would hold up the start of the next
         supply.cancel_join_thread()  # a process that was killed takes none
         for _ in range(workers):

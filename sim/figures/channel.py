@@ -8,31 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from channels.describe import loss_raster, run_histogram, sample_autocorrelation
 from channels.samplers import Mask
 from channels.theory import LossChain, autocorrelation
+from sim.figures.style import drawing
 
 FORMATS = (".png", ".svg", ".pdf")
 
 _RASTER = (100, 200)  # rows, packets in a row
 _LONGEST, _LAGS = 50, 50
 _LOST, _THEORY, _SAMPLE = "#D55E00", "#0072B2", "#56B4E9"
-_SETTINGS: dict[Any, object] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.alpha": 0.25,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lossy-stream-sim",
-}
 
 
 def draw_channel(
@@ -51,7 +43,7 @@ def draw_channel(
     Raises:
         OSError: it cannot be written.
     """
-    with matplotlib.rc_context(_SETTINGS):
+    with drawing({"axes.grid": False}):
         figure = Figure(figsize=(11, 3.6))  # placed by hand: an automatic layout varies in bits
         figure.subplots_adjust(left=0.055, right=0.985, bottom=0.17, top=0.83, wspace=0.27)
         raster, runs, memory = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
@@ -91,6 +83,8 @@ def _runs(axes: Axes, mask: Mask, chain: LossChain | None) -> None:
         axes.plot(found.lengths[:-1], theory, color=_THEORY, linewidth=1.4, label="theory")
         axes.plot(found.lengths[-1:], rest, "_", color=_THEORY, markersize=5)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(bottom=0.5)
     _legend(axes)
 

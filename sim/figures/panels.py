@@ -21,7 +21,8 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from sim.figures.style import DELIVERED, ERASED, key_label, level, look, metric_name
+from sim.figures.style import DELIVERED, ERASED, key_label, look
+from sim.metrics import metric as metric_of
 from sim.results.files import SummaryPoint
 from sim.scenario.labels import plain_label, setting_label, value_label
 from sim.scenario.schema import CLEAN
@@ -213,11 +214,12 @@ def axis_title(found: Curves) -> str:
 
 
 def best_repair(points: Sequence[SummaryPoint], metric: str) -> str:
-    """The repair with the highest mean over all points, the last of those that tie; without any
+    """The repair with the best mean over all points, the last of those that tie; without any
     repair, the decode without loss."""
     best, highest = CLEAN, -np.inf
     for name in points[0]["concealers"]:
         means = floats([point["concealers"][name][metric]["mean"] for point in points])
+        means *= metric_of(metric).sign
         if name != CLEAN and np.isfinite(means).any() and np.nanmean(means) >= highest:
             best, highest = name, float(np.nanmean(means))
     return best
@@ -230,13 +232,13 @@ def finding(points: Sequence[SummaryPoint], metric: str) -> str:
     def mean(members: Sequence[SummaryPoint]) -> float:
         return float(np.nanmean(floats([estimate(p, repair, metric)["mean"] for p in members])))
 
-    name = metric_name(metric)
+    about = metric_of(metric)
     if len(points) == 1:
         clean = points[0]["concealers"][CLEAN][metric]["mean"]
         if points[0]["loss"]["tokens"] == 0 or clean is None:
             return "No token was lost"
-        reached, best = level(mean(points), metric), level(clean, metric)
-        return f"{name} with {plain_label(repair)}: {reached}, of {best} without loss"
+        reached, best = about.text(mean(points)), about.text(clean)
+        return f"{about.label} with {plain_label(repair)}: {reached}, of {best} without loss"
     found = curves(points)
     places: dict[float, list[SummaryPoint]] = {}
     for members in found.groups.values():
@@ -245,14 +247,14 @@ def finding(points: Sequence[SummaryPoint], metric: str) -> str:
     means = {place: mean(members) for place, members in sorted(places.items())}
     if found.ticks is None:
         ends = (min(means), max(means))
-        told = " to ".join(f"{level(means[at], metric)} at {at:g}" for at in ends)
+        told = " to ".join(f"{about.text(means[at])} at {at:g}" for at in ends)
     else:
-        ranked = sorted(means, key=means.__getitem__)
+        ranked = sorted(means, key=lambda at: about.sign * means[at])
         told = " to ".join(
-            f"{level(means[at], metric)} ({plain_label(found.ticks[int(at)])})"
+            f"{about.text(means[at])} ({plain_label(found.ticks[int(at)])})"
             for at in (ranked[0], ranked[-1])
         )
-    return f"{name} with {plain_label(repair)}, over {axis_title(found)}: {told}"
+    return f"{about.label} with {plain_label(repair)}, over {axis_title(found)}: {told}"
 
 
 def floats(values: Sequence[float | None]) -> NDArray[np.float64]:

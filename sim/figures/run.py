@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -44,11 +43,12 @@ from sim.figures.style import (
     DELIVERED,
     ERASED,
     LATE,
-    SETTINGS,
-    metric_label,
+    drawing,
     new_figure,
     save_figure,
+    score,
 )
+from sim.metrics import metric as metric_of
 from sim.results.files import (
     FIGURES,
     IMAGES,
@@ -61,7 +61,6 @@ from sim.results.files import (
     RUN,
     SUMMARY,
     check_kind,
-    number,
     read_json,
     read_table,
 )
@@ -108,7 +107,7 @@ def draw_figures(folder: Path) -> list[Path]:
     run = _SavedRun(folder, read_json(folder / MANIFEST), read_json(folder / SUMMARY))
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
-        with matplotlib.rc_context(SETTINGS):
+        with drawing():
             return [_quality(run), *_rate(run), *_strips(run), *_invented(run), _packets(run)]
     except OSError as error:
         raise UserError(f"{folder}: cannot draw ({error})") from None
@@ -153,7 +152,7 @@ def _dots(point: Mapping[str, Any], metrics: Sequence[str]) -> Figure:
     all_axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(all_axes, metrics, strict=True):
         dot_panel(axes, point, metric)
-        axes.set_xlabel(metric_label(metric))
+        axes.set_xlabel(metric_of(metric).axis)
     loss, images = point["loss"], point["images"]
     about = f"{loss['packets']:.1%} of {loss['packets_sent']} packets lost"
     if images > 1:
@@ -174,7 +173,7 @@ def _lines(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Figur
         grid[0, column].set_title(title, size=9)
         grid[-1, column].set_xlabel(axis_title(found))
     for axes, metric in zip(grid[:, 0], metrics, strict=True):
-        axes.set_ylabel(metric_label(metric))
+        axes.set_ylabel(metric_of(metric).axis)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     title = textwrap.fill(finding(points, metrics[0]), 62 * len(found.groups))
     style: dict[str, Any] = {"ncols": 3 * len(found.groups), "frameon": False, "title": title}
@@ -193,7 +192,7 @@ def _rate(run: _SavedRun) -> list[Path]:
     repair = best_repair(points, metrics[0])
     for axes, metric in zip(all_axes, metrics, strict=True):
         rate_panel(axes, points, metric, repair)
-        axes.set_title(metric_label(metric), size=9)
+        axes.set_title(metric_of(metric).axis, size=9)
     handles, labels = all_axes[0].get_legend_handles_labels()
     title = f"repaired by {plain_label(repair)}; up and to the left is better"
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, title=title)
@@ -236,13 +235,13 @@ def _strip(run: _SavedRun, name: str, rows: Mapping[str, Mapping[str, str]], fol
     packets = f"{about['packets_lost']} of {about['packets_sent']} packets lost"
     panels = [
         (f"{name}, original", f"{about['width']} x {about['height']}", original),
-        ("decoded without loss", _score(about), clean),
+        ("decoded without loss", score(about), clean),
         (f"{lost / tokens:.0%} of tokens lost", packets, mark_lost(clean, received)),
     ]
     for kind, repair in (("unrepaired", unrepaired), ("repaired", repaired)):
         pixels = _read(folder / f"{repair}.png")
         title = kind if repair == "none" else f"{kind}: {plain_label(repair)}"
-        panels.append((title, _score(rows[repair]), pixels))
+        panels.append((title, score(rows[repair]), pixels))
     height, width = original.shape[:2]
     across, gap, head, foot = 3.2, 0.04, 0.48, 0.2  # inches
     down = across * height / width
@@ -255,10 +254,6 @@ def _strip(run: _SavedRun, name: str, rows: Mapping[str, Mapping[str, str]], fol
         axes.set_title(f"{title}\n{below}", size=10)
         axes.set_axis_off()
     return run.save(figure, f"strip-{name}", ("png",))
-
-
-def _score(row: Mapping[str, str]) -> str:
-    return f"{number(row['psnr_db']):.1f} dB, SSIMULACRA2 {number(row['ssimulacra2']):.0f}"
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

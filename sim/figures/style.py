@@ -6,15 +6,17 @@ they say, for print in grey.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from codec.files import replacing
-from sim.results.files import FIGURES
+from sim.metrics import METRICS
+from sim.results.files import FIGURES, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,16 +36,8 @@ _STYLES = {
 _MORE = (("#CC79A7", "P"), ("#D55E00", "X"), ("#E69F00", "<"), ("#999999", ">"))
 """For repairs that have no look of their own, in the order of their names."""
 
-LABELS = {
-    "psnr_db": "PSNR (dB)",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "ssimulacra2": "SSIMULACRA2",
-    "token_accuracy": "lost tokens guessed right",
-}
-
-_UNITS = {"psnr_db": " dB"}
-_DIGITS = {"psnr_db": 2, "ssimulacra2": 1}
+_SCORES = ("psnr_db", "lpips", "ssimulacra2", *METRICS)
+"""The first two that there are say how good a picture is."""
 
 KEY_LABELS = {
     "channel.loss": "loss rate of packets",
@@ -71,7 +65,25 @@ SETTINGS: dict[Any, object] = {
     "grid.alpha": 0.25,
     "svg.fonttype": "none",
     "svg.hashsalt": "lossy-stream-sim",
+    "text.parse_math": False,  # names and titles are text, dollar signs too
 }
+
+
+@contextlib.contextmanager
+def drawing(more: Mapping[Any, object] | None = None) -> Iterator[None]:
+    """What is drawn in this block looks the same everywhere: in our settings, whatever the user's
+    own are. Letters that the font lacks, which ships with matplotlib, are boxes.
+
+    Args:
+        more: settings besides.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({**SETTINGS, **(more or {})})
+        yield
 
 
 def look(repair: str) -> tuple[str, str]:
@@ -79,21 +91,11 @@ def look(repair: str) -> tuple[str, str]:
     return _STYLES.get(repair) or _MORE[sum(repair.encode()) % len(_MORE)]
 
 
-def metric_label(metric: str) -> str:
-    """A metric's name and unit."""
-    return LABELS.get(metric, metric.replace("_", " "))
-
-
-def metric_name(metric: str) -> str:
-    """A metric without its unit."""
-    return metric_label(metric).partition(" (")[0]
-
-
-def level(value: float, metric: str, unit: bool = True) -> str:
-    """A value of a metric, with its unit; how many digits depends on the metric."""
-    if not math.isfinite(value):
-        return "not defined"
-    return f"{value:.{_DIGITS.get(metric, 3)}f}{_UNITS.get(metric, '') if unit else ''}"
+def score(row: Mapping[str, str]) -> str:
+    """The quality that a row of a table tells, in few words: "23.45 dB, LPIPS 0.123"."""
+    there = [METRICS[name] for name in dict.fromkeys(_SCORES) if row.get(name)]
+    told = [(m.label, m.text(number(row[m.name]))) for m in there[:2]]
+    return ", ".join(text if text.endswith("dB") else f"{label} {text}" for label, text in told)
 
 
 def key_label(key: str) -> str:

@@ -6,13 +6,24 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+from multiprocessing.context import SpawnContext
 
 KILLED = (
     "a worker process was killed (out of memory?); what had been finished is kept: "
     "run again to go on, with fewer --workers if it was the memory"
 )
 """What is told of a process that vanished."""
+
+
+def spawn_context() -> SpawnContext:
+    """How processes are started. A program read from standard input, which no process could read
+    again, is left aside."""
+    main = sys.modules["__main__"]
+    if not os.path.exists(getattr(main, "__file__", None) or ""):
+        main.__file__ = None
+    return multiprocessing.get_context("spawn")
 
 
 def usable_cores() -> int:

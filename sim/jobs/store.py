@@ -50,7 +50,7 @@ class RecordWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial:
                 partial.write_bytes(content)
-        line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
         if not _HEAD.match(line):
             raise ValueError(f"a record starts with key and pictures, not {line[:60]!r}")
         if self._file is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import threading
@@ -29,6 +30,7 @@ class SenderProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
+                env=_surroundings(),
                 start_new_session=True,  # Ctrl-C is ours to handle
             )
         return self
@@ -48,6 +50,13 @@ class SenderProcess:
         if self._process.poll():
             lines = self._errors.read_text(errors="replace").strip().splitlines()
             raise UserError(f"sender: {lines[-1] if lines else 'ended'}")
+
+
+def _surroundings() -> dict[str, str]:
+    """Those of this process, in which Python takes these very modules and none that lie around."""
+    here = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 @contextlib.contextmanager

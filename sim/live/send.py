@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from codec.files import replacing
 from codec.model import Model
 from sim.drivers.clock import Clock
 from sim.drivers.endpoints import SenderEndpoint
@@ -52,6 +53,7 @@ def send_stream(
     pace: float,
     keep: Path | None = None,
     on_idle: Callable[[], object] = lambda: None,
+    tell: Callable[[str], object] = lambda state: None,
     started: Callable[[LiveSender], object] = lambda sender: None,
 ) -> SendResult:
     """Stream pictures to whoever receives at the other end of the link.
@@ -66,6 +68,7 @@ def send_stream(
         pace: wall seconds per second of media time.
         keep: a folder to write every picture to, as it was taken.
         on_idle: called while waiting; may raise to give up.
+        tell: told what the sender waits for, whenever that changes.
         started: given the sender before anything is sent, so that it can be stopped.
 
     Raises:
@@ -117,6 +120,8 @@ def send_stream(
     sender: LiveSender
 
     def idle() -> None:
+        if sender.state != monitor.state and sender.state.startswith("waiting"):
+            tell(sender.state)
         monitor.state = sender.state
         monitor.anomalies = sender.anomalies
         monitor.waiting = {
@@ -166,14 +171,21 @@ def _tokenized(
 ) -> Iterator[tuple[LoadedImage, MediaFrame]]:
     for image in source.pictures():
         if keep is not None:
-            from PIL import Image
-
-            Image.fromarray(image.pixels).save(keep / f"{image.name}.png")
+            _keep(image, keep / f"{image.name}.png")
         (frame,) = encode_images(model, [image], *codec.tokenizer_key)
         yield (
             image,
             with_token_importance(model, frame, codec.codebook) if needs_importance else frame,
         )
+
+
+def _keep(image: LoadedImage, target: Path) -> None:
+    from PIL import Image
+
+    if target.exists() and image.path.exists() and target.samefile(image.path):
+        raise UserError(f"{target}: would overwrite what is sent; keep it in another folder")
+    with replacing(target) as partial:
+        Image.fromarray(image.pixels).save(partial, "png")
 
 
 def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:

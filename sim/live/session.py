@@ -35,6 +35,7 @@ from sim.live.terminal import live_view, plain_line
 from sim.media.capture import Photographs, open_source
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage
+from sim.progress import print_json, screen
 from sim.results.files import Outcome
 from sim.scenario.library import find_scenario
 from sim.scenario.loader import LoadedScenario, load_scenario
@@ -62,7 +63,7 @@ def send_command(
     """See `sim send --help`."""
     loaded = _load(path, overrides)
     scenario = loaded.scenario
-    console = Console(stderr=True)
+    console = screen(stderr=True)
     with closing(open_sender(to, None if keys is None else str(keys))) as link:
         source = open_source(
             scenario.images,
@@ -91,6 +92,7 @@ def send_command(
                 monitor,
                 pace=scenario.pace,
                 keep=keep,
+                tell=lambda state: None if console.is_terminal else console.print(state),
                 started=lambda sender: stack.enter_context(interruptible(sender.stop)),
             )
     ledger = sent.ledger
@@ -105,9 +107,9 @@ def send_command(
         "anomalies": {name: count for name, count in monitor.anomalies.items() if count},
     }
     if as_json:
-        _print_json(summary)
+        print_json(summary)
         return
-    out = Console(highlight=False)
+    out = screen()
     expected = "" if monitor.expected is None else f" (theory {monitor.expected.loss:.1%})"
     out.print(
         f"sent {sent.captured} images in {ledger.sent:,} packets: {ledger.loss_rate:.1%} erased"
@@ -135,7 +137,7 @@ def receive_command(
     loaded = _load(path, overrides)
     with closing(open_receiver(at, None if keys is None else str(keys))) as link:
         pictures = _pictures_here(loaded, video, originals)
-        console = Console(stderr=True)
+        console = screen(stderr=True)
         if not console.is_terminal:
             console.print(f"listening at {link.address}", soft_wrap=True)
         session = ReceiverSession(
@@ -202,7 +204,7 @@ def replay_command(
         loaded, _model(loaded), pictures, None, out, save_images, as_json, written
     )
     if not session.replay(recording):
-        Console(stderr=True).print(
+        screen(stderr=True).print(
             f"{recording}: breaks off; replayed as far as it goes", soft_wrap=True
         )
 
@@ -237,7 +239,7 @@ class ReceiverSession:
         self._save_images, self._as_json, self._written = save_images, as_json, written
         self._received: list[Received] = []
         self._recorder: Recorder | None = None
-        self._console = Console(stderr=True)
+        self._console = screen(stderr=True)
         self._anomalies: Callable[[], dict[str, int]] = dict
         self._new_watch(0)
 
@@ -251,7 +253,16 @@ class ReceiverSession:
         """Receive until told to stop, or one whole stream has come if ``once``."""
         told = False
 
+        refused = 0
+
         def idle() -> None:
+            nonlocal refused
+            if link.anomalies.get("refused_key", 0) > refused:
+                if not refused:  # it may try again and again
+                    self._console.print(
+                        "refused a sender: its key is not in peers/ of --keys, or it has none"
+                    )
+                refused = link.anomalies["refused_key"]
             self._monitor.state = receiver.state
             on_idle()
 
@@ -373,9 +384,3 @@ def _print_warnings(console: Console, anomalies: Mapping[str, int]) -> None:
     if warnings := {name: count for name, count in anomalies.items() if count}:
         words = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in warnings.items())
         console.print(f"warnings: {words} (docs/faults.md says what these mean)", soft_wrap=True)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    from sim.results.files import to_json
-
-    sys.stdout.write(to_json(value) + "\n")

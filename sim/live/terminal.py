@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.live.monitor import FrameFate, StreamMonitor
+from sim.progress import screen
 
 _MARKS = {
     "delivered": ("█", "#56B4E9"),
@@ -44,7 +45,7 @@ def live_view(monitor: StreamMonitor, role: str, console: Console | None = None)
         role: "sender" or "receiver", for the title.
         console: standard error if None.
     """
-    console = console or Console(stderr=True)
+    console = console or screen(stderr=True)
     if not console.is_terminal:
         yield
         return
@@ -85,8 +86,8 @@ def _render(monitor: StreamMonitor, role: str, console: Console) -> RenderableTy
     below = f"{monitor.media_s:.1f} s · {shown}" + (f" · {monitor.news}" if monitor.news else "")
     return Panel(
         Group(*parts),
-        title=title,
-        subtitle=below,
+        title=Text(title),
+        subtitle=Text(below),
         title_align="left",
         subtitle_align="left",
         border_style=_QUIET,

@@ -1,12 +1,17 @@
 """Where a live stream's pictures come from: photographs, a video file, or a camera.
 
-Video and cameras are read by OpenCV (`pip install "lossy-stream-sim[video]"`); nothing else is.
+Video and cameras are read by PyAV (`pip install "lossy-stream-sim[video]"`); nothing else is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
+import math
+import queue
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sim.errors import UserError
 from sim.media.images import LoadedImage, load_images
@@ -77,20 +83,22 @@ class _Shape:
 
 
 class Video:
-    """The pictures of a video file at the stream's rate, from its beginning."""
+    """The pictures of a video file at the stream's rate, from its beginning to its end: each is
+    the one that is shown at its time, whatever the file's own rate and however it varies."""
 
     def __init__(self, path: Path, fps: float, frames: int | None = None) -> None:
-        """Raises UserError if there is no OpenCV, or no video."""
+        """Raises UserError if there is no PyAV, or no video."""
         if not path.is_file():
             raise UserError(f"{path}: no such video")
         self._path, self._fps = path, fps
-        capture = _open(str(path), f"{path}: not a video that OpenCV can read")
-        cv2 = _opencv()
-        count, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS) or 25.0
-        shape = _fitted(capture)
-        capture.release()
-        self._step = rate / fps  # video frames per streamed picture
-        there = max(1, int(count / self._step))
+        with _opened(str(path), f"{path}: not a video that can be read") as container:
+            first = next(_timed(container), None)
+            if first is None:
+                raise UserError(f"{path}: holds no pictures")
+            self._start_s, picture = first
+            shape = _fitted(*_size(picture))
+        with _opened(str(path), f"{path}: not a video that can be read") as container:
+            there = max(1, math.ceil((_end_s(container) - self._start_s) * fps - 1e-6))
         total = there if frames is None else min(frames, there)
         self._shape = shape
         self.names = [f"{path.stem}-{number:05}" for number in range(total)]
@@ -98,48 +106,71 @@ class Video:
         self.digests: list[str] = []
 
     def pictures(self) -> Iterator[LoadedImage]:
-        """Every picture; the last one again where the file ends early."""
-        capture = _open(str(self._path), f"{self._path}: not a video that OpenCV can read")
-        taken, picture = -1, None
-        try:
+        """Every picture; the last one again where the file breaks off."""
+        with _opened(str(self._path), f"{self._path}: not a video that can be read") as container:
+            timed = _timed(container)
+            coming = next(timed, None)
+            shown: Any = None
             for number, name in enumerate(self.names):
-                while taken < int(number * self._step) or picture is None:
-                    good, frame = capture.read()
-                    taken += 1
-                    if good:
-                        picture = frame
-                    elif picture is None:
-                        raise UserError(f"{self._path}: holds no pictures")
-                    else:
-                        break
-                yield LoadedImage(name, self._path, _pixels(picture, self._shape))
-        finally:
-            capture.release()
+                due_s = self._start_s + number / self._fps + 1e-6
+                while coming is not None and (shown is None or coming[0] <= due_s):
+                    shown = coming[1]
+                    coming = next(timed, None)
+                if shown is None:
+                    raise UserError(f"{self._path}: holds no pictures")
+                yield LoadedImage(name, self._path, _pixels(shown, self._shape))
 
 
 class Camera:
     """Pictures taken by a camera, each when it is asked for."""
 
     def __init__(self, number: int, frames: int | None = None) -> None:
-        """Raises UserError if there is no OpenCV, or no such camera."""
+        """Raises UserError if there is no PyAV, or no such camera."""
         self._number = number
-        self._capture = _open(number, f"camera {number}: none found here")
-        self._capture.set(_opencv().CAP_PROP_BUFFERSIZE, 1)  # the latest picture, not an old one
-        self._shape = _fitted(self._capture)
+        name, kind = (f"/dev/video{number}", "v4l2")
+        if sys.platform == "darwin":
+            name, kind = str(number), "avfoundation"
+        elif sys.platform == "win32":
+            raise UserError("cameras are not read on Windows; stream a file with --video")
+        self._stack = contextlib.ExitStack()
+        self._container = self._stack.enter_context(
+            _opened(name, f"camera {number}: none found here", kind)
+        )
+        self._pictures = _timed(self._container)
+        first = next(self._pictures, None)
+        if first is None:
+            raise UserError(f"camera {number}: gives no pictures")
+        self._shape = _fitted(*_size(first[1]))
         self.names = [f"camera-{n:05}" for n in range(frames or CAMERA_FRAMES)]
         self.sizes = [(self._shape.width, self._shape.height)] * len(self.names)
         self.digests: list[str] = []
 
     def pictures(self) -> Iterator[LoadedImage]:
-        """Every picture."""
+        """Every picture: the latest there is, taken by a thread that lets none wait."""
+        latest: queue.Queue[Any] = queue.Queue(1)
+        over = threading.Event()
+
+        def take() -> None:
+            for _, picture in self._pictures:
+                with contextlib.suppress(queue.Empty):
+                    latest.get_nowait()
+                latest.put(picture)
+                if over.is_set():
+                    return
+            latest.put(None)
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
         try:
             for name in self.names:
-                good, frame = self._capture.read()
-                if not good:
+                picture = latest.get()
+                if picture is None:
                     raise UserError(f"camera {self._number}: gives no more pictures")
-                yield LoadedImage(name, Path(name), _pixels(frame, self._shape))
+                yield LoadedImage(name, Path(name), _pixels(picture, self._shape))
         finally:
-            self._capture.release()
+            over.set()
+            thread.join(1.0)
+            self._stack.close()
 
 
 def open_source(
@@ -161,7 +192,7 @@ def open_source(
         frames: how many pictures, >= 1; photographs start over when they run out.
 
     Raises:
-        UserError: nothing there, or OpenCV is missing.
+        UserError: nothing there, or PyAV is missing.
     """
     if video is not None and camera is not None:
         raise UserError("choose one: --video or --camera")
@@ -172,31 +203,65 @@ def open_source(
     return Photographs(load_images(images, base), frames)
 
 
-def _opencv() -> Any:
+@contextlib.contextmanager
+def _opened(name: str, otherwise: str, kind: str | None = None) -> Iterator[Any]:
+    """A file or device with a video stream; what goes wrong with it is told in one line."""
     try:
-        import cv2
+        import av
     except ImportError:
         raise UserError(
-            "video and cameras need OpenCV, which is not installed: "
+            "video and cameras need PyAV, which is not installed: "
             'pip install "lossy-stream-sim[video]"'
         ) from None
-    return cv2
+    try:
+        container = av.open(name, format=kind)
+    except (av.FFmpegError, OSError, ValueError):
+        raise UserError(otherwise) from None
+    with container:
+        if not container.streams.video:
+            raise UserError(otherwise)
+        yield container
 
 
-def _open(what: str | int, otherwise: str) -> Any:
-    cv2 = _opencv()
-    cv2.utils.logging.setLogLevel(0)  # a missing camera is told in one line, ours
-    capture = cv2.VideoCapture(what)
-    if not capture.isOpened():
-        raise UserError(otherwise)
-    return capture
+def _timed(container: Any) -> Iterator[tuple[float, Any]]:
+    """(seconds, frame) in the order in which they are shown, as far as they can be decoded."""
+    import av
+
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    step_s = 1 / float(stream.average_rate or stream.guessed_rate or 25)
+    time_s = -step_s
+    with contextlib.suppress(av.FFmpegError):  # the file breaks off
+        for frame in container.decode(stream):
+            time_s = time_s + step_s if frame.time is None else float(frame.time)
+            yield time_s, frame
 
 
-def _fitted(capture: Any) -> _Shape:
+def _end_s(container: Any) -> float:
+    """When the last picture of a file is over, in seconds, without decoding any."""
+    import av
+
+    stream = container.streams.video[0]
+    step_s = 1 / float(stream.average_rate or stream.guessed_rate or 25)
+    end_s, count = 0.0, 0
+    with contextlib.suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            if packet.size:
+                count += 1
+            if packet.pts is not None and packet.size:
+                lasts_s = float(packet.duration * packet.time_base) if packet.duration else step_s
+                end_s = max(end_s, float(packet.pts * packet.time_base) + lasts_s)
+    return end_s or count * step_s
+
+
+def _size(frame: Any) -> tuple[int, int]:
+    """Width and height as it is shown: phones write how they were held beside the pictures."""
+    turned = frame.rotation % 180 != 0
+    return (frame.height, frame.width) if turned else (frame.width, frame.height)
+
+
+def _fitted(width: int, height: int) -> _Shape:
     """The size to stream at: as taken, or smaller."""
-    cv2 = _opencv()
-    width = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-    height = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
     if min(width, height) < 16:
         raise UserError(f"pictures of {width} x {height} pixels are too small to stream")
     scale = min(1.0, _CAMERA_SIDE / max(width, height))
@@ -204,8 +269,10 @@ def _fitted(capture: Any) -> _Shape:
 
 
 def _pixels(frame: Any, shape: _Shape) -> NDArray[np.uint8]:
-    """uint8[H,W,3], sRGB, of OpenCV's picture."""
-    cv2 = _opencv()
-    if frame.shape[:2] != (shape.height, shape.width):
-        frame = cv2.resize(frame, (shape.width, shape.height), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(frame[:, :, ::-1])
+    """uint8[H,W,3], sRGB, of a frame, upright."""
+    image = frame.to_image()
+    if frame.rotation % 360:
+        image = image.rotate(frame.rotation, expand=True)
+    if image.size != (shape.width, shape.height):
+        image = image.resize((shape.width, shape.height), Image.Resampling.BOX)
+    return np.asarray(image.convert("RGB"))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from codec.coders import CoderBook
@@ -18,6 +16,7 @@ from codec.device import CPU, Device
 from codec.model import Model
 from codec.patches import PATCHES
 from codec.pixel_repair import RepairMissing, check_installed
+from codec.threads import one_thread
 from sim.drivers.record import MediaFrame
 from sim.errors import UserError
 from sim.media.images import LoadedImage
@@ -38,18 +37,6 @@ class FrameOutput:
     frame: int
     received: NDArray[np.bool_]
     restored: Mapping[str, Restored]
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Run the networks on one thread: with more, convolutions split and add up differently, and
-    the last bits of an image, so of every table, would depend on the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def encode_images(

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import io
+import logging
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from codec.files import rooted
 from sim.errors import UserError
 
 MIN_SIDE = 16
 MAX_SIDE = 8192
 MAX_PIXELS = 64_000_000
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif"})
+_NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+"""What Pillow knows by name only, or draws by running another program."""
+_LONGEST_NAME = 180  # bytes; files are called after images
 SAMPLES = "samples"
 """The word that stands for the photographs that ship."""
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ def load_images(sources: Sequence[str], base: Path) -> list[LoadedImage]:
         UserError: nothing there, or an image that cannot be used; see `load_image`.
     """
     paths = image_paths(sources, base)
+    for skipped in _skipped(sources, base):
+        _LOG.warning("skipped, no image: %s", ascii(str(skipped))[1:-1])
     names = _unique_names(paths)
     return [load_image(path, name) for path, name in zip(paths, names, strict=True)]
 
@@ -76,26 +88,27 @@ def image_paths(sources: Sequence[str], base: Path) -> list[Path]:
 
 
 def load_image(path: Path, name: str | None = None) -> LoadedImage:
-    """Load one photograph. Transparency is laid over white; EXIF orientation is applied.
+    """Load one photograph. Transparency is laid over white; EXIF orientation is applied, and
+    so is an embedded colour profile.
 
     Raises:
         UserError: missing, a folder, not an image, corrupt, of an unusable pixel format, a side
             under 16 or over 8,192 pixels, or over 64 million pixels.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, not an image")
-    if not path.exists():
-        raise UserError(f"{path}: no such image")
     try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder, not an image")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(path, formats=formats()) as image:
                 _check_size(path, *image.size)
                 pixels = _rgb(path, image)
     except UserError:
         raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such image") from None
     except UnidentifiedImageError:
-        raise UserError(f"{path}: not an image in a format that can be read") from None
+        raise UserError(f"{path}: not an image in a format that can be read{_hint(path)}") from None
     except Image.DecompressionBombError:
         raise UserError(
             f"{path}: too large: each side must be at most {MAX_SIDE:,} pixels, and all of it "
@@ -104,14 +117,31 @@ def load_image(path: Path, name: str | None = None) -> LoadedImage:
     except PermissionError:
         raise UserError(f"{path}: not allowed to read it") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise UserError(f"{path}: corrupt image ({error})") from None
+        told = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"{path}: corrupt image ({told})") from None
     return LoadedImage(name or path.stem, path, pixels)
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read; HEIC is among them if pillow-heif is there."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(sorted(set(Image.OPEN) - _NO_PICTURES))
+
+
+def _hint(path: Path) -> str:
+    heic = path.suffix.lower() in (".heic", ".heif", ".hif") and "HEIF" not in formats()
+    return '; pip install "lossy-stream-sim[bench]" reads HEIC' if heic else ""
 
 
 def _resolve(source: str, base: Path) -> list[Path]:
     if source == SAMPLES:
         return _images_in(samples_folder())
-    path = base / Path(source).expanduser()
+    path = rooted(base, source)
     sample = source.removeprefix(f"{SAMPLES}/")
     if sample != source and not path.parent.exists():
         return [_sample(sample)]
@@ -122,7 +152,8 @@ def _resolve(source: str, base: Path) -> list[Path]:
         return found
     if path.exists() or not glob.has_magic(source):
         return [path]
-    found = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if _is_image(p))
+    matches = glob.glob(os.path.expanduser(source), root_dir=base, recursive=True)
+    found = sorted(found for found in (base / match for match in matches) if _is_image(found))
     if not found:
         raise UserError(f"{path}: no image matches this pattern")
     return found
@@ -140,19 +171,31 @@ def _images_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _is_image(path))
 
 
+def _skipped(sources: Sequence[str], base: Path) -> list[Path]:
+    """Files in the folders that are named, other than hidden ones, that are no images."""
+    folders = [rooted(base, source) for source in sources if source != SAMPLES]
+    inside = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
+    return [p for p in inside if not p.name.startswith(".") and p.is_file() and not _is_image(p)]
+
+
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and path.is_file()
+    """Whether a file is one by its name; those that systems hide are not."""
+    known = formats()  # first: it makes HEIC known
+    wanted = Image.registered_extensions().get(path.suffix.lower())
+    return wanted in known and not path.name.startswith(".") and path.is_file()
 
 
 def _unique_names(paths: Sequence[Path]) -> list[str]:
-    """Stems, with -2, -3, ... where a stem comes again."""
+    """Stems that can name files and be printed, with -2, -3, ... where one comes again."""
     taken: set[str] = set()
     names = []
     for path in paths:
-        name, count = path.stem, 1
+        stem = "".join(c if c.isprintable() else "_" for c in path.stem)
+        stem = stem.encode()[:_LONGEST_NAME].decode(errors="ignore")
+        name, count = stem, 1
         while name in taken:
             count += 1
-            name = f"{path.stem}-{count}"
+            name = f"{stem}-{count}"
         taken.add(name)
         names.append(name)
     return names
@@ -173,7 +216,32 @@ def _rgb(path: Path, image: Image.Image) -> NDArray[np.uint8]:
     if image.mode[0] in "IF":  # 16 or 32 bits a sample: converting would clip without a word
         raise UserError(f"{path}: pixel format {image.mode} is not supported; save it with 8 bits")
     upright = ImageOps.exif_transpose(image)
+    profile = image.info.get("icc_profile")
     if upright.has_transparency_data:
         over = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+        colours = _in_srgb(over.convert("RGB"), profile).convert("RGBA")
+        colours.putalpha(over.getchannel("A"))
+        upright = Image.alpha_composite(Image.new("RGBA", over.size, "white"), colours)
+    else:
+        upright = _in_srgb(upright.convert("RGB") if upright.mode == "P" else upright, profile)
     return np.array(upright.convert("RGB"))
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The same colours in sRGB, by the profile that came with the image. A profile that says sRGB
+    changes nothing; one that is broken or not of this kind of pixels counts as none."""
+    if not profile and image.mode != "LAB":
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(
+            io.BytesIO(profile) if profile else ImageCms.createProfile("LAB")
+        )
+        if "sRGB" in ImageCms.getProfileDescription(source):
+            return image
+        converted = ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+    assert converted is not None  # it is where nothing is converted in place
+    return converted

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from codec.concealment import restore
 from codec.entropy import ENTROPY_MODES, CoderFor, fixed_bytes
+from codec.lpips import check_vgg16
 from codec.model import Model
 from codec.patches import PATCHES, grid_of
-from codec.perceptual import FeaturesMissing, check_features
+from codec.perceptual import FeaturesMissing
 from codec.search import Progress
 from sim.errors import UserError
 from sim.media.container import (
@@ -157,7 +158,7 @@ class ImageCodec:
             raise UserError(f"search {search}: steps are 0 or more")
         if search:
             try:
-                check_features()
+                check_vgg16()
             except FeaturesMissing as error:
                 raise UserError(f"search: {error}") from None
         if patch not in PATCHES:

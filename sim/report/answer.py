@@ -12,19 +12,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sim.figures.panels import best_repair, curves
-from sim.figures.style import key_label, level, metric_name
+from sim.figures.style import key_label
+from sim.metrics import Metric
+from sim.metrics import metric as metric_of
 from sim.results.run import Difference, Key, RunTables, Setting, averaged, difference
 from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import finite_mean
 
 
-def answer(runs: Sequence[RunTables], metric: str) -> str:
-    """One sentence about one run, or about several compared."""
+def answer(runs: Sequence[RunTables], name: str) -> str:
+    """One sentence about one run, or about several compared, by the metric of that name."""
+    metric = metric_of(name)
     if len(runs) > 1:
         return _between_runs(runs, metric)
     (run,) = runs
-    repair = best_repair(run.points, metric)
+    repair = best_repair(run.points, name)
     if repair == CLEAN:
         shares = sorted(point["loss"]["packets"] for point in run.points)
         lost = " to ".join(dict.fromkeys(f"{share:.1%}" for share in (shares[0], shares[-1])))
@@ -34,33 +37,33 @@ def answer(runs: Sequence[RunTables], metric: str) -> str:
     return _sweep(run, repair, metric)
 
 
-def _one_setting(setting: Setting, repair: str, metric: str) -> str:
+def _one_setting(setting: Setting, repair: str, metric: Metric) -> str:
     point, values = setting.point, setting.values
-    mean = level(finite_mean(values[repair, metric].values()), metric)
+    mean = metric.text(finite_mean(values[repair, metric.name].values()))
     loss = point["loss"]
     if loss["tokens"] == 0:
         return (
-            f"Nothing was lost: a mean {metric_name(metric)} of {mean} is what the codec makes of "
+            f"Nothing was lost: a mean {metric.label} of {mean} is what the codec makes of "
             f"the images at {point['bpp']:.4f} bits per pixel, {point['bpp_wire']:.4f} on the wire."
         )
-    cost = difference(values[CLEAN, metric], values[repair, metric])
+    cost = difference(values[repair, metric.name], values[CLEAN, metric.name])
     text = (
         f"With {loss['packets']:.1%} of {loss['packets_sent']} packets lost, {plain_label(repair)} "
-        f"reaches a mean {metric_name(metric)} of {mean}, {_difference(cost, metric)} below the "
+        f"reaches a mean {metric.label} of {mean}, {_apart(cost, metric)} the "
         "same images without loss"
     )
     others = [name for name in point["concealers"] if name not in (CLEAN, repair)]
     if others:
-        means = {name: finite_mean(values[name, metric].values()) for name in others}
-        nearest = max(others, key=lambda name: means[name])
+        means = {name: finite_mean(values[name, metric.name].values()) for name in others}
+        nearest = max(others, key=lambda name: metric.sign * means[name])
         compared = ["none"] if "none" in others and nearest != "none" else []
         gains = {
-            name: difference(values[repair, metric], values[name, metric])
+            name: difference(values[repair, metric.name], values[name, metric.name])
             for name in (*compared, nearest)
         }
         few = {_verdict(gain) for gain in gains.values()} == {_too_few(point["images"])}
         text += ", " + " and ".join(
-            f"{_difference(gain, metric)} above "
+            f"{_apart(gain, metric)} "
             f"{'leaving the holes' if name == 'none' else plain_label(name)}"
             f"{'' if few else _verdict(gain)}"
             for name, gain in gains.items()
@@ -69,7 +72,7 @@ def _one_setting(setting: Setting, repair: str, metric: str) -> str:
     return text + "."
 
 
-def _sweep(run: RunTables, repair: str, metric: str) -> str:
+def _sweep(run: RunTables, repair: str, metric: Metric) -> str:
     found = curves(run.points)
     places = {
         id(point): place
@@ -79,7 +82,7 @@ def _sweep(run: RunTables, repair: str, metric: str) -> str:
     by_place: dict[float, list[Mapping[Key, float]]] = {}
     for setting in run.settings:
         place = places[id(setting.point)]
-        by_place.setdefault(place, []).append(setting.values[repair, metric])
+        by_place.setdefault(place, []).append(setting.values[repair, metric.name])
     levels = {place: averaged(by_place[place]) for place in sorted(by_place)}
     names = {
         place: plain_label(found.ticks[int(place)]) if found.ticks else f"{place:g}"
@@ -97,81 +100,87 @@ def _over_places(
     key: str,
     ordered: bool,
     repair: str,
-    metric: str,
+    metric: Metric,
 ) -> str:
     means = {place: finite_mean(values.values()) for place, values in levels.items()}
     first, last = next(iter(levels)), list(levels)[-1]
     steps = np.diff(list(means.values()))
     if len(levels) == 1:
-        found_mean = level(means[first], metric)
-        return f"With {plain_label(repair)}, mean {metric_name(metric)} is {found_mean}"
+        return f"With {plain_label(repair)}, mean {metric.label} is {metric.text(means[first])}"
     if ordered and len(levels) > 2 and ((steps > 0).all() or (steps < 0).all()):
         change = difference(levels[last], levels[first])
         verb = "rises" if change.mean > 0 else "falls"
         return (
-            f"With {plain_label(repair)}, mean {metric_name(metric)} {verb} with {key}: from "
-            f"{level(means[first], metric)} at {names[first]} to {level(means[last], metric)} at "
-            f"{names[last]}, {_difference(change, metric)} {'more' if change.mean > 0 else 'less'}"
+            f"With {plain_label(repair)}, mean {metric.label} {verb} with {key}: from "
+            f"{metric.text(means[first])} at {names[first]} to {metric.text(means[last])} at "
+            f"{names[last]}, {_size(change, metric)} {'more' if change.mean > 0 else 'less'}"
             f"{_verdict(change)}"
         )
-    ranked = sorted(levels, key=lambda place: -means[place])
+    ranked = sorted(levels, key=lambda place: -metric.sign * means[place])
     best, second, worst = ranked[0], ranked[1], ranked[-1]
     lead = difference(levels[best], levels[second])
     text = (
-        f"With {plain_label(repair)}, {key} {names[best]} gives the highest mean "
-        f"{metric_name(metric)}, "
-        f"{level(means[best], metric)}, {_difference(lead, metric)} above "
+        f"With {plain_label(repair)}, {key} {names[best]} gives the {_best(metric)} mean "
+        f"{metric.label}, {metric.text(means[best])}, {_apart(lead, metric)} "
         f"{names[second]}{_verdict(lead)}"
     )
     if worst != second:
         range_ = difference(levels[best], levels[worst])
-        text += f" and {_difference(range_, metric)} above {names[worst]}{_verdict(range_)}"
+        text += f" and {_apart(range_, metric)} {names[worst]}{_verdict(range_)}"
     return text
 
 
-def _between_groups(run: RunTables, repair: str, metric: str) -> str:
+def _between_groups(run: RunTables, repair: str, metric: Metric) -> str:
     """The best and the worst group, averaged over the axis where all have values."""
     found = curves(run.points)
-    by_point = {id(s.point): s.values[repair, metric] for s in run.settings}
+    by_point = {id(s.point): s.values[repair, metric.name] for s in run.settings}
     groups = {
         title: averaged([by_point[id(point)] for point in members])
         for title, members in found.groups.items()
     }
-    ranked = sorted(groups, key=lambda title: -finite_mean(groups[title].values()))
+    ranked = sorted(groups, key=lambda title: -metric.sign * finite_mean(groups[title].values()))
     gap = difference(groups[ranked[0]], groups[ranked[-1]])
-    return (
-        f"; on average, {ranked[0]} is {_difference(gap, metric)} above {ranked[-1]}{_verdict(gap)}"
-    )
+    return f"; on average, {ranked[0]} is {_apart(gap, metric)} {ranked[-1]}{_verdict(gap)}"
 
 
-def _between_runs(runs: Sequence[RunTables], metric: str) -> str:
+def _between_runs(runs: Sequence[RunTables], metric: Metric) -> str:
     levels = {}
     for run in runs:
-        repair = best_repair(run.points, metric)
-        levels[run.title] = averaged([s.values[repair, metric] for s in run.settings])
-    ranked = sorted(levels, key=lambda title: -finite_mean(levels[title].values()))
+        repair = best_repair(run.points, metric.name)
+        levels[run.title] = averaged([s.values[repair, metric.name] for s in run.settings])
+    ranked = sorted(levels, key=lambda title: -metric.sign * finite_mean(levels[title].values()))
     best, second = ranked[0], ranked[1]
     lead = difference(levels[best], levels[second])
     text = (
-        f"Each at its best repair, {best} gives the highest mean {metric_name(metric)}, "
-        f"{level(finite_mean(levels[best].values()), metric)}"
+        f"Each at its best repair, {best} gives the {_best(metric)} mean {metric.label}, "
+        f"{metric.text(finite_mean(levels[best].values()))}"
     )
-    other = f"{second} with {level(finite_mean(levels[second].values()), metric)}"
+    other = f"{second} with {metric.text(finite_mean(levels[second].values()))}"
     if not lead.pairs:
         return f"{text}, ahead of {other}; they share no images, so nothing is decided."
     if len(runs) > 2:
         other = f"the next best, {other}"
-    return f"{text}, {_difference(lead, metric)} above {other}{_verdict(lead)}."
+    return f"{text}, {_apart(lead, metric)} {other}{_verdict(lead)}."
 
 
-def _difference(found: Difference, metric: str) -> str:
-    """ "1.20 dB (0.31 to 2.05)", as a size: the sign is in the words around it."""
+def _best(metric: Metric) -> str:
+    return "highest" if metric.larger_is_better else "lowest"
+
+
+def _apart(found: Difference, metric: Metric) -> str:
+    """How far the first is from the second: "1.20 dB (0.31 to 2.05) above"."""
+    return f"{_size(found, metric)} {'below' if found.mean < 0 else 'above'}"
+
+
+def _size(found: Difference, metric: Metric) -> str:
+    """A difference without its sign: "1.20 dB (0.31 to 2.05)"."""
     sign = -1 if found.mean < 0 else 1
     ends = sorted((sign * found.low, sign * found.high))
-    text = level(sign * found.mean, metric)
+    text = metric.text(sign * found.mean)
     if not np.isfinite(ends[0]):
         return text
-    return f"{text} ({level(ends[0], metric, False)} to {level(ends[1], metric, False)})"
+    low, high = (metric.text(end, unit=False) for end in ends)
+    return f"{text} ({low} to {high})"
 
 
 def _verdict(found: Difference) -> str:

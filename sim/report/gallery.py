@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from codec.files import beside
 from sim.errors import UserError
 from sim.experiment.runner import run_experiment
 from sim.report.answer import answer
@@ -73,7 +74,8 @@ def make_gallery(
     """
     if target.exists() and not _is_gallery(target):
         raise UserError(f"{target}: is not empty and holds no gallery; choose another folder")
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    target = Path(os.path.realpath(target))
+    partial = beside(target)
     parts = []
     try:
         partial.mkdir(parents=True)
@@ -102,8 +104,8 @@ def _is_gallery(folder: Path) -> bool:
     if not names:
         return True
     page = folder / INDEX
-    ours = page.is_file() and page.read_text(encoding="utf-8").startswith(_HEAD)
-    return ours and all(name.endswith(".webp") for name in names - {INDEX})
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    return text.startswith(_HEAD) and all(f"({name})" in text for name in names - {INDEX})
 
 
 def _entry(run: RunTables, shown: GalleryEntry, folder: Path) -> str:

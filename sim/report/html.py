@@ -14,7 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from codec.files import replacing
 from sim.errors import UserError
-from sim.figures.style import level, metric_label
+from sim.metrics import METRICS
+from sim.metrics import metric as metric_of
 from sim.report.answer import answer
 from sim.report.inline import Block, loss_blocks, quality_blocks, rate_blocks
 from sim.report.pictures import PACKET_LOOKS, packet_counts, packet_rows, strips
@@ -40,9 +41,6 @@ GLOSSARY = {
     "inpainting": "the repair by the transformer; what it fills in is a guess",
     "bpp": "bits of payload per pixel of the image",
     "bpp on the wire": "all bits per pixel: headers, parity and retransmissions included",
-    "PSNR": "10 log10(255² / mean squared error) in dB; more is better",
-    "SSIM, MS-SSIM": "structural similarity, at one scale or five; 1 is equal",
-    "SSIMULACRA2": "a perceptual score; 100 is equal, 30 low quality, below 0 strongly distorted",
     "95% interval": (
         "the middle 95% of means over resampled pairs of image and repeat (bootstrap); differences "
         "are paired. Images of one stream share its bursts: few streams give too narrow intervals"
@@ -50,13 +48,13 @@ GLOSSARY = {
 }
 
 
-def write_report(folders: Sequence[Path], target: Path, metric: str = "psnr_db") -> Path:
+def write_report(folders: Sequence[Path], target: Path, metric: str | None = None) -> Path:
     """Write the report of finished runs.
 
     Args:
         folders: run folders, at least one; several are compared.
         target: the HTML file; the one that is there is replaced.
-        metric: the one that the answer is about.
+        metric: the one that the answer is about; None: the first of the first run.
 
     Raises:
         UserError: not a run, an unknown metric, or a file that cannot be written.
@@ -70,10 +68,11 @@ def write_report(folders: Sequence[Path], target: Path, metric: str = "psnr_db")
     return target
 
 
-def render(folders: Sequence[Path], metric: str = "psnr_db") -> str:
+def render(folders: Sequence[Path], metric: str | None = None) -> str:
     """The HTML of a report; see `write_report`."""
     runs = read_runs(folders)
     known = list(dict.fromkeys(name for run in runs for name in run.summary["metrics"]))
+    metric = metric or known[0]
     if metric not in known:
         raise UserError(f"--metric {metric}: is not among those measured: {', '.join(known)}")
     environment = Environment(
@@ -89,8 +88,8 @@ def render(folders: Sequence[Path], metric: str = "psnr_db") -> str:
             "answer": answer(runs, metric),
             "title": _listed(list(dict.fromkeys(run.name for run in runs))),
             "compared": _compared(runs, metric) if len(runs) > 1 else [],
-            "metric": metric_label(metric),
-            "glossary": GLOSSARY,
+            "metric": metric_of(metric).heading,
+            "glossary": GLOSSARY | {METRICS[m].label: _meaning(m) for m in known if m in METRICS},
         }
     except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
         where = ", ".join(map(str, folders))
@@ -100,6 +99,11 @@ def render(folders: Sequence[Path], metric: str = "psnr_db") -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _meaning(metric: str) -> str:
+    found = METRICS[metric]
+    return f"{found.meaning}; {'more' if found.larger_is_better else 'less'} is better"
 
 
 def _run(run: RunTables, number: int, metric: str) -> dict[str, Any]:
@@ -159,19 +163,17 @@ def _table(run: RunTables, metrics: Sequence[str]) -> dict[str, Any]:
             cells = [_estimate(found[metric], metric) for metric in metrics]
             rows.append({"setting": label, "repair": plain_label(name), "cells": cells})
             label = ""
-    return {"swept": swept, "metrics": [metric_label(m) for m in metrics], "rows": rows}
+    return {"swept": swept, "metrics": [metric_of(m).heading for m in metrics], "rows": rows}
 
 
 def _estimate(found: Mapping[str, Any], metric: str) -> dict[str, str]:
     if found["mean"] is None:
         return {"mean": "", "range": ""}
-    ends = found["low"], found["high"]
-    shown = (
-        ""
-        if None in ends
-        else f"{level(ends[0], metric, False)} to {level(ends[1], metric, False)}"
+    mean, *ends = (
+        "" if found[key] is None else metric_of(metric).text(found[key], unit=False)
+        for key in ("mean", "low", "high")
     )
-    return {"mean": level(found["mean"], metric, False), "range": shown}
+    return {"mean": mean, "range": " to ".join(ends) if all(ends) else ""}
 
 
 def _losses(run: RunTables) -> list[dict[str, str]]:
@@ -199,7 +201,7 @@ def _losses(run: RunTables) -> list[dict[str, str]]:
 
 def _compared(runs: Sequence[RunTables], metric: str) -> list[dict[str, str]]:
     """A row per run and repair, means over all points of the run."""
-    rows = []
+    rows, text = [], metric_of(metric).text
     for run in runs:
         names = [name for name in run.points[0]["concealers"] if name != CLEAN]
         for name in (CLEAN, *names):
@@ -209,7 +211,7 @@ def _compared(runs: Sequence[RunTables], metric: str) -> list[dict[str, str]]:
                 {
                     "run": run.title,
                     "repair": plain_label(name),
-                    "mean": level(sum(known) / len(known), metric, False) if known else "",
+                    "mean": text(sum(known) / len(known), unit=False) if known else "",
                     "wire": f"{sum(p['bpp_wire'] for p in run.points) / len(run.points):.4f}",
                     "lost": f"{sum(p['loss']['packets'] for p in run.points) / len(means):.1%}",
                 }

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from html import escape
 from io import StringIO
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -29,7 +28,8 @@ from sim.figures.panels import (
     rate_panel,
     rates_vary,
 )
-from sim.figures.style import DELIVERED, ERASED, SETTINGS, look, metric_label
+from sim.figures.style import DELIVERED, ERASED, drawing, look
+from sim.metrics import metric as metric_of
 from sim.results.files import SummaryPoint
 from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
@@ -106,7 +106,7 @@ def quality_blocks(
             ) -> None:
                 line_panel(axes, members, found, metric)
                 axes.set_xlabel(axis_title(found))
-                axes.set_ylabel(metric_label(metric))
+                axes.set_ylabel(metric_of(metric).axis)
                 axes.set_ylim(*bounds)
 
             name, told = f"{prefix}-{metric}-{number}", _alt_text(members, metric, title)
@@ -152,9 +152,10 @@ def rate_blocks(points: Sequence[SummaryPoint], metrics: Sequence[str], prefix: 
 
         def draw(axes: Axes, metric: str = metric) -> None:
             rate_panel(axes, points, metric, repair)
-            axes.set_ylabel(metric_label(metric))
+            axes.set_ylabel(metric_of(metric).axis)
 
-        told = f"{metric_label(metric)} with {plain_label(repair)} over bits per pixel on the wire"
+        told = f"{metric_of(metric).heading} with {plain_label(repair)}"
+        told += " over bits per pixel on the wire"
         panels.append(Panel("", _svg(f"{prefix}-rate-{metric}", told, draw)))
     colours = list(_COLOURS.values())
     order = [colours[i] for i in (2, 3, 4, 5, 6, 7, 8)]
@@ -172,7 +173,7 @@ def _dots(point: SummaryPoint, metric: str, prefix: str) -> Panel | None:
 
     def draw(axes: Axes) -> None:
         dot_panel(axes, point, metric)
-        axes.set_xlabel(metric_label(metric))
+        axes.set_xlabel(metric_of(metric).axis)
 
     rows = sum(name != CLEAN for name in point["concealers"])
     height = 0.95 + 0.34 * rows
@@ -220,7 +221,7 @@ def _alt_text(points: Sequence[SummaryPoint], metric: str, title: str) -> str:
         if means:
             shown = [f"{means[0]:.3g}", f"{means[-1]:.3g}"][: 1 + (len(means) > 1)]
             parts.append(f"{plain_label(name)} {' to '.join(shown)}")
-    head = f"{metric_label(metric)}{', ' + title if title else ''}"
+    head = f"{metric_of(metric).heading}{', ' + title if title else ''}"
     return f"{head}: {', '.join(parts)}"
 
 
@@ -233,7 +234,7 @@ def _svg(
     foot: float = 0.46,
 ) -> str:
     """One axes as SVG for HTML."""
-    with matplotlib.rc_context(SETTINGS):
+    with drawing():
         figure = Figure(figsize=size)  # placed by hand: an automatic layout varies in bits
         bottom, top = foot / size[1], 1 - 0.17 / size[1]
         figure.subplots_adjust(left=left, right=0.975, bottom=bottom, top=top)

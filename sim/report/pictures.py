@@ -15,7 +15,8 @@ from PIL import Image
 
 from sim.figures.invention import shade
 from sim.figures.run import fate_of, mark_lost
-from sim.results.files import INPAINT, PANELS, PROBABILITY, number
+from sim.figures.style import score
+from sim.results.files import INPAINT, PANELS, PROBABILITY
 from sim.results.run import RunTables
 from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
@@ -89,11 +90,6 @@ def _strip(folder: Path, name: str, rows: Mapping[str, Mapping[str, str]]) -> St
         told = f"{name} in grey; tokens filled in are yellow where the guess is sure, violet if not"
         pictures.append(_picture(doubt, "how sure", "yellow: sure", told))
     return Strip(name, pictures)
-
-
-def score(row: Mapping[str, str]) -> str:
-    """A row's quality in few words."""
-    return f"{number(row['psnr_db']):.1f} dB"
 
 
 def _pixels(path: Path) -> NDArray[np.uint8]:

@@ -30,13 +30,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from codec.files import replacing
+from codec.files import beside, replacing
 from sim.errors import UserError
+from sim.progress import finite
 
 RESULTS = Path("results")
 """Where results go in the working directory, unless told otherwise."""
 
 MANIFEST, PACKETS, IMAGES, SUMMARY = "manifest.json", "packets.csv", "images.csv", "summary.json"
+FILES = "files"
+"""In a manifest: the files that were made with it."""
 FIGURES, PANELS, OUTPUTS = "figures", "panels", "images"
 PROBABILITY, PIXEL_ERROR = "probability.inpaint.npy", "pixel_error.inpaint.npy"
 """In a panel folder: float32[h,w] of the inpainted tokens, see `codec.concealment.Concealed`."""
@@ -112,8 +115,8 @@ def new_folder(target: Path, kind: str = RUN) -> Iterator[Path]:
         UserError: it cannot be written there, or something else is already there.
     """
     check_target(target, kind)
-    target = target.absolute()
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    target = Path(os.path.realpath(target))
+    partial = beside(target)
     made = [folder for folder in reversed(target.parents) if not folder.exists()]
     try:
         partial.mkdir(parents=True)
@@ -122,6 +125,7 @@ def new_folder(target: Path, kind: str = RUN) -> Iterator[Path]:
         raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
     try:
         yield partial
+        list_files(partial)
         _put_in_place(partial, target)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -135,10 +139,39 @@ def _put_in_place(partial: Path, target: Path) -> None:
     if kind_of(target) is None:
         os.replace(partial, target)  # nothing there, or an empty folder
         return
-    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    ours = listed_files(target)
+    old = beside(target)
     os.replace(target, old)
     os.replace(partial, target)
+    keep_others(old, target, ours)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def list_files(folder: Path) -> None:
+    """Write down in a folder's manifest which files are ours: no others are ever removed."""
+    if (folder / MANIFEST).is_file():
+        made = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        write_json(folder / MANIFEST, {**read_json(folder / MANIFEST), FILES: made})
+
+
+def listed_files(folder: Path) -> frozenset[str]:
+    """What `list_files` wrote down; nothing if there is no list."""
+    try:
+        return frozenset(map(str, read_json(folder / MANIFEST).get(FILES, ())))
+    except (UserError, TypeError):
+        return frozenset()
+
+
+def keep_others(old: Path, new: Path, ours: frozenset[str]) -> None:
+    """Move the files in `old` that are not ours to where they were, now in `new`."""
+    for path in old.rglob("*"):
+        name = path.relative_to(old)
+        there = new / name
+        foreign = name.as_posix() not in ours and (path.is_symlink() or not path.is_dir())
+        if foreign and not os.path.lexists(there):
+            with contextlib.suppress(OSError):
+                there.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, there)
 
 
 def remove_empty(folders: Sequence[Path]) -> None:
@@ -195,6 +228,8 @@ def table_rows(path: Path, cell: int | None = None) -> Iterator[dict[str, str]]:
                 yield dict(zip(columns, row, strict=False))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a table in CSV ({error})") from None
 
 
 def number(cell: Any) -> float:
@@ -205,20 +240,12 @@ def number(cell: Any) -> float:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON, or nothing."""
     with replacing(path) as partial:
-        partial.write_text(to_json(value) + "\n", encoding="utf-8")
+        partial.write_bytes(to_json(value).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def to_json(value: Mapping[str, Any]) -> str:
     """Standard JSON: NaN and infinities, which it has not, become null."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -231,7 +258,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: not valid JSON") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")

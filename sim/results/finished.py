@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sim.errors import UserError
+from sim.metrics import metric as metric_of
 from sim.results.rows import ImageRow, PacketRow, column, typed_row
 
 if TYPE_CHECKING:
@@ -205,13 +206,17 @@ class RunResult:
 
     def _repr_html_(self) -> str:
         metrics = self.summary["metrics"]
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", "repair", *metrics))
+        heads = [metric_of(name).heading for name in metrics]
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", "repair", *heads))
         lines = []
         for point in self.points:
             label = ", ".join(f"{key}: {value}" for key, value in point.values.items())
-            for name, found in point.concealers.items():
-                cells = "".join(f"<td>{found[metric].mean:.4g}</td>" for metric in metrics)
-                repair = "no loss" if name == "clean" else name.replace("_", " ")
+            for concealer, found in point.concealers.items():
+                cells = "".join(
+                    f"<td>{metric_of(name).text(found[name].mean, unit=False)}</td>"
+                    for name in metrics
+                )
+                repair = "no loss" if concealer == "clean" else concealer.replace("_", " ")
                 lines.append(f"<tr><td>{html.escape(label)}</td><td>{repair}</td>{cells}</tr>")
         caption = html.escape(f"{self.name}, seed {self.seed}: {self.folder}")
         return f"<table><caption>{caption}</caption><tr>{head}</tr>{''.join(lines)}</table>"

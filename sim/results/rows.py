@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from sim.metrics import METRICS
+
 
 @dataclass(frozen=True)
 class ImageRow:
@@ -22,7 +24,7 @@ class ImageRow:
         latency_s: from capture to the last of its packets; NaN if none arrived.
         bpp, bpp_wire: bits per pixel, payload and everything.
         concealer: the repair; "clean": decoded without loss.
-        psnr_db, ssim, ms_ssim, ssimulacra2: see `sim.metrics.quality.Quality`.
+        psnr_db to dists: see `sim.metrics.METRICS`; NaN also where it was not measured.
         token_accuracy: share of lost tokens that were guessed exactly.
         values: every other column as text: what the sweep sets.
     """
@@ -49,6 +51,9 @@ class ImageRow:
     ssim: float
     ms_ssim: float
     ssimulacra2: float
+    lpips: float
+    lpips_vgg: float
+    dists: float
     token_accuracy: float
     values: Mapping[str, str]
 
@@ -83,7 +88,10 @@ def typed_row(kind: type[Any], row: Mapping[str, str]) -> Any:
         "float": _float,
     }
     kinds = {f.name: read[str(f.type)] for f in fields(kind) if str(f.type) in read}
-    typed = {name: convert(row[name]) for name, convert in kinds.items()}
+    typed = {
+        name: convert(row.get(name, "") if name in METRICS else row[name])
+        for name, convert in kinds.items()
+    }
     if kind is ImageRow:
         typed["values"] = {key: value for key, value in row.items() if key not in kinds}
     return kind(**typed)

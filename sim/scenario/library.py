@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from codec.files import rooted
 from sim.errors import UserError
 from sim.media.images import image_paths
 from sim.scenario.loader import LoadedScenario, load_scenario
@@ -101,6 +102,7 @@ def find_scenario(given: Path) -> Path:
     Raises:
         UserError: neither; told with the closest names.
     """
+    given = rooted(Path(), str(given))
     if given.is_file() or given.suffix or len(given.parts) > 2:
         return given
     files = {path.stem: path for path in library_files()}

@@ -13,10 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
 
+from codec.files import rooted
 from sim.errors import UserError
 from sim.scenario.schema import (
     SWEEPABLE,
@@ -32,10 +31,12 @@ from sim.scenario.schema import (
 from sim.scenario.sweep import Place, SweepError, SweepPoint, expand
 from sim.scenario.yaml_lines import (
     Location,
+    YamlError,
     dotted,
     line_of,
     parse_mapping,
     plain,
+    read_yaml,
     rebase_traces,
     undotted,
 )
@@ -145,7 +146,7 @@ def _load(
 
     model = scenario.codec.model
     if model not in (None, "random"):
-        model = str(base("codec.model") / Path(model).expanduser())
+        model = str(rooted(base("codec.model"), model))
     return LoadedScenario(scenario, points, base("images"), model, source.raw, about)
 
 
@@ -162,9 +163,9 @@ def _parse_override(text: str) -> tuple[str, Any]:
     if not equals or not all(key.split(".")):
         raise UserError(f"--set {text}: write key=value, such as channel.loss=0.1")
     try:
-        return key, plain(YAML().load(value))
-    except YAMLError:
-        raise UserError(f"--set {text}: the value is not YAML") from None
+        return key, plain(read_yaml(value))
+    except YamlError as error:
+        raise UserError(f"--set {text}: the value is not YAML ({error.problem})") from None
 
 
 class _Source:

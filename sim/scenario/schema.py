@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -23,6 +24,7 @@ from channels import LINK_PARAMETERS, LOSS_TYPES, PRESETS, ChannelParameterError
 from channels.registry import Parameter
 from channels.theory import loss_rate
 from codec.decoding import MAX_STEPS, Decoding, FillMode, Order
+from sim.metrics import DEFAULT, MetricName
 from sim.protocol.config import StreamConfig, StreamConfigError
 from sim.protocol.protection import ArqConfig, FecConfig
 
@@ -214,7 +216,7 @@ class UntilSection(Section):
         allow_inf_nan=False,
         description="half width of the 95% interval, in the metric's unit",
     )
-    metric: Literal["psnr_db", "ssim", "ms_ssim", "ssimulacra2", "token_accuracy", "loss"] = Field(
+    metric: MetricName | Literal["token_accuracy", "loss"] = Field(
         "psnr_db", description="whose mean, of every repair; loss = share of tokens lost"
     )
     max_repeats: int = Field(100, ge=2, le=10_000, description="give up here")
@@ -285,6 +287,12 @@ class Scenario(Section):
         description="repairs to compare on the same losses; [] studies the channel alone",
     )
     decoding: DecodingSection = DecodingSection()
+    metrics: list[MetricName] = Field(
+        [*DEFAULT],
+        min_length=1,
+        description="what is measured of every image; lpips_vgg and dists need weights that do "
+        "not ship (docs/metrics.md)",
+    )
     repeats: int = Field(1, ge=1, le=10_000, description="streams per point, each its own losses")
     seed: int = Field(1, ge=0, lt=2**63, description="everything random follows from it")
     sweep: Annotated[dict[str, Any], _SweepSchema] = Field({})
@@ -302,6 +310,14 @@ class Scenario(Section):
                 "channel", "{problem}", {"problem": error.problem, "parameter": error.parameter}
             ) from None
         return spec
+
+    @model_validator(mode="after")
+    def _until(self) -> Scenario:
+        known = (*self.metrics, "token_accuracy", "loss")
+        if self.until is not None and self.until.metric not in known:
+            problem = f"until.metric {self.until.metric} is not among the metrics measured"
+            raise PydanticCustomError("until", "{problem}", {"problem": problem})
+        return self
 
     @model_validator(mode="after")
     def _stream(self) -> Scenario:
@@ -325,11 +341,12 @@ class Scenario(Section):
             arq=stream.arq.config() if stream.arq else None,
         )
 
-    @field_validator("concealers")
+    @field_validator("concealers", "metrics")
     @classmethod
-    def _concealers(cls, names: list[str]) -> list[str]:
+    def _once(cls, names: list[str], about: ValidationInfo) -> list[str]:
         if len(set(names)) < len(names):
-            raise PydanticCustomError("repeated", "names one concealer twice")
+            what = str(about.field_name).removesuffix("s")
+            raise PydanticCustomError("repeated", "names one {what} twice", {"what": what})
         return names
 
 

@@ -11,14 +11,100 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    MappingEndEvent,
+    MappingStartEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 
-from sim.errors import UserError
+from codec.files import rooted
+from sim.errors import UserError, read_text
 
 _MAX_BYTES = 1_000_000
+_MOST_NODES = 100_000
+_DEEPEST = 40
+_MOST_BITS = 1000
+_TOO_DEEP = f"nested more than {_DEEPEST} levels deep"
+_TAGS_RAISE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    NotImplementedError,
+)
+"""What ruamel's constructors raise for values that are not what their tags say."""
 TRACE_KEYS = ("path", "capacity")
 
 Location = tuple[str | int, ...]
 """Keys and list indices from the root of a file to a value."""
+
+
+class YamlError(ValueError):
+    """Text that is no YAML that can be used: ``problem`` in words, and its ``line`` from 1, if
+    known."""
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(problem)
+        self.problem, self.line = problem, line
+
+
+def read_yaml(text: str) -> Any:
+    """YAML with its lines; small enough to be copied without its aliases.
+
+    Raises:
+        YamlError: no YAML, nested too deep, or too large when its aliases are spelled out.
+    """
+    try:
+        _check_depth(text)
+        tree = YAML().load(StringIO(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = (error.problem or "not valid YAML").splitlines()[0]
+        raise YamlError(problem, 1 if mark is None else mark.line + 1) from None
+    except YAMLError as error:
+        raise YamlError(f"not valid YAML ({str(error).splitlines()[0]})") from None
+    except RecursionError:
+        raise YamlError(_TOO_DEEP) from None
+    except YamlError:
+        raise
+    except _TAGS_RAISE as error:
+        raise YamlError(f"not valid YAML ({error})") from None
+    _check_size(tree)
+    return tree
+
+
+def _check_depth(text: str) -> None:
+    """Before anything is built: that takes very long where it is deep."""
+    depth = 0
+    for event in YAML().parse(StringIO(text)):
+        if isinstance(event, (MappingStartEvent, SequenceStartEvent)):
+            depth += 1
+            if depth > _DEEPEST:
+                raise YamlError(_TOO_DEEP, event.start_mark.line + 1)
+        elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
+            depth -= 1
+
+
+def _check_size(tree: Any) -> None:
+    waiting = [(tree, 0)]
+    for _ in range(_MOST_NODES):
+        if not waiting:
+            return
+        node, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise YamlError(_TOO_DEEP)
+        if isinstance(node, int) and node.bit_length() > _MOST_BITS:
+            raise YamlError("holds a number of more than 300 digits")
+        children: list[Any] = []
+        if isinstance(node, Mapping):
+            children = [part for pair in node.items() for part in pair]
+        elif isinstance(node, (list, tuple, set)):
+            children = list(node)
+        waiting += [(child, depth + 1) for child in children]
+    raise YamlError(f"holds more than {_MOST_NODES:,} values when its aliases are spelled out")
 
 
 def parse_mapping(path: Path, kind: str, example: str) -> CommentedMap:
@@ -32,27 +118,12 @@ def parse_mapping(path: Path, kind: str, example: str) -> CommentedMap:
     Raises:
         UserError: unreadable, bad YAML, or no mapping; told with the line where there is one.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, not a {kind} file")
+    text = read_text(path, f"{kind} file", _MAX_BYTES)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: too large for a {kind} file")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such {kind} file") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        tree = YAML().load(StringIO(text))
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else 1
-        problem = (error.problem or "not valid YAML").splitlines()[0]
-        raise UserError(f"{path}:{line}: {problem}") from None
-    except YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+        tree = read_yaml(text)
+    except YamlError as error:
+        where = path if error.line is None else f"{path}:{error.line}"
+        raise UserError(f"{where}: {error.problem}") from None
     if not isinstance(tree, CommentedMap):
         raise UserError(f"{path}:1: a {kind} is a mapping of keys to values, such as {example}")
     return tree
@@ -107,6 +178,6 @@ def rebase_traces(node: Any, folder: Path) -> None:
     elif isinstance(node, dict):
         for key, value in node.items():
             if key in TRACE_KEYS and isinstance(value, str):
-                node[key] = str(folder / value)
+                node[key] = str(rooted(folder, value))
             else:
                 rebase_traces(value, folder)

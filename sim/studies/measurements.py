@@ -26,8 +26,9 @@ from codec.checkpoint import ModelError
 from codec.device import CPU, Device
 from codec.files import replacing
 from codec.model import Model
+from codec.threads import one_thread
 from sim.errors import UserError
-from sim.media.frames import load_model, one_thread
+from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import MANIFEST, read_json, write_json

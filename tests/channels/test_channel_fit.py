@@ -191,3 +191,15 @@ def test_traces_without_news_are_refused(mask):
 def test_unknown_candidates_are_refused():
     with pytest.raises(ChannelParameterError, match="choose among uniform"):
         fit(trace("uniform", 1000, 1), ["order_x"])
+
+
+@pytest.mark.parametrize("places", [(7,), (100, 300, 500), range(3, 997, 100), (0,), (999,)])
+def test_losses_that_never_touch_are_fitted(places):
+    """A model whose likelihood has no peak there is left out, with its reason."""
+    mask = np.zeros(1000, np.bool_)
+    mask[list(places)] = True
+    report = fit(mask)
+    assert len(report.fits) + len(report.left_out) == len(CANDIDATES)
+    assert {"uniform", "gilbert"} <= {found.name for found in report.fits}
+    assert all(np.isfinite(found.bic) for found in report.fits)
+    assert all(reason for _, reason in report.left_out)

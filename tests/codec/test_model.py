@@ -128,7 +128,7 @@ def test_weights_are_refused_when_altered(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="fingerprint mismatch"):
         load_weights(path)
     path.write_bytes(b"not weights")
-    with pytest.raises(ModelError, match="not a readable"):
+    with pytest.raises(ModelError, match="a text file, not weights"):
         load_weights(path)
     with pytest.raises(ModelError, match="no such"):
         load_weights(tmp_path / "missing.safetensors")

@@ -36,7 +36,7 @@ def networks() -> tuple[Encoder, Decoder]:
 def test_parts_make_the_whole(networks: tuple[Encoder, Decoder], shape: tuple[int, int]) -> None:
     encoder, decoder = networks
     words = torch.randn(1, 4, *shape)
-    reach = reach_tokens(decoder.layers, 16)
+    reach = reach_tokens(decoder, 16)
     whole = decoder(words)
     torch.testing.assert_close(apply_tiled(decoder, words, 1, 16, reach, 7), whole)
     short = apply_tiled(decoder, words, 1, 16, reach - 2, 7)
@@ -61,9 +61,26 @@ def test_parts_of_an_encoder_that_is_told_the_level() -> None:
     assert not torch.allclose(*latents, atol=1e-2)
 
 
+@torch.inference_mode()
+def test_parts_of_a_decoder_with_an_upsampler() -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(replace(CONFIG, upsampler_depth=3, upsampler_width=8)).eval()
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    words = torch.randn(1, 4, 19, 9)
+    reach = reach_tokens(decoder, 16)
+    whole = decoder(words)
+    torch.testing.assert_close(apply_tiled(decoder, words, 1, 16, reach, 7), whole)
+    short = apply_tiled(decoder, words, 1, 16, reach - 2, 7)
+    assert not torch.allclose(short, whole, atol=1e-4), "the reach is not longer than needed"
+
+
 def test_reach_of_a_decoder_counted_by_hand() -> None:
-    """3x3 convolutions: 1 + 2 at 16 pixels a cell, 2 at 8, 2 + 1 at 4: 48 + 16 + 12 pixels."""
-    assert reach_tokens(Decoder(CONFIG).layers, 16) == -(-76 // 16)
+    """3x3 convolutions: 1 + 2 at 16 pixels a cell, 2 at 8, 2 + 1 at 4: 48 + 16 + 12 pixels; an
+    upsampler of three adds five at 4."""
+    assert reach_tokens(Decoder(CONFIG), 16) == -(-76 // 16)
+    upsampled = Decoder(replace(CONFIG, upsampler_depth=3))
+    assert reach_tokens(upsampled, 16) == -(-(76 + 20) // 16)
     assert reach_tokens(Encoder(CONFIG).layers, 1) == -(-(3 * 4 + 2 * 8 + 2 * 16) // 16)
 
 

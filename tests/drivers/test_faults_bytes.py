@@ -45,6 +45,7 @@ from sim.drivers.wire import (
     pack_terms,
     parse_from_receiver,
 )
+from sim.errors import UserError
 from sim.protocol.config import StreamKey
 from sim.protocol.events import REJECTIONS
 from sim.protocol.handshake import StreamStart
@@ -160,7 +161,7 @@ def test_foreign_stream_is_refused() -> Mapping[str, int]:
 
 @fault(
     "a sender whose CURVE key is not known, or that has none",
-    "it never gets through the door",
+    "it never gets through the door, and both sides say so",
     "refused_key",
 )
 def test_unknown_keys_are_refused(tmp_path: Path) -> Mapping[str, int]:
@@ -171,9 +172,12 @@ def test_unknown_keys_are_refused(tmp_path: Path) -> Mapping[str, int]:
     )
     receiving = Receiving(open_receiver(LOOPBACK, str(ours)))
     address = receiving.link.address
-    for keys in (str(stranger), None):
-        with contextlib.closing(open_sender(address, keys)) as link:
-            for _ in range(5):
+    for keys, says in ((str(stranger), "refuses this sender's key"), (None, "both, or neither")):
+        with (
+            contextlib.closing(open_sender(address, keys)) as link,
+            pytest.raises(UserError, match=says),
+        ):
+            for _ in range(50):
                 link.send(pack(Probe(1, 1)))
                 assert link.receive(0.1) is None
     assert not any(receiving.receiver.anomalies[name] for name in RECEIVER_ANOMALIES)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from sim.errors import UserError
+from sim.figures.style import drawing
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.progress import ProgressCallback, no_progress
@@ -112,6 +113,7 @@ def bits_study(
     return rows
 
 
+@drawing()
 def draw_bits(rows: Sequence[Mapping[str, Any]], images: int, path: Path) -> None:
     """Share of log2 K that each mode writes, against K; a panel per number of slices."""
     from matplotlib.figure import Figure
@@ -157,8 +159,9 @@ def draw_bits(rows: Sequence[Mapping[str, Any]], images: int, path: Path) -> Non
 
 def print_bits(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     """A line per level and number of slices, a column per mode and interleaver."""
-    from rich.console import Console
     from rich.table import Table
+
+    from sim.progress import screen
 
     title = "Bits per token (share of log2 K saved); context coding by interleaver"
     table = Table(title=title, title_justify="left")
@@ -178,6 +181,6 @@ def print_bits(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
             chosen += [found["context", name] for name in INTERLEAVERS if has_context]
             cells = [f"{row['bits_per_token']:.2f} ({row['saved']:.0%})" for row in chosen]
             table.add_row(str(level), str(count), *cells)
-    console = Console(highlight=False)
+    console = screen()
     console.print(table)
     console.print(f"figure: {out / FIGURES / 'bits.png'}", soft_wrap=True)

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -19,8 +18,8 @@ from PIL import Image
 
 from sim.baselines import FORMATS
 from sim.errors import UserError
-from sim.figures.style import new_figure, save_figure
-from sim.metrics.optional import LABELS, SMALLER_IS_BETTER, better
+from sim.figures.style import drawing, new_figure, save_figure
+from sim.metrics import METRICS
 from sim.results.files import (
     CODEC_BENCH,
     FIGURES,
@@ -47,15 +46,6 @@ _STYLES = {
 _SHEET_COLUMNS = 5
 _OURS_COLOUR = "#0072B2"
 _LARGER = "ours, larger patches"
-_SETTINGS: dict[Any, object] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lossy-stream-sim",
-}
 
 
 def draw_bench(folder: Path) -> list[Path]:
@@ -70,7 +60,7 @@ def draw_bench(folder: Path) -> list[Path]:
         rows = read_table(folder / EQUAL)
         origin = _origin(manifest)
         (folder / FIGURES).mkdir(exist_ok=True)
-        with matplotlib.rc_context(_SETTINGS):
+        with drawing():
             curves = [
                 save_figure(_curves(summary, manifest), folder, "rate-quality", origin),
                 save_figure(_overview(summary, manifest), folder, "overview", origin),
@@ -106,7 +96,7 @@ def _lines_of(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[s
 def _curves(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure:
     curves = _lines_of(summary, manifest)
     ours = summary["curves"][OURS]
-    metrics = [m for m in LABELS if any(point.get(m) is not None for point in ours)]
+    metrics = [m for m in METRICS if any(point.get(m) is not None for point in ours)]
     columns = min(3, len(metrics))
     rows = -(-len(metrics) // columns)
     figure = new_figure(4.2 * columns, 3.7 * rows + 1)
@@ -124,7 +114,7 @@ def _curves(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure:
 def _overview(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure:
     """Two metrics; of each format the size, full or half, that is better at the middle level."""
     ours = summary["curves"][OURS]
-    deep = next((m for m in ("lpips", "vgg_hed", "ssimulacra2") if m in ours[0]), "ssimulacra2")
+    deep = next(m for m in ("lpips", "ssimulacra2", *METRICS) if m in ours[0])
     levels = summary["levels"]
     middle = levels[len(levels) // 2]["codecs"]
     curves = _lines_of(summary, manifest)
@@ -135,7 +125,7 @@ def _overview(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure
         best = both[:1]
         for name in both[1:]:
             fits = middle[name]["fits"] == middle[best[0]]["fits"]
-            if fits and better(middle[name][deep], middle[best[0]][deep], deep):
+            if fits and METRICS[deep].better(middle[name][deep], middle[best[0]][deep]):
                 best = [name]
         names += best
     figure = new_figure(8, 3.6)
@@ -160,9 +150,8 @@ def _lines(axes: Any, curves: Mapping[str, Any], metric: str, counted: str) -> N
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("bits per pixel" + ("" if rate == "bpp" else ", coded picture alone"))
-    less = " (less is better)" if metric in SMALLER_IS_BETTER else ""
-    axes.set_title(LABELS[metric] + less, loc="left")
-    if less:
+    axes.set_title(METRICS[metric].axis, loc="left")
+    if not METRICS[metric].larger_is_better:
         axes.invert_yaxis()
 
 
@@ -212,14 +201,14 @@ def _sheet(folder: Path, rows: Sequence[Mapping[str, str]], level: str) -> Figur
 def _panels(rows: Sequence[Mapping[str, str]], image: str, level: str) -> list[Mapping[str, str]]:
     """Ours, then the better row of each format: one that fits, then by the best metric there is."""
     here = [row for row in rows if row["image"] == image and row["level"] == level]
-    metric = "vgg_hed" if here[0].get("vgg_hed") else "ssimulacra2"
+    metric = next(m for m in ("lpips", "ssimulacra2", *METRICS) if here[0].get(m))
     panels = [row for row in here if row["codec"] == OURS]
     for form in FORMATS:
         both = [row for row in here if row["codec"].removesuffix("-half") == form]
         fitting = [row for row in both if row["fits"] == "1"] or both
         best = fitting[:1]
         for row in fitting[1:]:
-            if better(number(row[metric]), number(best[0][metric]), metric):
+            if METRICS[metric].better(number(row[metric]), number(best[0][metric])):
                 best = [row]
         panels += best
     return panels

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.baselines import Baseline, Coded, Counted, RateSearch
-from sim.metrics.optional import Measures
+from sim.metrics.quality import quality
 from sim.results.files import write_json
 
 
@@ -123,7 +123,7 @@ def measure_points(
     budgets: Sequence[int],
     settings: Sequence[int],
     counted: Counted,
-    measures: Measures,
+    metrics: Sequence[str],
     path: Path,
 ) -> list[RatePoint]:
     """Encode and measure, or take from `path` what is there: points by growing setting.
@@ -135,7 +135,7 @@ def measure_points(
             is.
         settings: others that are wanted.
         counted: what budgets are compared with.
-        measures: metrics to take.
+        metrics: to measure, as for `sim.metrics.quality.quality`.
         path: the JSON file.
 
     Raises:
@@ -150,14 +150,14 @@ def measure_points(
         point = known.points.setdefault(
             setting, RatePoint(setting, coded.file, coded.payload_bytes)
         )
-        missing = [name for name in measures.names if name not in point.metrics]
+        missing = [name for name in metrics if name not in point.metrics]
         if missing:
             decoded = codec.decode(point.file, height, width)
-            point.metrics |= measures(pixels, decoded, missing)
+            point.metrics |= quality(pixels, decoded, missing)
             known.save()
-    return [point for _, point in sorted(known.points.items()) if measured(point, measures)]
+    return [point for _, point in sorted(known.points.items()) if measured(point, metrics)]
 
 
-def measured(point: RatePoint, measures: Measures) -> bool:
+def measured(point: RatePoint, metrics: Sequence[str]) -> bool:
     """Whether every metric was taken."""
-    return all(name in point.metrics for name in measures.names)
+    return all(name in point.metrics for name in metrics)

@@ -4,7 +4,7 @@ points/         one JSON file per image and codec: every file made, and its metr
 bench.csv       one row per image, codec and point
 equal.csv       one row per image, level and codec: metrics at exactly our bytes
 manifest.json   what was compared, with which weights, settings and versions
-summary.json    means over images, who wins, and how often each codec was beaten
+summary.json    means over images, who wins, how often each codec was beaten, BD-rates
 panels/         pictures of a few images at three levels
 figures/        drawn from all of the above
 """
@@ -21,7 +21,7 @@ from sim.baselines import BaselineError
 from sim.errors import UserError
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
-from sim.metrics.optional import LABELS, better
+from sim.metrics import METRICS
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import (
     CODEC_BENCH,
@@ -35,6 +35,7 @@ from sim.results.files import (
 )
 from sim.results.manifest import revision, version_of
 from sim.statistics import finite_mean
+from sim.studies.codec_bench.bd_rate import bd_rates
 from sim.studies.codec_bench.points import RatePoint
 from sim.studies.codec_bench.work import (
     EQUAL,
@@ -78,8 +79,8 @@ def run_bench(
         prepare: measure the other codecs only, whose points depend on no weights; {} is returned.
 
     Raises:
-        UserError: the folder cannot be written, a level or coder that the model lacks, or the
-            wheel cannot be read.
+        UserError: the folder cannot be written, a level or coder that the model lacks, or a
+            metric that cannot be measured here.
     """
     for level in config.levels:
         codec.check(level.codebook, config.entropy, level.patch, config.search)
@@ -132,7 +133,7 @@ class _BenchRun:
         if prepare:
             return {}
         rows = [row for image in self.images for row in self._rows(image)]
-        equal = at_equal_bytes(rows, self.config.counted, self.bench.measures.names)
+        equal = at_equal_bytes(rows, self.config.counted, self.config.metrics)
         summary = summarize_bench(rows, equal, self.config, self.bench.notes)
         write_table(self.folder / BENCH, rows)
         write_table(self.folder / EQUAL, equal)
@@ -170,7 +171,7 @@ class _BenchRun:
                 "payload_bytes": point.payload_bytes,
                 "bpp": 8 * len(point.file) / pixels,
                 "bpp_payload": 8 * point.payload_bytes / pixels,
-                **{metric: point.metrics[metric] for metric in self.bench.measures.names},
+                **{metric: point.metrics[metric] for metric in self.config.metrics},
             }
             for name in (OURS, *self.bench.baselines)
             for point in self.points.get((image.name, name), ())
@@ -214,7 +215,7 @@ class _BenchRun:
             "rates": self.config.rates,
             "skipped": self.bench.notes,
             "counted": self.config.counted,
-            "metrics": self.bench.measures.names,
+            "metrics": self.config.metrics,
             "weights_fingerprint": self.bench.ours.codec.model.fingerprint,
             "device": str(self.bench.ours.codec.model.device),
             "version": __version__,
@@ -281,9 +282,9 @@ def summarize_bench(
     `beaten` by metric the share of *these* images where ours is better, `fitting` the means of ours
     and theirs over them; None where there is none.
     `best` names by metric who is best of ours and those that fit everywhere. `curves`: every codec
-    at the rates at which it was measured.
+    at the rates at which it was measured. `bd_rate`: see `bd_rates`.
     """
-    metrics = [name for name in LABELS if equal and name in equal[0]]
+    metrics = [name for name in METRICS if equal and name in equal[0]]
     levels = []
     for level in config.levels:
         here = [row for row in equal if row["level"] == str(level)]
@@ -310,10 +311,12 @@ def summarize_bench(
                 "codecs": codecs,
             }
         )
+    curves = _curves(rows, config, metrics)
     return {
         "images": len({row["image"] for row in rows}),
         "levels": levels,
-        "curves": _curves(rows, config, metrics),
+        "curves": curves,
+        "bd_rate": bd_rates(curves, "bpp" if config.counted == "file" else "bpp_payload", metrics),
         "skipped": dict(notes),
     }
 
@@ -357,7 +360,7 @@ def _best(codecs: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
     for name, found in codecs.items():
         if found["fits"] < 1 or found[metric] != found[metric]:
             continue
-        if best is None or better(found[metric], codecs[best][metric], metric):
+        if best is None or METRICS[metric].better(found[metric], codecs[best][metric]):
             best = name
     return best
 
@@ -385,4 +388,4 @@ def _both(pairs: Pairs) -> dict[str, float] | None:
 
 
 def _share(pairs: Pairs, metric: str) -> float | None:
-    return finite_mean([float(better(a, b, metric)) for a, b in pairs]) if pairs else None
+    return finite_mean([float(METRICS[metric].better(a, b)) for a, b in pairs]) if pairs else None

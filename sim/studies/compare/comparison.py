@@ -7,8 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from sim.errors import UserError
 from sim.jobs.cache import cache_folder, cache_key
 from sim.media.frames import Restorer, load_model
 from sim.media.images import LoadedImage, load_images
-from sim.metrics.quality import METRICS, quality
+from sim.metrics.quality import check_metrics, quality
 from sim.progress import ProgressCallback
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
@@ -81,9 +80,11 @@ class Comparison:
     """
 
     def __init__(
-        self, loaded: LoadedComparison, hed: Path | None, progress: ProgressCallback
+        self, loaded: LoadedComparison, metrics: Sequence[str], progress: ProgressCallback
     ) -> None:
-        self.loaded, self.hed, self._progress = loaded, hed, progress
+        """``metrics``: to measure, as for `sim.metrics.quality.quality`."""
+        check_metrics(metrics)
+        self.loaded, self.metrics, self._progress = loaded, [*metrics], progress
         self.images = load_images(loaded.base.images, loaded.images_base)
         coders = {s.coder for s in loaded.strategies} - {TOKENS}
         found, missing = find_baselines(sorted(coders))
@@ -106,7 +107,6 @@ class Comparison:
         self._tokens = TokenSource(self.model, self.images) if self.model else None
         self._files = {name: FileSource(c, self.images) for name, c in self.coders.items()}
         self._scores: dict[tuple[str, str], dict[str, float]] = {}
-        self._distance: Any = None
         self.wait_for: Callable[[int], object] = lambda number: None
         self._done, self._total = 0, len(self.units) * len(self.images)
 
@@ -135,9 +135,8 @@ class Comparison:
             raise UserError(f"{self.loaded.name}: bpp_wire: no strategy can do with so few bytes")
         for image in self.images[:MAX_PICTURED]:
             save_png(folder / PANELS / "original" / f"{image.name}.png", image.pixels)
-        metrics = [*METRICS, *(["vgg_hed"] if self.hed else [])]
-        means = mean_rows(rows, metrics)
-        winners = winner_rows(rows, metrics)
+        means = mean_rows(rows, self.metrics)
+        winners = winner_rows(rows, self.metrics)
         self._progress(self._total, self._total, "checking parity")
         write_table(folder / OUTCOMES, rows)
         write_table(folder / MEANS, means)
@@ -258,24 +257,8 @@ class Comparison:
         """All metrics; pictures that come again, as intact files do, are not measured again."""
         key = (image.name, pixel_digest(pixels))
         if key not in self._scores:
-            found = asdict(quality(image.pixels, pixels))
-            if self.hed is not None:
-                found["vgg_hed"] = self._vgg_hed(image, pixels)
-            self._scores[key] = found
+            self._scores[key] = quality(image.pixels, pixels, self.metrics)
         return self._scores[key]
-
-    def _vgg_hed(self, image: LoadedImage, pixels: NDArray[np.uint8]) -> float:
-        if self._distance is None:
-            from sim.metrics.vgg_hed import VggHedDistance
-
-            assert self.hed is not None
-            distance = VggHedDistance(self.hed)
-            by_name = {i.name: i.pixels for i in self.images}
-            original = lru_cache(maxsize=1)(lambda name: distance.features(by_name[name]))
-            self._distance = lambda name, shown: distance.distance(
-                distance.features(shown), original(name)
-            )
-        return float(self._distance(image.name, pixels))
 
     @property
     def _pixels(self) -> int:
@@ -305,7 +288,7 @@ class Comparison:
             "images": [(i.name, pixel_digest(i.pixels)) for i in self.images],
             "pictured": unit.cell is self.pictured_cell,
             "coder": fingerprint if coder == TOKENS else self.coders[coder].identity,
-            "hed": str(self.hed) if self.hed else "",
+            "metrics": self.metrics,
         }
         return cache_key(what)
 
@@ -327,7 +310,7 @@ class Comparison:
                 "repeat": self.pictured_repeat,
                 "images": [image.name for image in self.images[:MAX_PICTURED]],
             },
-            "metrics": [*METRICS, *(["vgg_hed"] if self.hed else [])],
+            "metrics": self.metrics,
             "images": [
                 {"name": i.name, "file": str(i.path), "width": i.width, "height": i.height}
                 for i in self.images

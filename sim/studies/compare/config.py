@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from channels import ChannelParameterError, read_channel
+from codec.files import rooted
 from sim.baselines.byte_frames import BYTE_STREAM
 from sim.errors import UserError
 from sim.scenario.loader import _explain, _parse_override
@@ -31,7 +32,9 @@ TOKENS = "tokens"
 INDEPENDENT: Literal["independent"] = "independent"
 Burst = float | Literal["independent"]
 
-_SCENARIO_KEYS = ("name", "images", "codec", "stream", "channel", "decoding", "repeats", "seed")
+_SCENARIO_KEYS = (
+    "name", "images", "codec", "stream", "channel", "decoding", "metrics", "repeats", "seed"
+)  # fmt: skip
 _NAME = r"^[^\s/][^/]{0,58}[^\s/]$"
 
 
@@ -193,7 +196,7 @@ def load_comparison(path: Path, overrides: Sequence[str] = ()) -> LoadedComparis
         losses=own.loss,
         bursts=own.mean_burst,
         images_base=Path.cwd() if "images" in given else path.parent,
-        model=model if model in (None, "random") else str(folder / Path(model).expanduser()),
+        model=model if model in (None, "random") else str(rooted(folder, model)),
     )
 
 

@@ -23,8 +23,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from sim.errors import UserError
-from sim.figures.style import LABELS as METRIC_LABELS
-from sim.figures.style import SETTINGS, new_figure, save_figure
+from sim.figures.style import drawing, new_figure, save_figure, score
+from sim.metrics import metric as metric_of
 from sim.results.files import (
     COMPARISON,
     FIGURES,
@@ -38,7 +38,6 @@ from sim.results.files import (
 
 Row = Mapping[str, str]
 
-LABELS = {**METRIC_LABELS, "vgg_hed": "VGG-HED distance"}
 _TOKEN_COLOURS = ("#0072B2", "#56B4E9", "#004D80", "#00A5A5", "#7A5FD0", "#3D3D9E")
 _FILE_COLOURS = (
     "#D55E00",
@@ -119,7 +118,7 @@ def draw_comparison(folder: Path) -> list[Path]:
     results = _Results(folder, read_json(folder / MANIFEST), *tables)
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
-        with matplotlib.rc_context(SETTINGS):
+        with drawing():
             paths = []
             for budget in results.manifest["bpp_wire"]:
                 if any(float(row["budget"]) == budget for row in results.means):
@@ -158,11 +157,11 @@ def _quality(results: _Results, budget: float) -> Path:
         grid[0, column].set_title(burst_words(burst))
         grid[-1, column].set_xlabel("loss rate of packets")
     for axes, metric in zip(grid[:, 0], metrics, strict=True):
-        axes.set_ylabel(LABELS[metric])
+        axes.set_ylabel(metric_of(metric).axis)
         if metric == "ssimulacra2" and axes.get_ylim()[0] < _SSIMULACRA2_CUT:
             axes.set_ylim(bottom=_SSIMULACRA2_CUT)  # ruins go down to -1000 and hide all else
-            axes.set_ylabel(f"{LABELS[metric]}, cut off below")
-        if metric == "vgg_hed":
+            axes.set_ylabel(f"{metric_of(metric).label}, cut off below")
+        if not metric_of(metric).larger_is_better:
             axes.invert_yaxis()
     handles = [_handle(results, name) for name in results.looks if name in names]
     _legend(figure, handles, columns)
@@ -254,7 +253,9 @@ def _winners(results: _Results, budget: float) -> Path:
             )
         axes.set_xlim(-0.5, len(metrics) - 0.5)
         axes.set_ylim(len(losses) - 0.5, -0.5)
-        axes.set_xticks(range(len(metrics)), [LABELS[metric] for metric in metrics], size=8)
+        axes.set_xticks(
+            range(len(metrics)), [metric_of(metric).heading for metric in metrics], size=8
+        )
         axes.set_yticks(range(len(losses)), [f"{loss:.0%}" for loss in losses])
         axes.set_title(burst_words(burst))
         axes.grid(False)
@@ -368,7 +369,6 @@ def _strip(pictures: Sequence[tuple[str, Path]], rows: Mapping[str, Row]) -> Fig
         row = rows.get(name)
         below = ""
         if row is not None:
-            there, score = float(row["source_there"]), number(row["ssimulacra2"])
-            below = f"{there:.0%} there, {number(row['psnr_db']):.1f} dB, SSIMULACRA2 {score:.0f}"
+            below = f"{float(row['source_there']):.0%} there, {score(row)}"
         axes.set_title(f"{name}\n{below}", fontsize=8)
     return figure

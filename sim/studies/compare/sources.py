@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.model import Model
+from codec.threads import one_thread
 from sim.baselines import Baseline, BaselineError, RateSearch
 from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
-from sim.media.frames import one_thread, with_token_importance
+from sim.media.frames import with_token_importance
 from sim.media.images import LoadedImage
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CodecSection, Scenario

@@ -1,10 +1,8 @@
 """From outcomes to means, intervals and winners.
 
-Images and streams are both chance, and images of one stream share its bursts. So intervals are
-pigeonhole bootstraps (Owen 2007, *The pigeonhole bootstrap*): images and repeats are each resampled
-with replacement, 2,000 times, and every outcome counts by the product of the two; 95%, percentile.
-They err on the wide side. All strategies of a cell are resampled together, so that a difference
-is a paired comparison: the same images through the same loss processes.
+Intervals are those of `sim.statistics.estimate`: all strategies of a cell see the same draws of
+images and repeats, so that a difference is a paired comparison: the same images through the same
+loss processes.
 """
 
 from __future__ import annotations
@@ -13,19 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sim.metrics import metric as metric_of
 from sim.results.files import Row
-from sim.statistics import finite_mean
+from sim.statistics import Floats, estimate, finite_mean
 from sim.studies.compare.config import TOKENS
 
-RESAMPLES = 2000
-CONFIDENCE = 0.95
 _MIN_REPEATS = 3
-SMALLER_IS_BETTER = frozenset({"vgg_hed"})
-
-Values = NDArray[np.float64]
-"""float64[repeats, images] of one strategy in one cell; NaN where a metric is not defined."""
 
 
 def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any]]:
@@ -34,7 +26,6 @@ def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any
     for key, group in _cells(rows):
         for name, own in _strategies(group):
             tables = {metric: _table(own, metric) for metric in metrics}
-            picks = _picks(next(iter(tables.values())).shape)
             sent = sum(row["packets_sent"] for row in own)
             about: dict[str, Any] = {
                 **key,
@@ -47,7 +38,7 @@ def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any
                 "source_there": float(np.mean([row["source_there"] for row in own])),
             }
             for metric, values in tables.items():
-                low, high = interval(values, picks)
+                low, high = _interval(values)
                 about |= {metric: finite_mean(values), f"{metric}_low": low, f"{metric}_high": high}
             found.append(about)
     return found
@@ -61,7 +52,7 @@ def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, A
     for key, group in _cells(rows):
         by_name = dict(_strategies(group))
         for metric in metrics:
-            sign = -1.0 if metric in SMALLER_IS_BETTER else 1.0
+            sign = metric_of(metric).sign
             tables = {name: sign * _table(own, metric) for name, own in by_name.items()}
             ranked = sorted(
                 (name for name in tables if not np.isnan(finite_mean(tables[name]))),
@@ -69,7 +60,6 @@ def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, A
             )
             if not ranked:
                 continue
-            picks = _picks(tables[ranked[0]].shape)
             files = [name for name in ranked if by_name[name][0]["coder"] != TOKENS]
             tokens = [name for name in ranked if by_name[name][0]["coder"] == TOKENS]
             found.append(
@@ -78,24 +68,22 @@ def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, A
                     "metric": metric,
                     "winner": ranked[0],
                     "mean": sign * finite_mean(tables[ranked[0]]),
-                    **_lead("", tables, ranked[:2], picks),
-                    **_lead("tokens_", tables, [*tokens[:1], *files[:1]], picks),
+                    **_lead("", tables, ranked[:2]),
+                    **_lead("tokens_", tables, [*tokens[:1], *files[:1]]),
                     "tokens_better": _share_better(tables, tokens, files),
-                    "verdict": _verdict(tables, tokens, files, picks),
+                    "verdict": _verdict(tables, tokens, files),
                 }
             )
     return found
 
 
-def _lead(
-    prefix: str, tables: Mapping[str, Values], names: Sequence[str], picks: tuple[Any, Any]
-) -> dict[str, Any]:
+def _lead(prefix: str, tables: Mapping[str, Floats], names: Sequence[str]) -> dict[str, Any]:
     """By how much the first is better than the second; with the interval."""
     lead = low = high = float("nan")
     first, second = (*names, None, None)[:2]
     if first is not None and second is not None:
         difference = tables[first] - tables[second]
-        lead, (low, high) = finite_mean(difference), interval(difference, picks)
+        lead, (low, high) = finite_mean(difference), _interval(difference)
     whom: dict[str, Any] = {"over": second} if not prefix else {"best": first, "files_best": second}
     return {
         **{f"{prefix}{key}" if key != "files_best" else key: v for key, v in whom.items()},
@@ -106,7 +94,7 @@ def _lead(
 
 
 def _share_better(
-    tables: Mapping[str, Values], tokens: Sequence[str], files: Sequence[str]
+    tables: Mapping[str, Floats], tokens: Sequence[str], files: Sequence[str]
 ) -> float:
     """Share of the (image, stream) pairs in which the best tokens beat the best files. A mean may
     rest on a few ruined pictures; this does not."""
@@ -115,46 +103,23 @@ def _share_better(
     return float(np.mean(tables[tokens[0]] > tables[files[0]]))
 
 
-def _verdict(
-    tables: Mapping[str, Values], tokens: Sequence[str], files: Sequence[str], picks: Any
-) -> str:
+def _verdict(tables: Mapping[str, Floats], tokens: Sequence[str], files: Sequence[str]) -> str:
     if not tokens or not files:
         return ""
-    low, high = interval(tables[tokens[0]] - tables[files[0]], picks)
+    low, high = _interval(tables[tokens[0]] - tables[files[0]])
     return "tokens" if low > 0 else "files" if high < 0 else "open"
 
 
-def interval(
-    values: Values, picks: tuple[NDArray[np.int64], NDArray[np.int64]]
-) -> tuple[float, float]:
-    """The pigeonhole bootstrap's interval of a mean; NaN for fewer than three repeats, which tell
-    next to nothing of how streams differ.
-
-    Args:
-        values: float64[repeats, images].
-        picks: how often each repeat, int64[resamples, repeats], and each image,
-            int64[resamples, images], was drawn.
-    """
-    defined = np.isfinite(values)
-    if values.shape[0] < _MIN_REPEATS or not defined.any():
+def _interval(values: Floats) -> tuple[float, float]:
+    """Of the mean of float64[repeats, images]; NaN for fewer than three repeats, which tell next to
+    nothing of how streams differ."""
+    if len(values) < _MIN_REPEATS:
         return float("nan"), float("nan")
-    repeats, images = picks
-    filled = np.where(defined, values, 0.0)
-    totals = np.einsum("br,ri,bi->b", repeats, filled, images, optimize=True)
-    counts = np.einsum("br,ri,bi->b", repeats, defined.astype(np.float64), images, optimize=True)
-    means = totals[counts > 0] / counts[counts > 0]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
+    found = estimate(values)
+    return found.low, found.high
 
 
-def _picks(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    rng = np.random.default_rng(0)
-    repeats, images = (rng.multinomial(n, [1 / n] * n, RESAMPLES) for n in shape)
-    return repeats, images
-
-
-def _table(rows: Sequence[Row], metric: str) -> Values:
+def _table(rows: Sequence[Row], metric: str) -> Floats:
     repeats = sorted({row["repeat"] for row in rows})
     images = list(dict.fromkeys(row["image"] for row in rows))
     table = np.full((len(repeats), len(images)), np.nan)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
 from sim.errors import UserError
-from sim.figures.style import SETTINGS, new_figure, save_figure
+from sim.figures.style import drawing, new_figure, save_figure
+from sim.metrics import metric as metric_of
 from sim.results.files import (
     FIGURES,
     MANIFEST,
@@ -20,7 +20,6 @@ from sim.results.files import (
     read_json,
     read_table,
 )
-from sim.studies.compare.figures import LABELS
 
 _KINDS = {
     "unprotected": ("#999999", "s"),
@@ -42,7 +41,7 @@ def draw_optimisation(folder: Path) -> Path:
     try:
         metric = manifest["metric"]
         height = max(3.6, 1.6 + 0.34 * len(verified))
-        with matplotlib.rc_context(SETTINGS):
+        with drawing():
             figure = new_figure(11, height)
             left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
             _all(left, predicted, metric, manifest["bpp_wire"])
@@ -71,7 +70,7 @@ def _all(axes: Axes, rows: list[dict[str, str]], metric: str, budget: float) -> 
         if own:
             axes.plot(x, y, marker, color=colour, markersize=4, alpha=0.7, label=kind)
     axes.set_xlabel("expected share of slices that stay lost")
-    axes.set_ylabel(f"expected {LABELS[metric]}")
+    axes.set_ylabel(f"expected {metric_of(metric).axis}")
     axes.legend(frameon=False, fontsize=8)
     axes.set_title("theory", loc="left", size=9)
 
@@ -88,5 +87,5 @@ def _best(axes: Axes, rows: list[dict[str, str]], metric: str) -> None:
         labels.append(f"K = {row['level']}, {row['strategy']}")
     axes.set_yticks(range(len(rows)), labels, size=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(f"{LABELS[metric]} (bar: theory's expectation)")
+    axes.set_xlabel(f"{metric_of(metric).axis} (bar: theory's expectation)")
     axes.set_title("real streams, best first", loc="left", size=9)

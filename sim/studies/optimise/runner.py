@@ -21,11 +21,13 @@ import numpy as np
 
 from channels import read_channel
 from codec.concealment import restore
+from codec.threads import one_thread
 from sim.errors import UserError
 from sim.jobs.cache import cached
-from sim.media.frames import one_thread
 from sim.media.images import SAMPLES
-from sim.metrics.quality import METRICS, quality
+from sim.metrics import DEFAULT, OPTIONAL
+from sim.metrics import metric as metric_of
+from sim.metrics.quality import check_metrics, quality
 from sim.progress import ProgressCallback, no_progress
 from sim.protocol.interleaver import slice_positions
 from sim.results.files import MANIFEST, OPTIMISATION, RESULTS, new_folder, write_json, write_table
@@ -74,7 +76,7 @@ def optimise(
         loaded: the scenario: its images, channel, frame rate, repeats and seed.
         bpp_wire: byte budget, bits per pixel of everything on the wire.
         deadline_s: playout delay; None: the scenario's.
-        metric: what to maximise, of `sim.metrics.quality.METRICS`.
+        metric: what is to be best, of `sim.metrics.DEFAULT` and `OPTIONAL`.
         verify: how many of the best by theory to stream for real, beside the best of each kind.
         out: the folder; None: results/<scenario>-optimised.
         progress: told how far it is.
@@ -89,7 +91,7 @@ def optimise(
     if chain is None:
         raise UserError(f"{scenario.name}: channel: theory knows no law of this loss process")
     target = out or RESULTS / f"{scenario.name}-optimised"
-    comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), None, progress)
+    comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), [metric], progress)
     tokens = comparison.tokens
     curves = QualityCurves(tokens, scenario, metric, progress)
     sizes = cache(lambda level, slices: measured_bytes(tokens, scenario, level, slices))
@@ -106,7 +108,7 @@ def optimise(
         raise UserError(
             f"--bpp-wire {bpp_wire}: even the smallest codebook in few slices takes more"
         )
-    chosen = shortlist(predictions, verify)
+    chosen = shortlist(predictions, verify, metric_of(metric).sign)
     with new_folder(target, OPTIMISATION) as folder:
         summary = _verify(
             _comparison(loaded, scenario, bpp_wire, chosen), chosen, metric, folder, progress
@@ -197,7 +199,7 @@ class QualityCurves:
         size = (image.height, image.width)
         with one_thread():
             pixels = restore(concealer, model, shown, there, level, size, how).image
-        return float(getattr(quality(image.pixels, pixels), self._metric))
+        return quality(image.pixels, pixels, [self._metric])[self._metric]
 
 
 def measured_bytes(tokens: TokenSource, scenario: Scenario, level: int, slices: int) -> SliceBytes:
@@ -221,8 +223,9 @@ def measured_bytes(tokens: TokenSource, scenario: Scenario, level: int, slices: 
 
 
 def _prepared(loaded: LoadedScenario, deadline_s: float | None, metric: str) -> Scenario:
-    if metric not in METRICS:
-        raise UserError(f"--metric {metric}: choose one of {', '.join(METRICS)}")
+    if metric not in (*DEFAULT, *OPTIONAL):
+        raise UserError(f"--metric {metric}: choose one of {', '.join((*DEFAULT, *OPTIONAL))}")
+    check_metrics([metric])
     if loaded.scenario.sweep:
         raise UserError(f"{loaded.scenario.name}: has a sweep; optimise one channel at a time")
     scenario = loaded.scenario
@@ -269,16 +272,17 @@ def _verify(
     progress: ProgressCallback,
 ) -> dict[str, Any]:
     """Stream the chosen; write what came of it; the summary."""
-    rows, unreached = Comparison(comparison, None, progress).outcomes(folder)
+    metrics = [*dict.fromkeys((*DEFAULT, metric))]
+    rows, unreached = Comparison(comparison, metrics, progress).outcomes(folder)
     if not rows:
         raise UserError(f"{comparison.name}: nothing fits the budget when it is really sent")
     by_label = {p.candidate.label: p for p in chosen}
-    means = mean_rows(rows, METRICS)
+    means = mean_rows(rows, metrics)
     for row in means:
         expected = by_label[row["strategy"]]
         row |= {"expected_bpp_wire": expected.bpp_wire, "expected_quality": expected.quality}
         row |= {"kind": expected.candidate.kind}
-    means.sort(key=lambda row: -row[metric])
+    means.sort(key=lambda row: -metric_of(metric).sign * row[metric])
     (lead,) = winner_rows(rows, [metric])
     write_table(folder / OUTCOMES, rows)
     write_table(folder / VERIFIED, means)
@@ -322,7 +326,7 @@ def _yaml(winner: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     head = (
         f"# Question: is this the best way to spend {summary['bpp_wire']:g} bits per pixel on the\n"
         f"# wire through this channel? Found by sim optimise: {found['strategy']},\n"
-        f"# expected {metric} {found[metric]:.4g}{interval}.\n#\n"
+        f"# expected {metric_of(metric).label} {found[metric]:.4g}{interval}.\n#\n"
         "# Look at the bits on the wire and at the quality of the repair.\n\n"
     )
     return head + text.getvalue()

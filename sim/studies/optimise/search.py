@@ -226,9 +226,10 @@ def _thin(law: Floats, kept: float) -> Floats:
     return np.asarray(matrix @ law)
 
 
-def shortlist(predictions: Sequence[Prediction], count: int) -> list[Prediction]:
-    """The best few by expected quality, and the best of every kind, so that each is tried."""
-    ranked = sorted(predictions, key=lambda p: -p.quality)
+def shortlist(predictions: Sequence[Prediction], count: int, sign: int = 1) -> list[Prediction]:
+    """The best few by expected quality (times ``sign``), and the best of every kind, so that each
+    is tried."""
+    ranked = sorted(predictions, key=lambda p: -sign * p.quality)
     chosen = ranked[:count]
     for prediction in ranked:
         if prediction.candidate.kind not in {p.candidate.kind for p in chosen}:

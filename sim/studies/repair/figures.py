@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sim.figures.style import SETTINGS, look, new_figure, save_figure
+from sim.figures.style import drawing, look, new_figure, save_figure
+from sim.metrics import METRICS
+from sim.metrics import metric as metric_of
 from sim.results.files import FIGURES, MANIFEST, SUMMARY, read_json
 from sim.scenario.schema import CLEAN
 
@@ -26,20 +27,12 @@ _ORDERS = {
     "random": ("#009E73", "^"),
 }
 _VERDICTS = {"holds": "#009E73", "undecided": "#E69F00", "does not hold": "#D55E00"}
-_LABELS = {
-    "psnr_db": "PSNR (dB)",
-    "psnr_drop_db": "PSNR lost (dB)",
-    "ms_ssim": "MS-SSIM",
-    "ssimulacra2": "SSIMULACRA2",
-    "token_accuracy": "tokens right",
-    "vgg_hed": "VGG-HED distance",
-}
 
 
 def draw_study(folder: Path) -> list[Path]:
     """Draw a study's figures into its `figures/`; returns the files."""
     about, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
-    with matplotlib.rc_context(SETTINGS):
+    with drawing():
         if about["kind"] == "schedules":
             figures = _schedules(summary)
         elif about["kind"] == "rivals":
@@ -52,7 +45,7 @@ def draw_study(folder: Path) -> list[Path]:
 def draw_check(folder: Path) -> Path:
     """Draw the paper check's figure."""
     about, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
-    with matplotlib.rc_context(SETTINGS):
+    with drawing():
         return _save(_check(summary), folder, "paper-check", about)
 
 
@@ -81,9 +74,10 @@ def _line(
         axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
-def _defined(points: Sequence[Mapping[str, Any]], *metrics: str) -> list[str]:
-    """Those that have values: MS-SSIM is not defined for small images."""
-    return [m for m in metrics if np.isfinite(_values(points, m, "mean")).any()]
+def _defined(points: Sequence[Mapping[str, Any]], *more: str) -> list[str]:
+    """The metrics, and of ``more``, that have values: some are not defined for small images."""
+    there = [name for name in (*METRICS, *more) if name in points[0]]
+    return [name for name in there if np.isfinite(_values(points, name, "mean")).any()]
 
 
 def _unique(points: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
@@ -104,7 +98,7 @@ def _schedules(summary: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def _schedule_figure(points: list[Mapping[str, Any]], level: int, images: int) -> Figure:
-    metrics = _defined(points, "psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy", "seconds")
+    metrics = _defined(points, "seconds")
     conditions = _unique(points, "condition")
     figure = new_figure(2.6 * len(metrics), 0.8 + 2.1 * len(conditions))
     grid = figure.subplots(len(conditions), len(metrics), sharex=True, squeeze=False)
@@ -137,7 +131,7 @@ def _schedule_figure(points: list[Mapping[str, Any]], level: int, images: int) -
         line[0].set_ylabel(f"{condition} lost")
     for axes in grid[-1]:
         axes.set_xlabel("passes")
-    titles = [_LABELS.get(metric, metric) for metric in metrics]
+    titles = [metric_of(metric).axis for metric in metrics]
     _head(figure, grid, titles, f"K = {level}; means of {_count(images)}")
     return figure
 
@@ -164,7 +158,7 @@ def _rivals(summary: Mapping[str, Any]) -> dict[str, Figure]:
 
 def _rival_figure(points: list[Mapping[str, Any]], level: int, images: int) -> Figure:
     """What each repair reaches, beside the decode without loss."""
-    metrics = _defined(points, "psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy")
+    metrics = _defined(points)
     kinds = _unique(points, "kind")
     figure = new_figure(2.9 * len(metrics), 0.9 + 2.3 * len(kinds))
     grid = figure.subplots(len(kinds), len(metrics), sharex=True, sharey="col", squeeze=False)
@@ -190,7 +184,7 @@ def _rival_figure(points: list[Mapping[str, Any]], level: int, images: int) -> F
         low, high = np.nanmin(values), np.nanmax(values)
         margin = 0.06 * (high - low) or 1
         axes.set_ylim(low - margin, high + margin)
-    titles = [_LABELS[metric] for metric in metrics]
+    titles = [metric_of(metric).axis for metric in metrics]
     told = f"K = {level}; means of {_count(images)}; {_RUIN.replace('_', ' ')} leaves the frame"
     _head(figure, grid, titles, told)
     return figure
@@ -229,7 +223,7 @@ def _interleaver_figure(summary: Mapping[str, Any], metric: str) -> Figure:
                 label, x = order.replace("_", " "), [p["loss"] for p in chosen]
                 style = {"color": colour, "marker": marker, "label": label, "linewidth": 1.2}
                 _line(axes, x, chosen, metric, band=False, **style)
-        line[0].set_ylabel(f"{_LABELS[metric]},\n{kind} lost")
+        line[0].set_ylabel(f"{metric_of(metric).heading},\n{kind} lost")
     for axes in grid[-1]:
         axes.set_xlabel("loss rate of packets")
     told = f"Repaired by the transformer; means of {_count(summary['images'])}"
@@ -265,21 +259,21 @@ def _bits_figure(summary: Mapping[str, Any]) -> Figure:
 def _check(summary: Mapping[str, Any]) -> Figure:
     """A row of axes per level: PSNR lost, and more distance; a line per condition and repair."""
     levels, limits = summary["levels"], summary["limits"]
-    measures = ["psnr", *summary["distances"]]
+    measures = ["psnr_db", *summary["distances"]]
     entries = [(c, r) for c, repairs in levels[0]["conditions"].items() for r in repairs]
     figure = new_figure(3.3 * len(measures) + 1.4, 0.7 + (0.7 + 0.26 * len(entries)) * len(levels))
     grid = figure.subplots(len(levels), len(measures), sharey=True, squeeze=False)
     for line, level in zip(grid, levels, strict=True):
         for axes, measure in zip(line, measures, strict=True):
-            limit = limits["less_psnr_db" if measure == "psnr" else "more_distance"]
-            scale = 1 if measure == "psnr" else 100
-            axes.axvline(scale * limit, color="black", linestyle="--", linewidth=1)
+            scale = 1 if measure == "psnr_db" else 100
+            limit = limits["less_psnr_db" if measure == "psnr_db" else "more_distance"]
+            if measure in summary["judged_by"]:
+                axes.axvline(scale * limit, color="black", linestyle="--", linewidth=1)
             for row, (condition, repair) in enumerate(entries):
                 found = level["conditions"][condition][repair]
-                part = found["less_psnr_db"] if measure == "psnr" else None
+                part = found["less_psnr_db"] if measure == "psnr_db" else None
                 part = part or found["more_distance"][measure]
-                key = "psnr_db" if measure == "psnr" else measure
-                colour = _VERDICTS[found["verdicts"][key]] if "verdicts" in found else "#888888"
+                colour = _VERDICTS.get(found.get("verdicts", {}).get(measure), "#888888")
                 low, mean, high = (
                     scale * (np.nan if part[k] is None else part[k])
                     for k in ("low", "mean", "high")
@@ -288,8 +282,8 @@ def _check(summary: Mapping[str, Any]) -> Figure:
                 axes.plot(mean, row, "o", color=colour, markersize=5)
             axes.set_ylim(len(entries) - 0.5, -0.5)
             axes.set_xlim(left=min(0, axes.get_xlim()[0]))
-            label = "PSNR lost (dB)" if measure == "psnr" else f"more {measure} (%)"
-            axes.set_xlabel(label.replace("vgg_hed", "VGG-HED distance"))
+            lost, more = METRICS["psnr_drop_db"].heading, f"more {METRICS[measure].label} (%)"
+            axes.set_xlabel(lost if measure == "psnr_db" else more)
         names = [f"{c}, {r.replace('_', ' ')}" for c, r in entries]
         line[0].set_yticks(range(len(entries)), names)
         line[0].set_title(

@@ -27,7 +27,7 @@ from codec.model import Model
 from codec.pixel_repair import RepairMissing, check_installed
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
-from sim.metrics.quality import psnr_db, quality, token_accuracy
+from sim.metrics.quality import measurable, psnr_db, quality, token_accuracy
 from sim.progress import ProgressCallback, no_progress
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 from sim.results.files import SUMMARY, write_json, write_table
@@ -53,7 +53,8 @@ def study_schedules(
     progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """The ablation of decoding schedules; `now` tells seconds, for the column of that name."""
-    about = study_manifest("schedules", model, images, {"levels": [*levels], "passes": [*passes]})
+    settings = {"levels": [*levels], "passes": [*passes], "metrics": [*measurable()]}
+    about = study_manifest("schedules", model, images, settings)
     schedules: list[tuple[Order, int]] = [("confidence", 1)]
     schedules += [(order, n) for order in ORDERS for n in passes if n > 1]
     masks = _masks(SCHEDULE_CONDITIONS, images)
@@ -68,7 +69,7 @@ def study_schedules(
     ]
     rows = run_tasks(out, about, tasks, progress)
     keys = ("codebook", "condition", "order", "passes", "words")
-    metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy", "seconds")
+    metrics = (*measurable(), "token_accuracy", "seconds")
     return _finish(out, about, rows, keys, metrics)
 
 
@@ -84,7 +85,7 @@ def _schedule_rows(
     indices = model.encode(image.pixels, level)
     size = (image.height, image.width)
     about = {"image": image.name, "codebook": level, "condition": condition.name}
-    clean = asdict(quality(image.pixels, model.decode(indices, level, *size)))
+    clean = quality(image.pixels, model.decode(indices, level, *size), measurable())
     rows: Rows = [{**about, "order": CLEAN, "passes": 0, "words": CLEAN, **clean, **_unrepaired()}]
     for order, passes in schedules:
         began = now()
@@ -99,7 +100,7 @@ def _schedule_rows(
                     "order": "any" if passes == 1 else order,
                     "passes": passes,
                     "words": kind,
-                    **asdict(quality(image.pixels, done)),
+                    **quality(image.pixels, done, measurable()),
                     "token_accuracy": token_accuracy(indices, filled.indices, there),
                     "seconds": seconds,
                 }
@@ -120,9 +121,8 @@ def study_rivals(
 ) -> dict[str, Any]:
     """Every concealer whose library is installed."""
     names = installed_concealers()
-    about = study_manifest(
-        "rivals", model, images, {"levels": [*levels], "concealers": list(names)}
-    )
+    settings = {"levels": [*levels], "concealers": [*names], "metrics": [*measurable()]}
+    about = study_manifest("rivals", model, images, settings)
     conditions = [Condition(kind, loss) for kind in ("tokens", "bursts") for loss in LOSSES]
     masks = _masks(conditions, images)
     tasks = [
@@ -136,7 +136,7 @@ def study_rivals(
     ]
     rows = run_tasks(out, about, tasks, progress)
     keys = ("codebook", "kind", "loss", "concealer")
-    metrics = ("psnr_db", "ms_ssim", "ssimulacra2", "token_accuracy")
+    metrics = (*measurable(), "token_accuracy")
     return _finish(out, about, rows, keys, metrics)
 
 
@@ -168,7 +168,7 @@ def _rival_rows(
         "kind": condition.kind,
         "loss": condition.loss,
     }
-    clean = asdict(quality(image.pixels, model.decode(indices, level, *size)))
+    clean = quality(image.pixels, model.decode(indices, level, *size), measurable())
     rows: Rows = [{**about, "concealer": CLEAN, **clean, "token_accuracy": float("nan")}]
     for name in names:
         done = restore(name, model, indices, there, level, size)
@@ -176,7 +176,7 @@ def _rival_rows(
             {
                 **about,
                 "concealer": name,
-                **asdict(quality(image.pixels, done.image)),
+                **quality(image.pixels, done.image, measurable()),
                 "token_accuracy": token_accuracy(indices, done.concealed.indices, there),
             }
         )
