@@ -34,13 +34,13 @@ class Terms:
     Attributes:
         rate: length of an Adam step in the latents (unit vectors), falling linearly to a quarter.
         perceptual: weight of LPIPS beside the pixels.
-        blocks: of the five of VGG16, how many LPIPS looks at.
+        blocks: of the five of VGG16, how many LPIPS looks at, as in training.
         bit: squared distance that saving one bit of the static code is worth.
     """
 
     rate: float = 0.02
     perceptual: float = 1.0
-    blocks: int = 5
+    blocks: int = 4
     bit: float = 0.04
 
 
