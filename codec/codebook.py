@@ -44,7 +44,7 @@ def quantise(latents: Tensor, codewords: Tensor) -> Tensor:
 
 
 def log2_sizes(*sizes: int) -> Tensor:
-    """Codebook sizes as encoder and inpainter are told them: int64[n]."""
+    """log2 of codebook sizes, which encoder and inpainter are conditioned on: int64[n]."""
     return torch.tensor([size.bit_length() - 1 for size in sizes])
 
 

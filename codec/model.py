@@ -24,12 +24,15 @@ from codec.patches import coded_size, enlarge, grid_of, patch_of, shrink
 from codec.search import Progress, Search
 from codec.taming import TamingConfig, TamingDecoder, TamingEncoder
 from codec.tiling import apply_tiled, reach_tokens
-from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, told_levels
+from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, is_level_conditioned
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 TOKENIZER_FILE = "tokenizer.safetensors"
 INPAINTER_FILE = "inpainter.safetensors"
 CONTEXT_FILE = "context.safetensors"
+
+_RENAMED = {"decoder.upsampler.seen.weight": "decoder.upsampler.feature_projection.weight"}
+"""Parameters that older files hold under another name."""
 
 
 def load_tokenizer(
@@ -42,6 +45,7 @@ def load_tokenizer(
         ModelError: the file is missing, unreadable or altered, or has an unknown kind of network.
     """
     config, tensors, mark = load_weights(folder / TOKENIZER_FILE)
+    tensors = {_RENAMED.get(name, name): tensor for name, tensor in tensors.items()}
     shape = _tuples(config["network"])
     kind = shape.pop("kind", None)
     network: TokenizerConfig | TamingConfig
@@ -199,7 +203,7 @@ class Model:
             pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
             pixels = pixels.contiguous(memory_format=torch.channels_last)
             latents = self._encode(pixels, codebook_size).float()
-            if told_levels(self.encoder):
+            if is_level_conditioned(self.encoder):
                 indices = quantise(latents, codewords)[0]
             else:
                 base = quantise(latents, self.ladder.codewords(self.levels[-1]))[0]
@@ -234,12 +238,11 @@ class Model:
         return enlarge(image, height, width)
 
     def _encode(self, pixels: Tensor, codebook_size: int) -> Tensor:
-        """Images float[1,3,16h,16w] -> latents float[1,D,h,w], for a level if the encoder is told
-        it."""
+        """Images float[1,3,16h,16w] -> latents float[1,D,h,w]."""
         if not isinstance(self.encoder, Encoder):
             whole: Tensor = self.encoder(pixels)
             return whole
-        encoder = partial(self.encoder, level_bits=log2_sizes(codebook_size))
+        encoder = partial(self.encoder, log2_size=log2_sizes(codebook_size))
         reach = reach_tokens(self.encoder.layers, 1)
         return apply_tiled(encoder, pixels, STRIDE, 1, reach)
 

@@ -30,7 +30,7 @@ from codec.codebook import Ladder, log2_sizes, quantise
 from codec.inpainting import Inpainter
 from codec.lpips import Lpips
 from codec.perceptual import PerceptualDistance, reconstruction_loss
-from codec.tokenizer import SMALL, Decoder, Encoder
+from codec.tokenizer import UPSCALE, Decoder, Encoder
 from codec.training import parallel
 from codec.training.data import PLAIN, Batches, Setup
 from codec.training.loop import image_sheet
@@ -129,7 +129,10 @@ class JointTask:
         self.vgg = None
         if config.lpips_weight:
             self.vgg = setup.compile(Lpips("vgg16", config.layers).to(where))
-        self._encode, self._draw = setup.compile(encoder), setup.compile(decoder.draw)
+        self._encode, self._low_resolution = (
+            setup.compile(encoder),
+            setup.compile(decoder.low_resolution),
+        )
         found: dict[str, tuple[nn.Module, float]] = {
             "decoder": (decoder.layers, config.rate),
             "encoder": (encoder, config.encoder_rate),
@@ -208,7 +211,7 @@ class JointTask:
         """Whole pixels float[B,3,w,w] of a window, and where it lies in the images."""
         assert self.decoder.upsampler is not None
         rng = np.random.default_rng([self.config.seed, step, 2])
-        side, cells = self.config.window // SMALL, small.shape[2]
+        side, cells = self.config.window // UPSCALE, small.shape[2]
         top, left = (int(at) for at in rng.integers(cells - side + 1, size=2))
         above, before = (min(self.MARGIN, at) for at in (top, left))
         rows, columns = (
@@ -216,8 +219,8 @@ class JointTask:
             for at, margin in ((top, above), (left, before))
         )
         large = self.decoder.upsampler(small[:, :, rows, columns], features[:, :, rows, columns])
-        inner = [slice(SMALL * m, SMALL * (m + side)) for m in (above, before)]
-        outer = [slice(SMALL * at, SMALL * (at + side)) for at in (top, left)]
+        inner = [slice(UPSCALE * m, UPSCALE * (m + side)) for m in (above, before)]
+        outer = [slice(UPSCALE * at, UPSCALE * (at + side)) for at in (top, left)]
         return large[:, :, inner[0], inner[1]], outer
 
     def train_step(self, step: int, rate: float) -> dict[str, Tensor]:
@@ -249,8 +252,8 @@ class JointTask:
             large, where = self.decoder(codewords), [slice(0, config.crop)] * 2
             loss = words.new_zeros(())
         else:
-            small, features = self._draw(codewords)
-            target = F.avg_pool2d(images, SMALL)
+            small, features = self._low_resolution(codewords)
+            target = F.avg_pool2d(images, UPSCALE)
             loss = config.small_weight * self._distance(small.float(), target, values, "_small")
             large = None
             if config.window:

@@ -35,7 +35,7 @@ from codec.model import (
     load_tokenizer,
 )
 from codec.taming import TamingConfig
-from codec.tokenizer import SMALL, STRIDE, Decoder, Encoder, TokenizerConfig, told_levels
+from codec.tokenizer import UPSCALE, STRIDE, Decoder, Encoder, TokenizerConfig, is_level_conditioned
 from codec.training import parallel
 from codec.training.context import ContextConfig, ContextTask, ContextTraining, SliceSource
 from codec.training.data import PLAIN, Batches, Photos, Setup, random_crops
@@ -160,7 +160,7 @@ def train_upsampler(
     enhancer = Enhancer() if enhanced else None
     if enhanced and not network.upsampler_depth and fits_drawings(wanted):
         start_from_drawings(decoder.upsampler)
-    photos = Photos(images, min_side=SMALL * config.side, share=setup.held_out)
+    photos = Photos(images, min_side=UPSCALE * config.side, share=setup.held_out)
     with parallel.first_alone() as mine:
         made = Pairs(folder, pairs, config.side)
         if mine and not (folder / CHECKPOINT).exists():
@@ -360,7 +360,7 @@ def _cache(
     photos = Photos(images, held_out=held_out, min_side=config.side, share=setup.held_out)
     count, seed = (config.held_out, 4) if held_out else (config.crops, 1)
     crops = Crops(photos, config.side // STRIDE, count, seed)
-    levels = ladder.levels if told_levels(encoder) else ladder.levels[-1:]
+    levels = ladder.levels if is_level_conditioned(encoder) else ladder.levels[-1:]
     words = {f"words.{level}": ladder.codewords(level) for level in levels}
     about = {"seed": crops.seed, "side": config.side, "photos": crops.photos.mark}
     mark = fingerprint(about, {**encoder.state_dict(), **words})[:12]

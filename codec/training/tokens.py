@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from codec.codebook import Ladder, Looks, log2_sizes, quantise
 from codec.files import replacing
-from codec.tokenizer import STRIDE, Encoder, told_levels
+from codec.tokenizer import STRIDE, Encoder, is_level_conditioned
 from codec.training.data import PLAIN, Batches, Photos, Setup, random_crops
 
 # (rng, grid shape) -> received bool[h,w]
@@ -81,7 +81,7 @@ def cache_tokens(
 
     Crops already in the file are kept, so an interrupted call goes on and a larger count extends.
     """
-    levels = len(ladder.levels) if told_levels(encoder) else 1
+    levels = len(ladder.levels) if is_level_conditioned(encoder) else 1
     shape = (len(crops), levels, crops.side, crops.side)
     maps = np.zeros(shape, np.uint16)
     done = 0
@@ -114,11 +114,11 @@ def cache_tokens(
 
 def _encode(encoder: nn.Module, ladder: Ladder, images: Tensor) -> NDArray[np.int64]:
     """The index maps int64[B,L,s,s] of crops float[B,3,16s,16s]."""
-    if told_levels(encoder):
+    if is_level_conditioned(encoder):
         assert isinstance(encoder, Encoder)
         levels = ladder.levels
-        seen = encoder.seen(images)[:, None].expand(-1, len(levels), -1, -1, -1)
-        latents = encoder.latents(seen.flatten(0, 1), log2_sizes(*levels).repeat(len(images)))
+        features = encoder.trunk(images)[:, None].expand(-1, len(levels), -1, -1, -1)
+        latents = encoder.head(features.flatten(0, 1), log2_sizes(*levels).repeat(len(images)))
     else:
         levels = ladder.levels[-1:]
         latents = encoder(images)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from codec.codebook import Ladder, log2_sizes, quantise
 from codec.enhance import DRAWINGS, read_ncnn, weights_path
 from codec.perceptual import PerceptualDistance
-from codec.tokenizer import SMALL, Decoder, Encoder, TokenizerConfig, Upsampler
+from codec.tokenizer import UPSCALE, Decoder, Encoder, TokenizerConfig, Upsampler
 from codec.training import parallel
 from codec.training.data import PLAIN, Batches, Photos, Setup, floats
 from codec.training.loop import image_sheet
@@ -57,7 +57,7 @@ class Pairs:
     def __init__(self, folder: Path, count: int, side: int) -> None:
         """Opens those in a folder, or makes room for `count` there."""
         self.done_file, self.side = folder / "pairs.done", side
-        shapes = {"small": (count, side, side, 3), "large": (count, *(SMALL * side,) * 2, 3)}
+        shapes = {"small": (count, side, side, 3), "large": (count, *(UPSCALE * side,) * 2, 3)}
         self.small, self.large = (self._open(folder / f"{k}.raw", v) for k, v in shapes.items())
 
     @staticmethod
@@ -88,7 +88,7 @@ class Pairs:
         ladder = ladder.to(where)
         for network in (encoder, decoder, *([enhancer] if enhancer else [])):
             network.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        crops = Batches(photos, 1, self.side * SMALL, seed, setup, part=slice(None))
+        crops = Batches(photos, 1, self.side * UPSCALE, seed, setup, part=slice(None))
         missing = range(self.done(), len(self.small))
         for number in track(missing, "enlarging", console=Console(stderr=True)):
             image = crops.at(number)
@@ -99,9 +99,9 @@ class Pairs:
                     latents = encoder(image, log2_sizes(level))
                     codewords = ladder.codewords(level)
                     words = codewords[quantise(latents, codewords)].permute(0, 3, 1, 2)
-                    small = decoder.draw(words)[0].float().clamp(-1, 1)
+                    small = decoder.low_resolution(words)[0].float().clamp(-1, 1)
                 else:
-                    small = F.avg_pool2d(image, SMALL)
+                    small = F.avg_pool2d(image, UPSCALE)
                 self.small[number] = _bytes(small)
                 if enhancer is not None:
                     whole = floats(torch.from_numpy(self.small[number][None]), setup.device)
@@ -175,7 +175,7 @@ class UpsamplerTask:
         for number in rng.integers(self.pairs.done() - self.HELD_OUT, size=config.batch):
             y, x = rng.integers(config.side - config.crop + 1, size=2)
             a = self.pairs.small[number, y : y + config.crop, x : x + config.crop]
-            rows, columns = (slice(SMALL * i, SMALL * (i + config.crop)) for i in (y, x))
+            rows, columns = (slice(UPSCALE * i, UPSCALE * (i + config.crop)) for i in (y, x))
             b = self.pairs.large[number, rows, columns]
             turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
             pair = [np.rot90(picture, turns) for picture in (a, b)]
@@ -190,7 +190,7 @@ class UpsamplerTask:
     def train_step(self, step: int, rate: float) -> dict[str, Tensor]:
         small, large = self._batch(step)
         # Pixels near the edge lack their surroundings, which the enlarged picture had.
-        inner = slice(4 * SMALL, -4 * SMALL)
+        inner = slice(4 * UPSCALE, -4 * UPSCALE)
         large = large[:, :, inner, inner]
 
         def losses() -> tuple[Tensor, Tensor]:
@@ -220,7 +220,7 @@ class UpsamplerTask:
 
     def sample_sheet(self) -> Image.Image:
         small, drawn, large = self._drawn(6)
-        return image_sheet([F.interpolate(small, scale_factor=float(SMALL)), drawn, large])
+        return image_sheet([F.interpolate(small, scale_factor=float(UPSCALE)), drawn, large])
 
     def state(self) -> dict[str, Any]:
         return self.optimised.state()

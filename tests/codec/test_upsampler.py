@@ -44,7 +44,7 @@ def test_small_picture_of_a_trained_decoder_is_the_mean_of_its_pixels() -> None:
     whole, small = Decoder(replace(CONFIG, upsampler_depth=0)), Decoder(CONFIG)
     small.start_from(whole)
     words = torch.randn(1, 4, 5, 3)
-    torch.testing.assert_close(small.draw(words)[0], F.avg_pool2d(whole(words), 4))
+    torch.testing.assert_close(small.low_resolution(words)[0], F.avg_pool2d(whole(words), 4))
     assert small(words).shape == whole(words).shape
 
 
@@ -155,7 +155,7 @@ def test_windows_are_the_pixels_of_the_whole(photos: Photos) -> None:
     task = _joint(photos, window=32)
     with torch.no_grad():
         words = torch.randn(2, 4, 4, 4)
-        small, features = task.decoder.draw(words)
+        small, features = task.decoder.low_resolution(words)
         for step in range(5):
             window, where = task._window(small, features, step)
             whole = task.decoder(words)[:, :, where[0], where[1]]
