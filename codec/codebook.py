@@ -4,8 +4,9 @@ The ladder shrinks the trained base codebook to K = 1024, 512, ..., 8 codewords 
 K-means (Mao et al., DCC 2024, section 2.2). It is nested: each level clusters the codewords of the
 level above, so an index at one level determines the index at every smaller level.
 
-Codewords merge by their vectors and by what they look like. Vectors alone tell neighbours well, but
-not what is far apart, which is all there is to choose among few clusters.
+Codewords are clustered by their vectors and by the mean image patches that they stand for. The
+distance of two vectors says much about neighbours and little about codewords far apart, and a few
+large clusters are a choice among codewords far apart.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from codec.tokenizer import STRIDE
 
 SMALLEST_LEVEL = 8
 FREQUENCY_BITS = 16
-LOOKS_WEIGHT = 2.0
-"""Variance of looks in K-means, relative to that of the codewords' vectors."""
+PATCH_WEIGHT = 2.0
+"""Variance of the mean patches in K-means, relative to that of the codeword vectors."""
 
 
 def nearest(latents: Tensor, codewords: Tensor, chunk: int = 16384) -> Tensor:
@@ -107,12 +108,13 @@ class EmaCodebook(nn.Module):
         self.restart(latents, (self.idle_steps > self.patience).nonzero()[:, 0], generator)
 
 
-class Looks(nn.Module):
-    """How often codewords are used, and what they look like: the means of their patches, shrunk to
-    4x4 pixels.
+class PatchStatistics(nn.Module):
+    """How often each codeword is used, and the mean of the image patches that it stands for,
+    averaged down to 4x4 pixels.
 
     Attributes:
-        counts: float[K], patches seen.
+        sums: float[K,48], sums of those patches.
+        counts: float[K], how many.
     """
 
     SIDE = 4
@@ -120,7 +122,7 @@ class Looks(nn.Module):
     counts: Tensor
 
     def __init__(self, size: int, decay: float = 1.0) -> None:
-        """Of `size` codewords; what was added before counts `decay` times as much at each step."""
+        """Of `size` codewords. At each `add` the sums so far are multiplied by `decay`."""
         super().__init__()
         self.decay = decay
         self.register_buffer("sums", torch.zeros(size, 3 * self.SIDE**2))
@@ -128,14 +130,14 @@ class Looks(nn.Module):
 
     @torch.no_grad()
     def add(self, indices: Tensor, images: Tensor) -> None:
-        """The patches of float[B,3,16h,16w] and their codewords, int64[B h w]."""
+        """Add images float[B,3,16h,16w] in [-1, 1], whose tokens are int64[B*h*w]."""
         small = F.avg_pool2d(images, STRIDE // self.SIDE)
         patches = F.unfold(small, self.SIDE, stride=self.SIDE).transpose(1, 2).flatten(0, 1)
         self.sums.mul_(self.decay).index_add_(0, indices, patches)
         self.counts.mul_(self.decay).index_add_(0, indices, torch.ones_like(patches[:, 0]))
 
     def means(self) -> Tensor:
-        """float[size,48]; of a codeword that was never seen, the mean of all."""
+        """Mean patches float[K,48]; of a codeword without any, the mean of all patches."""
         means = self.sums / self.counts.clamp(min=1e-6)[:, None]
         means[self.counts == 0] = self.sums.sum(0) / self.counts.sum().clamp(min=1e-6)
         return means
@@ -167,7 +169,7 @@ class Ladder:
         cls,
         base: Tensor,
         usage: Tensor,
-        looks: Tensor | None = None,
+        mean_patches: Tensor | None = None,
         *,
         iterations: int = 50,
         tries: int = 3,
@@ -177,7 +179,8 @@ class Ladder:
 
         Args:
             base, usage: see above.
-            looks: float[K,F], what each codeword looks like, such as its patches' mean pixels.
+            mean_patches: float[K,F], appearance of each codeword (`PatchStatistics.means`), by
+                which clusters are formed besides the codeword vectors; None: by the vectors alone.
             iterations: of Lloyd's algorithm.
             tries: starts of k-means++; the best is taken.
             start: a ladder of the same size, from whose clusters to start instead.
@@ -185,9 +188,13 @@ class Ladder:
         weights, size = usage.float() + 1e-3, len(base)
         dim = base.shape[1]
         points = base.float()
-        if looks is not None:
-            share = LOOKS_WEIGHT * _variance(points, weights) / (_variance(looks, weights) + 1e-12)
-            points = torch.cat([points, share.sqrt() * looks], dim=1)
+        if mean_patches is not None:
+            share = (
+                PATCH_WEIGHT
+                * _variance(points, weights)
+                / (_variance(mean_patches, weights) + 1e-12)
+            )
+            points = torch.cat([points, share.sqrt() * mean_patches], dim=1)
         words, parents = {size: points}, {}
         while size > SMALLEST_LEVEL:
             size //= 2

@@ -35,7 +35,7 @@ from codec.model import (
     load_tokenizer,
 )
 from codec.taming import TamingConfig
-from codec.tokenizer import UPSCALE, STRIDE, Decoder, Encoder, TokenizerConfig, is_level_conditioned
+from codec.tokenizer import STRIDE, UPSCALE, Decoder, Encoder, TokenizerConfig, is_level_conditioned
 from codec.training import parallel
 from codec.training.context import ContextConfig, ContextTask, ContextTraining, SliceSource
 from codec.training.data import PLAIN, Batches, Photos, Setup, random_crops
@@ -125,7 +125,9 @@ def train_ladder(
 def _ladder(seen: TokenCache, start: Ladder | None = None) -> Ladder:
     """The ladder of base codewords, by how often crops use them and what they look like there."""
     size = seen.ladder.levels[-1]
-    return Ladder.build(seen.ladder.codewords(size), seen.usage(size), seen.looks(), start=start)
+    return Ladder.build(
+        seen.ladder.codewords(size), seen.usage(size), seen.mean_patches(), start=start
+    )
 
 
 def train_upsampler(

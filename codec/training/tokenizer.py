@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from codec.codebook import EmaCodebook, Ladder, Looks, log2_sizes, nearest, quantise
+from codec.codebook import EmaCodebook, Ladder, PatchStatistics, log2_sizes, nearest, quantise
 from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 from codec.training import parallel
@@ -70,7 +70,7 @@ class TokenizerTask:
         self.encoder, self.decoder = networks["encoder"], networks["decoder"]
         self.codebook = EmaCodebook(config.codebook_size, config.network.latent_dim).to(where)
         self.ladder: Ladder | None = None
-        self.looks = Looks(config.codebook_size, decay=0.998).to(where)
+        self.patch_statistics = PatchStatistics(config.codebook_size, decay=0.998).to(where)
         self.optimised = Optimised(
             networks,
             rate=config.rate,
@@ -91,10 +91,10 @@ class TokenizerTask:
 
     def _follow_codebook(self) -> Ladder:
         """The ladder of the present codebook."""
-        parts = self.codebook.codewords, self.codebook.ema_count, self.looks.means()
-        base, usage, looks = (part.to("cpu", copy=True) for part in parts)
+        parts = self.codebook.codewords, self.codebook.ema_count, self.patch_statistics.means()
+        base, usage, mean_patches = (part.to("cpu", copy=True) for part in parts)
         start = self.ladder and self.ladder.to(torch.device("cpu"))
-        ladder = Ladder.build(base, usage, looks, iterations=10, start=start)
+        ladder = Ladder.build(base, usage, mean_patches, iterations=10, start=start)
         return ladder.to(self.device.where)
 
     def _shrink(self, words: Tensor, indices: Tensor, step: int) -> Tensor:
@@ -151,7 +151,7 @@ class TokenizerTask:
             used = torch.bincount(chosen, minlength=config.codebook_size) > 0
             values["codes_per_batch"] = used.sum()
             self.codebook.update(everything, chosen, generator)
-            self.looks.add(chosen, parallel.gathered(images))
+            self.patch_statistics.add(chosen, parallel.gathered(images))
             words = flat + (self._shrink(words, indices, step) - flat).detach()
         grid = words.view(latents.shape[0], *latents.shape[2:], -1).permute(0, 3, 1, 2)
         decoded = self.decoder(grid)
@@ -212,13 +212,13 @@ class TokenizerTask:
     def state(self) -> dict[str, Any]:
         ladder = self.ladder.tensors() if self.ladder is not None else None
         saved = {"codebook": self.codebook.state_dict(), "ladder": ladder}
-        saved["looks"] = self.looks.state_dict()
+        saved["patch_statistics"] = self.patch_statistics.state_dict()
         return {**self.optimised.state(), **saved}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.optimised.load_state(state)
         self.codebook.load_state_dict(state["codebook"])
-        self.looks.load_state_dict(state["looks"])
+        self.patch_statistics.load_state_dict(state["patch_statistics"])
         if state["ladder"] is not None:
             self.ladder = Ladder.from_tensors(state["ladder"]).to(self.device.where)
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from codec.codebook import Ladder, Looks, log2_sizes, quantise
+from codec.codebook import Ladder, PatchStatistics, log2_sizes, quantise
 from codec.files import replacing
 from codec.tokenizer import STRIDE, Encoder, is_level_conditioned
 from codec.training.data import PLAIN, Batches, Photos, Setup, random_crops
@@ -61,13 +61,13 @@ class TokenCache(Crops):
         """How often each codeword of a level is used, float32[K]."""
         return torch.bincount(self.at(slice(None), level).flatten(), minlength=level).float()
 
-    def looks(self, crops: int = 2000) -> Tensor:
-        """What each base codeword looks like in the first crops: see `Looks`."""
+    def mean_patches(self, crops: int = 2000) -> Tensor:
+        """Mean patch of each base codeword in the first crops: see `PatchStatistics.means`."""
         size = self.ladder.levels[-1]
-        looks, count = Looks(size), min(crops, len(self))
-        for number in track(range(count), "looking at crops", console=Console(stderr=True)):
-            looks.add(self.at(number, size).flatten(), self.pixels(number))
-        return looks.means()
+        statistics, count = PatchStatistics(size), min(crops, len(self))
+        for number in track(range(count), "mean patches", console=Console(stderr=True)):
+            statistics.add(self.at(number, size).flatten(), self.pixels(number))
+        return statistics.means()
 
 
 def _tensor(maps: NDArray[np.uint16]) -> Tensor:

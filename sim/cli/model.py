@@ -12,7 +12,7 @@ from sim.errors import UserError
 from sim.progress import print_json, screen
 
 if TYPE_CHECKING:
-    from codec.codebook import Looks
+    from codec.codebook import PatchStatistics
     from codec.import_taming import TamingCheckpoint
 
 model_app = typer.Typer(no_args_is_help=True)
@@ -75,17 +75,17 @@ def import_(
         typer.echo(f"  {command}")
 
 
-def _seen(checkpoint: TamingCheckpoint, images: str) -> tuple[Looks, int]:
+def _seen(checkpoint: TamingCheckpoint, images: str) -> tuple[PatchStatistics, int]:
     """The codewords on some images, and how many images."""
     import torch
 
-    from codec.codebook import Looks, nearest
+    from codec.codebook import PatchStatistics, nearest
     from sim.media.images import load_images
     from sim.progress import progress_bar
 
     loaded = load_images([images], Path.cwd())
     words = checkpoint.codewords
-    seen = Looks(len(words))
+    seen = PatchStatistics(len(words))
     encoder = checkpoint.encoder.eval()
     with progress_bar("counting tokens") as progress, torch.inference_mode():
         for number, image in enumerate(loaded):

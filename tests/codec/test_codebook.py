@@ -67,17 +67,17 @@ def test_codewords_are_usage_weighted_centroids(ladder: Ladder) -> None:
 
 
 def test_codewords_that_look_alike_merge(ladder: Ladder) -> None:
-    """With looks in the clustering, clusters differ less in looks at every level; and looks that
-    say nothing change nothing."""
+    """With mean patches in the clustering, clusters differ less in them at every level; constant
+    ones change nothing."""
     words, usage = ladder.codewords(256), ladder.usage(256)
-    looks = torch.randn(256, 3, generator=torch.Generator().manual_seed(4))
-    seeing = Ladder.build(words, usage, looks)
+    mean_patches = torch.randn(256, 3, generator=torch.Generator().manual_seed(4))
+    seeing = Ladder.build(words, usage, mean_patches)
 
     def spread(ladder: Ladder, level: int) -> float:
         labels = ladder.shrink(torch.arange(256), level)
         onehot = F.one_hot(labels, level).float()
-        means = (onehot.t() @ (looks * usage[:, None])) / (onehot.t() @ usage[:, None])
-        return float(usage @ (looks - means[labels]).square().sum(1))
+        means = (onehot.t() @ (mean_patches * usage[:, None])) / (onehot.t() @ usage[:, None])
+        return float(usage @ (mean_patches - means[labels]).square().sum(1))
 
     for level in ladder.levels[:-1]:
         assert spread(seeing, level) < 0.8 * spread(ladder, level)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from codec.calibration import LOSSES
 from codec.checkpoint import ModelError, load_weights
-from codec.codebook import Looks
+from codec.codebook import PatchStatistics
 from codec.inpainting import InpainterConfig
 from codec.model import Model, load_inpainter, load_tokenizer
 from codec.tokenizer import Encoder, TokenizerConfig
@@ -300,17 +300,17 @@ def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_pat
                 assert torch.allclose(before[key].float(), after[key].float(), atol=1e-3), key
 
 
-def test_looks_are_the_mean_patches_of_codewords() -> None:
+def test_statistics_are_the_mean_patches_of_codewords() -> None:
     images = torch.randn(2, 3, 32, 48)
     indices = torch.tensor([0, 1, 0, 2, 0, 1, 1, 1, 2, 2, 0, 2])
-    looks = Looks(4)
-    looks.add(indices[:6], images[:1])
-    looks.add(indices[6:], images[1:])
+    statistics = PatchStatistics(4)
+    statistics.add(indices[:6], images[:1])
+    statistics.add(indices[6:], images[1:])
     tiles = images.reshape(2, 3, 2, 4, 4, 3, 4, 4).mean((4, 7))  # B, 3, row, 4, column, 4
     patches = tiles.permute(0, 2, 4, 1, 3, 5).reshape(12, 48)
     for word in range(3):
-        torch.testing.assert_close(looks.means()[word], patches[indices == word].mean(0))
-    torch.testing.assert_close(looks.means()[3], patches.mean(0))
+        torch.testing.assert_close(statistics.means()[word], patches[indices == word].mean(0))
+    torch.testing.assert_close(statistics.means()[3], patches.mean(0))
 
 
 def test_the_ladder_can_be_made_anew(photos: Path, model: Path, tmp_path: Path) -> None:
