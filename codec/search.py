@@ -133,7 +133,7 @@ class Search:
         terms = self._terms
         cost = codewords.square().sum(1) + terms.bit * bits
         moved = latents[:, rows, columns].permute(1, 2, 0)[own].requires_grad_()
-        optimiser = torch.optim.Adam([moved], betas=(0.8, 0.95))
+        optimizer = torch.optim.Adam([moved], betas=(0.8, 0.95))
         best, least = start[own], float("inf")
         choice = best
         for step in range(steps + 1):
@@ -147,10 +147,10 @@ class Search:
             if error.item() < least:
                 best, least = choice, error.item()
             if step < steps:
-                optimiser.param_groups[0]["lr"] = terms.rate * (1 - 0.75 * step / steps)
-                optimiser.zero_grad()
+                optimizer.param_groups[0]["lr"] = terms.rate * (1 - 0.75 * step / steps)
+                optimizer.zero_grad()
                 error.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
+                optimizer.step()
             told(step)
         found[corner[0] : corner[0] + TILE, corner[1] : corner[1] + TILE] = best.view(
             min(TILE, found.shape[0] - corner[0]), min(TILE, found.shape[1] - corner[1])

@@ -30,7 +30,7 @@ from codec.context import (
 from codec.training import parallel
 from codec.training.data import PLAIN, Setup
 from codec.training.loop import image_sheet
-from codec.training.optimise import Optimised
+from codec.training.optimizer import OptimizerWithEma
 from codec.training.tokens import TokenCache
 from codec.waves import coding_waves
 
@@ -235,7 +235,7 @@ class ContextTask:
         self.tokens, self.held_out = tokens, held_out
         self.network = ContextNetwork(self.ladder, config.network).to(self.where)
         self.part = parallel.part(config.batch)
-        self.optimised = Optimised(
+        self.optimizer = OptimizerWithEma(
             {"context": self.network},
             rate=config.rate,
             weight_decay=config.weight_decay,
@@ -245,7 +245,7 @@ class ContextTask:
     def start_from(self, tables: ContextTables) -> None:
         """Go on from trained tables; see `ContextNetwork.start_from`."""
         self.network.start_from(tables)
-        self.optimised.restart_average()
+        self.optimizer.restart_average()
 
     def train_step(self, step: int, rate: float) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.config.seed, step])
@@ -262,8 +262,8 @@ class ContextTask:
             # Levels differ in entropy: a nat is worth the same share of log K at each of them.
             return nats / math.log(level)
 
-        found = self.optimised.compute(loss)
-        norm = self.optimised.step(found, step, rate)
+        found = self.optimizer.compute(loss)
+        norm = self.optimizer.step(found, step, rate)
         return {"loss": found.detach(), "gradient": norm}
 
     @torch.no_grad()
@@ -288,7 +288,7 @@ class ContextTask:
     def evaluate(self) -> dict[str, float]:
         """Bits per held-out token, whole crops in raster order and in four dispersed slices."""
         values = {}
-        with self.optimised.averaged():
+        with self.optimizer.averaged():
             for level in self.ladder.levels[1::2]:
                 values[f"bits_{level}"] = float(self._bits(level, 1).mean())
                 values[f"bits_{level}_dispersed"] = float(self._bits(level, 4).mean())
@@ -299,7 +299,7 @@ class ContextTask:
         side = self.held_out.side
         shown = min(6, len(self.held_out))
         rows = [torch.cat([self.held_out.pixels(number) for number in range(shown)])]
-        with self.optimised.averaged():
+        with self.optimizer.averaged():
             for level in (self.ladder.levels[-2], self.ladder.levels[len(self.ladder.levels) // 2]):
                 share = self._bits(level, 1)[:shown].view(shown, 1, side, side) / math.log2(level)
                 gray = F.interpolate(share.clamp(0, 1) * 2 - 1, rows[0].shape[2:])
@@ -307,15 +307,15 @@ class ContextTask:
         return image_sheet(rows)
 
     def state(self) -> dict[str, Any]:
-        return self.optimised.state()
+        return self.optimizer.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.optimised.load_state(state)
+        self.optimizer.load_state(state)
 
     def describe(self) -> dict[str, Any]:
         about: dict[str, Any] = {"task": "context", "training": asdict(self.config)}
         return about | {
             **self.setup.describe(),
-            "parameters": self.optimised.parameters(),
+            "parameters": self.optimizer.parameters(),
             "crops": len(self.tokens),
         }

@@ -17,7 +17,7 @@ from codec.inpainting import Inpainter, InpainterConfig
 from codec.training import parallel
 from codec.training.data import PLAIN, Setup
 from codec.training.loop import image_sheet
-from codec.training.optimise import Optimised
+from codec.training.optimizer import OptimizerWithEma
 from codec.training.tokens import MaskSource, TokenCache
 
 
@@ -58,7 +58,7 @@ class InpainterTask:
         self.ladder, self.decoder, self.masks = tokens.ladder.to(where), decoder.to(where), masks
         self.inpainter = Inpainter(config.network).to(where)
         self.part = parallel.part(config.batch)
-        self.optimised = Optimised(
+        self.optimizer = OptimizerWithEma(
             {"inpainter": self.inpainter},
             rate=config.rate,
             weight_decay=config.weight_decay,
@@ -69,7 +69,7 @@ class InpainterTask:
         """Go on from a trained network of the same width; layers that it lacks stay as they were
         made, adding nothing yet, so that the deeper network starts as the same function."""
         self.inpainter.load_state_dict(self.inpainter.state_dict() | inpainter.state_dict())
-        self.optimised.restart_average()
+        self.optimizer.restart_average()
 
     def _mask(self, rng: np.random.Generator, step: int) -> NDArray[np.bool_]:
         shape = (self.tokens.side, self.tokens.side)
@@ -105,8 +105,8 @@ class InpainterTask:
         known = torch.from_numpy(masks).to(self.device.where)
         indices = self.tokens.at(numbers, level).to(self.device.where)
         values: dict[str, Tensor] = {}
-        loss = self.optimised.compute(lambda: self._loss(indices, known, level, values))
-        values["gradient"] = self.optimised.step(loss, step, rate)
+        loss = self.optimizer.compute(lambda: self._loss(indices, known, level, values))
+        values["gradient"] = self.optimizer.step(loss, step, rate)
         return values
 
     def _loss(
@@ -137,7 +137,7 @@ class InpainterTask:
         hidden = torch.from_numpy(np.random.default_rng(0).random(shape) < 0.2)
         hidden = hidden.to(self.device.where)
         values = {}
-        with self.optimised.averaged(), self.device.autocast():
+        with self.optimizer.averaged(), self.device.autocast():
             for level in self.ladder.levels[1::2]:
                 indices = self.held_out.at(slice(None), level).to(self.device.where)
                 logits, truth = self._predict(indices, ~hidden, level)
@@ -157,7 +157,7 @@ class InpainterTask:
         known = known.to(self.device.where)
         words = self.ladder.codewords(level)
         filled = indices.clone()
-        with self.optimised.averaged(), self.device.autocast():
+        with self.optimizer.averaged(), self.device.autocast():
             filled[~known] = self._predict(indices, known, level)[0].argmax(1)
             clean = self.decoder(words[indices].permute(0, 3, 1, 2))
             healed = self.decoder(words[filled].permute(0, 3, 1, 2))
@@ -165,15 +165,15 @@ class InpainterTask:
         return image_sheet([clean, clean * kept, healed])
 
     def state(self) -> dict[str, Any]:
-        return self.optimised.state()
+        return self.optimizer.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.optimised.load_state(state)
+        self.optimizer.load_state(state)
 
     def describe(self) -> dict[str, Any]:
         about: dict[str, Any] = {"task": "inpainter", "training": asdict(self.config)}
         return about | {
             **self.setup.describe(),
-            "parameters": self.optimised.parameters(),
+            "parameters": self.optimizer.parameters(),
             "crops": len(self.tokens),
         }

@@ -34,8 +34,8 @@ from codec.tokenizer import UPSCALE, Decoder, Encoder
 from codec.training import parallel
 from codec.training.data import PLAIN, Batches, Setup
 from codec.training.loop import image_sheet
-from codec.training.losses import Critics, discriminator_loss, generator_loss
-from codec.training.optimise import Optimised
+from codec.training.losses import MultiDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+from codec.training.optimizer import OptimizerWithEma
 from codec.training.tokens import MaskSource
 
 
@@ -148,13 +148,13 @@ class JointTask:
         for network in (encoder, decoder):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         options: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
-        self.optimised = Optimised(networks, rate=rates, **options)
-        self.critic: Optimised | None = None
+        self.optimizer = OptimizerWithEma(networks, rate=rates, **options)
+        self.critic: OptimizerWithEma | None = None
         if config.adversarial_from >= 0:
             self.perceptual = PerceptualDistance().to(where)
-            self.discriminator = Critics(config.discriminator_width).to(where)
+            self.discriminator = MultiDiscriminator(config.discriminator_width).to(where)
             self.discriminator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.critic = Optimised(
+            self.critic = OptimizerWithEma(
                 {"discriminator": self.discriminator}, rate=config.discriminator_rate, **options
             )
 
@@ -227,13 +227,13 @@ class JointTask:
         images = self.batches.at(step)
         values: dict[str, Tensor] = {}
         with self.device.autocast():
-            loss, judged = self.optimised.compute(lambda: self._loss(images, step, values))
+            loss, judged = self.optimizer.compute(lambda: self._loss(images, step, values))
         if self.critic is not None and judged is not None:
             with self.device.autocast():
                 unsure = self.critic.compute(lambda: self._unsure(*judged))
             self.critic.step(unsure, step, rate)
             values["discriminator"] = unsure.detach()
-        values["gradient"] = self.optimised.step(loss, step, rate)
+        values["gradient"] = self.optimizer.step(loss, step, rate)
         return values
 
     def _loss(
@@ -283,7 +283,7 @@ class JointTask:
         self, shown: Tensor, taps: list[Tensor], pull: Tensor, values: dict[str, Tensor]
     ) -> Tensor:
         """The gradient in the pixels with that of the discriminators."""
-        fooled = generator_loss(self.discriminator(shown, taps)).float()
+        fooled = hinge_generator_loss(self.discriminator(shown, taps)).float()
         (push,) = torch.autograd.grad(fooled, shown)
         squares = torch.stack([pull.square().sum(), push.square().sum()])
         lengths = parallel.summed(squares).sqrt()
@@ -296,13 +296,13 @@ class JointTask:
         with torch.no_grad():
             real_taps = self.perceptual.taps(wanted)
         real, fake = self.discriminator(wanted, real_taps), self.discriminator(shown, taps)
-        return discriminator_loss(real, fake).float()
+        return hinge_discriminator_loss(real, fake).float()
 
     @torch.no_grad()
     def _decode(self, images: Tensor, level: int, lost: float = 0.0) -> tuple[Tensor, Tensor]:
         """Images through a level with the averaged weights, and their tokens int64[B,h,w]."""
         rng, decoded, tokens = np.random.default_rng(0), [], []
-        with self.optimised.averaged(), self.device.autocast():
+        with self.optimizer.averaged(), self.device.autocast():
             for image in torch.split(images, 1):
                 words, indices, _ = self._tokens(image, [level])
                 if self.repair is not None and lost > 0:
@@ -341,16 +341,16 @@ class JointTask:
 
     def state(self) -> dict[str, Any]:
         critic = None if self.critic is None else self.critic.state()
-        return {"networks": self.optimised.state(), "critic": critic}
+        return {"networks": self.optimizer.state(), "critic": critic}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.optimised.load_state(state["networks"])
+        self.optimizer.load_state(state["networks"])
         if self.critic is not None and state["critic"] is not None:
             self.critic.load_state(state["critic"])
 
     def describe(self) -> dict[str, Any]:
         about: dict[str, Any] = {"task": "joint", "training": asdict(self.config)}
-        parameters = self.optimised.parameters()
+        parameters = self.optimizer.parameters()
         if self.critic is not None:
             parameters |= self.critic.parameters()
         about |= self.setup.describe()

@@ -59,7 +59,7 @@ class LoopConfig:
 
 
 class Task(Protocol):
-    """What is trained. `train_step` runs one optimiser step; tensors in `state` are saved."""
+    """What is trained. `train_step` runs one optimizer step; tensors in `state` are saved."""
 
     def train_step(self, step: int, rate: float) -> Mapping[str, Tensor | float]: ...
 

@@ -91,7 +91,7 @@ def train_tokenizer(
         task = TokenizerTask(images, config, setup)
         task.start_from(encoder, decoder, ladder)
     result = train(task, folder, loop)
-    with parallel.first_alone() as mine, task.optimised.averaged():
+    with parallel.first_alone() as mine, task.optimizer.averaged():
         if mine:
             encoder, decoder = Encoder(task.config.network), Decoder(task.config.network)
             encoder.load_state_dict(task.encoder.state_dict())
@@ -170,7 +170,7 @@ def train_upsampler(
             made.make(photos, *models, config.seed, setup, enhancer, pair_seconds)
     task = UpsamplerTask(decoder.upsampler, made, config, setup)
     result = train(task, folder, loop)
-    with parallel.first_alone() as mine, task.optimised.averaged():
+    with parallel.first_alone() as mine, task.optimizer.averaged():
         if mine:
             _save_tokenizer(folder, wanted, encoder, decoder, ladder)
     return result
@@ -226,7 +226,7 @@ def train_joint(
     batches = Batches(photos, config.batch, config.crop, config.seed, setup)
     task = JointTask(batches, held_out, encoder, decoder, ladder, config, repair, setup)
     result = train(task, folder, loop)
-    with parallel.first_alone() as mine, task.optimised.averaged():
+    with parallel.first_alone() as mine, task.optimizer.averaged():
         if mine:
             counted = ladder
             if not same_tokens:
@@ -285,7 +285,7 @@ def train_inpainter(
     if trained is not None:
         task.start_from(trained)
     result = train(task, folder, loop)
-    with parallel.first_alone() as mine, task.optimised.averaged():
+    with parallel.first_alone() as mine, task.optimizer.averaged():
         if mine:
             _save_inpainter(folder, task.inpainter, ladder)
     return result
@@ -319,7 +319,7 @@ def train_context(
     if start is not None:
         task.start_from(load_context(start)[0])
     result = train(task, folder, loop)
-    with parallel.first_alone() as mine, task.optimised.averaged():
+    with parallel.first_alone() as mine, task.optimizer.averaged():
         if mine:
             arrays = task.network.tables().arrays
             about: dict[str, Any] = {"network": asdict(chosen.network)}

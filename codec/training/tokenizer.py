@@ -24,7 +24,7 @@ from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig
 from codec.training import parallel
 from codec.training.data import PLAIN, Batches, Photos, Setup, random_crops
 from codec.training.loop import image_sheet
-from codec.training.optimise import Optimised
+from codec.training.optimizer import OptimizerWithEma
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class TokenizerTask:
         self.codebook = EmaCodebook(config.codebook_size, config.network.latent_dim).to(where)
         self.ladder: Ladder | None = None
         self.patch_statistics = PatchStatistics(config.codebook_size, decay=0.998).to(where)
-        self.optimised = Optimised(
+        self.optimizer = OptimizerWithEma(
             networks,
             rate=config.rate,
             weight_decay=config.weight_decay,
@@ -83,7 +83,7 @@ class TokenizerTask:
         """Go on from trained networks of the same shape and the base codebook of their ladder."""
         self.encoder.load_state_dict(encoder.state_dict())
         self.decoder.load_state_dict(decoder.state_dict())
-        self.optimised.restart_average()
+        self.optimizer.restart_average()
         size = ladder.levels[-1]
         tokens = self.config.batch * (self.config.crop // STRIDE) ** 2
         self.codebook.start_from(ladder.codewords(size), ladder.usage(size), tokens)
@@ -129,8 +129,8 @@ class TokenizerTask:
         images = self.batches.at(step)
         values: dict[str, Tensor] = {}
         with self.device.autocast():
-            loss = self.optimised.compute(lambda: self._loss(images, step, values))
-        values["gradient"] = self.optimised.step(loss, step, rate)
+            loss = self.optimizer.compute(lambda: self._loss(images, step, values))
+        values["gradient"] = self.optimizer.step(loss, step, rate)
         return values
 
     def _loss(self, images: Tensor, step: int, values: dict[str, Tensor]) -> Tensor:
@@ -169,7 +169,7 @@ class TokenizerTask:
     def _reconstruct(self, images: Tensor, level: int | None = None) -> tuple[Tensor, Tensor]:
         """Images decoded from a level (default: the base) with the averaged weights, and their base
         indices int64[N]."""
-        with self.optimised.averaged(), self.device.autocast():
+        with self.optimizer.averaged(), self.device.autocast():
             latents = self._latents(images)
             indices = quantise(latents, self.codebook.codewords).flatten()
             words = self.codebook.codewords[indices]
@@ -213,10 +213,10 @@ class TokenizerTask:
         ladder = self.ladder.tensors() if self.ladder is not None else None
         saved = {"codebook": self.codebook.state_dict(), "ladder": ladder}
         saved["patch_statistics"] = self.patch_statistics.state_dict()
-        return {**self.optimised.state(), **saved}
+        return {**self.optimizer.state(), **saved}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.optimised.load_state(state)
+        self.optimizer.load_state(state)
         self.codebook.load_state_dict(state["codebook"])
         self.patch_statistics.load_state_dict(state["patch_statistics"])
         if state["ladder"] is not None:
@@ -224,5 +224,5 @@ class TokenizerTask:
 
     def describe(self) -> dict[str, Any]:
         about: dict[str, Any] = {"task": "tokenizer", "training": asdict(self.config)}
-        about |= self.setup.describe() | {"parameters": self.optimised.parameters()}
+        about |= self.setup.describe() | {"parameters": self.optimizer.parameters()}
         return about | {"photos": len(self.batches.photos)}

@@ -29,7 +29,7 @@ from codec.tokenizer import UPSCALE, Decoder, Encoder, TokenizerConfig, Upsample
 from codec.training import parallel
 from codec.training.data import PLAIN, Batches, Photos, Setup, floats
 from codec.training.loop import image_sheet
-from codec.training.optimise import Optimised
+from codec.training.optimizer import OptimizerWithEma
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class UpsamplerTask:
         self.part = parallel.part(config.batch)
         upsampler.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.upsampler = upsampler
-        self.optimised = Optimised(
+        self.optimizer = OptimizerWithEma(
             {"upsampler": upsampler},
             rate=config.rate,
             weight_decay=0.0,
@@ -198,9 +198,9 @@ class UpsamplerTask:
             return (drawn - large).abs().mean(), self.perceptual(drawn, large).float()
 
         with self.device.autocast():
-            pixels, perceptual = self.optimised.compute(losses)
+            pixels, perceptual = self.optimizer.compute(losses)
         loss = pixels + self.config.perceptual_weight * perceptual
-        norm = self.optimised.step(loss, step, rate)
+        norm = self.optimizer.step(loss, step, rate)
         values = {"loss": loss, "pixels": pixels, "perceptual": perceptual, "gradient": norm}
         return {name: value.detach() for name, value in values.items()}
 
@@ -208,7 +208,7 @@ class UpsamplerTask:
     def _drawn(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         last = slice(self.pairs.done() - count, self.pairs.done())
         small, large = self._floats(self.pairs.small[last]), self._floats(self.pairs.large[last])
-        with self.optimised.averaged():
+        with self.optimizer.averaged():
             return small, self.upsampler(small).clamp(-1, 1), large
 
     def evaluate(self) -> dict[str, float]:
@@ -223,12 +223,12 @@ class UpsamplerTask:
         return image_sheet([F.interpolate(small, scale_factor=float(UPSCALE)), drawn, large])
 
     def state(self) -> dict[str, Any]:
-        return self.optimised.state()
+        return self.optimizer.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.optimised.load_state(state)
+        self.optimizer.load_state(state)
 
     def describe(self) -> dict[str, Any]:
         about: dict[str, Any] = {"task": "upsampler", "training": asdict(self.config)}
         about |= {"pairs": self.pairs.done(), **self.setup.describe()}
-        return about | {"parameters": self.optimised.parameters()}
+        return about | {"parameters": self.optimizer.parameters()}
