@@ -71,14 +71,18 @@ class Reliability:
     ece: float
 
 
-def predict(model: Model, images: Sequence[NDArray[np.uint8]], level: int) -> list[Predictions]:
+def predict(
+    model: Model, images: Sequence[NDArray[np.uint8]], codebook_size: int
+) -> list[Predictions]:
     """Hide tokens of each uint8[H,W,3] and ask the transformer for them, once."""
     found = []
     for number, image in enumerate(images):
-        indices = model.encode(image, level)
-        rng = np.random.default_rng([number, level])
+        indices = model.encode(image, codebook_size)
+        rng = np.random.default_rng([number, codebook_size])
         known = rng.random(indices.shape) >= LOSSES[number % len(LOSSES)]
-        found.append(Predictions(image, indices, known, model.logits(indices, known, level)))
+        found.append(
+            Predictions(image, indices, known, model.logits(indices, known, codebook_size))
+        )
     return found
 
 
@@ -107,7 +111,7 @@ def surest(
 
 
 def fit(
-    model: Model, found: Sequence[Predictions], level: int, decoded: int | None = None
+    model: Model, found: Sequence[Predictions], codebook_size: int, decoded: int | None = None
 ) -> Calibration:
     """Fit one level on the predictions of `predict`; what the model has already is ignored.
 
@@ -117,7 +121,7 @@ def fit(
     seen = found[:decoded]
     errors = []
     for temperature in WORD_TEMPERATURES:
-        images = _filled(model, seen, level, Calibration(probability, temperature))
+        images = _filled(model, seen, codebook_size, Calibration(probability, temperature))
         errors.append(
             sum(
                 _squared_error(done, one.image).sum()
@@ -126,19 +130,21 @@ def fit(
         )
     words = WORD_TEMPERATURES[int(np.argmin(errors))]
     fitted = Calibration(probability, words)
-    spread, pixels = token_errors(model, seen, level, fitted)
+    spread, pixels = token_errors(model, seen, codebook_size, fitted)
     return Calibration(probability, words, float((spread * pixels).sum() / (spread**2).sum()))
 
 
 def token_errors(
-    model: Model, found: Sequence[Predictions], level: int, calibration: Calibration
+    model: Model, found: Sequence[Predictions], codebook_size: int, calibration: Calibration
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Spread of every hidden token, and the root mean squared error of its 16x16 pixels against
     the decode without loss: float64[n] each. Tokens at a cropped edge are left out."""
     spreads, errors = [], []
-    for (done, spread), one in zip(_filled(model, found, level, calibration), found, strict=True):
+    for (done, spread), one in zip(
+        _filled(model, found, codebook_size, calibration), found, strict=True
+    ):
         height, width = (side // STRIDE for side in one.image.shape[:2])
-        clean = model.decode(one.indices, level, *one.image.shape[:2])
+        clean = model.decode(one.indices, codebook_size, *one.image.shape[:2])
         square = _squared_error(done, clean)[: height * STRIDE, : width * STRIDE]
         square = square.reshape(height, STRIDE, width, STRIDE).mean((1, 3))
         hidden = ~one.known[:height, :width]
@@ -148,10 +154,10 @@ def token_errors(
 
 
 def _filled(
-    model: Model, found: Sequence[Predictions], level: int, calibration: Calibration
+    model: Model, found: Sequence[Predictions], codebook_size: int, calibration: Calibration
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
     """Each photo repaired in one pass, and the spread of its tokens."""
-    codewords = model.codewords(level)
+    codewords = model.codewords(codebook_size)
     for one in found:
         logits = one.logits
         filled = fill(

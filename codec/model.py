@@ -100,7 +100,7 @@ class Model:
         context: integer tables of the context coder, or None likewise.
         fingerprint: 16 hexadecimal digits that identify the weights and the integer tables; sender
             and receiver must have the same.
-        levels: codebook sizes in ascending order.
+        codebook_sizes: all K, ascending.
         calibration: by level, what `codec.calibration` fitted for the inpainter.
         device: where the networks are. What goes in and comes out is numpy's.
     """
@@ -125,8 +125,10 @@ class Model:
         self.inpainter = None if inpainter is None else inpainter.eval().to(device.where)
         self.context = context
         self.fingerprint = mark
-        self.levels = ladder.levels
-        self.calibration = {level: Calibration() for level in self.levels} | dict(calibration or {})
+        self.codebook_sizes = ladder.codebook_sizes
+        self.calibration = {
+            codebook_size: Calibration() for codebook_size in self.codebook_sizes
+        } | dict(calibration or {})
 
     @classmethod
     def load(cls, path: Path | None = None, device: Device = CPU) -> Model:
@@ -167,7 +169,7 @@ class Model:
             words = F.normalize(torch.randn(2048, config.latent_dim), dim=1)
             ladder = Ladder.pairs(words)
             inpainter = Inpainter(InpainterConfig(width=32, depth=2, heads=2))
-            context = ContextTables.random(ladder.levels, seed)
+            context = ContextTables.random(ladder.codebook_sizes, seed)
         return cls(encoder, decoder, ladder, inpainter, f"{seed:016x}", {}, context, device)
 
     def encode(
@@ -182,7 +184,7 @@ class Model:
 
         Args:
             image: uint8[H,W,3].
-            codebook_size: one of `levels`.
+            codebook_size: one of `codebook_sizes`.
             patch: pixels a token stands for, each way, one of `codec.patches.PATCHES`.
             search: steps in which better tokens are sought (`codec.search`); 0 takes the encoder's.
             progress: told the share of the search that is done, up to 1.
@@ -206,7 +208,7 @@ class Model:
             if is_level_conditioned(self.encoder):
                 indices = quantise(latents, codewords)[0]
             else:
-                base = quantise(latents, self.ladder.codewords(self.levels[-1]))[0]
+                base = quantise(latents, self.ladder.codewords(self.codebook_sizes[-1]))[0]
                 indices = self.ladder.shrink(base, codebook_size)
         if search:
             bits = 16 - torch.from_numpy(np.log2(self.frequencies(codebook_size))).float()
@@ -283,8 +285,8 @@ class Model:
         with self.device.inference():
             mask = torch.from_numpy(known).to(where)
             words = codewords[torch.from_numpy(np.where(known, indices, 0)).to(where)]
-            level = log2_sizes(codebook_size)
-            hidden = self.inpainter.hidden(words[None], mask[None], level)[0][~mask]
+            codebook_size = log2_sizes(codebook_size)
+            hidden = self.inpainter.hidden(words[None], mask[None], codebook_size)[0][~mask]
             return self.inpainter.logits(hidden, codewords, share).float().cpu().numpy()
 
     def inpaint(

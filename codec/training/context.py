@@ -66,8 +66,8 @@ class ContextNetwork(nn.Module):
 
     def __init__(self, ladder: Ladder, config: ContextConfig) -> None:
         super().__init__()
-        self.config, self.levels = config, ladder.levels
-        dim = ladder.codewords(ladder.levels[0]).shape[1]
+        self.config, self.codebook_sizes = config, ladder.codebook_sizes
+        dim = ladder.codewords(ladder.codebook_sizes[0]).shape[1]
         window = 2 * config.reach + 1
         far = torch.arange(window) - config.reach
         distance = (far[:, None].square() + far.square()).sqrt()
@@ -80,7 +80,9 @@ class ContextNetwork(nn.Module):
         self.embed_words = _perceptron(dim, 64, config.embed)
         self.key_words = _perceptron(dim, 64, config.query + 1)
         self.embed_free, self.key_free, self.level_bias = (
-            nn.ParameterDict({str(k): nn.Parameter(torch.zeros(*shape(k))) for k in self.levels})
+            nn.ParameterDict(
+                {str(k): nn.Parameter(torch.zeros(*shape(k))) for k in self.codebook_sizes}
+            )
             for shape in (
                 lambda k: (k, config.embed),
                 lambda k: (k, config.query + 1),
@@ -91,22 +93,29 @@ class ContextNetwork(nn.Module):
         self.layer1 = nn.Linear(inputs, config.hidden, bias=False)
         self.layer2 = nn.Linear(config.hidden, config.hidden)
         self.query = nn.Linear(config.hidden, config.query)
-        for level in self.levels:
-            self.register_buffer(f"words{level}", ladder.codewords(level), persistent=False)
-            self.register_buffer(f"share{level}", ladder.log_share(level), persistent=False)
+        for codebook_size in self.codebook_sizes:
+            self.register_buffer(
+                f"words{codebook_size}", ladder.codewords(codebook_size), persistent=False
+            )
+            self.register_buffer(
+                f"share{codebook_size}", ladder.log_share(codebook_size), persistent=False
+            )
 
-    def embedding(self, level: int) -> Tensor:
+    def embedding(self, codebook_size: int) -> Tensor:
         """float[K,E] of a level's tokens."""
-        table: Tensor = self.embed_words(self.get_buffer(f"words{level}"))
-        free: Tensor = self.embed_free[str(level)]
+        table: Tensor = self.embed_words(self.get_buffer(f"words{codebook_size}"))
+        free: Tensor = self.embed_free[str(codebook_size)]
         return table + free
 
-    def keys(self, level: int) -> tuple[Tensor, Tensor]:
+    def keys(self, codebook_size: int) -> tuple[Tensor, Tensor]:
         """Keys float[K,Q] and biases float[K] of a level's tokens."""
-        table = self.key_words(self.get_buffer(f"words{level}")) + self.key_free[str(level)]
-        return table[:, :-1], table[:, -1] + self.get_buffer(f"share{level}")
+        table = (
+            self.key_words(self.get_buffer(f"words{codebook_size}"))
+            + self.key_free[str(codebook_size)]
+        )
+        return table[:, :-1], table[:, -1] + self.get_buffer(f"share{codebook_size}")
 
-    def forward(self, indices: Tensor, earlier: Tensor, level: int) -> Tensor:
+    def forward(self, indices: Tensor, earlier: Tensor, codebook_size: int) -> Tensor:
         """Logits float[B,n,K] of tokens int64[B,n] in raster order of a square grid, each given
         those that are earlier: bool[n,n]; see `earlier_tokens`."""
         side = math.isqrt(indices.shape[1])
@@ -121,15 +130,15 @@ class ContextNetwork(nn.Module):
         flat = self.heads.flatten(1)
         tables = torch.exp(flat - flat.amax(1, keepdim=True))
         weights = torch.cat([tables[:, place] * near, earlier[None].float()])  # [heads+1,n,n]
-        known = F.pad(self.embedding(level)[indices], (0, 1), value=1.0)  # [B,n,E+1]
+        known = F.pad(self.embedding(codebook_size)[indices], (0, 1), value=1.0)  # [B,n,E+1]
         count, width = len(indices), known.shape[2]
         columns = known.permute(1, 0, 2).reshape(side * side, -1)
         sums = (weights.flatten(0, 1) @ columns).view(len(weights), side * side, count, width)
         means = sums / (sums[..., -1:] + self.floors.exp()[:, None, None, None])
         x = means.permute(2, 1, 0, 3).flatten(2)
-        x = F.relu(self.layer1(x) + self.level_bias[str(level)])
+        x = F.relu(self.layer1(x) + self.level_bias[str(codebook_size)])
         x = self.query(F.relu(self.layer2(x)))
-        keys, bias = self.keys(level)
+        keys, bias = self.keys(codebook_size)
         logits: Tensor = x @ keys.t() + bias
         return logits
 
@@ -163,7 +172,7 @@ class ContextNetwork(nn.Module):
             for parameter in made[-1].parameters():
                 parameter.zero_()
         ratio = math.log2(math.e)
-        for k in self.levels:
+        for k in self.codebook_sizes:
             self.embed_free[str(k)].copy_(real(f"embed.{k}", ACTIVATION_BITS))
             bias = real(f"bias.{k}", wide) / ratio - self.get_buffer(f"share{k}")
             keys = real(f"keys.{k}", WEIGHT_BITS) / ratio
@@ -186,7 +195,7 @@ class ContextNetwork(nn.Module):
         floors = self.floors.exp()  # the mean of all has weights of one, not of 2^HEAD_BITS
         scale = torch.tensor([2.0**HEAD_BITS] * self.config.heads + [1.0]).to(floors.device)
         arrays["floors"] = _fixed((floors * scale).clamp(min=1), 0, np.int32)
-        for k in self.levels:
+        for k in self.codebook_sizes:
             keys, bias = self.keys(k)
             arrays[f"embed.{k}"] = _fixed(self.embedding(k), ACTIVATION_BITS, np.int16)
             arrays[f"keys.{k}"] = _fixed(keys * ratio, WEIGHT_BITS, np.int16)
@@ -251,23 +260,23 @@ class ContextTask:
         rng = np.random.default_rng([self.config.seed, step])
         side = self.tokens.side
         numbers = rng.integers(len(self.tokens), size=self.config.batch)
-        level = int(rng.choice(self.ladder.levels))
+        codebook_size = int(rng.choice(self.ladder.codebook_sizes))
         slices = self.slices(rng, (side, side))
         earlier = earlier_tokens(slices, side, self.config.network.reach).to(self.where)
-        indices = self.tokens.at(numbers[self.part], level).flatten(1).to(self.where)
+        indices = self.tokens.at(numbers[self.part], codebook_size).flatten(1).to(self.where)
 
         def loss() -> Tensor:
-            logits = self.network(indices, earlier, level)
+            logits = self.network(indices, earlier, codebook_size)
             nats = F.cross_entropy(logits.flatten(0, 1), indices.flatten())
             # Levels differ in entropy: a nat is worth the same share of log K at each of them.
-            return nats / math.log(level)
+            return nats / math.log(codebook_size)
 
         found = self.optimizer.compute(loss)
         norm = self.optimizer.step(found, step, rate)
         return {"loss": found.detach(), "gradient": norm}
 
     @torch.no_grad()
-    def _bits(self, level: int, slices: int) -> Tensor:
+    def _bits(self, codebook_size: int, slices: int) -> Tensor:
         """Bits of every held-out token, float[N,n], in dispersed slices (one: raster order)."""
         cells = self.held_out.side**2
         places = np.arange(cells)
@@ -279,8 +288,8 @@ class ContextTask:
         bits = []
         for start in range(0, len(self.held_out), self.config.batch):
             part = slice(start, start + self.config.batch)
-            indices = self.held_out.at(part, level).flatten(1).to(self.where)
-            logits = self.network(indices, earlier, level)
+            indices = self.held_out.at(part, codebook_size).flatten(1).to(self.where)
+            logits = self.network(indices, earlier, codebook_size)
             nats = F.cross_entropy(logits.transpose(1, 2), indices, reduction="none")
             bits.append(nats / math.log(2))
         return torch.cat(bits).cpu()
@@ -289,9 +298,11 @@ class ContextTask:
         """Bits per held-out token, whole crops in raster order and in four dispersed slices."""
         values = {}
         with self.optimizer.averaged():
-            for level in self.ladder.levels[1::2]:
-                values[f"bits_{level}"] = float(self._bits(level, 1).mean())
-                values[f"bits_{level}_dispersed"] = float(self._bits(level, 4).mean())
+            for codebook_size in self.ladder.codebook_sizes[1::2]:
+                values[f"bits_{codebook_size}"] = float(self._bits(codebook_size, 1).mean())
+                values[f"bits_{codebook_size}_dispersed"] = float(
+                    self._bits(codebook_size, 4).mean()
+                )
         return values
 
     def sample_sheet(self) -> Image.Image:
@@ -300,8 +311,13 @@ class ContextTask:
         shown = min(6, len(self.held_out))
         rows = [torch.cat([self.held_out.pixels(number) for number in range(shown)])]
         with self.optimizer.averaged():
-            for level in (self.ladder.levels[-2], self.ladder.levels[len(self.ladder.levels) // 2]):
-                share = self._bits(level, 1)[:shown].view(shown, 1, side, side) / math.log2(level)
+            for codebook_size in (
+                self.ladder.codebook_sizes[-2],
+                self.ladder.codebook_sizes[len(self.ladder.codebook_sizes) // 2],
+            ):
+                share = self._bits(codebook_size, 1)[:shown].view(shown, 1, side, side) / math.log2(
+                    codebook_size
+                )
                 gray = F.interpolate(share.clamp(0, 1) * 2 - 1, rows[0].shape[2:])
                 rows.append(gray.expand(-1, 3, -1, -1))
         return image_sheet(rows)

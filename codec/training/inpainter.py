@@ -83,17 +83,17 @@ class InpainterTask:
             mask[rng.integers(shape[0]), rng.integers(shape[1])] = False
         return mask
 
-    def _predict(self, indices: Tensor, known: Tensor, level: int) -> tuple[Tensor, Tensor]:
+    def _predict(self, indices: Tensor, known: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
         """Logits float[N,K] and the truth int64[N] of the hidden tokens of indices int64[B,h,w]."""
-        codewords = self.ladder.codewords(level)
-        log2_size = log2_sizes(level).expand(len(indices))
+        codewords = self.ladder.codewords(codebook_size)
+        log2_size = log2_sizes(codebook_size).expand(len(indices))
         hidden = self.inpainter.hidden(codewords[indices], known, log2_size)[~known]
-        logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level))
+        logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(codebook_size))
         return logits, indices[~known]
 
-    def _vector_error(self, logits: Tensor, truth: Tensor, level: int) -> Tensor:
+    def _vector_error(self, logits: Tensor, truth: Tensor, codebook_size: int) -> Tensor:
         """Squared distance float[N] of the expected codewords to the true ones."""
-        codewords = self.ladder.codewords(level)
+        codewords = self.ladder.codewords(codebook_size)
         expected = torch.softmax(logits / self.config.temperature, dim=1) @ codewords
         return (expected - codewords[truth]).square().sum(1)
 
@@ -101,21 +101,21 @@ class InpainterTask:
         rng = np.random.default_rng([self.config.seed, step])
         numbers = rng.integers(len(self.tokens), size=self.config.batch)[self.part]
         masks = np.stack([self._mask(rng, step) for _ in range(self.config.batch)])[self.part]
-        level = int(rng.choice(self.ladder.levels))
+        codebook_size = int(rng.choice(self.ladder.codebook_sizes))
         known = torch.from_numpy(masks).to(self.device.where)
-        indices = self.tokens.at(numbers, level).to(self.device.where)
+        indices = self.tokens.at(numbers, codebook_size).to(self.device.where)
         values: dict[str, Tensor] = {}
-        loss = self.optimizer.compute(lambda: self._loss(indices, known, level, values))
+        loss = self.optimizer.compute(lambda: self._loss(indices, known, codebook_size, values))
         values["gradient"] = self.optimizer.step(loss, step, rate)
         return values
 
     def _loss(
-        self, indices: Tensor, known: Tensor, level: int, values: dict[str, Tensor]
+        self, indices: Tensor, known: Tensor, codebook_size: int, values: dict[str, Tensor]
     ) -> Tensor:
         with self.device.autocast():
-            logits, truth = self._predict(indices, known, level)
+            logits, truth = self._predict(indices, known, codebook_size)
         logits = logits.float()
-        error = self._vector_error(logits, truth, level)
+        error = self._vector_error(logits, truth, codebook_size)
         nats = F.cross_entropy(logits, truth, reduction="none")
         nats = nats + self.config.vector_weight * error
         # Each map counts by the root of its losses, or those with little left to see would drown
@@ -123,7 +123,7 @@ class InpainterTask:
         lost = (~known).flatten(1).sum(1)
         weight = torch.repeat_interleave(lost.float().rsqrt(), lost)
         whole = parallel.summed(weight.sum()) / parallel.processes()
-        loss: Tensor = (weight * nats).sum() / whole / np.log(level)
+        loss: Tensor = (weight * nats).sum() / whole / np.log(codebook_size)
         right = (logits.argmax(1) == truth).float()
         seen = parallel.summed(lost.sum()) / parallel.processes()
         means = {"accuracy": right.sum() / seen, "vector": error.sum() / seen}
@@ -138,27 +138,29 @@ class InpainterTask:
         hidden = hidden.to(self.device.where)
         values = {}
         with self.optimizer.averaged(), self.device.autocast():
-            for level in self.ladder.levels[1::2]:
-                indices = self.held_out.at(slice(None), level).to(self.device.where)
-                logits, truth = self._predict(indices, ~hidden, level)
+            for codebook_size in self.ladder.codebook_sizes[1::2]:
+                indices = self.held_out.at(slice(None), codebook_size).to(self.device.where)
+                logits, truth = self._predict(indices, ~hidden, codebook_size)
                 bits = F.cross_entropy(logits.float(), truth) / np.log(2)
-                values[f"bits_{level}"] = float(bits)
-                values[f"accuracy_{level}"] = float((logits.argmax(1) == truth).float().mean())
-                error = self._vector_error(logits.float(), truth, level)
-                values[f"vector_{level}"] = float(error.mean())
+                values[f"bits_{codebook_size}"] = float(bits)
+                values[f"accuracy_{codebook_size}"] = float(
+                    (logits.argmax(1) == truth).float().mean()
+                )
+                error = self._vector_error(logits.float(), truth, codebook_size)
+                values[f"vector_{codebook_size}"] = float(error.mean())
         return values
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
         """Clean decode, 30% lost shown as holes, and filled; at the level below the largest."""
-        level = self.ladder.levels[-2]
-        indices = self.held_out.at(slice(6), level).to(self.device.where)
+        codebook_size = self.ladder.codebook_sizes[-2]
+        indices = self.held_out.at(slice(6), codebook_size).to(self.device.where)
         known = torch.from_numpy(np.random.default_rng(0).random(indices.shape) >= 0.3)
         known = known.to(self.device.where)
-        words = self.ladder.codewords(level)
+        words = self.ladder.codewords(codebook_size)
         filled = indices.clone()
         with self.optimizer.averaged(), self.device.autocast():
-            filled[~known] = self._predict(indices, known, level)[0].argmax(1)
+            filled[~known] = self._predict(indices, known, codebook_size)[0].argmax(1)
             clean = self.decoder(words[indices].permute(0, 3, 1, 2))
             healed = self.decoder(words[filled].permute(0, 3, 1, 2))
         kept = F.interpolate(known[:, None].float(), clean.shape[2:])

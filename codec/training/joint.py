@@ -88,19 +88,21 @@ class Repair:
         )
 
     def fill(
-        self, words: Tensor, indices: Tensor, known: Tensor, level: int
+        self, words: Tensor, indices: Tensor, known: Tensor, codebook_size: int
     ) -> tuple[Tensor, Tensor]:
         """Codewords float[h,w,D] of indices int64[h,w], known bool[h,w] -> the same, expected ones
         where unknown, and the mean negative log-likelihood of the unknown as a share of log K."""
         if known.all():
             return words, words.new_zeros(())
-        codewords = self.ladder.codewords(level)
-        received = words.detach()[None], known[None], log2_sizes(level)
+        codewords = self.ladder.codewords(codebook_size)
+        received = words.detach()[None], known[None], log2_sizes(codebook_size)
         hidden = self.inpainter.hidden(*received)[0][~known]
-        logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level)).float()
+        logits = self.inpainter.logits(
+            hidden, codewords, self.ladder.log_share(codebook_size)
+        ).float()
         expected = torch.softmax(logits / self.temperature, dim=1) @ codewords
         words = words.masked_scatter(~known[..., None], expected.to(words.dtype))
-        return words, F.cross_entropy(logits, indices[~known]) / np.log(level)
+        return words, F.cross_entropy(logits, indices[~known]) / np.log(codebook_size)
 
 
 class JointTask:
@@ -166,8 +168,8 @@ class JointTask:
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             latents: Tensor = encode(images, log2_sizes(*levels)).float()
         indices = [
-            quantise(latent[None].detach(), self.ladder.codewords(level))[0]
-            for latent, level in zip(latents, levels, strict=True)
+            quantise(latent[None].detach(), self.ladder.codewords(codebook_size))[0]
+            for latent, codebook_size in zip(latents, levels, strict=True)
         ]
         words = torch.stack(
             [self.ladder.codewords(k)[i] for k, i in zip(levels, indices, strict=True)]
@@ -243,7 +245,9 @@ class JointTask:
         were drawn, their features, and those wanted."""
         config = self.config
         rng = np.random.default_rng([config.seed, step, 1])
-        levels = rng.choice(self.ladder.levels, size=config.batch)[self.batches.part].tolist()
+        levels = rng.choice(self.ladder.codebook_sizes, size=config.batch)[
+            self.batches.part
+        ].tolist()
         words, indices, commitment = self._tokens(images, levels)
         words, nats = self._lose(words, indices, levels, step)
         codewords = words.permute(0, 3, 1, 2)
@@ -299,16 +303,18 @@ class JointTask:
         return hinge_discriminator_loss(real, fake).float()
 
     @torch.no_grad()
-    def _decode(self, images: Tensor, level: int, lost: float = 0.0) -> tuple[Tensor, Tensor]:
+    def _decode(
+        self, images: Tensor, codebook_size: int, lost: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
         """Images through a level with the averaged weights, and their tokens int64[B,h,w]."""
         rng, decoded, tokens = np.random.default_rng(0), [], []
         with self.optimizer.averaged(), self.device.autocast():
             for image in torch.split(images, 1):
-                words, indices, _ = self._tokens(image, [level])
+                words, indices, _ = self._tokens(image, [codebook_size])
                 if self.repair is not None and lost > 0:
                     known = torch.from_numpy(rng.random(tuple(indices[0].shape)) >= lost)
                     known = known.to(self.device.where)
-                    words = self.repair.fill(words[0], indices[0], known, level)[0][None]
+                    words = self.repair.fill(words[0], indices[0], known, codebook_size)[0][None]
                 decoded.append(self.decoder(words.permute(0, 3, 1, 2)).float().clamp(-1, 1))
                 tokens.append(indices[0])
         return torch.cat(decoded), torch.stack(tokens)
@@ -317,26 +323,30 @@ class JointTask:
         """LPIPS (AlexNet), PSNR and bits of entropy a token, and with 20% of the tokens lost and
         filled, at three levels; of small pictures too where those are trained."""
         values = {}
-        for level in (16, 64, 1024):
+        for codebook_size in (16, 64, 1024):
             for lost, mark in ((0.0, ""), (0.2, "_repaired")):
-                if level not in self.ladder.levels or (lost > 0 and self.repair is None):
+                if codebook_size not in self.ladder.codebook_sizes or (
+                    lost > 0 and self.repair is None
+                ):
                     continue
-                decoded, tokens = self._decode(self.held_out, level, lost)
+                decoded, tokens = self._decode(self.held_out, codebook_size, lost)
                 with torch.no_grad():
                     pairs = zip(decoded, self.held_out, strict=True)
                     lpips = [self.judge(a[None], b[None]) for a, b in pairs]
                 error = (decoded - self.held_out).square().mean((1, 2, 3))
-                values[f"lpips_{level}{mark}"] = float(torch.cat(lpips).mean())
-                values[f"psnr_db_{level}{mark}"] = float((10 * torch.log10(4 / error)).mean())
+                values[f"lpips_{codebook_size}{mark}"] = float(torch.cat(lpips).mean())
+                values[f"psnr_db_{codebook_size}{mark}"] = float(
+                    (10 * torch.log10(4 / error)).mean()
+                )
                 if lost == 0:
-                    share = torch.bincount(tokens.flatten(), minlength=level).float()
+                    share = torch.bincount(tokens.flatten(), minlength=codebook_size).float()
                     share = share[share > 0] / share.sum()
-                    values[f"entropy_bits_{level}"] = float(-(share * share.log2()).sum())
+                    values[f"entropy_bits_{codebook_size}"] = float(-(share * share.log2()).sum())
         return values
 
     def sample_sheet(self) -> Image.Image:
         few = self.held_out[:6]
-        rows = [self._decode(few, k)[0] for k in (1024, 64, 16) if k in self.ladder.levels]
+        rows = [self._decode(few, k)[0] for k in (1024, 64, 16) if k in self.ladder.codebook_sizes]
         return image_sheet([few, *rows])
 
     def state(self) -> dict[str, Any]:

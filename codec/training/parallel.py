@@ -1,8 +1,8 @@
 """Training in several processes at once, one for each GPU or machine, as torchrun starts them.
 
 Each process takes its part of every batch, whose images are drawn as if there was one process, and
-gradients are averaged (`codec.training.optimizer`). Whatever else is a mean or a sum over a batch is
-made one over all processes here. The first process logs, evaluates and saves.
+gradients are averaged (`codec.training.optimizer`). Whatever else is a mean or a sum over a batch
+is made one over all processes here. The first process logs, evaluates and saves.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def train_tokenizer(
         task = TokenizerTask(images, config, setup)
     else:
         network, encoder, decoder, ladder = _own_tokenizer(start)
-        size = ladder.levels[-1]
+        size = ladder.base_size
         config = replace(config, network=network, codebook_size=size)
         config = replace(config, continuous_steps=-1, ladder_from=0)
         task = TokenizerTask(images, config, setup)
@@ -124,7 +124,7 @@ def train_ladder(
 
 def _ladder(seen: TokenCache, start: Ladder | None = None) -> Ladder:
     """The ladder of base codewords, by how often crops use them and what they look like there."""
-    size = seen.ladder.levels[-1]
+    size = seen.ladder.base_size
     return Ladder.build(
         seen.ladder.codewords(size), seen.usage(size), seen.mean_patches(), start=start
     )
@@ -233,7 +233,12 @@ def train_joint(
                 encoder.half().float()
                 few = replace(cache, side=min(cache.side, side))
                 seen = _cache(folder, images, encoder, ladder, few, setup)
-                counted = ladder.counted({level: seen.usage(level) for level in ladder.levels})
+                counted = ladder.with_usage(
+                    {
+                        codebook_size: seen.usage(codebook_size)
+                        for codebook_size in ladder.codebook_sizes
+                    }
+                )
             _save_tokenizer(folder, network, encoder, decoder, counted)
             if repair is not None:
                 _save_inpainter(folder, repair.inpainter, counted)
@@ -280,7 +285,7 @@ def train_inpainter(
         if trained is not None and depth < network.depth:
             raise ValueError(f"{depth} layers: the inpainter in {start} has {network.depth}")
         network = replace(network, depth=depth)
-    network = replace(network, latent_dim=ladder.codewords(ladder.levels[-1]).shape[1])
+    network = replace(network, latent_dim=ladder.codewords(ladder.base_size).shape[1])
     task = InpainterTask(decoder, seen, held_out, masks, replace(chosen, network=network), setup)
     if trained is not None:
         task.start_from(trained)
@@ -362,8 +367,8 @@ def _cache(
     photos = Photos(images, held_out=held_out, min_side=config.side, share=setup.held_out)
     count, seed = (config.held_out, 4) if held_out else (config.crops, 1)
     crops = Crops(photos, config.side // STRIDE, count, seed)
-    levels = ladder.levels if is_level_conditioned(encoder) else ladder.levels[-1:]
-    words = {f"words.{level}": ladder.codewords(level) for level in levels}
+    levels = ladder.codebook_sizes if is_level_conditioned(encoder) else (ladder.base_size,)
+    words = {f"words.{codebook_size}": ladder.codewords(codebook_size) for codebook_size in levels}
     about = {"seed": crops.seed, "side": config.side, "photos": crops.photos.mark}
     mark = fingerprint(about, {**encoder.state_dict(), **words})[:12]
     return cache_tokens(folder / f"tokens-{mark}.npz", crops, encoder, ladder, setup)

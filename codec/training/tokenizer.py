@@ -84,7 +84,7 @@ class TokenizerTask:
         self.encoder.load_state_dict(encoder.state_dict())
         self.decoder.load_state_dict(decoder.state_dict())
         self.optimizer.restart_average()
-        size = ladder.levels[-1]
+        size = ladder.base_size
         tokens = self.config.batch * (self.config.crop // STRIDE) ** 2
         self.codebook.start_from(ladder.codewords(size), ladder.usage(size), tokens)
         self.ladder = ladder.to(self.device.where)
@@ -111,12 +111,12 @@ class TokenizerTask:
         each = len(words) // len(mine)
         for number in range(config.batch):
             if rng.random() < config.ladder_share:
-                level = int(rng.choice(self.ladder.levels[:-1]))
+                codebook_size = int(rng.choice(self.ladder.codebook_sizes[:-1]))
                 if number in mine:
                     start = mine.index(number) * each
                     part = slice(start, start + each)
-                    shrunk = self.ladder.shrink(indices[part], level)
-                    words[part] = self.ladder.codewords(level)[shrunk]
+                    shrunk = self.ladder.shrink(indices[part], codebook_size)
+                    words[part] = self.ladder.codewords(codebook_size)[shrunk]
         return words
 
     def _latents(self, images: Tensor) -> Tensor:
@@ -166,15 +166,19 @@ class TokenizerTask:
         return loss
 
     @torch.no_grad()
-    def _reconstruct(self, images: Tensor, level: int | None = None) -> tuple[Tensor, Tensor]:
+    def _reconstruct(
+        self, images: Tensor, codebook_size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Images decoded from a level (default: the base) with the averaged weights, and their base
         indices int64[N]."""
         with self.optimizer.averaged(), self.device.autocast():
             latents = self._latents(images)
             indices = quantise(latents, self.codebook.codewords).flatten()
             words = self.codebook.codewords[indices]
-            if level is not None and self.ladder is not None:
-                words = self.ladder.codewords(level)[self.ladder.shrink(indices, level)]
+            if codebook_size is not None and self.ladder is not None:
+                words = self.ladder.codewords(codebook_size)[
+                    self.ladder.shrink(indices, codebook_size)
+                ]
             grid = words.view(latents.shape[0], *latents.shape[2:], -1).permute(0, 3, 1, 2)
             decoded = self.decoder(grid).float().clamp(-1, 1)
         return decoded, indices
@@ -196,17 +200,17 @@ class TokenizerTask:
             "codes_used": float(len(share)),
             "entropy_bits": float(-(share * share.log2()).sum()),
         }
-        for level in self.ladder.levels[:-1:3] if self.ladder is not None else ():
-            decoded, _ = self._reconstruct(self.held_out, level)
+        for codebook_size in self.ladder.codebook_sizes[:-1:3] if self.ladder is not None else ():
+            decoded, _ = self._reconstruct(self.held_out, codebook_size)
             psnr, perceptual = self._quality(decoded)
-            values |= {f"psnr_db_{level}": psnr, f"perceptual_{level}": perceptual}
+            values |= {f"psnr_db_{codebook_size}": psnr, f"perceptual_{codebook_size}": perceptual}
         return values
 
     def sample_sheet(self) -> Image.Image:
         originals = self.held_out[:8]
         rows = [originals, self._reconstruct(originals)[0]]
-        for level in self.ladder.levels[:-1:3] if self.ladder is not None else ():
-            rows.append(self._reconstruct(originals, level)[0])
+        for codebook_size in self.ladder.codebook_sizes[:-1:3] if self.ladder is not None else ():
+            rows.append(self._reconstruct(originals, codebook_size)[0])
         return image_sheet(rows)
 
     def state(self) -> dict[str, Any]:

@@ -51,19 +51,21 @@ class TokenCache(Crops):
     ladder: Ladder
     maps: NDArray[np.uint16]
 
-    def at(self, numbers: int | slice | NDArray[np.int64], level: int) -> Tensor:
+    def at(self, numbers: int | slice | NDArray[np.int64], codebook_size: int) -> Tensor:
         """Index maps of crops at a level: int64[s,s] of one, int64[n,s,s] of several."""
         if self.maps.shape[1] == 1:
-            return self.ladder.shrink(_tensor(self.maps[numbers, 0]), level)
-        return _tensor(self.maps[numbers, self.ladder.levels.index(level)])
+            return self.ladder.shrink(_tensor(self.maps[numbers, 0]), codebook_size)
+        return _tensor(self.maps[numbers, self.ladder.codebook_sizes.index(codebook_size)])
 
-    def usage(self, level: int) -> Tensor:
+    def usage(self, codebook_size: int) -> Tensor:
         """How often each codeword of a level is used, float32[K]."""
-        return torch.bincount(self.at(slice(None), level).flatten(), minlength=level).float()
+        return torch.bincount(
+            self.at(slice(None), codebook_size).flatten(), minlength=codebook_size
+        ).float()
 
     def mean_patches(self, crops: int = 2000) -> Tensor:
         """Mean patch of each base codeword in the first crops: see `PatchStatistics.means`."""
-        size = self.ladder.levels[-1]
+        size = self.ladder.base_size
         statistics, count = PatchStatistics(size), min(crops, len(self))
         for number in track(range(count), "mean patches", console=Console(stderr=True)):
             statistics.add(self.at(number, size).flatten(), self.pixels(number))
@@ -81,7 +83,7 @@ def cache_tokens(
 
     Crops already in the file are kept, so an interrupted call goes on and a larger count extends.
     """
-    levels = len(ladder.levels) if is_level_conditioned(encoder) else 1
+    levels = len(ladder.codebook_sizes) if is_level_conditioned(encoder) else 1
     shape = (len(crops), levels, crops.side, crops.side)
     maps = np.zeros(shape, np.uint16)
     done = 0
@@ -116,14 +118,15 @@ def _encode(encoder: nn.Module, ladder: Ladder, images: Tensor) -> NDArray[np.in
     """The index maps int64[B,L,s,s] of crops float[B,3,16s,16s]."""
     if is_level_conditioned(encoder):
         assert isinstance(encoder, Encoder)
-        levels = ladder.levels
+        levels = ladder.codebook_sizes
         features = encoder.trunk(images)[:, None].expand(-1, len(levels), -1, -1, -1)
         latents = encoder.head(features.flatten(0, 1), log2_sizes(*levels).repeat(len(images)))
     else:
-        levels = ladder.levels[-1:]
+        levels = (ladder.base_size,)
         latents = encoder(images)
     latents = latents.float().view(len(images), len(levels), *latents.shape[1:])
     maps = [
-        quantise(latents[:, place], ladder.codewords(level)) for place, level in enumerate(levels)
+        quantise(latents[:, place], ladder.codewords(codebook_size))
+        for place, codebook_size in enumerate(levels)
     ]
     return torch.stack(maps, dim=1).cpu().numpy()

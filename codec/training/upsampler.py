@@ -95,9 +95,9 @@ class Pairs:
             rng = np.random.default_rng([seed, number, 1])
             with torch.inference_mode(), setup.device.autocast():
                 if number % 2:
-                    level = int(rng.choice(ladder.levels))
-                    latents = encoder(image, log2_sizes(level))
-                    codewords = ladder.codewords(level)
+                    codebook_size = int(rng.choice(ladder.codebook_sizes))
+                    latents = encoder(image, log2_sizes(codebook_size))
+                    codewords = ladder.codewords(codebook_size)
                     words = codewords[quantise(latents, codewords)].permute(0, 3, 1, 2)
                     small = decoder.low_resolution(words)[0].float().clamp(-1, 1)
                 else:

@@ -211,7 +211,7 @@ def bench(
         )
     except ValueError:
         raise UserError(f"--levels {levels}: as 8,64 or 512@24, with commas between") from None
-    chosen = chosen or tuple(map(BenchLevel, codec.model.levels))
+    chosen = chosen or tuple(map(BenchLevel, codec.model.codebook_sizes))
     from sim.progress import progress_bar
 
     counted: Counted = "file" if count == "file" else "payload"
@@ -252,7 +252,7 @@ def bits(
 
     loaded = load_images([images], Path.cwd())[: limit or None]
     codec = _codec(model, device, dtype)
-    chosen = _levels(levels) or codec.model.levels
+    chosen = _levels(levels) or codec.model.codebook_sizes
 
     from sim.progress import progress_bar
     from sim.studies.codec_bench.bits import bits_study, print_bits

@@ -60,12 +60,12 @@ def import_(
         if not (out / file).exists()
     ]
     if as_json:
-        about = {"folder": str(out), "levels": ladder.levels, "ignored": found.ignored}
+        about = {"folder": str(out), "levels": ladder.codebook_sizes, "ignored": found.ignored}
         print_json({**about, "to_train": to_train})
         return
     words, dim = found.codewords.shape
     typer.echo(f"{out / TOKENIZER_FILE}: {words} codewords of {dim} numbers")
-    typer.echo(f"levels: {', '.join(map(str, ladder.levels))}")
+    typer.echo(f"levels: {', '.join(map(str, ladder.codebook_sizes))}")
     weighed = f"usage on {count} images" if count else "all codewords alike (no --images)"
     typer.echo(f"K-means ladder weighed by {weighed}; the decoder is not tuned to small levels")
     if found.ignored:
@@ -204,7 +204,7 @@ def _describe(folder: Path) -> dict[str, Any]:
     except ModelError as error:
         raise UserError(str(error)) from None
     levels = []
-    for size in model.levels:
+    for size in model.codebook_sizes:
         share = model.frequencies(size) / 2**16
         bits = size.bit_length() - 1
         levels.append(

@@ -38,7 +38,7 @@ DECODED = 16
 class _Level:
     """One level, fitted and checked."""
 
-    level: int
+    codebook_size: int
     fitted: Calibration
     tokens: int
     before: Reliability
@@ -78,9 +78,9 @@ def calibrate(
     except ValueError as error:
         raise UserError(str(error)) from None
     levels = []
-    for done, level in enumerate(model.levels):
-        progress(done, len(model.levels), f"K={level}")
-        levels.append(_level(model, images, level))
+    for done, codebook_size in enumerate(model.codebook_sizes):
+        progress(done, len(model.codebook_sizes), f"K={codebook_size}")
+        levels.append(_level(model, images, codebook_size))
     config["calibration"] = {str(one.level): asdict(one.fitted) for one in levels}
     about = {
         "photos_fitted_on": len(images[::2]),
@@ -105,18 +105,18 @@ def _middle(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
-def _level(model: Model, images: list[NDArray[np.uint8]], level: int) -> _Level:
+def _level(model: Model, images: list[NDArray[np.uint8]], codebook_size: int) -> _Level:
     from scipy.stats import spearmanr
 
     # Apart, so that each half meets every loss rate.
-    fitted = fit(model, predict(model, images[::2], level), level, DECODED)
-    check = predict(model, images[1::2], level)
+    fitted = fit(model, predict(model, images[::2], codebook_size), codebook_size, DECODED)
+    check = predict(model, images[1::2], codebook_size)
     before, after = (
         reliability(*surest(check, calibration.probability)) for calibration in (UNFITTED, fitted)
     )
-    spread, error = token_errors(model, check[:DECODED], level, fitted)
+    spread, error = token_errors(model, check[:DECODED], codebook_size, fitted)
     correlation = float(spearmanr(spread, error).statistic)
-    return _Level(level, fitted, int(after.count.sum()), before, after, correlation)
+    return _Level(codebook_size, fitted, int(after.count.sum()), before, after, correlation)
 
 
 def _summary(one: _Level) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def test_padding_is_cropped_not_squeezed(model: Model) -> None:
 def test_levels_are_nested(model: Model) -> None:
     image = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     base = torch.from_numpy(model.encode(image, 2048))
-    for level in model.levels:
+    for level in model.codebook_sizes:
         assert np.array_equal(model.ladder.shrink(base, level).numpy(), model.encode(image, level))
 
 

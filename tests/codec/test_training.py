@@ -230,11 +230,11 @@ def test_trained_weights_make_a_model(photos: Path, told: Path, tmp_path: Path) 
         train_all(photos, told, tmp_path, name, loop)
         (tmp_path / CHECKPOINT).unlink()
     tuned = Model.load(tmp_path)
-    assert tuned.levels == (8, 16, 32)
-    assert tuned.context is not None and tuned.context.sizes == tuned.levels
+    assert tuned.codebook_sizes == (8, 16, 32)
+    assert tuned.context is not None and tuned.context.codebook_sizes == tuned.codebook_sizes
     first = Model.load(told)
     image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
-    for level in tuned.levels:
+    for level in tuned.codebook_sizes:
         assert np.array_equal(tuned.encode(image, level), first.encode(image, level))
     assert not np.array_equal(
         tuned.decode(tuned.encode(image, 32), 32, 70, 50),
@@ -254,7 +254,7 @@ def test_an_encoder_is_told_the_level(
     before, after = Model.load(model), Model.load(tmp_path / "still")
     image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
     assert np.array_equal(before.encode(image, 32), after.encode(image, 32))
-    for level in after.levels:
+    for level in after.codebook_sizes:
         assert np.array_equal(after.codewords(level), before.codewords(level))
 
     network, encoder, _, ladder, _ = load_tokenizer(told)
@@ -265,7 +265,7 @@ def test_an_encoder_is_told_the_level(
     shapes = {np.load(path)["indices"].shape for path in told.glob("tokens-*.npz")}
     assert shapes == {(6, 3, 4, 4), (4, 3, 4, 4)}, "crops and held-out ones, every level"
     (maps,) = (m for p in told.glob("tokens-*.npz") if len(m := np.load(p)["indices"]) == 6)
-    for at, level in enumerate(ladder.levels):
+    for at, level in enumerate(ladder.codebook_sizes):
         used = np.bincount(maps[:, at].ravel(), minlength=level)
         assert np.array_equal(ladder.usage(level).numpy(), used)
 
