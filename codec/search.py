@@ -56,15 +56,17 @@ class Search:
         self._decoder, self._device, self._terms = decoder, device, terms or Terms()
         self._perceptual = Lpips("vgg16", self._terms.blocks).to(device.where)
 
-    def error(self, words: Tensor, images: Tensor, features: list[Tensor] | None = None) -> Tensor:
+    def error(
+        self, codewords: Tensor, images: Tensor, features: list[Tensor] | None = None
+    ) -> Tensor:
         """What is minimised, a scalar: how far the decoded codewords float[1,D,h,w] are from
         float[1,3,16h,16w]. ``features``: of these images, where they are known."""
         with self._device.autocast():
             if features is None:
                 features = self._perceptual.features(images)
-            shown = self._decoder(words).float()
-            distance = self._perceptual.between(self._perceptual.features(shown), features)
-            error: Tensor = (shown - images).abs().mean()
+            decoded = self._decoder(codewords).float()
+            distance = self._perceptual.between(self._perceptual.features(decoded), features)
+            error: Tensor = (decoded - images).abs().mean()
             return error + self._terms.perceptual * distance.float().mean()
 
     def improve(
@@ -142,8 +144,8 @@ class Search:
                     unit = F.normalize(moved, dim=1)
                     choice = (cost - 2 * unit @ codewords.t()).argmin(1)
             straight = moved + (codewords[choice] - moved).detach()
-            words = around.masked_scatter(own[..., None], straight)
-            error = self.error(words.permute(2, 0, 1)[None], images, features)
+            vectors = around.masked_scatter(own[..., None], straight)
+            error = self.error(vectors.permute(2, 0, 1)[None], images, features)
             if error.item() < least:
                 best, least = choice, error.item()
             if step < steps:

@@ -9,14 +9,14 @@ its probabilities are on other held-out photos.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.calibration import Reliability, fit, predict, reliability, surest, token_errors
+from codec.calibration import Reliability, fit, predict, reliability, token_errors, top_predictions
 from codec.checkpoint import ModelError, load_weights, save_weights
 from codec.decoding import UNFITTED, Calibration
 from codec.device import CPU, Device
@@ -81,7 +81,7 @@ def calibrate(
     for done, codebook_size in enumerate(model.codebook_sizes):
         progress(done, len(model.codebook_sizes), f"K={codebook_size}")
         levels.append(_level(model, images, codebook_size))
-    config["calibration"] = {str(one.level): asdict(one.fitted) for one in levels}
+    config["calibration"] = {str(one.level): one.fitted.to_config() for one in levels}
     about = {
         "photos_fitted_on": len(images[::2]),
         "photos_checked_on": len(images[1::2]),
@@ -112,7 +112,8 @@ def _level(model: Model, images: list[NDArray[np.uint8]], codebook_size: int) ->
     fitted = fit(model, predict(model, images[::2], codebook_size), codebook_size, DECODED)
     check = predict(model, images[1::2], codebook_size)
     before, after = (
-        reliability(*surest(check, calibration.probability)) for calibration in (UNFITTED, fitted)
+        reliability(*top_predictions(check, calibration.probability_temperature))
+        for calibration in (UNFITTED, fitted)
     )
     spread, error = token_errors(model, check[:DECODED], codebook_size, fitted)
     correlation = float(spearmanr(spread, error).statistic)
@@ -122,7 +123,7 @@ def _level(model: Model, images: list[NDArray[np.uint8]], codebook_size: int) ->
 def _summary(one: _Level) -> dict[str, Any]:
     return {
         "codebook": one.level,
-        **asdict(one.fitted),
+        **one.fitted.to_config(),
         "tokens_checked": one.tokens,
         "ece_before": one.before.ece,
         "ece": one.after.ece,

@@ -118,6 +118,6 @@ def test_one_command_makes_a_model(pack: Path, tmp_path: Path) -> None:
     ]
     model = Model.load(out)
     assert model.inpainter is not None and model.context is not None
-    assert np.isfinite(model.calibration[32].pixels), "calibrated"
+    assert np.isfinite(model.calibration[32].pixel_error_scale), "calibrated"
     image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
     assert model.decode(model.encode(image, 8), 8, 70, 50).shape == image.shape

@@ -53,8 +53,8 @@ def test_received_tokens_pass_unchanged(model: Model, name: str, lost: float) ->
     result = conceal(name, model, dirty, received, 64)
     assert np.array_equal(result.indices[received], indices[received])
     assert 0 <= result.indices.min() <= result.indices.max() < 64
-    assert np.array_equal(result.words[received], model.codewords(64)[indices[received]])
-    assert np.isfinite(result.words).all()
+    assert np.array_equal(result.codeword_vectors[received], model.codewords(64)[indices[received]])
+    assert np.isfinite(result.codeword_vectors).all()
     assert (result.pixel_error[received] == 0).all()
     assert (result.probability[received] == 1).all()
     assert np.array_equal(dirty, np.where(received, indices, -1)), "inputs are not modified"
