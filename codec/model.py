@@ -291,8 +291,8 @@ class Model:
         with self.device.inference():
             mask = torch.from_numpy(received).to(where)
             vectors = codewords[torch.from_numpy(np.where(received, indices, 0)).to(where)]
-            codebook_size = log2_sizes(codebook_size)
-            hidden = self.inpainter.hidden(vectors[None], mask[None], codebook_size)[0][~mask]
+            log2_size = log2_sizes(codebook_size)
+            hidden = self.inpainter.hidden(vectors[None], mask[None], log2_size)[0][~mask]
             return self.inpainter.logits(hidden, codewords, share).float().cpu().numpy()
 
     def inpaint(
