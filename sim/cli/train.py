@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from sim.cli.device import DeviceName, DtypeName, chosen_device
+from sim.cli.groups import command_group
+from sim.cli.options import AsJson, DeviceName, DtypeName, chosen_device
 from sim.errors import UserError
 from sim.progress import print_json
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from codec.device import Device
     from codec.training.data import Setup
 
-train_app = typer.Typer(no_args_is_help=True)
+train_app = command_group()
 
 Images = Annotated[
     Path, typer.Option(help="Folder of photographs, searched recursively, or a pack of them.")
@@ -46,7 +47,6 @@ Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the networks, which takes minutes; not on CPUs.")
 ]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
 
 Config = TypeVar("Config")
 
