@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from codec.model import Model
 from sim.drivers.endpoints import ReceiverEndpoint
 from sim.drivers.record import PacketRecord, StreamRecord
-from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import SidecarMetadata, read_ledger
 from sim.media.capture import digest
@@ -109,7 +108,7 @@ class IncomingStream:
         self._end = ReceiverEndpoint(start, key, book, self._due)
         self._about, self._originals, self._monitor = about, originals, monitor
         self._finished, self._on_image = finished, on_image
-        self._notes = SidecarMetadata()
+        self._metadata = SidecarMetadata()
         self._frames: list[FrameReady] = []
         self._quality_news: dict[str, Any] | None = None
         self._kept: dict[int, LoadedImage] = {}
@@ -136,7 +135,7 @@ class IncomingStream:
     def note(self, when: float, data: bytes) -> None:
         """See `Incoming`."""
         try:
-            for record in self._notes.add(data):
+            for record in self._metadata.add(data):
                 self._monitor.packet(record)
         except ValueError:
             self._monitor.anomalies["bad_note"] = self._monitor.anomalies.get("bad_note", 0) + 1
@@ -148,8 +147,8 @@ class IncomingStream:
 
     def close(self, account: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """See `Incoming`; images that were sent whole and are not due yet fall due now."""
-        if account is None and self._notes.packets:
-            last = max(record.frame for record in self._notes.packets)
+        if account is None and self._metadata.packets:
+            last = max(record.frame for record in self._metadata.packets)
             if last:
                 self._end.watermark(self._terms.config.due_s(last - 1))
         self._repairs.finish()
@@ -166,7 +165,7 @@ class IncomingStream:
 
     def _due(self, ready: FrameReady) -> None:
         """An image falls due. One that was captured before this receiver joined does not count."""
-        if ready.frame not in self._notes.digests or len(self._frames) >= _MAX_KEPT:
+        if ready.frame not in self._metadata.digests or len(self._frames) >= _MAX_KEPT:
             return
         self._frames.append(ready)
         self._monitor.image(ready)
@@ -177,7 +176,7 @@ class IncomingStream:
         if frame not in self._kept:
             names = self._about.get("names") or []
             name = str(names[frame]) if frame < len(names) else f"image-{frame:05}"
-            known = self._notes.digests.get(frame, "")
+            known = self._metadata.digests.get(frame, "")
             found = self._originals.picture(frame, name, known) if known else None
             if found is None:
                 return None
@@ -222,7 +221,7 @@ class IncomingStream:
         whole = [picture for picture in pictures if picture is not None]
         return Received(
             StreamRecord(
-                renumbered(self._notes.packets, first, count),
+                renumbered(self._metadata.packets, first, count),
                 [replace(ready, frame=ready.frame - first) for ready in self._frames],
                 dict(self.counters),
                 ledger,
@@ -287,12 +286,3 @@ class _Repairs:
                     self._done(ready, images)
                 except BaseException as error:
                     self._error = error
-
-
-def refuse_sweep(points: int) -> None:
-    """Raises UserError for a scenario that is not one stream."""
-    if points != 1:
-        raise UserError(
-            f"a live stream is one point, this scenario sweeps {points}; use a scenario without "
-            "a sweep"
-        )

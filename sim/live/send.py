@@ -18,7 +18,7 @@ from sim.drivers.live_sender import LiveSender, Stopped, StreamRefused
 from sim.drivers.record import MediaFrame
 from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
-from sim.live.sidecar import image_note, pack_account, packet_notes
+from sim.live.sidecar import image_metadata, pack_account, packet_metadata
 from sim.media.capture import FrameSource, digest
 from sim.media.frames import coders_of, encode_images, with_token_importance
 from sim.media.images import LoadedImage
@@ -78,13 +78,11 @@ def send_stream(
     codec = scenario.codec
     config = scenario.stream_config()
     notes: list[bytes] = []
-    latest: list[LoadedImage] = []
 
     def frames() -> Iterator[MediaFrame]:
         taken = ahead(_tokenized(model, source, codec, config.needs_importance, keep), _AHEAD)
         for number, (image, frame) in enumerate(taken):
-            notes.append(image_note(number, image.name, digest(image.pixels), frame.index_map))
-            latest[:] = [image]
+            notes.append(image_metadata(number, image.name, digest(image.pixels), frame.index_map))
             monitor.pictures = {f"sent: {image.name}": image.pixels}
             yield frame
 
@@ -108,7 +106,7 @@ def send_stream(
         told = len(sending.packets)
         for record in new:
             monitor.packet(record)
-        found, notes[:] = [*notes, *packet_notes(new)], []
+        found, notes[:] = [*notes, *packet_metadata(new)], []
         return found
 
     about = {

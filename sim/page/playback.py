@@ -210,10 +210,10 @@ class Playback:
         self, snapshot: Snapshot, pictures: dict[str, tuple[bytes, str]], change: str
     ) -> RenderedFrame:
         self._made += 1
-        self._history.add(snapshot, change)
-        points, count = self._history.points, self._history.count
+        monitor = self._history.add(snapshot, change)
+        points = self._history.points
         quality, packets = quality_chart(points), packet_chart(points)
-        told = tuple(numbers(snapshot, count))
+        told = tuple(numbers(snapshot, monitor))
         return RenderedFrame(snapshot, pictures, quality, packets, told, self._made)
 
     def _changed(self, told: str) -> None:

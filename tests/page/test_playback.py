@@ -166,6 +166,8 @@ def test_history_is_bounded_and_counts_what_was_lost(photos: Photos) -> None:
         sent += len(snapshot.packets)
         lost += sum(packet.fate == "erased" for packet in snapshot.packets)
     assert len(history.points) == KEPT
-    assert (history.count.packets, history.count.lost) == (sent, lost)
-    assert history.count.low <= 0.4 <= history.count.high
-    assert history.count.expected_loss == pytest.approx(0.4)
+    monitor = history.monitor
+    assert monitor is not None and monitor.expected is not None and monitor.likely is not None
+    assert (monitor.sent, monitor.erased) == (sent, lost)
+    assert monitor.likely[0] <= 0.4 <= monitor.likely[1]
+    assert monitor.expected.loss == pytest.approx(0.4)
