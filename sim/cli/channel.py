@@ -47,7 +47,10 @@ _LINK_LOSSES = (
 def describe(
     channel: ChannelName, packets: Packets = 1_000_000, seed: Seed = 1, as_json: AsJson = False
 ) -> None:
-    """Theory beside a sample, with intervals, and the tc netem command if there is one."""
+    """Theory beside a sample.
+
+    With intervals, and the tc netem command if there is one.
+    """
     from channels import PerfectLoss, UniformErasure
     from channels.describe import describe as describe_loss
     from channels.netem import tc_command
@@ -148,7 +151,10 @@ def fit(
     out: NewOutFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose the loss model of a trace by BIC. The output is YAML, for scenarios."""
+    """Choose the loss model of a trace by BIC.
+
+    The output is YAML, for scenarios.
+    """
     from channels.fit import CANDIDATES
     from channels.fit import fit as fit_models
     from channels.parameters import ChannelParameterError
@@ -200,9 +206,9 @@ def lint(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what is impossible or misleading. Exit code 1: impossible.
+    """Tell what is impossible or misleading.
 
-    Of a scenario, it knows the stream too.
+    Exit code 1: impossible. Of a scenario, it knows the stream too.
     """
     for name, value in (("interval", interval), ("deadline", deadline)):
         if value is not None and not math.isfinite(value):
@@ -255,7 +261,10 @@ def plot(
     seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a sample beside theory: losses, burst lengths, autocorrelation. PNG, SVG or PDF."""
+    """Draw a sample beside theory.
+
+    Losses, burst lengths and autocorrelation, as PNG, SVG or PDF.
+    """
     from sim.scenario.channel_argument import new_file, read_source
 
     source = read_source(channel)

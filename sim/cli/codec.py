@@ -90,7 +90,10 @@ def decode(
     ] = "inpaint",
     as_json: AsJson = False,
 ) -> None:
-    """Write each token file's image: PNG, or the format of the output's ending."""
+    """Write each token file's image.
+
+    It is PNG, or has the format of the output's ending.
+    """
     from codec.concealment import CONCEALERS
     from codec.pixel_repair import RepairMissing, check_installed
     from sim.media.coded_files import decode_files
@@ -138,10 +141,10 @@ def bench(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare with other codecs at equal bytes: tables, curves, side-by-side sheets.
+    """Compare with other codecs at equal bytes.
 
-    What is in the folder already is not measured again: an interrupted comparison goes on, and new
-    weights cost only our own points.
+    The folder holds tables, curves and side-by-side sheets. What is in it already is not measured
+    again: an interrupted comparison goes on, and new weights cost only our own points.
     """
     from sim.baselines import BASELINES
     from sim.media.images import load_images
@@ -185,7 +188,10 @@ def bits(
     limit: Limit = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Bits per token of entropy modes, codebooks and interleavers: table and figure."""
+    """Bits per token by entropy mode and interleaver.
+
+    The folder holds a table and a figure.
+    """
     from sim.media.images import load_images
     from sim.progress import progress_bar
 

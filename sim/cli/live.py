@@ -49,7 +49,10 @@ def send(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stream a scenario's images to `sim receive`, which runs in another terminal or elsewhere."""
+    """Stream a scenario's images to `sim receive`.
+
+    The receiver runs in another terminal or on another machine.
+    """
     from sim.live.session import CaptureOptions, send_session
 
     capture = CaptureOptions(frames=frames, video=video, camera=camera, keep=keep)
@@ -70,9 +73,10 @@ def receive(
     save_images: SaveImages = False,
     as_json: AsJson = False,
 ) -> None:
-    """Receive and repair streams; after each, tables and figures as of `sim run`.
+    """Receive and repair streams.
 
-    They are in results/SCENARIO/live-RUN, unless --out names another folder.
+    After each there are tables and figures, as of `sim run`, in
+    results/SCENARIO/live-RUN, unless --out names another folder.
     """
     from sim.live.session import ReceiverOptions, receive_session
 
@@ -105,7 +109,10 @@ def demo(
     save_images: SaveImages = False,
     as_json: AsJson = False,
 ) -> None:
-    """Watch a scenario run: a sender and a receiver process, in one terminal."""
+    """Watch a scenario run in the terminal.
+
+    A sender and a receiver are processes that stream over loopback.
+    """
     from sim.live.session import ReceiverOptions, demo_session
 
     demo_session(
@@ -135,7 +142,10 @@ def replay(
     save_images: SaveImages = False,
     as_json: AsJson = False,
 ) -> None:
-    """Receive a recorded stream again: the same images and tables, byte for byte."""
+    """Receive a recorded stream again.
+
+    The images and tables are the same, byte for byte.
+    """
     from sim.live.session import ReceiverOptions, replay_session
 
     replay_session(
@@ -154,7 +164,10 @@ def replay(
 def keys(
     folder: Annotated[Path, typer.Argument(help="The new folder.", show_default=False)],
 ) -> None:
-    """Make CURVE keys, for a sender and a receiver on different machines."""
+    """Make CURVE keys.
+
+    A sender and a receiver on different machines need them.
+    """
     from sim.drivers.keys import write_keys
 
     receiver, sender = write_keys(folder)

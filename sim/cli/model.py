@@ -26,10 +26,10 @@ def import_(
     force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a published VQGAN checkpoint into a model folder, with 16 pixels a token.
+    """Turn a VQGAN checkpoint into a model folder.
 
-    Scenarios use the folder as codec.model, commands as --model. The token usage on --images
-    weighs the K-means ladder of smaller codebooks.
+    Its tokens stand for 16 x 16 pixels. Scenarios use the folder as codec.model, commands as
+    --model. The token usage on --images weighs the K-means ladder of smaller codebooks.
     """
     from sim.media.model_folder import import_model
     from sim.progress import progress_bar
@@ -61,7 +61,10 @@ def show(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Levels, files and fingerprints of a model; bits, sizes, and where files are from."""
+    """Codebooks, files and fingerprints of a model.
+
+    With bits, sizes, and where files are from.
+    """
     from sim.media.model_folder import describe_model
 
     about = describe_model(folder)

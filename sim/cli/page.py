@@ -29,9 +29,9 @@ def page(
     ] = 384,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Watch a running stream in the browser, and change it while it runs.
+    """Watch a running stream in the browser.
 
-    The scenario is burst20, unless another is named.
+    Its settings can be changed while it runs. The scenario is burst20, unless another is named.
     """
     loaded = options.load()
 

@@ -20,9 +20,10 @@ def report(
         typer.Option(help="The metric of the answer. Default: the first that was measured."),
     ] = None,
 ) -> None:
-    """Explain finished runs in one HTML file, which needs no network.
+    """Explain finished runs in one HTML file.
 
-    The file is report.html, in the run's folder if it is one run.
+    It opens anywhere, without a network. The file is report.html, in
+    the run's folder if it is one run.
     """
     from sim.report.html import write_report
 

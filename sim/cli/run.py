@@ -93,7 +93,10 @@ def repeats(
     ] = "psnr_db",
     as_json: AsJson = False,
 ) -> None:
-    """How many repeats make a run's means certain to +-WITHIN, for its images."""
+    """Tell how many repeats make a run's means certain.
+
+    Certain is a 95% interval of +-WITHIN, for the run's images.
+    """
     from sim.results.repeats import repeats_wanted
 
     found = repeats_wanted(run, within, metric)

@@ -25,7 +25,10 @@ def scenarios(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the scenarios that ship, or explain one: its question, size and time."""
+    """List the scenarios that ship, or explain one.
+
+    Each has a question, a size, and the time that it takes.
+    """
     from sim.scenario.library import describe, find_scenario, shipped
 
     if name is None:

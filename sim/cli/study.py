@@ -65,7 +65,10 @@ def schedules(
     codebook: Codebooks = "1024,64",
     passes: Annotated[str, typer.Option(help="Numbers of passes, up to 12.")] = "1,2,4,8,12",
 ) -> None:
-    """Decoding schedules: order, passes, soft or most probable codewords."""
+    """Decoding schedules.
+
+    Order, passes, soft or most probable codewords.
+    """
     chosen = numbers("--codebook", codebook, int, 2, MAX_CODEBOOK)
     counts = numbers("--passes", passes, int, 1, 12)
     from sim.drivers.clock import WallClock
@@ -103,7 +106,10 @@ class InterleaverOptions(StudyOptions):
 @study_app.command()
 @with_options(InterleaverOptions)
 def interleavers(options: InterleaverOptions, codebook: Codebook = 1024) -> None:
-    """Orders of the tokens: repaired quality and coded bits, for 4 to 64 slices."""
+    """Orders of the tokens.
+
+    Repaired quality and coded bits, for 4 to 64 slices.
+    """
     from sim.progress import progress_bar
     from sim.studies.repair.runner import study_interleavers
 

@@ -26,7 +26,9 @@ train_app = command_group()
 Images = Annotated[
     Path, typer.Option(help="Folder of photographs, searched recursively, or a pack of them.")
 ]
-Out = Annotated[Path, typer.Option(help="Run folder; an existing run there is resumed.")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Run folder; an existing run there is resumed.")
+]
 ModelFolder = Annotated[
     Path | None, typer.Option(help="Folder with the tokenizer's weights. Default: the shipped one.")
 ]
@@ -468,7 +470,7 @@ def context(
 @train_app.command()
 def calibrate(
     images: Images,
-    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path(
         "training-runs/calibration"
     ),
     model: Annotated[
@@ -504,7 +506,7 @@ def calibrate(
 @train_app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A training run's folder.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Where to write it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
     as_json: AsJson = False,
 ) -> None:
     """What of a run to commit. Config, log, curve and last samples, small."""
