@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from sim.progress import print_json
 
 if TYPE_CHECKING:
     from sim.live.receive import Received
+    from sim.live.session import ReceiverOptions
     from sim.results.files import Outcome
 
 ADDRESS = "tcp://127.0.0.1:5570"
@@ -34,6 +36,35 @@ Originals = Annotated[
     typer.Option(help="Where the sender keeps its pictures (`sim send --keep`), if not here."),
 ]
 Record = Annotated[Path | None, typer.Option(help="Write the stream to a file, for replay.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions:
+    """What is left of a received stream."""
+
+    out: NewOut = None
+    save_images: SaveImages = False
+    as_json: AsJson = False
+
+    def receiver(self, record: Path | None = None) -> ReceiverOptions:
+        """The same, for a session."""
+        from sim.live.session import ReceiverOptions
+
+        return ReceiverOptions(
+            written=partial(_print_received, as_json=self.as_json),
+            record=record,
+            out=self.out,
+            save_images=self.save_images,
+            quiet=self.as_json,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiveOptions(ScenarioOptions, ResultOptions):
+    """A scenario to receive, and what is left of it."""
+
+    video: Video = None
+    record: Record = None
 
 
 @with_options(ScenarioOptions)
@@ -60,105 +91,67 @@ def send(
     print_result(as_json, sent, _print_sent, sent)
 
 
-@with_options(ScenarioOptions)
+@with_options(ReceiveOptions)
 def receive(
-    options: ScenarioOptions,
+    options: ReceiveOptions,
     at: Annotated[str, typer.Option(help="Where to listen: tcp://, udp:// or ipc://.")] = ADDRESS,
-    video: Video = None,
     keys: Keys = None,
     originals: Originals = None,
-    record: Record = None,
-    out: NewOut = None,
     once: Annotated[bool, typer.Option("--once", help="End after one whole stream.")] = False,
-    save_images: SaveImages = False,
-    as_json: AsJson = False,
 ) -> None:
     """Receive and repair streams.
 
-    After each there are tables and figures, as of `sim run`, in
-    results/SCENARIO/live-RUN, unless --out names another folder.
+    After each there are tables and figures, as of `sim run`, in results/SCENARIO/live-RUN, unless
+    --out names another folder.
     """
-    from sim.live.session import ReceiverOptions, receive_session
+    from sim.live.session import receive_session
 
     receive_session(
         options.load(),
         at,
-        ReceiverOptions(
-            written=partial(_print_received, as_json=as_json),
-            record=record,
-            out=out,
-            save_images=save_images,
-            quiet=as_json,
-        ),
+        options.receiver(options.record),
         once=once,
         keys=keys,
-        video=video,
+        video=options.video,
         originals=originals,
     )
 
 
-@with_options(ScenarioOptions)
+@with_options(ReceiveOptions)
 def demo(
-    options: ScenarioOptions,
+    options: ReceiveOptions,
     frames: Frames = 30,
-    video: Video = None,
     camera: Camera = None,
     udp: Annotated[bool, typer.Option("--udp", help="Over plain UDP instead of ZeroMQ.")] = False,
-    record: Record = None,
-    out: NewOut = None,
-    save_images: SaveImages = False,
-    as_json: AsJson = False,
 ) -> None:
     """Watch a scenario run in the terminal.
 
     A sender and a receiver are processes that stream over loopback.
     """
-    from sim.live.session import ReceiverOptions, demo_session
+    from sim.live.session import CaptureOptions, demo_session
 
-    demo_session(
-        options.load(),
-        ReceiverOptions(
-            written=partial(_print_received, as_json=as_json),
-            record=record,
-            out=out,
-            save_images=save_images,
-            quiet=as_json,
-        ),
-        frames=frames or 30,
-        video=video,
-        camera=camera,
-        udp=udp,
-    )
+    capture = CaptureOptions(frames=frames, video=options.video, camera=camera)
+    demo_session(options.load(), capture, options.receiver(options.record), udp=udp)
 
 
+@with_options(ResultOptions)
 def replay(
+    options: ResultOptions,
     recording: Annotated[Path, typer.Argument(help="Made with --record.", show_default=False)],
     scenario: Annotated[
         Path | None, typer.Option(help="For the repairs and the originals. Default: as recorded.")
     ] = None,
     set_: Set = None,
     originals: Originals = None,
-    out: NewOut = None,
-    save_images: SaveImages = False,
-    as_json: AsJson = False,
 ) -> None:
     """Receive a recorded stream again.
 
     The images and tables are the same, byte for byte.
     """
-    from sim.live.session import ReceiverOptions, replay_session
+    from sim.live.session import replay_session
 
-    replay_session(
-        recording,
-        None if scenario is None else ScenarioOptions(scenario=scenario, set_=set_).load(),
-        ReceiverOptions(
-            written=partial(_print_received, as_json=as_json),
-            out=out,
-            save_images=save_images,
-            quiet=as_json,
-        ),
-        originals,
-    )
+    loaded = None if scenario is None else ScenarioOptions(scenario=scenario, set_=set_).load()
+    replay_session(recording, loaded, options.receiver(), originals)
 
 
 def keys(

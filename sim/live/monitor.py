@@ -97,7 +97,7 @@ class StreamMonitor:
         self._recent: deque[tuple[float, int]] = deque()
 
     def packet(self, record: PacketRecord) -> None:
-        """The channel has judged a packet."""
+        """Count a packet, whose fate in the channel is known."""
         lost = record.fate == "erased"
         self.sent += 1
         self.bytes += record.size_bytes
@@ -112,7 +112,7 @@ class StreamMonitor:
         self._frame(record.frame).marks.append("late" if record.late else record.fate)
 
     def image(self, ready: FrameReady) -> None:
-        """An image's deadline has passed."""
+        """Count an image whose deadline has passed."""
         fate = self._frame(ready.frame)
         fate.ready, fate.complete = True, ready.complete
         fate.tokens_lost = float(1 - ready.grid.received.mean())
@@ -122,7 +122,7 @@ class StreamMonitor:
         self.media_s = max(self.media_s, ready.due_s)
 
     def measured(self, quality: Mapping[str, float]) -> None:
-        """Quality of an image by repair."""
+        """Add the quality of an image by repair."""
         self.quality = dict(quality)
         for name, value in quality.items():
             if math.isfinite(value):

@@ -1,4 +1,4 @@
-"""`sim receive`: streams come in, images are repaired as they fall due, tables are left behind.
+"""An incoming stream: its images are repaired as they fall due, and kept for the tables.
 
 The networks run in a thread of their own; when they fall behind, the stream waits (the sender
 sees that), and nothing piles up.
@@ -38,7 +38,7 @@ UNKNOWN = "unknown: the originals are not here"
 
 
 class ReferenceImages(Protocol):
-    """The pictures as they were before they were sent, if the receiver has them."""
+    """The originals of the pictures, if the receiver has them."""
 
     def picture(self, frame: int, name: str, digest: str) -> LoadedImage | None:
         """The picture with this fingerprint; None if it is not here."""
@@ -184,7 +184,7 @@ class IncomingStream:
         return self._kept[frame]
 
     def _repaired(self, ready: FrameReady, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """The networks have done an image; in their thread."""
+        """Show and measure a repaired image; called in the networks' thread."""
         original = self._picture(ready.frame)
         shown: dict[str, NDArray[np.uint8]] = {}
         if original is not None:

@@ -1,4 +1,4 @@
-"""`sim send`: pictures are taken, tokenized one ahead, and streamed; nothing is kept."""
+"""An outgoing stream: its pictures are taken, tokenized ahead of time, and sent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _AHEAD = 2  # pictures tokenized before they are due
 
 @dataclass(frozen=True)
 class SendResult:
-    """How a stream went, for the sender: its ledger, and what the receiver said at the end."""
+    """A stream that is over: the sender's ledger, and the receiver's answer to the end."""
 
     ledger: Ledger
     captured: int
@@ -150,7 +150,7 @@ def send_stream(
 
 
 def _show_news(monitor: StreamMonitor, status: Mapping[str, Any]) -> None:
-    """What the receiver said of quality, on the sender's view."""
+    """Put the receiver's news of quality into the sender's monitor."""
     quality = status["quality"]
     if isinstance(quality, dict) and status.get("images") != monitor.images_due:
         monitor.images_due = int(status.get("images", 0))

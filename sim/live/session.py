@@ -1,4 +1,4 @@
-"""Whole live sessions: sender, receiver, view and results put together."""
+"""Live sessions: sender, receiver, view and results together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +156,7 @@ def receive_session(
 
 
 def demo_session(
-    loaded: LoadedScenario,
-    options: ReceiverOptions,
-    *,
-    frames: int,
-    video: Path | None = None,
-    camera: int | None = None,
-    udp: bool = False,
+    loaded: LoadedScenario, capture: CaptureOptions, options: ReceiverOptions, *, udp: bool
 ) -> None:
     """A sender in a process of its own, and a receiver here, for one stream over loopback.
 
@@ -175,11 +169,11 @@ def demo_session(
         tempfile.TemporaryDirectory(prefix="sim-demo-") as scratch,
         closing(open_receiver(address)) as link,
     ):
-        if video is None and camera is None:
-            pictures, keep = _pictures_here(loaded, None, None), None
+        if capture.video is None and capture.camera is None:
+            pictures = _pictures_here(loaded, None, None)
         else:
-            pictures, keep = LocalReferenceImages([], Path(scratch)), Path(scratch)
-        capture = CaptureOptions(frames=frames, video=video, camera=camera, keep=keep)
+            capture = replace(capture, keep=Path(scratch))
+            pictures = LocalReferenceImages([], capture.keep)
         session = ReceiverSession(loaded, pictures, options)
         with SenderProcess(send_session, loaded, link.address, capture) as sender:
             session.serve(link, once=True, on_idle=sender.check)
@@ -276,7 +270,7 @@ class ReceiverSession:
         return whole
 
     def open(self, start: bytes, about: dict[str, Any]) -> Incoming:
-        """Where a stream goes."""
+        """An incoming stream, for `LiveReceiver`; recorded if that is wanted."""
         scenario = self._loaded.scenario
         self._monitor.state = "receiving"
         incoming = IncomingStream(

@@ -1,4 +1,4 @@
-"""The live page: a running stream in a browser, for looking at and for lectures.
+"""The live page: a running stream in a browser, for lectures.
 
     photos.py    the photographs, tokenized once
     engine.py    one frame of the stream at a time, by the protocol itself, in virtual time

@@ -36,7 +36,7 @@ class HistoryPoint:
 
 
 def fates(snapshot: Snapshot) -> tuple[str, ...]:
-    """What became of the packets of one frame, in sending order."""
+    """The fates of the packets of one frame, in sending order."""
     received, slice_of = snapshot.received, snapshot.slice_of
     found = []
     for packet in snapshot.packets:
@@ -48,7 +48,7 @@ def fates(snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def fates_of_slices(snapshot: Snapshot) -> dict[int, str]:
-    """What became of the tokens of each slice, by its number."""
+    """The fate of the tokens of each slice, by its number."""
     found: dict[int, str] = {}
     for packet, fate in zip(snapshot.packets, fates(snapshot), strict=True):
         if packet.kind == "media" and found.get(packet.slice, LOST) == LOST:

@@ -1,4 +1,4 @@
-"""What the page says: a sentence for every stage, the numbers, names of choices."""
+"""The words of the page: a sentence for every stage, the numbers, alternative texts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REPAIRS = {
 
 @dataclass(frozen=True)
 class Number:
-    """A number on the page: what it is, the number itself, and what to compare it with."""
+    """A number on the page: its label, its value, and a note to compare it with."""
 
     label: str
     value: str
@@ -97,7 +97,7 @@ def _filling(snapshot: Snapshot, lost: int) -> str:
 
 
 def alt_text(snapshot: Snapshot, stage: str) -> str:
-    """What a picture shows, for those who do not see it."""
+    """The alternative text of a picture, for screen readers."""
     name = snapshot.photo.name
     kind = {
         "photograph": f"the photograph {name}",
