@@ -114,6 +114,7 @@ def _print_comparison(outcome: Outcome) -> None:
 def _print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
     """The verified candidates, best first, and where the winner is."""
     from sim.metrics import metric as metric_of
+    from sim.results.files import FIGURES
 
     metric = summary["metric"]
     about = metric_of(metric)
@@ -140,7 +141,7 @@ def _print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
     if math.isnan(summary["verified"][0][f"{metric}_low"]):
         print_line("intervals take at least three streams: --set repeats=3")
     print_line(f"winner:   {folder / 'winner.yaml'}")
-    print_line(f"pictures: {folder / 'figures'}")
+    print_line(f"pictures: {folder / FIGURES}")
 
 
 def _interval(low: float, high: float) -> str:

@@ -62,7 +62,9 @@ def print_line(text: str) -> None:
 
 def print_folder(folder: Path) -> None:
     """Where the figures and tables of a finished run are."""
-    print_line(f"pictures: {folder / 'figures'}")
+    from sim.results.files import FIGURES
+
+    print_line(f"pictures: {folder / FIGURES}")
     print_line(f"tables:   {folder}")
 
 

@@ -202,7 +202,9 @@ def _print_received(
     if received.pictures is not None:
         print_summary(outcome)
     else:
-        print_line(f"images:   {outcome.folder / 'images'}")
+        from sim.results.files import OUTPUTS
+
+        print_line(f"images:   {outcome.folder / OUTPUTS}")
         print_line("the originals are not here, so there is no quality to tell")
     print_line(f"{ended}: {count} of {received.total} images")
     print_warnings(anomalies)

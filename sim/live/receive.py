@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,24 +37,16 @@ _MAX_KEPT = 10_000  # images of one stream that tables are made of
 UNKNOWN = "unknown: the originals are not here"
 
 
-class ReferenceImages(Protocol):
-    """The originals of the pictures, if the receiver has them."""
-
-    def picture(self, frame: int, name: str, digest: str) -> LoadedImage | None:
-        """The picture with this fingerprint; None if it is not here."""
-        ...
-
-
-class LocalReferenceImages:
-    """Originals that this machine has as well: found by fingerprint, whatever their names."""
+class ReferenceImages:
+    """The originals that this machine has, found by fingerprint, whatever their names."""
 
     def __init__(self, images: list[LoadedImage], folder: Path | None = None) -> None:
         """``folder``: where else to look, for NAME.png."""
         self._by_digest = {digest(image.pixels): image for image in images}
         self._folder = folder
 
-    def picture(self, frame: int, name: str, digest_: str) -> LoadedImage | None:
-        """See `ReferenceImages`."""
+    def picture(self, name: str, digest_: str) -> LoadedImage | None:
+        """The picture with this fingerprint, under a name; None if it is not here."""
         found = self._by_digest.get(digest_)
         if found is None and self._folder is not None and Path(name).name == name:
             path = self._folder / f"{name}.png"
@@ -177,7 +169,7 @@ class IncomingStream:
             names = self._about.get("names") or []
             name = str(names[frame]) if frame < len(names) else f"image-{frame:05}"
             known = self._metadata.digests.get(frame, "")
-            found = self._originals.picture(frame, name, known) if known else None
+            found = self._originals.picture(name, known) if known else None
             if found is None:
                 return None
             self._kept[frame] = found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -192,37 +192,12 @@ def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:
     What goes wrong in the thread is raised here. The thread ends with the items, or when this
     iterator is closed.
     """
-    made: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    closed = threading.Event()
-
-    def put(what: tuple[str, Any]) -> bool:
-        while not closed.is_set():
-            try:
-                made.put(what, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put(("item", item)):
-                    return
-        except BaseException as error:
-            put(("error", error))
-        else:
-            put(("end", None))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    source, end = iter(items), object()
+    thread = ThreadPoolExecutor(max_workers=1)
     try:
-        while True:
-            kind, content = made.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise content
-            yield content
+        made = deque(thread.submit(next, source, end) for _ in range(depth))
+        while (item := made.popleft().result()) is not end:
+            made.append(thread.submit(next, source, end))
+            yield item  # type: ignore[misc]
     finally:
-        closed.set()
+        thread.shutdown(wait=False, cancel_futures=True)

@@ -20,7 +20,7 @@ from sim.errors import UserError
 from sim.experiment.folder import check_run
 from sim.live.monitor import StreamMonitor
 from sim.live.process import SenderProcess, interruptible
-from sim.live.receive import IncomingStream, LocalReferenceImages, Received, ReferenceImages
+from sim.live.receive import IncomingStream, Received, ReferenceImages
 from sim.live.results import write_received
 from sim.live.send import SendResult, send_stream
 from sim.live.terminal import live_view, plain_line
@@ -173,7 +173,7 @@ def demo_session(
             pictures = _pictures_here(loaded, None, None)
         else:
             capture = replace(capture, keep=Path(scratch))
-            pictures = LocalReferenceImages([], capture.keep)
+            pictures = ReferenceImages([], capture.keep)
         session = ReceiverSession(loaded, pictures, options)
         with SenderProcess(send_session, loaded, link.address, capture) as sender:
             session.serve(link, once=True, on_idle=sender.check)
@@ -356,7 +356,7 @@ def _model(loaded: LoadedScenario) -> Model:
 
 def _pictures_here(
     loaded: LoadedScenario, video: Path | None, folder: Path | None
-) -> LocalReferenceImages:
+) -> ReferenceImages:
     """The originals that this machine has; none is no mistake."""
     scenario = loaded.scenario
     images: list[LoadedImage] = []
@@ -366,7 +366,7 @@ def _pictures_here(
         )
         if video is not None or isinstance(source, Photographs):
             images = list(source.pictures())
-    return LocalReferenceImages(images, folder)
+    return ReferenceImages(images, folder)
 
 
 def _make(folder: Path) -> None:
