@@ -120,7 +120,6 @@ def test_import_direction(path: Path) -> None:
             "rich",
             {
                 *CLI,
-                "sim/live/session.py",  # until the command line prints for it
                 "sim/live/terminal.py",
                 "sim/progress.py",
                 "sim/studies/codec_bench/bits.py",  # until the command line prints for it

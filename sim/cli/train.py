@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.cli.device import DeviceName, DtypeName
+from sim.cli.groups import command_group
+from sim.cli.options import AsJson, DeviceName, DtypeName, with_options
 from sim.cli.train_arguments import (
-    AsJson,
     Batch,
     Compile,
     Crops,
@@ -28,7 +28,6 @@ from sim.cli.train_arguments import (
     check_photos,
     device_and_threads,
     training,
-    with_arguments,
 )
 from sim.errors import UserError
 from sim.progress import print_json, progress_bar
@@ -36,7 +35,7 @@ from sim.progress import print_json, progress_bar
 if TYPE_CHECKING:
     from codec.training.joint import JointTraining
 
-train_app = typer.Typer(no_args_is_help=True)
+train_app = command_group()
 
 
 @train_app.command()
@@ -97,8 +96,8 @@ def all_(
     from sim.training.calibration import calibrate
     from sim.training.masks import packet_mask, random_slices
 
-    arguments = TrainArguments(
-        photos,
+    options = TrainArguments(
+        images=photos,
         held_out=held_out,
         device=device,
         dtype=dtype,
@@ -108,7 +107,7 @@ def all_(
     )
     changes = {"batch": batch, "seed": seed}
     recipe = standard_recipe().with_all(**{k: v for k, v in changes.items() if v is not None})
-    with training(arguments, out, "training") as options:
+    with training(options, out, "training") as training_options:
 
         def calibrated(images: Path, model: Path, folder: Path) -> None:
             calibrate(
@@ -116,8 +115,8 @@ def all_(
                 model,
                 folder,
                 160,
-                options.progress,
-                device=options.device,
+                training_options.progress,
+                device=training_options.device,
                 held_out=held_out,
             )
 
@@ -129,7 +128,7 @@ def all_(
             random_slices,
             calibrated,
             recipe,
-            options=options,
+            options=training_options,
             log=lambda line: typer.echo(line, err=True),
         )
     if as_json:
@@ -141,9 +140,9 @@ def all_(
 
 
 @train_app.command()
-@with_arguments(steps=20_000, decay_steps=4_000)
+@with_options(TrainArguments, steps=20_000, decay_steps=4_000)
 def tokenizer(
-    arguments: TrainArguments,
+    options: TrainArguments,
     out: Out = Path("training-runs/tokenizer"),
     start: Start = None,
 ) -> None:
@@ -153,10 +152,8 @@ def tokenizer(
     from codec.training.runs import train_tokenizer
     from codec.training.tokenizer import TokenizerTraining
 
-    config = arguments.override(TokenizerTraining(TokenizerConfig()))
-    carry_out(
-        out / TOKENIZER_FILE, arguments, lambda run: train_tokenizer(run, config, start=start)
-    )
+    config = options.override(TokenizerTraining(TokenizerConfig()))
+    carry_out(out / TOKENIZER_FILE, options, lambda run: train_tokenizer(run, config, start=start))
 
 
 @train_app.command()
@@ -176,11 +173,11 @@ def ladder(
     from codec.training.loop import LoopConfig
     from codec.training.runs import CacheConfig, Run, train_ladder
 
-    arguments = TrainArguments(
-        images, crops, held_out=held_out, device=device, dtype=dtype, threads=threads
+    options = TrainArguments(
+        images=images, crops=crops, held_out=held_out, device=device, dtype=dtype, threads=threads
     )
-    with training(arguments, out, "ladder") as options:
-        run = Run(images, out, LoopConfig(1, 1), CacheConfig(crops=crops), options)
+    with training(options, out, "ladder") as training_options:
+        run = Run(images, out, LoopConfig(1, 1), CacheConfig(crops=crops), training_options)
         train_ladder(run, model)
     weights = out / TOKENIZER_FILE
     if as_json:
@@ -190,9 +187,9 @@ def ladder(
 
 
 @train_app.command()
-@with_arguments(steps=5_000, decay_steps=1_500)
+@with_options(TrainArguments, steps=5_000, decay_steps=1_500)
 def encoder(
-    arguments: TrainArguments,
+    options: TrainArguments,
     out: Out = Path("training-runs/encoder"),
     model: ModelFolder = None,
     depth: Depth = None,
@@ -204,14 +201,14 @@ def encoder(
     from codec.training.joint import JointTraining
 
     frozen = JointTraining(rate=0, upsampler_rate=0)
-    config = arguments.override(frozen, rates=("encoder_rate",))
-    _joint(arguments, config, out, model, depth)
+    config = options.override(frozen, rates=("encoder_rate",))
+    _joint(options, config, out, model, depth)
 
 
 @train_app.command()
-@with_arguments(steps=5_000, decay_steps=1_500)
+@with_options(TrainArguments, steps=5_000, decay_steps=1_500)
 def joint(
-    arguments: TrainArguments,
+    options: TrainArguments,
     out: Out = Path("training-runs/joint"),
     model: ModelFolder = None,
     depth: Depth = None,
@@ -246,13 +243,13 @@ def joint(
         layers=layers,
         adversarial_from=adversary_from,
     )
-    config = arguments.override(config, rates=("rate", "encoder_rate", "upsampler_rate"))
+    config = options.override(config, rates=("rate", "encoder_rate", "upsampler_rate"))
     config = replace(config, encoder_rate=0.0) if encoder_fixed else config
-    _joint(arguments, config, out, model, depth)
+    _joint(options, config, out, model, depth)
 
 
 def _joint(
-    arguments: TrainArguments,
+    options: TrainArguments,
     config: JointTraining,
     out: Path,
     model: Path | None,
@@ -264,15 +261,15 @@ def _joint(
 
     carry_out(
         out / TOKENIZER_FILE,
-        arguments,
+        options,
         lambda run: train_joint(run, packet_mask, model, config, depth=depth),
     )
 
 
 @train_app.command()
-@with_arguments(steps=5_000, decay_steps=1_500)
+@with_options(TrainArguments, steps=5_000, decay_steps=1_500)
 def upsampler(
-    arguments: TrainArguments,
+    options: TrainArguments,
     out: Out = Path("training-runs/upsampler"),
     model: ModelFolder = None,
     depth: Annotated[int, typer.Option(min=1, help="Convolutions, if it has none yet.")] = 16,
@@ -288,10 +285,10 @@ def upsampler(
     from codec.training.runs import train_upsampler
     from codec.training.upsampler import UpsamplerTraining
 
-    config = arguments.override(UpsamplerTraining())
+    config = options.override(UpsamplerTraining())
     carry_out(
         out / TOKENIZER_FILE,
-        arguments,
+        options,
         lambda run: train_upsampler(
             run, model, config, depth=depth, pairs=pairs, enhanced=not from_photos
         ),
@@ -299,9 +296,9 @@ def upsampler(
 
 
 @train_app.command()
-@with_arguments(steps=20_000, decay_steps=4_000)
+@with_options(TrainArguments, steps=20_000, decay_steps=4_000)
 def inpainter(
-    arguments: TrainArguments,
+    options: TrainArguments,
     out: Out = Path("training-runs/inpainter"),
     model: ModelFolder = None,
     start: Start = None,
@@ -316,18 +313,18 @@ def inpainter(
     from codec.training.runs import train_inpainter
     from sim.training.masks import packet_mask
 
-    config = arguments.override(InpainterTraining(InpainterConfig()))
+    config = options.override(InpainterTraining(InpainterConfig()))
     carry_out(
         out / INPAINTER_FILE,
-        arguments,
+        options,
         lambda run: train_inpainter(run, packet_mask, model, config, start=start, depth=depth),
     )
 
 
 @train_app.command()
-@with_arguments(steps=1_500, decay_steps=500)
+@with_options(TrainArguments, steps=1_500, decay_steps=500)
 def context(
-    arguments: TrainArguments,
+    options: TrainArguments,
     out: Out = Path("training-runs/context"),
     model: ModelFolder = None,
     start: Start = None,
@@ -338,10 +335,10 @@ def context(
     from codec.training.runs import train_context
     from sim.training.masks import random_slices
 
-    config = arguments.override(ContextTraining(ContextConfig()))
+    config = options.override(ContextTraining(ContextConfig()))
     carry_out(
         out / CONTEXT_FILE,
-        arguments,
+        options,
         lambda run: train_context(run, random_slices, model, config, start=start),
     )
 
@@ -349,7 +346,7 @@ def context(
 @train_app.command()
 def calibrate(
     images: Images,
-    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path(
         "training-runs/calibration"
     ),
     model: Annotated[
@@ -386,7 +383,7 @@ def calibrate(
 @train_app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A training run's folder.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Where to write it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
     as_json: AsJson = False,
 ) -> None:
     """What of a run to commit. Config, log, curves and last samples, small."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from sim.cli.device import DeviceName, DtypeName, chosen_device
+from sim.cli.options import AsJson, DeviceName, DtypeName, chosen_device
 from sim.errors import UserError
 from sim.progress import no_progress, print_json, progress_bar
 
@@ -24,7 +22,9 @@ if TYPE_CHECKING:
 Images = Annotated[
     Path, typer.Option(help="Folder of photographs, searched recursively, or a pack of them.")
 ]
-Out = Annotated[Path, typer.Option(help="Run folder; an existing run there is resumed.")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Run folder; an existing run there is resumed.")
+]
 ModelFolder = Annotated[
     Path | None, typer.Option(help="Folder with the tokenizer's weights. Default: the shipped one.")
 ]
@@ -49,14 +49,13 @@ Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the networks, which takes minutes; not on CPUs.")
 ]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
 
 Config = TypeVar("Config")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainArguments:
-    """The arguments of every training run."""
+    """The options of every training run."""
 
     images: Images
     steps: Steps = 1
@@ -82,32 +81,6 @@ class TrainArguments:
         return changed
 
 
-def with_arguments(**defaults: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of `TrainArguments`, its parameter `arguments`, with defaults of
-    its own."""
-    shared = {
-        name: each.replace(default=defaults.get(name, each.default))
-        for name, each in inspect.signature(TrainArguments, eval_str=True).parameters.items()
-    }
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = dict(inspect.signature(command, eval_str=True).parameters)
-        del own["arguments"]
-
-        @functools.wraps(command)
-        def wrapper(**given: Any) -> None:
-            arguments = TrainArguments(**{name: given.pop(name) for name in shared})
-            command(**given, arguments=arguments)
-
-        keyword_only = inspect.Parameter.KEYWORD_ONLY
-        parameters = [each.replace(kind=keyword_only) for each in (own | shared).values()]
-        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
-        return wrapper
-
-    return decorate
-
-
 def device_and_threads(name: str, dtype: str, threads: int) -> Device:
     """The device by name; sets the number of CPU threads unless that is 0."""
     import torch
@@ -124,14 +97,14 @@ def check_photos(photos: Path) -> None:
 
 
 @contextlib.contextmanager
-def training(arguments: TrainArguments, out: Path, label: str) -> Iterator[TrainingOptions]:
+def training(options: TrainArguments, out: Path, label: str) -> Iterator[TrainingOptions]:
     """Options of a run in the folder `out`, which is made, with a progress bar. Errors of the run
     become UserError; an interrupted one exits with code 130."""
     from codec.training.options import TrainingOptions
     from codec.training.parallel import joined, rank
 
-    check_photos(arguments.images)
-    device = device_and_threads(arguments.device, arguments.dtype, arguments.threads)
+    check_photos(options.images)
+    device = device_and_threads(options.device, options.dtype, options.threads)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -142,9 +115,9 @@ def training(arguments: TrainArguments, out: Path, label: str) -> Iterator[Train
             with bar as progress:
                 yield TrainingOptions(
                     own_device,
-                    arguments.held_out,
-                    arguments.workers,
-                    arguments.compiled,
+                    options.held_out,
+                    options.workers,
+                    options.compiled,
                     progress,
                 )
     except (ValueError, RuntimeError) as error:
@@ -157,7 +130,7 @@ def training(arguments: TrainArguments, out: Path, label: str) -> Iterator[Train
 
 
 def carry_out(
-    weights: Path, arguments: TrainArguments, train: Callable[[Run], dict[str, float]]
+    weights: Path, options: TrainArguments, train: Callable[[Run], dict[str, float]]
 ) -> None:
     """Train in the folder of the weights file to be written, and print the last evaluation."""
     from codec.training.loop import LoopConfig
@@ -165,13 +138,13 @@ def carry_out(
     from codec.training.runs import CacheConfig, Run
 
     out = weights.parent
-    loop = LoopConfig(arguments.steps, arguments.decay_steps)
-    cache = CacheConfig(crops=arguments.crops)
-    with training(arguments, out, weights.stem) as options:
-        held_out = train(Run(arguments.images, out, loop, cache, options))
+    loop = LoopConfig(options.steps, options.decay_steps)
+    cache = CacheConfig(crops=options.crops)
+    with training(options, out, weights.stem) as training_options:
+        held_out = train(Run(options.images, out, loop, cache, training_options))
         if rank() > 0:
             return
-    if arguments.as_json:
+    if options.as_json:
         print_json({"run": str(out), "weights": weights.name, "held_out": held_out})
         return
     for name, value in held_out.items():
