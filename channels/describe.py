@@ -1,4 +1,4 @@
-"""What a channel is like: theory beside a sample, and the data of its pictures."""
+"""Descriptions of a loss model: theory beside a sample, and the data of its figures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NO_THEORY = "no theory: it replays given losses, or its exact chain has too man
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One quantity: what theory says, what a sample shows, where it should fall (99%).
+    """One quantity: its theoretical value, that of a sample, and the sample's 99% interval.
 
     nan where there is no theory or no interval. Without theory the interval is the sample's own.
     """
@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A loss model described; ``netem`` is the equivalent Linux option, None if there is none."""
+    """Theory and sample of a loss model; ``netem`` is the equivalent Linux option, or None."""
 
     packets: int
     seed: int
