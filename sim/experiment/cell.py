@@ -75,7 +75,7 @@ class WorkerContext:
     ) -> WorkerContext:
         """For a model and the name it was loaded by."""
         shown, measured = tuple(images), tuple(metrics)
-        tables = {size: model.frequencies(size) for size in model.levels}
+        tables = {size: model.frequencies(size) for size in model.codebook_sizes}
         device = None if str(model.device) == "cpu" else model.device
         return cls(shown, name, model.fingerprint, tables, model.context, measured, device)
 

@@ -163,8 +163,8 @@ class ImageCodec:
                 raise UserError(f"search: {error}") from None
         if patch not in PATCHES:
             raise UserError(f"patch {patch}: choose one of {', '.join(map(str, PATCHES))}")
-        if codebook_size not in self.model.levels:
-            levels = ", ".join(map(str, self.model.levels))
+        if codebook_size not in self.model.codebook_sizes:
+            levels = ", ".join(map(str, self.model.codebook_sizes))
             raise UserError(f"codebook {codebook_size}: this model has {levels}")
         if entropy not in ENTROPY_MODES:
             raise UserError(f"entropy {entropy}: choose one of {', '.join(ENTROPY_MODES)}")
