@@ -21,7 +21,8 @@ from sim.page.stages import STAGES, picture
 from sim.page.text import Number, numbers
 from sim.scenario.schema import Scenario
 
-_SHORTEST_S = 0.2  # between two frames: a page cannot show more of them
+SHORTEST_S = 0.2
+"""Between two frames; a page cannot show more of them."""
 _LAST = len(STAGES) - 1
 _LATEST = 4  # frames whose pictures can be had
 
@@ -62,7 +63,10 @@ class Playback:
         trouble: what went wrong, in one line; "" if nothing did.
     """
 
-    def __init__(self, engine: Engine, scenario: Scenario, concealer: str) -> None:
+    def __init__(
+        self, engine: Engine, scenario: Scenario, concealer: str, shortest_s: float = SHORTEST_S
+    ) -> None:
+        """``shortest_s``: least time between two frames."""
         self.base = self.scenario = self._working = scenario
         self.positions = values(scenario)
         self.concealer = concealer
@@ -79,6 +83,7 @@ class Playback:
         self._advance = False  # the next frame is wanted though the stream is paused
         self._change = ""
         self._made = 0
+        self._shortest_s = shortest_s
 
     def watch(self, watcher: Callable[[], object]) -> None:
         """Call ``watcher`` whenever there is something new; the stream waits while nobody does."""
@@ -177,7 +182,7 @@ class Playback:
                 self._working = scenario
                 self._advance = False
             self._tell()
-            pace_s = max(_SHORTEST_S, 1 / scenario.stream.fps)
+            pace_s = max(self._shortest_s, 1 / scenario.stream.fps)
             if not self.paused:
                 await asyncio.sleep(max(0.0, pace_s - (loop.time() - began)))
 
