@@ -168,8 +168,8 @@ class IncomingStream:
         if frame not in self._kept:
             names = self._about.get("names") or []
             name = str(names[frame]) if frame < len(names) else f"image-{frame:05}"
-            known = self._metadata.digests.get(frame, "")
-            found = self._originals.picture(name, known) if known else None
+            fingerprint = self._metadata.digests.get(frame, "")
+            found = self._originals.picture(name, fingerprint) if fingerprint else None
             if found is None:
                 return None
             self._kept[frame] = found
