@@ -84,7 +84,7 @@ def _quality_table(summary: Mapping[str, Any]) -> Table:
 
 
 def print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float) -> None:
-    """What `sim.results.repeats.repeats_wanted` found, as a table on standard output."""
+    """What `sim.results.run.Run.repeats_table` found, as a table on standard output."""
     table = Table(
         title=f"repeats for {metric_of(metric).heading} +-{within:g}", title_justify="left"
     )

@@ -237,9 +237,9 @@ def repeats(
 ) -> None:
     """Tell how many repeats make a run's means certain. To +-WITHIN, for its images."""
     from sim.cli.console import print_repeats
-    from sim.results.repeats import repeats_wanted
+    from sim.results.run import Run
 
-    found = repeats_wanted(run, within, metric)
+    found = Run.load(run).repeats_table(within, metric)
     if as_json:
         print_json({"run": str(run), "metric": metric, "within": within, "points": found})
     else:

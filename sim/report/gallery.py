@@ -18,9 +18,10 @@ from PIL import Image
 from codec.files import beside
 from sim.errors import UserError
 from sim.experiment.runner import run_experiment
+from sim.report.about import question
 from sim.report.answer import answer
 from sim.results.files import FIGURES
-from sim.results.run import RunTables, read_runs
+from sim.results.run import Run
 from sim.scenario.library import find_scenario
 from sim.scenario.loader import load_scenario
 
@@ -83,8 +84,7 @@ def make_gallery(
             doing(" ".join((one.scenario, *one.overrides)))
             overrides = (*one.overrides, "transport=virtual")  # the same results, no processes
             loaded = load_scenario(find_scenario(Path(one.scenario)), overrides)
-            (run,) = read_runs([run_experiment(loaded).folder])
-            parts.append(_entry(run, one, partial))
+            parts.append(_entry(Run.load(run_experiment(loaded).folder), one, partial))
         (partial / INDEX).write_text(_page(parts), encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
@@ -108,12 +108,12 @@ def _is_gallery(folder: Path) -> bool:
     return text.startswith(_HEAD) and all(f"({name})" in text for name in names - {INDEX})
 
 
-def _entry(run: RunTables, shown: GalleryEntry, folder: Path) -> str:
+def _entry(run: Run, shown: GalleryEntry, folder: Path) -> str:
     """One scenario's part of the page; copies its figures."""
     changed = [text.partition("=")[2] for text in shown.overrides]
     lines = [f"## {', '.join([run.name, *changed])}"]
-    lines += [] if changed else [run.question]
-    lines.append(f"**{answer([run], 'psnr_db')}**")
+    lines += [] if changed else [question(run)]
+    lines.append(f"**{answer(run, 'psnr_db')}**")
     for figure in shown.figures:
         name = "-".join([run.name, *changed, figure.removeprefix("strip-")]) + ".webp"
         shrink(run.folder / FIGURES / f"{figure}.png", folder / name)

@@ -24,6 +24,7 @@ from PIL import Image
 
 from sim.errors import UserError
 from sim.figures.style import drawing, new_figure, save_figure, score
+from sim.metrics import METRICS
 from sim.metrics import metric as metric_of
 from sim.results.files import (
     COMPARISON,
@@ -369,6 +370,7 @@ def _strip(pictures: Sequence[tuple[str, Path]], rows: Mapping[str, Row]) -> Fig
         row = rows.get(name)
         below = ""
         if row is not None:
-            below = f"{float(row['source_there']):.0%} there, {score(row)}"
+            quality = {metric: number(row.get(metric)) for metric in METRICS}
+            below = f"{float(row['source_there']):.0%} there, {score(quality)}"
         axes.set_title(f"{name}\n{below}", fontsize=8)
     return figure
