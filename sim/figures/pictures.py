@@ -90,7 +90,7 @@ def invention_figure(
         panels.append(("how far it may be off", shade(repaired, lost, far(pixel_error))))
         scales.append((far, "expected error of the filled pixels (grey levels of 255)", None))
     figure, all_axes = _row(panels, across=4.6, head=0.34, foot=0.72, gap=0.06)
-    width, height = figure.get_size_inches()
+    height = figure.get_figheight()
     for axes, (norm, label, ticks) in zip(all_axes[1:], scales, strict=True):
         box = axes.get_position()
         below = (box.x0 + 0.02, 0.52 / height, box.width - 0.04, 0.1 / height)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +214,19 @@ def legend_outside(figure: Figure, axes: Axes, **style: Any) -> None:
     """One legend for all axes, which show the same as these."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, **{"loc": "outside upper center", "frameon": False, **style})
+
+
+def picture_panels(
+    all_axes: Iterable[Axes], pictures: Iterable[tuple[str, NDArray[np.uint8]]]
+) -> None:
+    """Pictures below their titles; axes that are left over stay empty."""
+    shown = iter(pictures)
+    for axes in all_axes:
+        axes.axis("off")
+        title, pixels = next(shown, (None, None))
+        if title is not None and pixels is not None:
+            axes.imshow(pixels)
+            axes.set_title(title, fontsize=8)
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
