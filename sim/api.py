@@ -1,4 +1,4 @@
-"""Scenarios from Python: run one, and look at what it found.
+"""The Python interface: run a scenario, and read the results of a run.
 
     import sim
 
@@ -120,7 +120,7 @@ def run(
     device: str = "auto",
     dtype: str = "auto",
 ) -> RunResult:
-    """Run a scenario, or what of it is not there yet, as `sim run` does.
+    """Run a scenario as `sim run` does; cells that are finished already are not computed again.
 
     Args:
         scenario: a file, the name of a shipped scenario, or a mapping with the keys of one.
@@ -130,7 +130,7 @@ def run(
         save_images: also keep every output at original size.
         workers: processes; the results do not depend on it.
         dask: the address of a Dask scheduler, or "local"; None: none.
-        fresh: do everything again, whatever is in the folder.
+        fresh: compute everything again, whatever is in the folder.
         progress: show a bar on standard error.
         device: where the networks run: auto (CUDA if there is one), cpu, cuda or mps.
         dtype: in which number format: auto (float32), float32 or bfloat16.

@@ -249,14 +249,14 @@ def finding(points: Sequence[PointSummary], metric: str) -> str:
             places.setdefault(place, []).append(point.concealers[repair][metric].mean)
     means = {place: finite_mean(values) for place, values in sorted(places.items())}
     if found.ticks is None:
-        told = [f"{about.text(means[at])} at {at:g}" for at in (min(means), max(means))]
+        ends = [f"{about.text(means[at])} at {at:g}" for at in (min(means), max(means))]
     else:
         ranked = sorted(means, key=lambda at: about.sign * means[at])
-        told = [
+        ends = [
             f"{about.text(means[at])} ({plain_label(found.ticks[int(at)])})"
             for at in (ranked[0], ranked[-1])
         ]
-    return f"{head}, over {axis_title(found)}: {' to '.join(told)}"
+    return f"{head}, over {axis_title(found)}: {' to '.join(ends)}"
 
 
 def loss_panel(axes: Axes, members: Sequence[PointSummary], found: Curves | None) -> None:

@@ -1,4 +1,5 @@
-"""The figures of photographs: an image through a stream, and what the transformer made up of it."""
+"""The figures of photographs: an image through a stream, and the tokens that the transformer filled
+in, by how sure it was."""
 
 from __future__ import annotations
 
@@ -74,11 +75,11 @@ def invention_figure(
     """
     repaired, lost = pictures[INPAINT], pictures["received"] == 0
     sure = PowerNorm(0.5, 0, 1)  # among many codewords even 10% is a good guess
-    told = float(probability[lost].mean())
+    mean = float(probability[lost].mean())
     panels = [
         (f"{name}, repaired", repaired),
         (
-            f"{lost.mean():.0%} of tokens made up, {told:.0%} sure on average",
+            f"{lost.mean():.0%} of tokens made up, {mean:.0%} sure on average",
             shade(repaired, lost, sure(probability)),
         ),
     ]

@@ -96,8 +96,8 @@ def _losses(points: Sequence[PointSummary]) -> Figure:
         axes.set_title(title or " ", size=9)
         axes.set_xlabel("" if found is None else axis_title(found))
     all_axes[0].set_ylabel("share lost, with 95% interval")
-    told = losses_label(points)
-    legend_outside(figure, all_axes[0], ncols=3, title=f"{told} of the packets lost")
+    title = f"{losses_label(points)} of the packets lost"
+    legend_outside(figure, all_axes[0], ncols=3, title=title)
     return figure
 
 
@@ -193,7 +193,7 @@ def _packets(run: Run) -> Figure:
     handles = [Patch(color=looks[o][0], label=f"{o}: {totals[o]}") for o in looks if totals[o]]
     gone = [row.outcome != "delivered" for row in rows]
     runs = [len(list(run)) for lost, run in itertools.groupby(gone) if lost]
-    told = f"{sum(gone)} of {len(rows)} packets lost, at most {max(runs, default=0)} in a row"
-    axes.set_title(told if runs else "No packet was lost", size=9, loc="left")
+    title = f"{sum(gone)} of {len(rows)} packets lost, at most {max(runs, default=0)} in a row"
+    axes.set_title(title if runs else "No packet was lost", size=9, loc="left")
     figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False)
     return figure

@@ -1,7 +1,7 @@
-"""How every figure looks: one colour, marker and name for each repair and metric.
+"""The style of every figure: colours, markers, labels, small print, and elements they share.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; markers and heights repeat what
-they say, for print in grey.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; markers and heights repeat
+what they say, for print in grey.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _MORE = ((PURPLE, "P"), (VERMILLION, "X"), (ORANGE, "<"), (GREY, ">"))
 """For repairs that have no look of their own, chosen by their names."""
 
 _SCORES = ("psnr_db", "lpips", "ssimulacra2", *METRICS)
-"""The first two that there are say how good a picture is."""
+"""The first two that were measured are shown beside a picture."""
 
 KEY_LABELS = {
     "channel.loss": "loss rate of packets",
@@ -151,8 +151,8 @@ def styled(name: str) -> dict[str, Any]:
 def score(quality: Mapping[str, float]) -> str:
     """Some metrics, NaN where one is not defined, in few words: "23.45 dB, LPIPS 0.123"."""
     known = [name for name in dict.fromkeys(_SCORES) if np.isfinite(quality.get(name, np.nan))]
-    told = [(METRICS[name].label, METRICS[name].text(quality[name])) for name in known[:2]]
-    return ", ".join(text if text.endswith("dB") else f"{label} {text}" for label, text in told)
+    texts = [(METRICS[name].label, METRICS[name].text(quality[name])) for name in known[:2]]
+    return ", ".join(text if text.endswith("dB") else f"{label} {text}" for label, text in texts)
 
 
 def key_label(key: str) -> str:

@@ -25,7 +25,7 @@ from sim.errors import UserError
 from sim.media.images import LoadedImage, load_images
 
 CAMERA_FRAMES = 60
-"""Pictures taken by a camera unless told otherwise."""
+"""The default number of pictures taken by a camera."""
 _CAMERA_SIDE = 768  # pixels, the longer side of what is streamed
 
 
@@ -54,7 +54,7 @@ def digest(pixels: NDArray[np.uint8]) -> str:
 
 
 class Photographs:
-    """Images from disk, over and over if more frames are asked for than there are."""
+    """Images from disk, repeated in order if more frames are wanted than there are images."""
 
     def __init__(self, images: Sequence[LoadedImage], frames: int | None = None) -> None:
         self._images = list(itertools.islice(itertools.cycle(images), frames or len(images)))
@@ -146,7 +146,7 @@ class Camera:
         self.digests: list[str] = []
 
     def pictures(self) -> Iterator[LoadedImage]:
-        """Every picture: the latest there is, taken by a thread that lets none wait."""
+        """Every picture: the camera's latest when asked for; a thread discards older ones."""
         latest: queue.Queue[Any] = queue.Queue(1)
         over = threading.Event()
 
@@ -205,7 +205,7 @@ def open_source(
 
 @contextlib.contextmanager
 def _opened(name: str, otherwise: str, kind: str | None = None) -> Iterator[Any]:
-    """A file or device with a video stream; what goes wrong with it is told in one line."""
+    """A file or device with a video stream; UserError if it cannot be opened or has none."""
     try:
         import av
     except ImportError:

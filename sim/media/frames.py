@@ -43,7 +43,7 @@ _HIDDEN_PARTS = 4
 
 
 def with_token_importance(model: Model, frame: MediaFrame, codebook_size: int) -> MediaFrame:
-    """The frame with what each token would be missed for: float64[h,w], in bits.
+    """The frame with the importance of each token: float64[h,w], in bits.
 
     That is its surprise -log2 p to the receiver's own inpainter, which sees the three quarters of
     the grid that are not hidden with it, evenly spread. A model without inpainter gives none.
@@ -65,7 +65,7 @@ def with_token_importance(model: Model, frame: MediaFrame, codebook_size: int) -
 
 
 def decode_lossless(model: Model, frame: MediaFrame, codebook_size: int) -> NDArray[np.uint8]:
-    """What the decoder makes of a frame of which nothing is lost: uint8[H,W,3]."""
+    """A frame decoded without loss: uint8[H,W,3]."""
     with one_thread():
         return model.decode(frame.index_map, codebook_size, frame.height, frame.width)
 

@@ -1,6 +1,6 @@
-"""What the receiver makes of the frames, on its way to whoever measures it.
+"""Restored frames, and how a receiver in another process hands them over: as files.
 
-The receiver may be another process, so outputs travel as files. No networks are loaded here.
+This module loads no networks.
 """
 
 from __future__ import annotations

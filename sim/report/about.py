@@ -1,4 +1,4 @@
-"""What a report says of a run besides its numbers: its question, its command, its scenario."""
+"""A run's question, command and scenario, and titles that tell several runs apart."""
 
 from __future__ import annotations
 

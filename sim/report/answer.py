@@ -1,4 +1,4 @@
-"""The answer to a scenario's question in one sentence, computed from the tables.
+"""The answer to a scenario's question in one sentence, computed from the tables of its run.
 
 Estimates are paired (same images, same repeats), come with 95% intervals, and are called not
 decided when zero lies inside or when there are too few pairs to tell

@@ -1,7 +1,7 @@
-"""`sim report`: finished runs as one HTML file that needs nothing else, made from their tables.
+"""`sim report`: finished runs as one HTML file, made from their tables, figures and pictures.
 
-The page holds its style, figures (SVG) and pictures (WebP) itself and asks no network for anything;
-it has no scripts. The same runs give the same bytes.
+Style, figures (SVG) and pictures (WebP) are inside the page; it has no scripts and loads nothing.
+The same runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -116,12 +116,12 @@ def _meaning(metric: str) -> str:
 
 
 def _run(run: Run, prefix: str, metric: str) -> dict[str, Any]:
-    """What the template says about one run."""
+    """The values that the template shows of one run."""
     metrics = [metric, *(name for name in run.metrics if name != metric)]
     points, packets = run.points, run.pictured_packets()
     repairs = set(points[0].concealers) != {CLEAN}
-    told = finding(points, run.metrics[0]) if repairs else f"{losses_label(points)} lost"
-    alt = f"{told}; the table of numbers has all of it"
+    alt = finding(points, run.metrics[0]) if repairs else f"{losses_label(points)} lost"
+    alt += "; the table below has all numbers"
     rate = repairs and len(points) > 1 and rates_vary(points)
     manifest = run.manifest
     return {

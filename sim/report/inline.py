@@ -1,5 +1,5 @@
-"""What a page holds of a run's pictures: its figures in the page's own colours, its photographs as
-WebP data, and its packets as a raster of plain shapes. The same run gives the same bytes."""
+"""Pictures of a run inside an HTML page: its figures in the page's colours, its photographs as WebP
+data, its packets as a raster of plain shapes. The same run gives the same bytes."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _COLOURS = {
     "#56b4e9": "var(--sky)",
     "#999999": "var(--grey)",
 }
-"""Of the figures, as style sheets call them."""
+"""Colours of the figures, and the variables of the style sheet that replace them."""
 _TAGS = frozenset({"g", "path", "defs", "use", "text", "tspan", "clipPath", "rect"})
 _UNSAFE = r"""\son\w+\s*=|href=["'](?!#)|url\((?!#)"""
-"""What the figures of a run consist of, and what could make a page do or fetch something."""
+"""The elements of a run's figures, and attributes that could run or load something."""
 
 
 def figure(run: Run, name: str, prefix: str, alt: str) -> str:
@@ -94,7 +94,7 @@ class Picture:
 @dataclass(frozen=True, slots=True)
 class Strip:
     """One image through a stream: the run's own figures of it, pictures of the repairs that these
-    leave out, and what there is to say of all of them."""
+    leave out, and how good each of them is."""
 
     name: str
     caption: str

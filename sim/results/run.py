@@ -1,4 +1,4 @@
-"""A finished run, read from its folder: for its figures, its report, the command line and Python.
+"""The reader of finished runs, for figures, reports, the command line and Python.
 
 Means and intervals are those of summary.json, rows those of images.csv and packets.csv; whatever is
 not defined, or was not measured, is NaN.
@@ -284,14 +284,14 @@ class Run:
         return found
 
     def pictured_images(self) -> dict[str, dict[str, ImageRow]]:
-        """Rows of the cell that pictures were kept of, by image and repair."""
+        """Rows of images.csv of the cell whose pictures were kept, by image and repair."""
         found: dict[str, dict[str, ImageRow]] = {}
         for row in self._rows(ImageRow, IMAGES, self._pictured_cell):
             found.setdefault(row.image, {})[row.concealer] = row
         return found
 
     def pictured_packets(self) -> list[PacketRow]:
-        """The packets of the cell that pictures were kept of."""
+        """Rows of packets.csv of the cell whose pictures were kept."""
         return list(self._rows(PacketRow, PACKETS, self._pictured_cell))
 
     @property
@@ -317,9 +317,9 @@ class Run:
         return found
 
     def certainty(self, image: str) -> tuple[NDArray[np.float32], ...]:
-        """What the transformer thinks of the tokens it filled in, float32[h,w] each: the
-        probability that it gave them, and the expected error of their pixels; () where it did not
-        run. See `codec.concealment.Concealed`."""
+        """The probability that the transformer gave to the tokens it filled in, and the expected
+        error of their pixels, float32[h,w] each; () if it did not run. See
+        `codec.concealment.Concealed`."""
         paths = [self.folder / PANELS / image / name for name in (PROBABILITY, PIXEL_ERROR)]
         if not paths[0].is_file():
             return ()
@@ -334,7 +334,7 @@ class Run:
         self, half_width: float, metric: str = "psnr_db"
     ) -> dict[tuple[int, str], int | None]:
         """How many repeats would bring the 95% interval of a mean, for these images, to
-        +-half_width: by point and repair; None where fewer than two repeats tell nothing."""
+        +-half_width: by point and repair; None with fewer than two repeats so far."""
         found: dict[tuple[int, str], int | None] = {}
         for point in self.points:
             for name, precision in point.precision.items():
@@ -394,7 +394,8 @@ _READ: dict[str, Callable[[str], Any]] = {
 
 @contextlib.contextmanager
 def reading(folder: Path | str, kind: str = RUN) -> Iterator[None]:
-    """Tell in one line that what is read in this block is not what such a folder holds."""
+    """Raise UserError where reading in this block fails because a table, manifest or summary is not
+    as a run (or results of another kind) has it."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:

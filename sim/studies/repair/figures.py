@@ -102,7 +102,7 @@ def _by_level(
     }
 
 
-def _head(grid: Any, titles: Sequence[str], below: str, told: str) -> Figure:
+def _head(grid: Any, titles: Sequence[str], below: str, title: str) -> Figure:
     """Titles above the columns, what the horizontal axes show below, and above all of it what is
     shown, over the legend."""
     for axes, title in zip(grid[0], titles, strict=True):
@@ -110,11 +110,11 @@ def _head(grid: Any, titles: Sequence[str], below: str, told: str) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel(below)
     figure: Figure = grid[0, 0].figure
-    legend_outside(figure, grid[0, 0], title=told, ncols=5)
+    legend_outside(figure, grid[0, 0], title=title, ncols=5)
     return figure
 
 
-def _schedules(points: list[Point], told: str) -> Figure:
+def _schedules(points: list[Point], title: str) -> Figure:
     """Each metric over the number of passes, a row per loss."""
     metrics, conditions = _defined(points, "seconds"), _unique(points, "condition")
     figure = new_figure(2.6 * len(metrics), 0.8 + 2.1 * len(conditions))
@@ -137,13 +137,13 @@ def _schedules(points: list[Point], told: str) -> Figure:
             axes.set_xticks(ticks, [str(t) for t in ticks])
             axes.minorticks_off()
         line[0].set_ylabel(f"{condition} lost")
-    return _head(grid, [metric_of(metric).axis for metric in metrics], "passes", told)
+    return _head(grid, [metric_of(metric).axis for metric in metrics], "passes", title)
 
 
 _RUIN = "most_frequent"
 
 
-def _rivals(points: list[Point], told: str) -> Figure:
+def _rivals(points: list[Point], title: str) -> Figure:
     """What each repair reaches, beside the decode without loss: a row per kind of loss."""
     metrics, kinds = _defined(points), _unique(points, "kind")
     figure = new_figure(2.9 * len(metrics), 0.9 + 2.3 * len(kinds))
@@ -163,8 +163,8 @@ def _rivals(points: list[Point], told: str) -> Figure:
         low, high = np.nanmin(values), np.nanmax(values)
         margin = 0.06 * (high - low) or 1
         axes.set_ylim(low - margin, high + margin)
-    told += f"; {plain_label(_RUIN)} leaves the frame"
-    return _head(grid, [metric_of(metric).axis for metric in metrics], "loss rate", told)
+    title += f"; {plain_label(_RUIN)} leaves the frame"
+    return _head(grid, [metric_of(metric).axis for metric in metrics], "loss rate", title)
 
 
 def _interleavers(summary: Mapping[str, Any], metric: str) -> Figure:
@@ -181,8 +181,8 @@ def _interleavers(summary: Mapping[str, Any], metric: str) -> Figure:
                 style = {**styled(order), "label": plain_label(order), "linewidth": 1.2}
                 _line(axes, chosen, "loss", metric, **style)
         line[0].set_ylabel(f"{metric_of(metric).heading},\n{kind} lost")
-    told = f"Repaired by the transformer; means of {count_label(summary['images'], 'image')}"
-    return _head(grid, [f"{count} slices" for count in slices], "loss rate of packets", told)
+    title = f"Repaired by the transformer; means of {count_label(summary['images'], 'image')}"
+    return _head(grid, [f"{count} slices" for count in slices], "loss rate of packets", title)
 
 
 def _bits(points: Sequence[Point]) -> Figure:
