@@ -22,15 +22,9 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from sim.figures.style import (
-    BLUE,
     DELIVERED,
     ERASED,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
+    PALETTE,
     dot_with_bar,
     key_label,
     line_with_band,
@@ -212,7 +206,7 @@ def rate_groups(points: Sequence[PointSummary]) -> dict[str, list[PointSummary]]
     return {title: list(members) for title, members in found.groups.items()}
 
 
-_GROUPS = list(zip((BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY), "osD^vPX", strict=True))
+_GROUPS = list(zip(PALETTE, "osD^vPX", strict=True))
 
 
 def axis_title(found: Curves) -> str:

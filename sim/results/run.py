@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -370,17 +370,12 @@ class Run:
 
     def _rows(self, kind: type[Any], table: str, cell: int | None = None) -> Iterator[Any]:
         """Rows of a table as a dataclass; columns that it does not know go to its `values`."""
-        known = [f for f in fields(kind) if f.name != "values"]
+        read = {f.name: _READ[str(f.type)] for f in fields(kind) if f.name != "values"}
         with reading(self.folder):
             for row in table_rows(self.folder / table, cell):
-                typed: dict[str, Any] = {
-                    f.name: _READ[str(f.type)](row[f.name])
-                    for f in known
-                    if f.name in row or f.default is MISSING
-                }
+                typed = {name: read[name](text) for name, text in row.items() if name in read}
                 if kind is ImageRow:
-                    names = {f.name for f in known}
-                    typed["values"] = {k: text for k, text in row.items() if k not in names}
+                    typed["values"] = {name: row[name] for name in row if name not in read}
                 yield kind(**typed)
 
 
