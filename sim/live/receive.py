@@ -274,7 +274,6 @@ class _Repairs:
             if self._error is None:
                 try:
                     output = self._restorer.restore(ready)
-                    images = {name: found.image for name, found in output.restored.items()}
-                    self._done(ready, images)
+                    self._done(ready, output.images)
                 except BaseException as error:
                     self._error = error
