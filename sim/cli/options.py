@@ -102,7 +102,7 @@ class ScenarioOptions:
     def overrides(self) -> list[str]:
         """KEY=VALUE for every key that an option sets."""
         given = {
-            "images": None if self.images is None else [self.images],
+            "images": self.images,
             "codec.codebook": self.codebook,
             "codec.model": self.model,
             "seed": self.seed,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 Cli = Callable[..., Any]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
