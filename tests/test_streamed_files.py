@@ -13,6 +13,7 @@ from sim.baselines import RESILIENT, Coded, find_baselines
 from sim.baselines.byte_frames import BYTE_STREAM, ReceivedFile, byte_frame, received_file
 from sim.baselines.cache import Cached
 from sim.baselines.damage import GREY, decode_damaged
+from sim.jobs.store import Store
 from sim.metrics.quality import psnr_db
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.packet import HEADER_BYTES, pack, parse
@@ -125,9 +126,9 @@ class Counting:
 
 def test_encodes_are_kept_and_damaged_entries_made_again(tmp_path: Path) -> None:
     inner, image = Counting(), picture(16, 16)
-    codec = Cached(inner, tmp_path / "cache")
+    codec = Cached(inner, Store(tmp_path / "cache"))
     first = codec.encode(image, 1)
-    assert Cached(inner, tmp_path / "cache").encode(image, 1) == first and inner.asked == 1
+    assert Cached(inner, Store(tmp_path / "cache")).encode(image, 1) == first and inner.asked == 1
     codec.encode(image, 2)
     codec.encode(image[:8], 1)
     codec.encode(image + 1, 1)
@@ -145,6 +146,6 @@ def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None
     blocked = tmp_path / "file"
     blocked.write_text("mine")
     inner = Counting()
-    codec = Cached(inner, blocked)
+    codec = Cached(inner, Store(blocked))
     assert codec.encode(picture(16, 16), 0) == codec.encode(picture(16, 16), 0)
     assert inner.asked == 2 and blocked.read_text() == "mine"

@@ -21,13 +21,6 @@ def print_summary(outcome: Outcome) -> None:
     """The summary as a table on standard output, and where everything is."""
     console = screen()
     summary = outcome.summary
-    if not summary:
-        console.print(
-            f"cells of this shard finished: {outcome.cells}; when all shards are, "
-            f"sim merge {outcome.folder}",
-            soft_wrap=True,
-        )
-        return
     repairs = any(set(point["concealers"]) != {CLEAN} for point in summary["points"])
     console.print(_quality_table(summary) if repairs else _loss_table(summary))
     if len(summary["points"]) == 1:

@@ -167,10 +167,6 @@ def run(
         int | None,
         typer.Option(min=1, help="Processes; else as many as are worth it.", show_default=False),
     ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="Do share I of N of the cells, and no tables."),
-    ] = None,
     dask: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Compute on a Dask cluster; 'local' starts one."),
@@ -185,7 +181,8 @@ def run(
     """Run a scenario: tables, figures, summary in a folder.
 
     What is in the folder already is not done again: after an interruption, or a change to some
-    points of a sweep, the same command goes on.
+    points of a sweep, the same command goes on. Started several times with one --out, also on
+    machines with a common file system, it shares the work.
     """
     from sim.scenario.library import find_scenario
     from sim.scenario.loader import load_scenario
@@ -198,32 +195,12 @@ def run(
     from sim.progress import progress_bar
 
     where = chosen_device(device, dtype)
-    options = RunOptions(out, save_images, fresh, workers, _share(shard), dask, where)
+    options = RunOptions(out, save_images, fresh, workers, dask, where)
     with progress_bar(loaded.scenario.name) as progress:
         outcome = run_experiment(loaded, options, progress)
     if as_json:
         about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}
         print_json(about | (outcome.summary or {}))
-    else:
-        print_summary(outcome)
-
-
-@app.command()
-def merge(
-    out: Annotated[Path, typer.Argument(help="The run folder.", show_default=False)],
-    folders: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Run folders of shards elsewhere.", show_default=False),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make tables and figures of what shards have finished."""
-    from sim.cli.console import print_summary
-    from sim.experiment.runner import merge_runs
-
-    outcome = merge_runs(out, folders or [])
-    if as_json:
-        print_json({"run": str(outcome.folder), **(outcome.summary or {})})
     else:
         print_summary(outcome)
 
@@ -267,16 +244,3 @@ def schema() -> None:
     from sim.scenario.loader import json_schema
 
     print_json(json_schema())
-
-
-def _share(shard: str | None) -> tuple[int, int] | None:
-    if shard is None:
-        return None
-    number, _, of = shard.partition("/")
-    try:
-        share = int(number), int(of)
-    except ValueError:
-        share = 0, 0
-    if not 1 <= share[0] <= share[1]:
-        raise UserError(f"--shard {shard}: write I/N with 1 <= I <= N, such as 2/8")
-    return share

@@ -33,7 +33,7 @@ from sim.drivers.links import open_receiver, open_sender
 from sim.drivers.live_receiver import LiveReceiver
 from sim.drivers.live_sender import LiveSender
 from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord
-from sim.jobs.processes import spawn_context
+from sim.jobs.executor import spawn_context
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.ledger import Ledger

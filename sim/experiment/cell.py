@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from codec.context import ContextTables
 from sim.drivers.live import PeerError
@@ -31,7 +30,7 @@ from sim.media.images import LoadedImage
 from sim.media.outputs import SavedOutput, read_output, saving_sink
 from sim.metrics.quality import quality, token_accuracy
 from sim.protocol.config import StreamConfigError
-from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
+from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text, png
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CLEAN, TokenizerKey
 from sim.statistics import effective_size
@@ -44,8 +43,8 @@ if TYPE_CHECKING:  # torch is only loaded where networks run
 Pictures = dict[str, bytes]
 """PNG and .npy files by path below a cell's folder."""
 
-Progress = Callable[[int], object]
-"""Told how many steps have been done since the last call; a cell has two for each image."""
+Result = tuple[Record, Pictures]
+"""What the store keeps of a finished piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,10 @@ class ReferenceTask:
     image: int
     tokenizer: TokenizerKey
 
+    steps = 1
+    """Of progress."""
+    pictures = 0
+
 
 @dataclass(frozen=True, slots=True)
 class CellTask:
@@ -113,6 +116,11 @@ class CellTask:
     references: tuple[LosslessReference, ...]
     pictures: int
 
+    @property
+    def steps(self) -> int:
+        """Of progress: two for each image."""
+        return 2 * len(self.references)
+
 
 Task = ReferenceTask | CellTask
 
@@ -120,9 +128,14 @@ Task = ReferenceTask | CellTask
 class CellWorker:
     """Does the pieces of one run."""
 
-    def __init__(self, context: WorkerContext, model: Model | None = None) -> None:
-        """``model``: when it is loaded already."""
-        self._context, self._given = context, model
+    def __init__(
+        self,
+        context: WorkerContext,
+        model: Model | None = None,
+        progress: Callable[[Task, int], object] = lambda task, steps: None,
+    ) -> None:
+        """``model``: when it is loaded already. ``progress``: told of steps done in a task."""
+        self._context, self._given, self._progress = context, model, progress
         self._images = context.images
         self._with_importance: dict[tuple[int, ...], MediaFrame] = {}  # by image and tokenizer key
 
@@ -144,23 +157,18 @@ class CellWorker:
             )
         return model
 
-    def load(self) -> None:
-        """Load the networks now; raises as `run`."""
-        _ = self._model
-
-    def run(self, task: Task, progress: Progress = lambda steps: None) -> tuple[Record, Pictures]:
-        """The record of a finished piece, and its pictures.
+    def run(self, tasks: Sequence[Task]) -> list[Result]:
+        """The records of pieces, and their pictures.
 
         Raises:
             UserError: a stream does not fit its settings, or its processes failed.
             ModelError: the weights that it needs cannot be loaded here.
             ValueError: the weights found here are others.
         """
-        if isinstance(task, ReferenceTask):
-            record = self._reference(task)
-            progress(1)
-            return record, {}
-        return self._cell(task, progress)
+        return [
+            (self._reference(task), {}) if isinstance(task, ReferenceTask) else self._cell(task)
+            for task in tasks
+        ]
 
     def _reference(self, task: ReferenceTask) -> Record:
         from sim.media.frames import decode_lossless, encode_images
@@ -169,32 +177,28 @@ class CellWorker:
         (frame,) = encode_images(self._model, [image], *task.tokenizer)
         decoded = decode_lossless(self._model, frame, task.tokenizer.codebook_size)
         tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
+        self._progress(task, 1)
         return {
-            "key": task.key,
-            "pictures": 0,
             "grid": list(frame.index_map.shape),
             "tokens": base64.b64encode(tokens).decode(),
             "quality": quality(image.pixels, decoded, self._context.metrics),
         }
 
-    def _cell(self, task: CellTask, progress: Progress) -> tuple[Record, Pictures]:
+    def _cell(self, task: CellTask) -> Result:
         frames = self._frames(task)
         if task.cell.scenario.stream_config().needs_importance:
             frames = [self._add_importance(n, frame, task.cell) for n, frame in enumerate(frames)]
         if task.cell.scenario.transport == "virtual":
-            return self.measure(task, self._stream(task.cell, frames, Path(), progress), progress)
+            return self.measure(task, self._stream(task, frames, Path()))
         with tempfile.TemporaryDirectory(prefix="sim-cell-") as scratch:
-            record = self._stream(task.cell, frames, Path(scratch), progress)
+            record = self._stream(task, frames, Path(scratch))
             outputs = (read_output(Path(scratch), number) for number in range(len(frames)))
-            return self._measured(task, frames, record, outputs, progress)
+            return self._measured(task, frames, record, outputs)
 
-    def measure(
-        self, task: CellTask, record: StreamRecord, progress: Progress
-    ) -> tuple[Record, Pictures]:
+    def measure(self, task: CellTask, record: StreamRecord) -> Result:
         """As `run`, for a stream that is over: restore its frames and measure them."""
         frames = self._frames(task)
-        outputs = self._restored(task, frames, record)
-        return self._measured(task, frames, record, outputs, progress)
+        return self._measured(task, frames, record, self._restored(task, frames, record))
 
     def _frames(self, task: CellTask) -> list[MediaFrame]:
         return [
@@ -216,8 +220,7 @@ class CellWorker:
         frames: Sequence[MediaFrame],
         record: StreamRecord,
         outputs: Iterable[SavedOutput],
-        progress: Progress,
-    ) -> tuple[Record, Pictures]:
+    ) -> Result:
         rows: list[dict[str, Any]] = []
         pictures: Pictures = {}
         sent = FrameSent.of_each(record, task.cell.scenario.stream_config())
@@ -225,11 +228,10 @@ class CellWorker:
             rows += self._rows(task, number, frames[number], output, sent[number])
             if number < task.pictures:
                 pictures |= self._pictures(task.cell, number, frames[number], output)
-            progress(1)
+            self._progress(task, 1)
         lost = [packet.fate != "delivered" or packet.late for packet in record.packets]
         erased = [packet.fate == "erased" for packet in record.packets]
         found = {
-            "key": task.key,
             "pictures": task.pictures,
             "columns": list(rows[0]),
             "rows": [[cell_text(value) for value in row.values()] for row in rows],
@@ -240,17 +242,16 @@ class CellWorker:
         }
         return found, pictures
 
-    def _stream(
-        self, cell: Cell, frames: Sequence[MediaFrame], scratch: Path, progress: Progress
-    ) -> StreamRecord:
+    def _stream(self, task: CellTask, frames: Sequence[MediaFrame], scratch: Path) -> StreamRecord:
         """Stream a cell; a live one's frames are saved in `scratch` by its receiver."""
+        cell = task.cell
         names, decoding = tuple(cell.scenario.concealers), cell.scenario.decoding.schedule()
         codebook = cell.scenario.codec.codebook
         counted = 0
 
         def count(out: int, total: int) -> None:
             nonlocal counted
-            progress(out - counted)
+            self._progress(task, out - counted)
             counted = out
 
         try:
@@ -335,7 +336,7 @@ class CellWorker:
         lossless = decode_lossless(self._model, frame, cell.scenario.codec.codebook)
         shown = {"original": self._images[number].pixels, CLEAN: lossless, **output.images}
         shown["received"] = output.received.astype(np.uint8) * 255
-        files = {f"{name}.png": _png(pixels) for name, pixels in shown.items()}
+        files = {f"{name}.png": png(pixels) for name, pixels in shown.items()}
         if INPAINT in output.images:
             files[PROBABILITY] = _npy(output.probability[INPAINT])
             files[PIXEL_ERROR] = _npy(output.pixel_error[INPAINT])
@@ -355,13 +356,6 @@ def record_rows(record: Record) -> Iterator[dict[str, str]]:
     """The rows of a finished `CellTask`, as text."""
     for values in record["rows"]:
         yield dict(zip(record["columns"], values, strict=True))
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    """uint8[H,W,3] or uint8[H,W] as a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "png")
-    return file.getvalue()
 
 
 def _npy(array: NDArray[np.float32]) -> bytes:

@@ -1,6 +1,6 @@
 """Our ladder against other codecs: each is measured at some rates, and compared at our bytes.
 
-points/         one JSON file per image and codec: every file made, and its metrics (kept)
+points/         every file made, and its metrics (kept)
 bench.csv       one row per image, codec and point
 equal.csv       one row per image, level and codec: metrics at exactly our bytes
 manifest.json   what was compared, with which weights, settings and versions
@@ -11,14 +11,18 @@ figures/        drawn from all of the above
 
 from __future__ import annotations
 
+import contextlib
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sim.baselines import BaselineError
 from sim.errors import UserError
+from sim.jobs.claims import complete
+from sim.jobs.executor import alone, open_workers
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics import METRICS
@@ -45,6 +49,7 @@ from sim.studies.codec_bench.work import (
     BenchConfig,
     BenchLevel,
     CodecTask,
+    bench_worker,
 )
 from sim.version import __version__
 
@@ -121,14 +126,14 @@ class _BenchRun:
     def run(self, prepare: bool) -> dict[str, Any]:
         """Measure, tabulate, draw."""
         if not prepare:
-            self._measure([CodecTask(image, OURS) for image in self.images])
+            self._measure([self.bench.task(image, OURS) for image in self.images])
         others = []
         for number, image in enumerate(self.images):
             budgets: tuple[int, ...] = ()
             if number < MAX_PICTURED and not prepare:
                 ours = self._ours(image)
                 budgets = tuple(ours[level].size(self.config.counted) for level in self.pictured)
-            others += [CodecTask(image, name, budgets) for name in self.bench.baselines]
+            others += [self.bench.task(image, name, budgets) for name in self.bench.baselines]
         self._measure(others)
         if prepare:
             return {}
@@ -146,15 +151,39 @@ class _BenchRun:
         return summary
 
     def _measure(self, tasks: Sequence[CodecTask]) -> None:
-        if tasks:
-            self._progress(self._done, self._total, f"{tasks[0].image.name} {tasks[0].codec}")
-        for task, found in self.bench.all_points(tasks, self.model):
-            if isinstance(found, BaselineError):
-                self.bench.notes[task.codec] = f"failed on {task.image.name}: {found}"
-            else:
-                self.points[task.image.name, task.codec] = found
+        store, failed = self.bench.store, set[str]()
+        model = self.bench.ours.codec.model
+
+        def is_done(task: CodecTask) -> bool:
+            return task.key in failed or store.find(task.key) is not None
+
+        def count(task: CodecTask) -> None:
             self._done += 1
             self._progress(self._done, self._total, f"{task.image.name} {task.codec}")
+
+        def compute(free: Iterator[CodecTask]) -> Iterator[CodecTask]:
+            make = partial(bench_worker, self.model, model.device, self.config, self.folder)
+            here = contextlib.nullcontext(alone(self.bench.measure))
+            workers = self.config.workers
+            with here if workers == 1 else open_workers(make, workers) as group:
+                for task, found in group.results(free):
+                    if isinstance(found, BaselineError):
+                        self.bench.notes[task.codec] = f"failed on {task.image.name}: {found}"
+                        failed.add(task.key)
+                    else:
+                        store.put(task.key, found)
+                    count(task)
+                    yield task
+
+        if tasks:
+            self._progress(self._done, self._total, f"{tasks[0].image.name} {tasks[0].codec}")
+        for task in filter(is_done, tasks):
+            count(task)
+        complete(store.folder, tasks, is_done, compute, count)
+        for task in tasks:
+            if task.key not in failed:
+                points = map(RatePoint.read, store.get(task.key)["points"])
+                self.points[task.image.name, task.codec] = [*points]
 
     def _ours(self, image: LoadedImage) -> dict[BenchLevel, RatePoint]:
         """Our points of an image."""
@@ -175,7 +204,6 @@ class _BenchRun:
             }
             for name in (OURS, *self.bench.baselines)
             for point in self.points.get((image.name, name), ())
-            if name != OURS or BenchLevel.of(point.setting) in self.config.levels
         ]
 
     def _pictures(self) -> None:

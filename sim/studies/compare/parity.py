@@ -10,7 +10,7 @@ import numpy as np
 from channels import read_channel
 from channels.theory import residual_losses
 from sim.baselines.byte_frames import BYTE_STREAM, byte_frame
-from sim.jobs.cache import cached
+from sim.jobs.store import cached
 from sim.scenario.schema import FecSection, Scenario, with_values
 from sim.studies.compare.config import INDEPENDENT, LoadedComparison
 from sim.studies.compare.sources import stream

@@ -8,7 +8,6 @@ settings for the largest file that is no larger.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -236,8 +235,3 @@ def mean_bpp_wire(records: Sequence[StreamRecord], images: Sequence[LoadedImage]
     pixels = sum(image.width * image.height for image in images)
     wire = float(np.mean([record.ledger.wire_bytes for record in records]))
     return 8 * wire / pixels
-
-
-def pixel_digest(pixels: NDArray[np.uint8]) -> str:
-    """A hash of an image's content."""
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
