@@ -172,7 +172,7 @@ def test_patch_and_search_are_measured_apart(raw: Raw) -> None:
     """Tokens and loss-free quality are kept by codebook, patch and search together."""
     raw |= {"concealers": ["nearest"], "repeats": 1}
     raw["channel"] = {"type": "perfect"}
-    raw["sweep"] = {"codec.patch": [16, 24], "codec.search": [0, 2]}
+    raw["sweep"] = {"codec.patch": [16, 24], "codec.search": [0, 4]}
     run(raw, "run")
     rows = [row for row in read_table(Path("run/images.csv")) if row["concealer"] == "clean"]
     cells = {(row["cell"], row["tokens"], row["psnr_db"]) for row in rows}
