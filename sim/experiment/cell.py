@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.context import ContextTables
 from sim.drivers.live import PeerError
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
@@ -34,7 +33,7 @@ from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text, png
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CLEAN, TokenizerKey
 from sim.statistics import effective_size
-from sim.stream import stream_cell
+from sim.stream import CoderTables, StreamSetup, stream_frames
 
 if TYPE_CHECKING:  # torch is only loaded where networks run
     from codec.device import Device
@@ -54,17 +53,14 @@ class WorkerContext:
     Attributes:
         images: in order.
         model: as for `sim.media.frames.load_model`.
-        fingerprint: that the weights must have.
-        frequencies, context_tables: of the model's coders, as for `sim.stream.stream_cell`.
+        tables: of the model's coders, with the fingerprint that the weights must have.
         metrics: to measure, as for `sim.metrics.quality.quality`.
         device: where the networks run; None for the CPU, which asks for no torch.
     """
 
     images: tuple[LoadedImage, ...]
     model: str | None
-    fingerprint: str
-    frequencies: Mapping[int, NDArray[np.uint32]]
-    context_tables: ContextTables | None
+    tables: CoderTables
     metrics: tuple[str, ...]
     device: Device | None = None
 
@@ -73,10 +69,8 @@ class WorkerContext:
         cls, images: Iterable[LoadedImage], name: str | None, model: Model, metrics: Iterable[str]
     ) -> WorkerContext:
         """For a model and the name it was loaded by."""
-        shown, measured = tuple(images), tuple(metrics)
-        tables = {size: model.frequencies(size) for size in model.levels}
         device = None if str(model.device) == "cpu" else model.device
-        return cls(shown, name, model.fingerprint, tables, model.context, measured, device)
+        return cls(tuple(images), name, CoderTables.of(model), tuple(metrics), device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +144,10 @@ class CellWorker:
             from codec.device import CPU
 
             model = load_model(self._context.model, self._context.device or CPU)
-        if model.fingerprint != self._context.fingerprint:
+        wanted = self._context.tables.fingerprint
+        if model.fingerprint != wanted:
             raise ValueError(
-                f"weights here have fingerprint {model.fingerprint}, the run's have "
-                f"{self._context.fingerprint}"
+                f"weights here have fingerprint {model.fingerprint}, the run's have {wanted}"
             )
         return model
 
@@ -246,7 +240,6 @@ class CellWorker:
         """Stream a cell; a live one's frames are saved in `scratch` by its receiver."""
         cell = task.cell
         names, decoding = tuple(cell.scenario.concealers), cell.scenario.decoding.schedule()
-        codebook = cell.scenario.codec.codebook
         counted = 0
 
         def count(out: int, total: int) -> None:
@@ -254,17 +247,10 @@ class CellWorker:
             self._progress(task, out - counted)
             counted = out
 
+        setup = StreamSetup.of(cell.scenario, self._context.tables, cell.repeat)
+        sink = partial(saving_sink, self._context.model, names, decoding, scratch)
         try:
-            record = stream_cell(
-                cell,
-                frames,
-                self._context.fingerprint,
-                {codebook: self._context.frequencies[codebook]},
-                lambda frame: None,
-                partial(saving_sink, self._context.model, names, decoding, scratch),
-                count,
-                self._context.context_tables,
-            )
+            record = stream_frames(setup, frames, sink, count)
         except StreamConfigError as error:
             raise UserError(f"{cell.scenario.name}: stream.{error}") from None
         except PeerError as error:

@@ -40,7 +40,7 @@ from sim.results.files import Outcome
 from sim.scenario.library import find_scenario
 from sim.scenario.loader import LoadedScenario, load_scenario
 from sim.scenario.schema import Scenario
-from sim.stream import check_model, stream_key
+from sim.stream import check_model
 
 _LINGER_S = 1.0
 
@@ -298,7 +298,6 @@ class ReceiverSession:
             about,
             scenario=scenario,
             model=self._model,
-            key=stream_key(self._model.fingerprint, scenario.seed, 0),
             originals=self._originals,
             monitor=self._monitor,
             finished=self._received.append,

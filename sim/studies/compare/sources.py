@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +22,9 @@ from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.media.frames import with_token_importance
 from sim.media.images import LoadedImage
-from sim.scenario.labels import Cell
 from sim.scenario.schema import CodecSection, Scenario
-from sim.stream import stream_cell
+from sim.stream import BYTES, CoderTables, StreamSetup, stream_frames
 
-_NO_MODEL = "0" * 16
 _SOURCE_BYTES_TOLERANCE = 0.002  # bytes of source per pixel are found to this share
 
 
@@ -200,27 +197,9 @@ def stream(
     scenario: Scenario, frames: Sequence[MediaFrame], model: Model | None
 ) -> list[StreamRecord]:
     """Every repeat's stream, in virtual time; without a model the tokens are bytes."""
-    records = []
-    tables = {} if model is None else {scenario.codec.codebook: model.frequencies}
-    frequencies: dict[int, Any] = {level: table(level) for level, table in tables.items()}
-    for repeat in range(scenario.repeats):
-        cell = Cell(0, 0, {}, scenario, repeat)
-        record = stream_cell(
-            cell,
-            frames,
-            _NO_MODEL if model is None else model.fingerprint,
-            frequencies,
-            lambda ready: None,
-            _elsewhere,
-            lambda done, total: None,
-            None if model is None else model.context,
-        )
-        records.append(record)
-    return records
-
-
-def _elsewhere() -> Any:
-    raise AssertionError("comparisons run in virtual time, in this process")
+    tables = BYTES if model is None else CoderTables.of(model)
+    setups = (StreamSetup.of(scenario, tables, repeat) for repeat in range(scenario.repeats))
+    return [stream_frames(setup, frames) for setup in setups]
 
 
 def probe(scenario: Scenario) -> Scenario:
