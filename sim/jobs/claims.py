@@ -26,7 +26,7 @@ SILENT_S = 60.0
 _LOOK_AGAIN_S = 0.1  # what others do is looked for so often
 
 
-class Task(Protocol):
+class Keyed(Protocol):
     """A piece of work."""
 
     @property
@@ -35,7 +35,7 @@ class Task(Protocol):
         ...
 
 
-T = TypeVar("T", bound=Task)
+T = TypeVar("T", bound=Keyed)
 
 
 class Claims:

@@ -151,7 +151,7 @@ def _dask(
             "--dask needs Dask: pip install 'lossy-stream-sim[dask]', or leave it out"
         ) from None
 
-    class Setup(WorkerPlugin):  # type: ignore[misc]
+    class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
         """Runs on every worker, those included that come later."""
 
         def setup(self, worker: object) -> None:
@@ -170,7 +170,7 @@ def _dask(
             client = stack.enter_context(Client(cluster or address, timeout=10))
         except (OSError, ValueError) as error:
             raise UserError(f"--dask {address}: no scheduler there ({error})") from None
-        client.register_plugin(Setup(), name=name)
+        client.register_plugin(WorkerSetup(), name=name)
         stack.callback(client.unregister_worker_plugin, name)
         executor = client.get_executor(pure=False)
         try:
@@ -208,9 +208,7 @@ _workers: dict[str, Worker[Any, Any]] = {}
 
 
 def _start(parent: Connection, supply: Queue[Callable[[], Worker[T, R]]], name: str) -> None:
-    """Ctrl-C is the parent's to handle, and its end is this process's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    follow_parent(parent)
     os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that are not loaded yet
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
@@ -226,8 +224,17 @@ def _dismiss(name: str) -> None:
     _workers.pop(name, None)
 
 
-def _end_with(parent: Connection) -> None:
-    multiprocessing.connection.wait([parent])
+def follow_parent(*signs: Connection) -> None:
+    """In a process that was started here: Ctrl-C is the parent's to handle, and its end, or that of
+    a connection from it, is this process's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    watched = [*signs, *([parent.sentinel] if parent is not None else [])]
+    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
+
+
+def _end_with(watched: list[Connection | int]) -> None:
+    multiprocessing.connection.wait(watched)
     os._exit(1)
 
 
