@@ -22,15 +22,13 @@ from codec.model import Model
 from sim.cli.run import print_summary
 from sim.errors import UserError
 from sim.experiment import runner
-from sim.experiment.cell import ReferenceTask
-from sim.experiment.plan import Plan, chunks
+from sim.experiment.plan import Plan
 from sim.experiment.runner import RunOptions, run_experiment
 from sim.jobs.store import Store
 from sim.report.html import render
 from sim.results.files import Outcome, read_table
 from sim.results.manifest import run_id
 from sim.scenario.loader import LoadedScenario, load_mapping
-from sim.scenario.schema import TokenizerKey
 
 TABLES = ("images.csv", "packets.csv", "summary.json")
 
@@ -297,15 +295,6 @@ def test_strategies_see_the_same_losses(raw: Raw) -> None:
         fates.setdefault((row["cell"], row["repeat"]), []).append(row["fate"])
     by_repeat = [{tuple(f) for (_, r), f in fates.items() if r == repeat} for repeat in "01"]
     assert len(by_repeat[0]) == len(by_repeat[1]) == 1 and by_repeat[0] != by_repeat[1]
-
-
-def test_work_is_handed_out_in_parts() -> None:
-    key = TokenizerKey(64, 16, 0)
-    tasks = [ReferenceTask(f"{n:032x}", 0, key) for n in range(200)]  # of 0.06 s each
-    parts = list(chunks(iter(tasks), [10_000], 2.0))
-    assert [task for part in parts for task in part] == tasks
-    assert {len(part) for part in parts[:-1]} == {34}
-    assert {len(part) for part in chunks(iter(tasks), [10_000], 0.0)} == {1}
 
 
 # Slow: real processes.

@@ -24,7 +24,7 @@ from sim.drivers.live import PeerError
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
 from sim.experiment.packets import FrameSent, packet_table
-from sim.jobs.store import Record
+from sim.jobs.store import Files, Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import SavedOutput, read_output, saving_sink
 from sim.metrics.quality import quality, token_accuracy
@@ -39,11 +39,8 @@ if TYPE_CHECKING:  # torch is only loaded where networks run
     from codec.device import Device
     from codec.model import Model
 
-Pictures = dict[str, bytes]
-"""PNG and .npy files by path below a cell's folder."""
-
-Result = tuple[Record, Pictures]
-"""What the store keeps of a finished piece."""
+Result = tuple[Record, Files]
+"""What the store keeps of a finished piece: pictures are PNG and .npy files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +148,17 @@ class CellWorker:
             )
         return model
 
-    def run(self, tasks: Sequence[Task]) -> list[Result]:
-        """The records of pieces, and their pictures.
+    def run(self, task: Task) -> Result:
+        """The record of a piece, and its pictures.
 
         Raises:
             UserError: a stream does not fit its settings, or its processes failed.
             ModelError: the weights that it needs cannot be loaded here.
             ValueError: the weights found here are others.
         """
-        return [
-            (self._reference(task), {}) if isinstance(task, ReferenceTask) else self._cell(task)
-            for task in tasks
-        ]
+        if isinstance(task, ReferenceTask):
+            return self._reference(task), {}
+        return self._cell(task)
 
     def _reference(self, task: ReferenceTask) -> Record:
         from sim.media.frames import decode_lossless, encode_images
@@ -216,7 +212,7 @@ class CellWorker:
         outputs: Iterable[SavedOutput],
     ) -> Result:
         rows: list[dict[str, Any]] = []
-        pictures: Pictures = {}
+        pictures: dict[str, bytes] = {}
         sent = FrameSent.of_each(record, task.cell.scenario.stream_config())
         for number, output in enumerate(outputs):
             rows += self._rows(task, number, frames[number], output, sent[number])
@@ -316,7 +312,7 @@ class CellWorker:
 
     def _pictures(
         self, cell: Cell, number: int, frame: MediaFrame, output: SavedOutput
-    ) -> Pictures:
+    ) -> dict[str, bytes]:
         from sim.media.frames import decode_lossless
 
         lossless = decode_lossless(self._model, frame, cell.scenario.codec.codebook)

@@ -110,7 +110,7 @@ class Plan:
         return min(reversed(range(len(points))), key=ranks.__getitem__), 0
 
 
-def cost_s(piece: Cell | ReferenceTask, pixels: Sequence[int]) -> float:
+def cost_s(piece: Cell | Task, pixels: Sequence[int]) -> float:
     """About how many seconds of one core a piece takes; only who works, and how much is handed out
     at once, follow from it.
 
@@ -120,7 +120,7 @@ def cost_s(piece: Cell | ReferenceTask, pixels: Sequence[int]) -> float:
     """
     if isinstance(piece, ReferenceTask):
         return 6e-6 * pixels[piece.image] * (1 + piece.tokenizer.search)
-    scenario = piece.scenario
+    scenario = piece.cell.scenario if isinstance(piece, CellTask) else piece.scenario
     packets = scenario.stream.slices * len(pixels)
     return 1e-4 * packets + 6e-6 * sum(pixels) * len(scenario.concealers)
 
@@ -133,20 +133,6 @@ def worthwhile(pieces: Sequence[Cell | ReferenceTask], pixels: Sequence[int]) ->
     if sum(cost_s(piece, pixels) for piece in virtual) < _WORTH_PROCESSES_S:
         return 1
     return min(usable_cores(), len(virtual))
-
-
-def chunks(tasks: Iterator[Task], pixels: Sequence[int], seconds: float) -> Iterator[list[Task]]:
-    """Tasks in order, in parts of about so many seconds."""
-    part: list[Task] = []
-    size = 0.0
-    for task in tasks:
-        part.append(task)
-        size += cost_s(task.cell if isinstance(task, CellTask) else task, pixels)
-        if size >= seconds:
-            yield part
-            part, size = [], 0.0
-    if part:
-        yield part
 
 
 def _protection(scenario: Scenario) -> int:

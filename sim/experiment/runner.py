@@ -9,7 +9,7 @@ given the same folder share the work (`sim.jobs.claims`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,12 +31,12 @@ from sim.experiment.cell import (
     read_reference,
 )
 from sim.experiment.folder import CELLS, open_run
-from sim.experiment.plan import ImageAbout, Plan, chunks, worthwhile
+from sim.experiment.plan import ImageAbout, Plan, cost_s, worthwhile
 from sim.experiment.summary import certainty
 from sim.experiment.tables import MAX_PANELS, finish_run, point_rows
 from sim.jobs.claims import complete
 from sim.jobs.executor import Workers, alone, open_workers
-from sim.jobs.store import Store
+from sim.jobs.store import Record, Store
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import check_metrics
@@ -54,7 +54,7 @@ CHUNK_S = 0.5
 """Seconds of work that are handed to another process at once; of an interrupted one, so much is
 lost."""
 
-TaskWorkers = Workers[list[Task], list[Result]]
+TaskWorkers = Workers[Task, Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +206,7 @@ class Runner:
         self._pictured = plan.pictured()
         self._options, self._progress = options, progress
         self.store = Store(folder / CELLS)
+        self._steps: dict[str, int] = {}
         self._done = self._total = 0
         self._worker = CellWorker(context, model, self._step)
         self.cells = self.computed = 0
@@ -234,7 +235,7 @@ class Runner:
         (cell,) = self._plan.cells([1])
         self._tokenize([cell])
         task = self._task(cell)
-        self._done, self._total = 0, len(task.references)
+        self._steps, self._done, self._total = {task.key: 0}, 0, len(task.references)
         self.store.put(task.key, *self._worker.measure(task, record))
 
     def _compute(self, cells: Sequence[Cell]) -> None:
@@ -288,28 +289,20 @@ class Runner:
 
     def _work(self, tasks: Sequence[Task], workers: TaskWorkers) -> int:
         """Have all tasks done; returns how many were done here."""
+        self._steps = {task.key: 0 for task in tasks}
         self._done, self._total = 0, sum(task.steps for task in tasks)
         self._progress(0, self._total, _doing(tasks[0]))
-        here = workers is self._alone
 
-        def is_done(task: Task) -> bool:
-            return self._has(task.key, task.pictures)
+        def done(task: Task) -> None:
+            self._step(task, task.steps - self._steps[task.key])
 
-        def compute(free: Iterator[Task]) -> Iterator[Task]:
-            parts = chunks(free, self._pixels, 0.0 if here else CHUNK_S)
-            for part, results in workers.results(parts):
-                for task, result in zip(part, results, strict=True):
-                    self.store.put(task.key, *result)
-                    if not here:
-                        self._step(task, task.steps)
-                    yield task
+        def is_done(task: Task, record: Record) -> bool:
+            return bool(record.get("pictures", 0) >= task.pictures)
 
-        def found(task: Task) -> None:
-            self._step(task, task.steps)
-
-        return complete(self.store.folder, tasks, is_done, compute, found)
+        return complete(self.store, tasks, workers, done, is_done)
 
     def _step(self, task: Task, steps: int) -> None:
+        self._steps[task.key] += steps
         self._done += steps
         self._progress(self._done, self._total, _doing(task))
 
@@ -321,12 +314,16 @@ class Runner:
             if options.dask is None and count == 1:
                 return self._alone
             make = partial(_cell_worker, self._context)
-            opened = open_workers(make, options.workers if options.dask else count, options.dask)
+            crowd = options.workers if options.dask else count
+            opened = open_workers(self._worker.run, make, crowd, options.dask, self._share)
             self._workers = self._opened.enter_context(opened)
         return self._workers
 
+    def _share(self, task: Task) -> float:
+        return cost_s(task, self._pixels) / CHUNK_S
 
-def _cell_worker(context: WorkerContext) -> Callable[[list[Task]], list[Result]]:
+
+def _cell_worker(context: WorkerContext) -> Callable[[Task], Result]:
     return CellWorker(context).run
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from codec.files import beside
+from sim.jobs.executor import Workers
+from sim.jobs.store import Files, Record, Store
 
 BEAT_S = 5.0
 SILENT_S = 60.0
@@ -136,20 +138,20 @@ def _is_alive(process: int) -> bool:
 
 
 def complete(
-    folder: Path,
+    store: Store,
     tasks: Sequence[T],
-    is_done: Callable[[T], bool],
-    compute: Callable[[Iterator[T]], Iterator[T]],
-    found: Callable[[T], object] = lambda task: None,
+    workers: Workers[T, tuple[Record, Files]],
+    done: Callable[[T], object] = lambda task: None,
+    is_done: Callable[[T, Record], bool] = lambda task, record: True,
 ) -> int:
-    """Have all tasks done, by this process and whoever else is at work in the folder.
+    """Have the records of all tasks, by these workers and whoever else is at work in the store.
 
     Args:
-        folder: of the results.
+        store: of the records.
         tasks: in the order in which they are begun.
-        is_done: whether a task's result is there, whoever made it.
-        compute: computes tasks, which it takes one by one, keeps each result and yields its task.
-        found: told of each task that somebody else does meanwhile.
+        workers: give a task's record and its files.
+        done: told of each task when its record is there; at once of those that are there already.
+        is_done: whether a record that is there is what the task asks for.
 
     Returns:
         How many were computed here.
@@ -157,31 +159,42 @@ def complete(
     Raises:
         OSError: the folder cannot be written.
     """
-    left = [task for task in tasks if not is_done(task)]
-    computed = 0
+
+    left = {id(task): task for task in tasks}
+
+    def ready(task: T) -> bool:
+        record = store.find(task.key)
+        return record is not None and is_done(task, record)
+
+    def settle() -> None:
+        """Take out what is there."""
+        for task in [task for task in left.values() if ready(task)]:
+            done(task)
+            del left[id(task)]
+
+    settle()
     if not left:
         return 0
-    with Claims(folder) as claims:
+    computed = 0
+    with Claims(store.folder) as claims:
 
         def free() -> Iterator[T]:
-            for task in left:
+            for task in tuple(left.values()):
                 if claims.take(task.key):
-                    if is_done(task):
+                    if ready(task):
                         claims.drop(task.key)  # done since
                     else:
                         yield task
 
         while left:
-            ours = set()
-            for task in compute(free()):
+            before = len(left)
+            for task, (record, files) in workers.results(free()):
+                store.put(task.key, record, files)
                 claims.drop(task.key)
-                ours.add(task.key)
-            computed += len(ours)
-            theirs = [task for task in left if task.key not in ours and is_done(task)]
-            for task in theirs:
-                found(task)
-            gone = ours | {task.key for task in theirs}
-            left = [task for task in left if task.key not in gone]
-            if left and not gone:
+                done(task)
+                del left[id(task)]
+                computed += 1
+            settle()
+            if len(left) == before:
                 claims.wait()
     return computed

@@ -18,7 +18,6 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from multiprocessing.queues import Queue
@@ -39,7 +38,7 @@ KILLED = (
 )
 """What is told of a process that vanished."""
 
-_AHEAD = 2  # tasks handed out for each worker: all at once would fill the memory
+_AHEAD = 2  # parts handed out for each worker: all at once would fill the memory
 
 
 class SerialExecutor(Executor):
@@ -61,57 +60,73 @@ class Workers(Generic[T, R]):
 
     Attributes:
         executor: who.
-        work: does a task there.
-        ahead: how many tasks are handed out at a time.
+        work: does tasks there, in order.
+        ahead: how many parts of the work are handed out at a time.
+        share: of a part that a task makes.
     """
 
     executor: Executor
-    work: Worker[T, R]
+    work: Callable[[list[T]], list[R]]
     ahead: int = 1
+    share: Callable[[T], float] = lambda task: 1.0
 
     def results(self, tasks: Iterator[T]) -> Iterator[tuple[T, R]]:
         """Tasks and their results as they come; tasks are taken when there is room for them."""
-        waiting: dict[Future[R], T] = {}
+        waiting: dict[Future[list[R]], list[T]] = {}
         while True:
-            for task in islice(tasks, self.ahead - len(waiting)):
-                waiting[self.executor.submit(self.work, task)] = task
+            while len(waiting) < self.ahead and (part := self._part(tasks)):
+                waiting[self.executor.submit(self.work, part)] = part
             if not waiting:
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                yield waiting.pop(future), future.result()
+                yield from zip(waiting.pop(future), future.result(), strict=True)
+
+    def _part(self, tasks: Iterator[T]) -> list[T]:
+        part: list[T] = []
+        size = 0.0
+        while size < 1 and (task := next(tasks, None)) is not None:
+            part.append(task)
+            size += self.share(task)
+        return part
 
 
 def alone(worker: Worker[T, R]) -> Workers[T, R]:
-    """This process, with the worker that it has."""
-    return Workers(SerialExecutor(), worker)
+    """This process, with the worker that it has: one task at a time."""
+    return Workers(SerialExecutor(), lambda tasks: [worker(task) for task in tasks])
 
 
 @contextlib.contextmanager
 def open_workers(
-    make: Callable[[], Worker[T, R]], count: int | None, dask: str | None = None
+    worker: Worker[T, R],
+    make: Callable[[], Worker[T, R]],
+    count: int | None,
+    dask: str | None = None,
+    share: Callable[[T], float] = lambda task: 1.0,
 ) -> Iterator[Workers[T, R]]:
     """Workers for as long as the block runs. An interrupt ends it, and them, at once.
 
     Args:
-        make: makes the worker of a process; can be pickled.
+        worker: of this process.
+        make: makes the worker of another process, in it; can be pickled.
         count: how many; None: as Dask has them, or one for each core.
         dask: the address of a Dask scheduler, or "local" to start one here; None: 1 worker is this
             process, and more are processes of this machine.
+        share: of what is handed out at once that a task makes.
 
     Raises:
         UserError: nobody answers at the address, or somebody who worked was killed.
     """
     name = uuid4().hex
-    work: Worker[T, R] = partial(_work, name)
+    work: Callable[[list[T]], list[R]] = partial(_work, name)
     if dask is not None:
         with _dask(dask, count, name, make) as (executor, found):
-            yield Workers(executor, work, (_AHEAD + 1) * found)
+            yield Workers(executor, work, (_AHEAD + 1) * found, share)
     elif count == 1:
-        yield alone(make())
+        yield alone(worker)
     else:
         workers = count or usable_cores()
         with _processes(workers, name, make) as pool:
-            yield Workers(pool, work, _AHEAD * workers)
+            yield Workers(pool, work, _AHEAD * workers, share)
 
 
 @contextlib.contextmanager
@@ -238,7 +253,7 @@ def _end_with(watched: list[Connection | int]) -> None:
     os._exit(1)
 
 
-def _work(name: str, task: T) -> Any:
+def _work(name: str, tasks: list[T]) -> list[Any]:
     if name not in _workers:  # by the first task: loading weights would keep it from answering
         _workers[name] = _makers[name]()
-    return _workers[name](task)
+    return [_workers[name](task) for task in tasks]

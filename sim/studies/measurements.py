@@ -8,10 +8,9 @@ everywhere; each process writes the same table in the end.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from codec.model import Model
 from codec.threads import one_thread
 from sim.errors import UserError
 from sim.jobs.claims import complete
-from sim.jobs.store import Store
+from sim.jobs.executor import alone
+from sim.jobs.store import Files, Record, Store
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
 from sim.progress import ProgressCallback, no_progress
@@ -129,27 +129,20 @@ def run_tasks(
     store = Store(folder / JOBS)
     finished = 0
 
-    def is_done(task: StudyTask) -> bool:
-        return store.find(task.key) is not None
+    def work(task: StudyTask) -> tuple[Record, Files]:
+        progress(finished, len(tasks), task.name)
+        with one_thread():
+            return {"name": task.name, "rows": task.rows()}, {}
 
-    def compute(free: Iterator[StudyTask]) -> Iterator[StudyTask]:
-        for task in free:
-            progress(finished, len(tasks), task.name)
-            with one_thread():
-                rows = task.rows()
-            with _writing(folder):
-                store.put(task.key, {"name": task.name, "rows": rows})
-            count(task)
-            yield task
-
-    def count(task: StudyTask) -> None:
+    def done(task: StudyTask) -> None:
         nonlocal finished
         finished += 1
 
-    with _writing(folder):
+    try:
         _begin(folder, manifest)
-    finished = sum(map(is_done, tasks))
-    complete(store.folder, tasks, is_done, compute, count)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write here ({error.strerror})") from None
+    complete(store, tasks, alone(work), done)
     return [row for task in tasks for row in store.get(task.key)["rows"]]
 
 
@@ -168,11 +161,3 @@ def _begin(folder: Path, manifest: dict[str, Any]) -> None:
     (folder / JOBS).mkdir(parents=True, exist_ok=True)
     if not (folder / MANIFEST).is_file():
         write_json(folder / MANIFEST, {**manifest, "revision": revision()})
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write here ({error.strerror})") from None

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sim.jobs.claims import SILENT_S, Claims, complete
-from sim.jobs.store import Store, digest
+from sim.jobs.executor import alone
+from sim.jobs.store import Files, Record, Store, digest
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,12 @@ def test_everything_is_done_once_though_somebody_dies(tmp_path: Path) -> None:
     counts: list[int] = []
 
     def work() -> None:
-        store = Store(tmp_path)
+        def one(task: Number) -> tuple[Record, Files]:
+            time.sleep(0.001)
+            done.append(task.key)
+            return {}, {}
 
-        def compute(free: Iterator[Number]) -> Iterator[Number]:
-            for task in free:
-                time.sleep(0.001)
-                done.append(task.key)
-                store.put(task.key, {})
-                yield task
-
-        counts.append(
-            complete(tmp_path, tasks, lambda task: store.find(task.key) is not None, compute)
-        )
+        counts.append(complete(Store(tmp_path), tasks, alone(one)))
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:

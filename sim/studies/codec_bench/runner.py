@@ -11,18 +11,17 @@ figures/        drawn from all of the above
 
 from __future__ import annotations
 
-import contextlib
 import math
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sim.baselines import BaselineError
 from sim.errors import UserError
 from sim.jobs.claims import complete
-from sim.jobs.executor import alone, open_workers
+from sim.jobs.executor import open_workers
+from sim.jobs.store import Record
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics import METRICS
@@ -151,39 +150,29 @@ class _BenchRun:
         return summary
 
     def _measure(self, tasks: Sequence[CodecTask]) -> None:
-        store, failed = self.bench.store, set[str]()
-        model = self.bench.ours.codec.model
+        if tasks:
+            self._progress(self._done, self._total, f"{tasks[0].image.name} {tasks[0].codec}")
+        tried = set[str]()
 
-        def is_done(task: CodecTask) -> bool:
-            return task.key in failed or store.find(task.key) is not None
-
-        def count(task: CodecTask) -> None:
+        def done(task: CodecTask) -> None:
+            tried.add(task.key)
             self._done += 1
             self._progress(self._done, self._total, f"{task.image.name} {task.codec}")
 
-        def compute(free: Iterator[CodecTask]) -> Iterator[CodecTask]:
-            make = partial(bench_worker, self.model, model.device, self.config, self.folder)
-            here = contextlib.nullcontext(alone(self.bench.measure))
-            workers = self.config.workers
-            with here if workers == 1 else open_workers(make, workers) as group:
-                for task, found in group.results(free):
-                    if isinstance(found, BaselineError):
-                        self.bench.notes[task.codec] = f"failed on {task.image.name}: {found}"
-                        failed.add(task.key)
-                    else:
-                        store.put(task.key, found)
-                    count(task)
-                    yield task
+        def is_done(task: CodecTask, record: Record) -> bool:
+            return "points" in record or task.key in tried
 
-        if tasks:
-            self._progress(self._done, self._total, f"{tasks[0].image.name} {tasks[0].codec}")
-        for task in filter(is_done, tasks):
-            count(task)
-        complete(store.folder, tasks, is_done, compute, count)
+        bench, device = self.bench, self.bench.ours.codec.model.device
+        make = partial(bench_worker, self.model, device, self.config, self.folder)
+        with open_workers(bench.measure, make, self.config.workers) as group:
+            complete(bench.store, tasks, group, done, is_done)
         for task in tasks:
-            if task.key not in failed:
-                points = map(RatePoint.read, store.get(task.key)["points"])
+            record = bench.store.get(task.key)
+            if "points" in record:
+                points = map(RatePoint.read, record["points"])
                 self.points[task.image.name, task.codec] = [*points]
+            else:
+                bench.notes[task.codec] = f"failed on {task.image.name}: {record['failed']}"
 
     def _ours(self, image: LoadedImage) -> dict[BenchLevel, RatePoint]:
         """Our points of an image."""

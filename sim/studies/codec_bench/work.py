@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from codec.device import Device
 from codec.patches import PATCHES
 from sim.baselines import Baseline, BaselineError, Coded, Counted, find_baselines
-from sim.jobs.store import Record, Store, digest, pixel_digest
+from sim.jobs.store import Files, Record, Store, digest, pixel_digest
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics import DEFAULT
@@ -129,8 +129,8 @@ class Bench:
         name = codec, self._codec(codec).identity, pixel_digest(image.pixels)
         return CodecTask(digest(*name, *wanted, *how), image, codec, budgets)
 
-    def measure(self, task: CodecTask) -> Record | BaselineError:
-        """The record of a task, or how the codec failed."""
+    def measure(self, task: CodecTask) -> tuple[Record, Files]:
+        """The record of a task: its points, or how the codec failed."""
         pixels = task.image.pixels
         area = pixels.shape[0] * pixels.shape[1]
         budgets = [int(rate * area / 8) for rate in self._rates(task.codec)]
@@ -145,8 +145,8 @@ class Bench:
                 self.store,
             )
         except BaselineError as error:
-            return error
-        return {"points": [point.record() for point in points]}
+            return {"failed": str(error)}, {}
+        return {"points": [point.record() for point in points]}, {}
 
     def decoded(self, name: str, file: bytes, image: LoadedImage) -> NDArray[np.uint8]:
         """The picture in one of a codec's files."""
@@ -164,7 +164,7 @@ class Bench:
 
 def bench_worker(
     model: str | None, device: Device, config: BenchConfig, folder: Path
-) -> Callable[[CodecTask], Record | BaselineError]:
+) -> Callable[[CodecTask], tuple[Record, Files]]:
     """What measures tasks in another process. ``model``: as for `sim.media.frames.load_model`."""
     from sim.media.frames import load_model
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +23,8 @@ from sim.baselines.cache import Cached
 from sim.baselines.damage import decode_damaged
 from sim.errors import UserError
 from sim.jobs.claims import complete
-from sim.jobs.executor import alone, open_workers
-from sim.jobs.store import Record, Store, cache_folder, cache_key, pixel_digest
+from sim.jobs.executor import open_workers
+from sim.jobs.store import Files, Record, Store, cache_folder, cache_key, pixel_digest
 from sim.media.frames import Restorer, load_model
 from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import check_metrics, quality
@@ -169,28 +168,16 @@ class Comparison:
         yet, and copies the pictures of the pictured cell into `folder`."""
         tasks = [UnitTask(n, self._cache_key(unit)) for n, unit in enumerate(self.units)]
 
-        def is_done(task: UnitTask) -> bool:
-            return self._store.find(task.key) is not None
-
-        def finished(task: UnitTask) -> None:
+        def done(task: UnitTask) -> None:
             self._step(self.units[task.number], len(self.images))
 
-        def compute(free: Iterator[UnitTask]) -> Iterator[UnitTask]:
-            make = partial(_unit_worker, self.loaded, self.metrics)
-            here = contextlib.nullcontext(alone(self.measure))
-            with here if workers == 1 else open_workers(make, workers) as group:
-                for task, result in group.results(free):
-                    self._store.put(task.key, *result)
-                    finished(task)
-                    yield task
-
+        make = partial(_unit_worker, self.loaded, self.metrics)
         try:
-            for task in filter(is_done, tasks):
-                finished(task)
-            complete(self._store.folder, tasks, is_done, compute, finished)
+            with open_workers(self.measure, make, workers) as group:
+                complete(self._store, tasks, group, done)
         except OSError as error:
-            place = self._store.folder
-            raise UserError(f"{place}: cannot keep results here ({error.strerror})") from None
+            where = self._store.folder
+            raise UserError(f"{where}: cannot keep results here ({error.strerror})") from None
         rows: list[dict[str, Any]] = []
         unreached: list[dict[str, Any]] = []
         for task, unit in zip(tasks, self.units, strict=True):
@@ -204,7 +191,7 @@ class Comparison:
                     shutil.copy(picture, place)
         return rows, unreached
 
-    def measure(self, task: UnitTask) -> tuple[Record, dict[str, bytes]]:
+    def measure(self, task: UnitTask) -> tuple[Record, Files]:
         """The record of a unit, and its pictures.
 
         Raises:
@@ -345,7 +332,7 @@ class Comparison:
 
 def _unit_worker(
     loaded: LoadedComparison, metrics: Sequence[str]
-) -> Callable[[UnitTask], tuple[Record, dict[str, bytes]]]:
+) -> Callable[[UnitTask], tuple[Record, Files]]:
     return Comparison(loaded, metrics, no_progress).measure
 
 
