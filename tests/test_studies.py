@@ -18,10 +18,10 @@ from sim.studies.measurements import StudyTask, run_tasks
 from sim.studies.repair.figures import draw_check, draw_study
 from sim.studies.repair.masks import Condition, received
 from sim.studies.repair.paper_check import (
+    BASELINES,
     CLAIM,
     LESS_PSNR_DB,
     MORE_DISTANCE,
-    RIVALS,
     summarize_check,
 )
 
@@ -146,7 +146,7 @@ def test_several_may_begin_at_once(tmp_path: Path) -> None:
     ("name", "table", "options"),
     [
         ("schedules", "table.csv", ("--levels", "64", "--passes", "1,3")),
-        ("rivals", "table.csv", ("--levels", "64")),
+        ("baselines", "table.csv", ("--levels", "64")),
         ("interleavers", "bits.csv", ("--level", "64")),
     ],
 )
@@ -182,7 +182,7 @@ def test_paper_check_judges_and_never_fails(cli: Cli, pictures: Path, redrawn: R
     assert found["claim"] in ("holds", "undecided", "does not hold")
     assert redrawn(Path(found["folder"]), draw_check)
     with Path(found["folder"], "paper-check.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 2 * (1 + len(CLAIM) + 1 + len(RIVALS))
+        assert len(list(csv.DictReader(file))) == 2 * (1 + len(CLAIM) + 1 + len(BASELINES))
     assert cli(*call).exit_code == 0
     assert cli("paper-check", "--images", pictures, "--levels", "x").exit_code == 2
 
@@ -197,7 +197,7 @@ def _rows(drop: float, more: float, noise: float) -> list[dict[str, Any]]:
         rows.append({**base, "condition": "clean", "repair": "clean", "psnr_db": psnr})
         rows[-1]["lpips"] = far
         for condition in (*(c.name for c in CLAIM), "tokens 50%"):
-            for repair in ("inpaint", *(RIVALS if condition == "tokens 20%" else ())):
+            for repair in ("inpaint", *(BASELINES if condition == "tokens 20%" else ())):
                 lost = {"psnr_db": psnr - drop - noise * rng.normal()}
                 lost["lpips"] = far * (1 + more + noise / 10 * rng.normal())
                 rows.append({**base, "condition": condition, "repair": repair, **lost})

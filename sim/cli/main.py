@@ -24,7 +24,7 @@ GROUPS = {
     "channel": "Describe, sample, fit, check and picture channels.",
     "codec": "Images to token files and back; comparison with other codecs.",
     "model": "Models: import a VQGAN checkpoint, list and show folders.",
-    "study": "Measure the repair: schedules, rivals, interleavers. Interrupted studies resume; "
+    "study": "Measure the repair: schedules, baselines, interleavers. Interrupted studies resume; "
     "processes given the same folder share the work.",
     "train": "Train the codec's networks from a folder of photos.",
 }

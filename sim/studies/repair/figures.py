@@ -35,8 +35,8 @@ def draw_study(folder: Path) -> list[Path]:
     with drawing():
         if about["kind"] == "schedules":
             figures = _schedules(summary)
-        elif about["kind"] == "rivals":
-            figures = _rivals(summary)
+        elif about["kind"] == "baselines":
+            figures = _baselines(summary)
         else:
             figures = _interleavers(summary)
         return [_save(figure, folder, name, about) for name, figure in figures.items()]
@@ -140,23 +140,23 @@ def _count(images: int) -> str:
     return f"{images} image" + "s" * (images != 1)
 
 
-# Rivals
+# Baselines
 
 
 _RUIN = "most_frequent"
 
 
-def _rivals(summary: Mapping[str, Any]) -> dict[str, Figure]:
+def _baselines(summary: Mapping[str, Any]) -> dict[str, Figure]:
     points = summary["points"]
     return {
-        f"rivals-{level}": _rival_figure(
+        f"baselines-{level}": _baseline_figure(
             [point for point in points if point["codebook"] == level], level, summary["images"]
         )
         for level in _unique(points, "codebook")
     }
 
 
-def _rival_figure(points: list[Mapping[str, Any]], level: int, images: int) -> Figure:
+def _baseline_figure(points: list[Mapping[str, Any]], level: int, images: int) -> Figure:
     """What each repair reaches, beside the decode without loss."""
     metrics = _defined(points)
     kinds = _unique(points, "kind")

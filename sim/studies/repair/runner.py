@@ -1,7 +1,7 @@
-"""Studies of the repair itself: which schedule, against which rivals, after which interleaver.
+"""Studies of the repair itself: which schedule, against which baselines, after which interleaver.
 
     schedules      order x passes x words, after 20% and 50% of single tokens and bursts of packets
-    rivals         every concealer, after 5% to 50% of single tokens and in bursts of packets
+    baselines      every concealer, after 5% to 50% of single tokens and in bursts of packets
     interleavers   slices x order of the tokens, after 5% to 50% of the packets, alone and in
                    bursts; and what each costs in coded bits
 
@@ -29,10 +29,11 @@ from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics.quality import measurable, psnr_db, quality, token_accuracy
 from sim.progress import ProgressCallback, no_progress
-from sim.protocol.interleaver import INTERLEAVERS, slice_positions
+from sim.protocol.interleaver import INTERLEAVERS
 from sim.results.files import SUMMARY, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import estimate, finite_mean
+from sim.studies.codec_bench.bits import entropy_modes, measure_bits
 from sim.studies.measurements import Rows, StudyTask, run_tasks, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
@@ -112,7 +113,7 @@ def _unrepaired() -> dict[str, float]:
     return {"token_accuracy": float("nan"), "seconds": float("nan")}
 
 
-def study_rivals(
+def study_baselines(
     model: Model,
     images: Sequence[LoadedImage],
     levels: Sequence[int],
@@ -122,13 +123,13 @@ def study_rivals(
     """Every concealer whose library is installed."""
     names = installed_concealers()
     settings = {"levels": [*levels], "concealers": [*names], "metrics": [*measurable()]}
-    about = study_manifest("rivals", model, images, settings)
+    about = study_manifest("baselines", model, images, settings)
     conditions = [Condition(kind, loss) for kind in ("tokens", "bursts") for loss in LOSSES]
     masks = _masks(conditions, images)
     tasks = [
         StudyTask(
             f"{image.name} K={level} {condition.name}",
-            partial(_rival_rows, model, image, level, condition, there[n], names),
+            partial(_baseline_rows, model, image, level, condition, there[n], names),
         )
         for level in levels
         for n, image in enumerate(images)
@@ -152,7 +153,7 @@ def installed_concealers() -> tuple[str, ...]:
     return tuple(found)
 
 
-def _rival_rows(
+def _baseline_rows(
     model: Model,
     image: LoadedImage,
     level: int,
@@ -192,7 +193,8 @@ def study_interleavers(
 ) -> dict[str, Any]:
     """Which order of the tokens makes repair easiest, and at what cost in coded bits."""
     about = study_manifest("interleavers", model, images, {"level": level})
-    entropy = _entropy_modes(model, level)
+    codec = ImageCodec(model)
+    entropy = entropy_modes(codec.coders(level), level)
     tasks = []
     for n, image in enumerate(images):
         tokens: list[NDArray[np.int64]] = []  # encoded when a task first needs them
@@ -207,7 +209,7 @@ def study_interleavers(
                     _interleaver_rows, model, image, n, images, level, conditions, tokens
                 )
                 tasks.append(StudyTask(f"{image.name} {slices} slices {order}", work))
-        work = partial(_bit_rows, model, image, level, entropy, tokens)
+        work = partial(_bit_rows, codec, image, level, tokens)
         tasks.append(StudyTask(f"{image.name} bits {' '.join(entropy)}", work))
     rows = run_tasks(out, about, tasks, progress)
     bits = [row for row in rows if "entropy" in row]
@@ -224,24 +226,12 @@ def study_interleavers(
     return _finish(out, about, rows, keys, metrics, summary)
 
 
-def _entropy_modes(model: Model, level: int) -> tuple[str, ...]:
-    """Those that this model has coders for."""
-    coders, found = ImageCodec(model).coders(level), []
-    for mode, name in enumerate(ENTROPY_MODES):
-        try:
-            coders(mode, level)
-        except LookupError:
-            continue
-        found.append(name)
-    return tuple(found)
-
-
 def _tokens(
-    model: Model, image: LoadedImage, level: int, kept: list[NDArray[np.int64]]
+    model: Model, image: LoadedImage, level: int, encoded: list[NDArray[np.int64]]
 ) -> NDArray[np.int64]:
-    if not kept:
-        kept.append(model.encode(image.pixels, level))
-    return kept[0]
+    if not encoded:
+        encoded.append(model.encode(image.pixels, level))
+    return encoded[0]
 
 
 def _interleaver_rows(
@@ -251,9 +241,9 @@ def _interleaver_rows(
     images: Sequence[LoadedImage],
     level: int,
     conditions: Sequence[Condition],
-    kept: list[NDArray[np.int64]],
+    encoded: list[NDArray[np.int64]],
 ) -> Rows:
-    indices = _tokens(model, image, level, kept)
+    indices = _tokens(model, image, level, encoded)
     size = (image.height, image.width)
     clean = psnr_db(image.pixels, model.decode(indices, level, *size))
     rows: Rows = []
@@ -280,32 +270,23 @@ def _interleaver_rows(
 
 
 def _bit_rows(
-    model: Model,
-    image: LoadedImage,
-    level: int,
-    entropy: Sequence[str],
-    kept: list[NDArray[np.int64]],
+    codec: ImageCodec, image: LoadedImage, level: int, encoded: list[NDArray[np.int64]]
 ) -> Rows:
     """Payload bits per token; headers are the same for every interleaver."""
-    indices = _tokens(model, image, level, kept)
-    coders, flat, grid = ImageCodec(model).coders(level), indices.ravel(), indices.shape
-    rows: Rows = []
-    for name in entropy:
-        coder = coders(ENTROPY_MODES.index(name), level)
-        for slices in SLICES:
-            for order in INTERLEAVERS:
-                cut = slice_positions((grid[0], grid[1]), min(slices, flat.size), order)
-                coded = [coder.encode(flat[places], places, (grid[0], grid[1])) for places in cut]
-                rows.append(
-                    {
-                        "image": image.name,
-                        "entropy": name,
-                        "slices": slices,
-                        "interleaver": order,
-                        "bits_per_token": 8 * sum(map(len, coded)) / flat.size,
-                    }
-                )
-    return rows
+    tokens = _tokens(codec.model, image, level, encoded)
+    return [
+        {
+            "image": image.name,
+            "entropy": found.entropy,
+            "slices": found.slices,
+            "interleaver": found.interleaver,
+            "bits_per_token": found.bits / tokens.size,
+        }
+        for found in sorted(
+            measure_bits(codec, image, tokens, level, SLICES),
+            key=lambda found: ENTROPY_MODES.index(found.entropy),
+        )
+    ]
 
 
 def _masks(
