@@ -29,7 +29,7 @@ from sim.jobs.store import Files, Record, Store
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
 from sim.progress import ProgressCallback, no_progress
-from sim.results.files import MANIFEST, read_json, write_json
+from sim.results.files import MANIFEST, Row, read_json, write_json
 from sim.results.manifest import revision
 from sim.version import __version__
 
@@ -54,6 +54,14 @@ class StudyTask:
     def key(self) -> str:
         """Its record's key."""
         return hashlib.sha256(self.name.encode()).hexdigest()[:20]
+
+
+def grouped(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by their values of some columns, in the order of the first of each."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
 
 
 def load(

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.baselines import Baseline, Counted, RateSearch
-from sim.baselines.cache import Cached
 from sim.jobs.store import Record, Store, digest, pixel_digest
 from sim.metrics.quality import quality
 
@@ -69,7 +68,7 @@ def measure_points(
         BaselineError: the codec failed.
     """
     height, width = pixels.shape[:2]
-    search = RateSearch(Cached(codec, store), pixels)
+    search = RateSearch(codec, pixels, store)
     wanted = {*settings, *(search.at_most(budget, counted) or 0 for budget in budgets)}
     points = []
     for setting in sorted(wanted):

@@ -50,6 +50,7 @@ from sim.studies.codec_bench.work import (
     CodecTask,
     bench_worker,
 )
+from sim.studies.measurements import grouped
 from sim.version import __version__
 
 BENCH = "bench.csv"
@@ -252,9 +253,7 @@ def at_equal_bytes(
     False and the smallest stands there.
     """
     size = f"{counted}_bytes"
-    curves: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        curves.setdefault((row["image"], row["codec"]), []).append(row)
+    curves = grouped(rows, ("image", "codec"))
     for curve in curves.values():
         curve.sort(key=lambda row: row[size])
     result = []
@@ -345,10 +344,7 @@ def _curves(
     rate, or their smallest."""
     curves: dict[str, list[dict[str, float]]] = {}
     for name in dict.fromkeys(row["codec"] for row in rows):
-        by_image: dict[str, list[Row]] = {}
-        for row in rows:
-            if row["codec"] == name:
-                by_image.setdefault(row["image"], []).append(row)
+        by_image = grouped([row for row in rows if row["codec"] == name], ["image"])
         steps: list[list[Row]] = []
         if name == OURS:
             every = [row for found in by_image.values() for row in found]

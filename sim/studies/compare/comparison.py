@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from channels import loss_mask, read_channel
 from codec.checkpoint import ModelError
 from codec.model import Model
-from sim.baselines import Baseline, find_baselines
+from sim.baselines import find_baselines
 from sim.baselines.byte_frames import received_file
-from sim.baselines.cache import Cached
 from sim.baselines.damage import decode_damaged
 from sim.errors import UserError
 from sim.jobs.claims import complete
@@ -96,12 +95,11 @@ class Comparison:
         self.loaded, self.metrics, self._progress = loaded, [*metrics], progress
         self.images = load_images(loaded.base.images, loaded.images_base)
         coders = {s.coder for s in loaded.strategies} - {TOKENS}
-        found, missing = find_baselines(sorted(coders))
-        self.coders: dict[str, Baseline] = {name: Cached(c) for name, c in found.items()}
+        self.coders, missing = find_baselines(sorted(coders))
         self.notes = {
             s.name: missing.get(s.coder.removesuffix("-half"), "not on this machine")
             for s in loaded.strategies
-            if s.coder not in (TOKENS, *found)
+            if s.coder not in (TOKENS, *self.coders)
         }
         self.strategies = [s for s in loaded.strategies if s.name not in self.notes]
         self.model = self._load_model() if any(s.coder == TOKENS for s in self.strategies) else None

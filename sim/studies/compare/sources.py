@@ -20,6 +20,7 @@ from codec.threads import one_thread
 from sim.baselines import Baseline, BaselineError, RateSearch
 from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
+from sim.jobs.store import Store, cache_folder
 from sim.media.frames import with_token_importance
 from sim.media.images import LoadedImage
 from sim.scenario.schema import CodecSection, Scenario
@@ -124,7 +125,8 @@ class FileSource:
     def __init__(self, coder: Baseline, images: Sequence[LoadedImage]) -> None:
         self.coder = coder
         self.images = images
-        self._searches = [RateSearch(coder, image.pixels) for image in images]
+        store = Store(cache_folder() / "encodes")
+        self._searches = [RateSearch(coder, image.pixels, store) for image in images]
 
     def send(self, scenario: Scenario, budget: float) -> StreamSet | BudgetTooSmall:
         """Stream files as large as the budget allows.

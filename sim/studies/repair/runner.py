@@ -34,7 +34,7 @@ from sim.results.files import SUMMARY, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import estimate, finite_mean
 from sim.studies.codec_bench.bits import entropy_modes, measure_bits
-from sim.studies.measurements import Rows, StudyTask, run_tasks, study_manifest
+from sim.studies.measurements import Rows, StudyTask, grouped, run_tasks, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
 TABLE, BITS = "table.csv", "bits.csv"
@@ -42,6 +42,9 @@ LOSSES = (0.05, 0.1, 0.2, 0.3, 0.5)
 SCHEDULE_CONDITIONS = (Condition("tokens", 0.2), Condition("tokens", 0.5), Condition("bursts", 0.2))
 SLICES = (4, 8, 16, 32, 64)
 ORDERS: tuple[Order, ...] = ("confidence", "halton")
+
+Mask = NDArray[np.bool_]
+"""bool[h,w], the tokens that arrive."""
 
 
 def study_schedules(
@@ -54,24 +57,38 @@ def study_schedules(
     progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """The ablation of decoding schedules; `now` tells seconds, for the column of that name."""
-    settings = {"levels": [*levels], "passes": [*passes], "metrics": [*measurable()]}
-    about = study_manifest("schedules", model, images, settings)
     schedules: list[tuple[Order, int]] = [("confidence", 1)]
     schedules += [(order, n) for order in ORDERS for n in passes if n > 1]
-    masks = _masks(SCHEDULE_CONDITIONS, images)
-    tasks = [
+
+    def rows_of(image: LoadedImage, level: int, condition: Condition, there: Mask) -> Rows:
+        return _schedule_rows(model, image, level, condition, there, schedules, now)
+
+    settings = {"levels": [*levels], "passes": [*passes], "metrics": [*measurable()]}
+    about = study_manifest("schedules", model, images, settings)
+    tasks = _tasks(images, levels, SCHEDULE_CONDITIONS, rows_of)
+    rows = run_tasks(out, about, tasks, progress)
+    keys = ("codebook", "condition", "order", "passes", "words")
+    metrics = (*measurable(), "token_accuracy", "seconds")
+    return _finish(out, about, rows, keys, metrics)
+
+
+def _tasks(
+    images: Sequence[LoadedImage],
+    levels: Sequence[int],
+    conditions: Sequence[Condition],
+    rows_of: Callable[[LoadedImage, int, Condition, Mask], Rows],
+) -> list[StudyTask]:
+    """One for each image at each codebook size under each condition."""
+    masks = {condition: received(condition, grids_of(images), 1) for condition in conditions}
+    return [
         StudyTask(
             f"{image.name} K={level} {condition.name}",
-            partial(_schedule_rows, model, image, level, condition, there[n], schedules, now),
+            partial(rows_of, image, level, condition, there[n]),
         )
         for level in levels
         for n, image in enumerate(images)
         for condition, there in masks.items()
     ]
-    rows = run_tasks(out, about, tasks, progress)
-    keys = ("codebook", "condition", "order", "passes", "words")
-    metrics = (*measurable(), "token_accuracy", "seconds")
-    return _finish(out, about, rows, keys, metrics)
 
 
 def _schedule_rows(
@@ -79,7 +96,7 @@ def _schedule_rows(
     image: LoadedImage,
     level: int,
     condition: Condition,
-    there: NDArray[np.bool_],
+    there: Mask,
     schedules: Sequence[tuple[Order, int]],
     now: Callable[[], float],
 ) -> Rows:
@@ -125,17 +142,11 @@ def study_baselines(
     settings = {"levels": [*levels], "concealers": [*names], "metrics": [*measurable()]}
     about = study_manifest("baselines", model, images, settings)
     conditions = [Condition(kind, loss) for kind in ("tokens", "bursts") for loss in LOSSES]
-    masks = _masks(conditions, images)
-    tasks = [
-        StudyTask(
-            f"{image.name} K={level} {condition.name}",
-            partial(_baseline_rows, model, image, level, condition, there[n], names),
-        )
-        for level in levels
-        for n, image in enumerate(images)
-        for condition, there in masks.items()
-    ]
-    rows = run_tasks(out, about, tasks, progress)
+
+    def rows_of(image: LoadedImage, level: int, condition: Condition, there: Mask) -> Rows:
+        return _baseline_rows(model, image, level, condition, there, names)
+
+    rows = run_tasks(out, about, _tasks(images, levels, conditions, rows_of), progress)
     keys = ("codebook", "kind", "loss", "concealer")
     metrics = (*measurable(), "token_accuracy")
     return _finish(out, about, rows, keys, metrics)
@@ -158,7 +169,7 @@ def _baseline_rows(
     image: LoadedImage,
     level: int,
     condition: Condition,
-    there: NDArray[np.bool_],
+    there: Mask,
     names: Sequence[str],
 ) -> Rows:
     indices = model.encode(image.pixels, level)
@@ -289,12 +300,6 @@ def _bit_rows(
     ]
 
 
-def _masks(
-    conditions: Sequence[Condition], images: Sequence[LoadedImage]
-) -> dict[Condition, list[NDArray[np.bool_]]]:
-    return {condition: received(condition, grids_of(images), 1) for condition in conditions}
-
-
 def _finish(
     out: Path,
     about: dict[str, Any],
@@ -318,13 +323,6 @@ def _finish(
     return summary
 
 
-def _grouped(rows: Rows, keys: Sequence[str]) -> dict[tuple[Any, ...], Rows]:
-    groups: dict[tuple[Any, ...], Rows] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return groups
-
-
 def _by_image(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> Rows:
     """One row per image and setting of the keys, of means: rows of one image are no more
     independent than that image is one."""
@@ -332,7 +330,7 @@ def _by_image(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> Rows:
     return [
         dict(zip(keys, values, strict=True))
         | {m: finite_mean([row[m] for row in group]) for m in metrics}
-        for values, group in _grouped(rows, keys).items()
+        for values, group in grouped(rows, keys).items()
     ]
 
 
@@ -340,7 +338,7 @@ def _means(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> list[dict
     """One entry per setting of the keys: {key: value, metric: {"mean", "low", "high", "n"}}. Rows
     of one setting are independent: one per image."""
     found = []
-    for values, group in _grouped(rows, keys).items():
+    for values, group in grouped(rows, keys).items():
         columns = {m: np.array([row[m] for row in group], np.float64) for m in metrics}
         estimates = {m: asdict(estimate(column[None])) for m, column in columns.items()}
         found.append({**dict(zip(keys, values, strict=True)), **estimates})
