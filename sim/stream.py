@@ -64,7 +64,7 @@ class CoderTables:
     @classmethod
     def of(cls, model: Model) -> CoderTables:
         """Of all codebook sizes of a model."""
-        tables = {size: model.frequencies(size) for size in model.levels}
+        tables = {size: model.frequencies(size) for size in model.codebook_sizes}
         return cls(model.fingerprint, tables, model.context)
 
 
@@ -119,8 +119,8 @@ def check_model(model: Model, scenario: Scenario) -> None:
     from codec.perceptual import FeaturesMissing
 
     size, entropy = scenario.codec.codebook, scenario.codec.entropy
-    if size not in model.levels:
-        levels = ", ".join(map(str, model.levels))
+    if size not in model.codebook_sizes:
+        levels = ", ".join(map(str, model.codebook_sizes))
         raise UserError(f"codec.codebook: {size}: this model has {levels}")
     if scenario.codec.search:
         try:
