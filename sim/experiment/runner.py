@@ -233,7 +233,8 @@ class Runner:
     def measure(self, record: StreamRecord) -> None:
         """Take a stream that is over for the one cell."""
         (cell,) = self._plan.cells([1])
-        self._tokenize([cell])
+        with self._opened:
+            self._tokenize([cell])
         task = self._task(cell)
         self._steps, self._done, self._total = {task.key: 0}, 0, len(task.references)
         self.store.put(task.key, *self._worker.measure(task, record))

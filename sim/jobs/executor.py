@@ -132,9 +132,7 @@ def open_workers(
 @contextlib.contextmanager
 def _processes(count: int, name: str, make: Callable[[], Worker[T, R]]) -> Iterator[Executor]:
     context = spawn_context()
-    theirs, ours = context.Pipe(
-        duplex=False
-    )  # its end is theirs, and comes with ours at the latest
+    theirs, ours = context.Pipe(duplex=False)  # closed, or closed with us, it ends the processes
     supply = context.Queue()  # as arguments, what is large would hold up the start of the next
     supply.cancel_join_thread()  # a process that was killed takes none
     for _ in range(count):

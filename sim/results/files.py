@@ -138,8 +138,12 @@ def new_folder(target: Path, kind: str = RUN) -> Iterator[Path]:
 
 def _put_in_place(partial: Path, target: Path) -> None:
     if kind_of(target) is None:
-        os.replace(partial, target)  # nothing there, or an empty folder
-        return
+        try:
+            os.replace(partial, target)  # nothing there, or an empty folder
+            return
+        except OSError:
+            if kind_of(target) is None:
+                raise  # else another process that does the same was quicker
     ours = listed_files(target)
     old = beside(target)
     os.replace(target, old)
