@@ -48,7 +48,7 @@ from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import quality
 from sim.scenario.labels import Cell
 from sim.scenario.loader import LoadedScenario, load_mapping
-from sim.stream import stream_cell
+from sim.stream import CoderTables, StreamSetup, stream_frames
 
 if TYPE_CHECKING:  # a pool's processes import this file; `sim run` has them import no torch
     from codec.model import Model
@@ -175,24 +175,13 @@ def _stream_and_measure(
     model: Model,
     restorer: Callable[[Sequence[str]], Restorer],
 ) -> None:
-    record = stream_cell(
-        cell,
-        frames,
-        model.fingerprint,
-        {CODEBOOK: model.frequencies(CODEBOOK)},
-        lambda frame: None,
-        _nobody,
-        lambda out, total: None,
-    )
+    setup = StreamSetup.of(cell.scenario, CoderTables.of(model), cell.repeat)
+    record = stream_frames(setup, frames)
     repair = restorer(cell.scenario.concealers)
     for ready, image in zip(record.frames, images, strict=True):
         if cell.scenario.concealers and not ready.complete:
             for restored in repair.restore(ready).restored.values():
                 quality(image.pixels, restored.image)
-
-
-def _nobody() -> Any:
-    raise RuntimeError("virtual streams need no receiver elsewhere")
 
 
 # In the process that measures.

@@ -149,7 +149,7 @@ def run(
     except DeviceError as error:
         raise UserError(str(error)) from None
     folder = None if out is None else Path(out)
-    options = RunOptions(folder, save_images, fresh, workers, None, dask, chosen)
+    options = RunOptions(folder, save_images, fresh, workers, dask, chosen)
     if not progress:
         return load(run_experiment(loaded, options).folder)
     from sim.progress import progress_bar

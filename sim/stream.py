@@ -1,12 +1,14 @@
-"""One cell on the wire: picks the driver, and makes the parts that each process needs."""
+"""One stream: the parts that every sender and receiver is made of, and the choice of a driver."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from channels import Channel, UniformErasure, build, read_channel
 from channels.base import ConstantDelay
@@ -15,11 +17,9 @@ from codec.coders import CoderBook
 from codec.context import ContextTables
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
-from sim.media.outputs import SavingSink
-from sim.protocol.config import StreamKey
+from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.protection import ArqConfig
-from sim.scenario.labels import Cell
 
 if TYPE_CHECKING:
     from codec.model import Model
@@ -47,10 +47,70 @@ def make_feedback(arq: ArqConfig, seed: int, repeat: int) -> Channel:
     return build(UniformErasure(arq.loss), seed=key, link=ConstantDelay(arq.delay_s))
 
 
-def stream_key(fingerprint: str, seed: int, repeat: int) -> StreamKey:
-    """The key of one repeat's stream; its id follows from the seed."""
-    state = np.random.SeedSequence((seed, repeat)).generate_state(1)
-    return StreamKey(fingerprint, int(state[0]))
+@dataclass(frozen=True)
+class CoderTables:
+    """The integer tables of a model's coders: all that streams need of it, without its networks.
+
+    Attributes:
+        fingerprint: of the weights; 16 hexadecimal digits.
+        frequencies: of the static coder, uint32[K] by codebook size.
+        context: of the context coder, if the model has one.
+    """
+
+    fingerprint: str
+    frequencies: Mapping[int, NDArray[np.uint32]]
+    context: ContextTables | None = None
+
+    @classmethod
+    def of(cls, model: Model) -> CoderTables:
+        """Of all codebook sizes of a model."""
+        tables = {size: model.frequencies(size) for size in model.codebook_sizes}
+        return cls(model.fingerprint, tables, model.context)
+
+
+BYTES = CoderTables("0" * 16, {})
+"""Of no model: tokens are the bytes of a file."""
+
+
+@dataclass(frozen=True)
+class StreamSetup:
+    """What sender and receiver of one stream are made of; can be sent to other processes.
+
+    Attributes:
+        scenario: of one point.
+        tables: of the model.
+        config: how to packetize and pace.
+        key: of the stream; its id follows from seed and repeat.
+        repeat: from 0.
+    """
+
+    scenario: Scenario
+    tables: CoderTables
+    config: StreamConfig
+    key: StreamKey
+    repeat: int
+
+    @classmethod
+    def of(cls, scenario: Scenario, tables: CoderTables, repeat: int = 0) -> StreamSetup:
+        """One repeat's stream."""
+        state = np.random.SeedSequence((scenario.seed, repeat)).generate_state(1)
+        key = StreamKey(tables.fingerprint, int(state[0]))
+        return cls(scenario, tables, scenario.stream_config(), key, repeat)
+
+    def coders(self) -> CoderBook:
+        """The coders for the scenario's codebook size."""
+        size, known = self.scenario.codec.codebook, self.tables.frequencies
+        return CoderBook({size: known[size]} if size in known else {}, self.tables.context)
+
+    def channel(self) -> Channel:
+        """The channel at its start."""
+        receivers = self.scenario.stream.receivers
+        return make_channel(self.scenario.channel, self.scenario.seed, self.repeat, receivers)
+
+    def feedback(self) -> Channel | None:
+        """The way back at its start; None if nothing is sent back."""
+        arq = self.config.arq
+        return None if arq is None else make_feedback(arq, self.scenario.seed, self.repeat)
 
 
 def check_model(model: Model, scenario: Scenario) -> None:
@@ -77,58 +137,42 @@ def check_model(model: Model, scenario: Scenario) -> None:
         )
 
 
-def stream_cell(
-    cell: Cell,
+def stream_frames(
+    setup: StreamSetup,
     frames: Sequence[MediaFrame],
-    fingerprint: str,
-    frequencies: Mapping[int, Any],
-    sink: Callable[[FrameReady], object],
-    sink_elsewhere: Callable[[], SavingSink],
-    progress: Callable[[int, int], object],
-    context: ContextTables | None = None,
+    make_sink: Callable[[], Callable[[FrameReady], object]] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> StreamRecord:
-    """Stream a cell's frames by the driver that its scenario names.
+    """Stream frames by the driver that the scenario names.
 
     Args:
-        cell: what to stream and through which channel.
+        setup: of the stream.
         frames: every image, tokenized.
-        fingerprint: of the model.
-        frequencies: integer tables of the static coder, uint32[K] by codebook size.
-        sink: takes the frames, when the receiver is in this process.
-        sink_elsewhere: makes the sink, when the receiver is in another.
+        make_sink: makes what takes the frames that come out, in the receiver's process, if that is
+            another than this; can be pickled.
         progress: called with (frames out, frames in all).
-        context: integer tables of the context coder, if the model has them.
 
     Raises:
         StreamConfigError: a frame does not fit the settings.
         PeerError: a sender or receiver process failed.
     """
-    scenario = cell.scenario
-    config = scenario.stream_config()
-    key = stream_key(fingerprint, scenario.seed, cell.repeat)
-    receivers = scenario.stream.receivers
-    channel = partial(make_channel, scenario.channel, scenario.seed, cell.repeat, receivers)
-    feedback = None
-    if config.arq is not None:
-        feedback = partial(make_feedback, config.arq, scenario.seed, cell.repeat)
-    if scenario.transport == "virtual":
+    if setup.scenario.transport == "virtual":
         from sim.drivers.virtual import run_virtual
 
-        book = CoderBook(frequencies, context)
-        back = feedback() if feedback is not None else None
-        return run_virtual(frames, config, channel(), key, book, sink, progress, back)
+        parts = setup.config, setup.channel(), setup.key, setup.coders()
+        return run_virtual(frames, *parts, progress=progress, feedback=setup.feedback())
 
     from sim.drivers.live import run_live
 
     return run_live(
         partial(list, frames),
-        config,
-        channel,
-        key,
-        partial(CoderBook, frequencies, context),
-        sink_elsewhere,
+        setup.config,
+        setup.channel,
+        setup.key,
+        setup.coders,
+        make_sink,
         progress,
-        pace=scenario.pace,
-        transport=scenario.transport,
-        make_feedback=feedback,
+        pace=setup.scenario.pace,
+        transport=setup.scenario.transport,
+        make_feedback=setup.feedback,
     )

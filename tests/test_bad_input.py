@@ -289,8 +289,8 @@ def test_unusable_weights(cli: Cli) -> None:
 def test_plot_of_something_else(cli: Cli) -> None:
     assert "holds no run" in refused(cli, "plot", "nowhere")
     Path("run").mkdir()
-    Path("run/manifest.json").write_text('{"kind": "rivals"}')
-    assert "run: holds no run (but: rivals)" in refused(cli, "plot", "run")
+    Path("run/manifest.json").write_text('{"kind": "baselines"}')
+    assert "run: holds no run (but: baselines)" in refused(cli, "plot", "run")
     Path("run/manifest.json").write_text('{"kind": "run"}')
     assert "run/summary.json: cannot be read" in refused(cli, "plot", "run")
     Path("run/summary.json").write_text("{")

@@ -91,7 +91,7 @@ def test_bytes_are_kept_losses_paired_and_parts_reused(
     def never(*arguments: object) -> None:
         raise AssertionError("a finished part was made again")
 
-    monkeypatch.setattr(sim.studies.compare.comparison.Comparison, "_measure", never)
+    monkeypatch.setattr(sim.studies.compare.comparison.Comparison, "measure", never)
     monkeypatch.setattr("sim.studies.compare.figures.draw_comparison", lambda folder: [])
     again = cli("compare", comparison(), "-o", "again", "--json")
     assert again.exit_code == 0, again.output

@@ -163,10 +163,9 @@ COMMANDS = [
     "codec decode photo.tok -o out.png --concealer nearest --model random",
     "scenarios burst20 --json",
     "new mine --from small.yaml",
-    "run small.yaml --set sweep={} --set concealers=[] --seed 4 --shard 1/2 --out out",
+    "run small.yaml --set sweep={} --set concealers=[] --seed 4 --out out",
     "repeats small.yaml --within 0.1 --metric psnr_db",
     "report small.yaml -o out.html",
-    "merge out out2",
     "keys out",
     "model show out --json",
 ]

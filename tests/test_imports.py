@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.jobs.cache import hashed_files
+from sim.jobs.store import hashed_files
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(
@@ -158,7 +158,7 @@ def test_light_parts_do_not_load_torch() -> None:
     code = (
         "import sys, channels, codec.entropy, sim.protocol.receiver, sim.protocol.sender, "
         "sim.scenario.loader, sim.stream, sim.results.files, "
-        "sim.experiment.tables, sim.experiment.workers; "
+        "sim.experiment.tables, sim.experiment.plan, sim.jobs.executor; "
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from codec.coders import CoderBook
-from sim.baselines import RESILIENT, Coded, find_baselines
+from sim.baselines import RESILIENT, Coded, RateSearch, find_baselines
 from sim.baselines.byte_frames import BYTE_STREAM, ReceivedFile, byte_frame, received_file
-from sim.baselines.cache import Cached
 from sim.baselines.damage import GREY, decode_damaged
+from sim.jobs.store import Store
 from sim.metrics.quality import psnr_db
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.packet import HEADER_BYTES, pack, parse
@@ -125,26 +125,29 @@ class Counting:
 
 def test_encodes_are_kept_and_damaged_entries_made_again(tmp_path: Path) -> None:
     inner, image = Counting(), picture(16, 16)
-    codec = Cached(inner, tmp_path / "cache")
-    first = codec.encode(image, 1)
-    assert Cached(inner, tmp_path / "cache").encode(image, 1) == first and inner.asked == 1
-    codec.encode(image, 2)
-    codec.encode(image[:8], 1)
-    codec.encode(image + 1, 1)
+
+    def coded(pixels: NDArray[np.uint8], setting: int) -> Coded:
+        return RateSearch(inner, pixels, Store(tmp_path / "cache")).coded(setting)
+
+    first = coded(image, 1)
+    assert coded(image, 1) == first and inner.asked == 1
+    coded(image, 2)
+    coded(image[:8], 1)
+    coded(image + 1, 1)
     inner.identity = "1.1"  # another version of the library
-    codec.encode(image, 1)
+    coded(image, 1)
     assert inner.asked == 5
-    for entry in (tmp_path / "cache").rglob("*"):
-        if entry.is_file():
-            entry.write_bytes(entry.read_bytes()[:-1])
-    assert codec.encode(image, 1) == first and inner.asked == 6
-    assert codec.encode(image, 1) == first and inner.asked == 6
+    for entry in (tmp_path / "cache").iterdir():
+        entry.write_bytes(entry.read_bytes()[:-1])
+    assert coded(image, 1) == first and inner.asked == 6
+    assert coded(image, 1) == first and inner.asked == 6
 
 
 def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("mine")
     inner = Counting()
-    codec = Cached(inner, blocked)
-    assert codec.encode(picture(16, 16), 0) == codec.encode(picture(16, 16), 0)
+    image = picture(16, 16)
+    one, two = (RateSearch(inner, image, Store(blocked)).coded(0) for _ in range(2))
+    assert one == two
     assert inner.asked == 2 and blocked.read_text() == "mine"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, get_ident
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from sim.studies.measurements import StudyTask, run_tasks
 from sim.studies.repair.figures import draw_check, draw_study
 from sim.studies.repair.masks import Condition, received
 from sim.studies.repair.paper_check import (
+    BASELINES,
     CLAIM,
     LESS_PSNR_DB,
     MORE_DISTANCE,
-    RIVALS,
     summarize_check,
 )
 
@@ -76,7 +76,9 @@ def test_jobs_are_done_once_and_the_order_of_rows_is_fixed(tmp_path: Path) -> No
     about = {"kind": "test", "settings": {}}
     with pytest.raises(KeyboardInterrupt):
         run_tasks(tmp_path / "s", about, [task(n, fails=True) for n in "abc"])
-    (tmp_path / "s" / "jobs" / task("b").file).write_text('{"name": "b", "rows": [{"name": "b"}]}')
+    (tmp_path / "s" / "jobs" / f"{task('b').key}.json").write_text(
+        '{"name": "b", "rows": [{"name": "b"}]}'
+    )
     rows = run_tasks(tmp_path / "s", about, [task(n) for n in "abc"])
     assert sorted(done) == ["a", "c"]
     assert [row["name"] for row in rows] == ["a", "b", "c"]
@@ -98,28 +100,29 @@ def test_a_job_tells_its_own_errors_and_the_start_of_a_study_stays_known(tmp_pat
 
 
 def test_several_share_the_jobs(tmp_path: Path) -> None:
-    """While one is at a task, others do the rest; one who finds nothing else does it, too, as that
-    other may be gone. All have all rows in the end."""
+    """Each task is done once; all have all rows in the end."""
     folder, about, names = tmp_path / "s", {"kind": "test", "settings": {}}, "abcdefgh"
     done: list[str] = []
-    others: list[list[str]] = []
+    together, here = Barrier(3), set[int]()
 
-    def of(me: str, busy: bool = False) -> list[StudyTask]:
-        def task(name: str) -> StudyTask:
-            def rows() -> list[dict[str, Any]]:
-                if busy and not others:
-                    others.append([row["name"] for row in run_tasks(folder, about, of("second"))])
-                done.append(me)
-                return [{"name": name}]
+    def task(name: str) -> StudyTask:
+        def rows() -> list[dict[str, Any]]:
+            if get_ident() not in here:  # at its first
+                here.add(get_ident())
+                together.wait(10)
+            done.append(name)
+            return [{"name": name}]
 
-            return StudyTask(name, rows)
+        return StudyTask(name, rows)
 
-        return [task(name) for name in names]
+    def work(_: int) -> Any:
+        return run_tasks(folder, about, [task(name) for name in names])
 
-    rows = run_tasks(folder, about, of("first", busy=True))
-    assert [[row["name"] for row in rows]] == others == [[*names]]
-    assert done == ["second"] * len(names) + ["first"]  # all others, then the first's; and it ends
-    assert not list((folder / "jobs").glob(".*"))
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(work, range(3)))
+    assert found == [[{"name": name} for name in names]] * 3
+    assert sorted(done) == [*names]
+    assert not (folder / "jobs" / "claims").exists()
 
 
 def test_several_may_begin_at_once(tmp_path: Path) -> None:
@@ -143,7 +146,7 @@ def test_several_may_begin_at_once(tmp_path: Path) -> None:
     ("name", "table", "options"),
     [
         ("schedules", "table.csv", ("--levels", "64", "--passes", "1,3")),
-        ("rivals", "table.csv", ("--levels", "64")),
+        ("baselines", "table.csv", ("--levels", "64")),
         ("interleavers", "bits.csv", ("--level", "64")),
     ],
 )
@@ -179,7 +182,7 @@ def test_paper_check_judges_and_never_fails(cli: Cli, pictures: Path, redrawn: R
     assert found["claim"] in ("holds", "undecided", "does not hold")
     assert redrawn(Path(found["folder"]), draw_check)
     with Path(found["folder"], "paper-check.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 2 * (1 + len(CLAIM) + 1 + len(RIVALS))
+        assert len(list(csv.DictReader(file))) == 2 * (1 + len(CLAIM) + 1 + len(BASELINES))
     assert cli(*call).exit_code == 0
     assert cli("paper-check", "--images", pictures, "--levels", "x").exit_code == 2
 
@@ -194,7 +197,7 @@ def _rows(drop: float, more: float, noise: float) -> list[dict[str, Any]]:
         rows.append({**base, "condition": "clean", "repair": "clean", "psnr_db": psnr})
         rows[-1]["lpips"] = far
         for condition in (*(c.name for c in CLAIM), "tokens 50%"):
-            for repair in ("inpaint", *(RIVALS if condition == "tokens 20%" else ())):
+            for repair in ("inpaint", *(BASELINES if condition == "tokens 20%" else ())):
                 lost = {"psnr_db": psnr - drop - noise * rng.normal()}
                 lost["lpips"] = far * (1 + more + noise / 10 * rng.normal())
                 rows.append({**base, "condition": condition, "repair": repair, **lost})

@@ -117,8 +117,6 @@ def test_output_that_is_full_or_closed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("run", "a.yaml", "--shard", "²/3"), "--shard ²/3: write I/N"),
-        (("run", "a.yaml", "--shard", "1/" + "9" * 5000), "--shard"),
         (("channel", "describe", "script:" + "01" * 400), "File name too long"),
         (("codec", "encode", "~/no-such-picture.png", "-o", "x.tok"), "/home-of-mine/no-such-pic"),
         (("codec", "decode", "a" * 300, "-o", "x.png"), "File name too long"),

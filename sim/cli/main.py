@@ -11,20 +11,20 @@ from sim.cli.groups import ErrorReportingGroup, command_group, lazy_group
 from sim.cli.live import demo, keys, receive, replay, send
 from sim.cli.page import page
 from sim.cli.report import gallery, report
-from sim.cli.run import merge, plot, repeats, run, schema
+from sim.cli.run import plot, repeats, run, schema
 from sim.cli.scenarios import new, scenarios
 from sim.cli.study import paper_check
 from sim.version import __version__
 
 COMMANDS = (
     *(run, scenarios, new, report, gallery, page, compare, optimise, paper_check),
-    *(demo, send, receive, replay, keys, merge, repeats, plot, schema),
+    *(demo, send, receive, replay, keys, repeats, plot, schema),
 )
 GROUPS = {
     "channel": "Describe, sample, fit, check and picture channels.",
     "codec": "Images to token files and back; comparison with other codecs.",
     "model": "Models: import a VQGAN checkpoint, list and show folders.",
-    "study": "Measure the repair: schedules, rivals, interleavers. Interrupted studies resume; "
+    "study": "Measure the repair: schedules, baselines, interleavers. Interrupted studies resume; "
     "processes given the same folder share the work.",
     "train": "Train the codec's networks from a folder of photos.",
 }

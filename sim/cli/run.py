@@ -20,7 +20,6 @@ from sim.cli.options import (
     chosen_device,
     with_options,
 )
-from sim.errors import UserError
 from sim.progress import print_json
 
 if TYPE_CHECKING:
@@ -35,10 +34,6 @@ def run(
     out: NewOut = None,
     save_images: SaveImages = False,
     workers: Workers = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="Do share I of N of the cells, and no tables."),
-    ] = None,
     dask: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Compute on a Dask cluster; 'local' starts one."),
@@ -54,7 +49,8 @@ def run(
 
     The folder is results/SCENARIO/RUN, unless --out names another. What is in it already is not
     done again: after an interruption, or a change to some points of a sweep, the same command goes
-    on. Without --workers, there are as many processes as are worth it.
+    on; started several times with one --out, also on machines with a common file system, it shares
+    the work. Without --workers, there are as many processes as are worth it.
     """
     loaded = options.load()
 
@@ -62,27 +58,11 @@ def run(
     from sim.progress import progress_bar
 
     where = chosen_device(device, dtype)
-    how = RunOptions(out, save_images, fresh, workers, _share(shard), dask, where)
+    how = RunOptions(out, save_images, fresh, workers, dask, where)
     with progress_bar(loaded.scenario.name) as progress:
         outcome = run_experiment(loaded, how, progress)
     about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}
     print_result(as_json, about | (outcome.summary or {}), print_summary, outcome)
-
-
-def merge(
-    out: Run,
-    folders: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Run folders of shards elsewhere.", show_default=False),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make tables and figures of what shards have finished."""
-    from sim.experiment.runner import merge_runs
-
-    outcome = merge_runs(out, folders or [])
-    summary = {"run": str(outcome.folder), **(outcome.summary or {})}
-    print_result(as_json, summary, print_summary, outcome)
 
 
 def repeats(
@@ -119,30 +99,11 @@ def schema() -> None:
     print_json(json_schema())
 
 
-def _share(shard: str | None) -> tuple[int, int] | None:
-    if shard is None:
-        return None
-    number, _, of = shard.partition("/")
-    try:
-        share = int(number), int(of)
-    except ValueError:
-        share = 0, 0
-    if not 1 <= share[0] <= share[1]:
-        raise UserError(f"--shard {shard}: write I/N with 1 <= I <= N, such as 2/8")
-    return share
-
-
 def print_summary(outcome: Outcome) -> None:
     """A run's summary as a table on standard output, and where everything is."""
     from sim.scenario.schema import CLEAN
 
     summary = outcome.summary
-    if not summary:
-        print_line(
-            f"cells of this shard finished: {outcome.cells}; when all shards are, "
-            f"sim merge {outcome.folder}"
-        )
-        return
     points = summary["points"]
     title = f"{summary['scenario']}, seed {summary['seed']}"
     if all(set(point["concealers"]) == {CLEAN} for point in points):

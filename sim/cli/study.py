@@ -84,15 +84,15 @@ def schedules(
 
 @study_app.command()
 @with_options(StudyOptions)
-def rivals(options: StudyOptions, codebook: Codebooks = "1024,64") -> None:
+def baselines(options: StudyOptions, codebook: Codebooks = "1024,64") -> None:
     """Every concealer against the transformer, at 5% to 50% loss."""
     chosen = numbers("--codebook", codebook, int, 2, MAX_CODEBOOK)
     from sim.progress import progress_bar
-    from sim.studies.repair.runner import study_rivals
+    from sim.studies.repair.runner import study_baselines
 
     model, photos = options.load(chosen)
-    with progress_bar("rivals") as progress:
-        summary = study_rivals(model, photos, chosen, options.out, progress)
+    with progress_bar("baselines") as progress:
+        summary = study_baselines(model, photos, chosen, options.out, progress)
     options.print_result(summary)
 
 
@@ -213,10 +213,11 @@ def _print_check(summary: Mapping[str, Any], folder: Path) -> None:
             padding=(0, 1),
         )
         for metric, beyond in level["beyond"].items():
-            half = beyond["half_lost_minus_best_rival"]
+            half = beyond["half_lost_minus_best_baseline"]
             print_line(
-                f"{METRICS[metric].label}: 50% of tokens lost, repaired, minus the best rival "
-                f"({beyond['best_rival'].replace('_', ' ')}) at 20%: {_interval(half, 1, '.3f')}; "
+                f"{METRICS[metric].label}: 50% of tokens lost, repaired, minus the best baseline "
+                f"({beyond['best_baseline'].replace('_', ' ')}) at 20%: "
+                f"{_interval(half, 1, '.3f')}; "
                 f"bursts take {beyond['bursts_increase_over_packets_increase']:.2f} times what "
                 "single packets take"
             )

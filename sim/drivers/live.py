@@ -33,7 +33,7 @@ from sim.drivers.links import open_receiver, open_sender
 from sim.drivers.live_receiver import LiveReceiver
 from sim.drivers.live_sender import LiveSender
 from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord
-from sim.jobs.processes import spawn_context
+from sim.jobs.executor import spawn_context
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.ledger import Ledger
@@ -67,7 +67,7 @@ def run_live(
     pace: float = 1.0,
     stall_s: float = 300.0,
     transport: str = "zeromq",
-    make_feedback: Callable[[], Channel] | None = None,
+    make_feedback: Callable[[], Channel | None] | None = None,
 ) -> StreamRecord:
     """As `run_virtual`, with the same result, between two processes over loopback.
 
@@ -280,7 +280,7 @@ def _send(
     make_channel: Callable[[], Channel],
     key: StreamKey,
     make_coders: Callable[[], CoderFor],
-    make_feedback: Callable[[], Channel] | None,
+    make_feedback: Callable[[], Channel | None] | None,
     pace: float,
 ) -> tuple[list[tuple[Any, ...]], Ledger, int]:
     """Send one stream and return the columns of the records (several times as fast to carry as

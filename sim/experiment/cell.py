@@ -19,33 +19,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from codec.context import ContextTables
 from sim.drivers.live import PeerError
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
 from sim.experiment.packets import FrameSent, packet_table
-from sim.jobs.store import Record
+from sim.jobs.store import Files, Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import RestoredFrame, saving_sink
 from sim.metrics.quality import quality, token_accuracy
 from sim.protocol.config import StreamConfigError
-from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
+from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text, png
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CLEAN, TokenizerKey
 from sim.statistics import effective_size
-from sim.stream import stream_cell
+from sim.stream import CoderTables, StreamSetup, stream_frames
 
 if TYPE_CHECKING:  # torch is only loaded where networks run
     from codec.device import Device
     from codec.model import Model
 
-Pictures = dict[str, bytes]
-"""PNG and .npy files by path below a cell's folder."""
-
-Progress = Callable[[int], object]
-"""Told how many steps have been done since the last call; a cell has two for each image."""
+Result = tuple[Record, Files]
+"""What the store keeps of a finished piece: pictures are PNG and .npy files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +50,14 @@ class WorkerContext:
     Attributes:
         images: in order.
         model: as for `sim.media.frames.load_model`.
-        fingerprint: that the weights must have.
-        frequencies, context_tables: of the model's coders, as for `sim.stream.stream_cell`.
+        tables: of the model's coders, with the fingerprint that the weights must have.
         metrics: to measure, as for `sim.metrics.quality.quality`.
         device: where the networks run; None for the CPU, which asks for no torch.
     """
 
     images: tuple[LoadedImage, ...]
     model: str | None
-    fingerprint: str
-    frequencies: Mapping[int, NDArray[np.uint32]]
-    context_tables: ContextTables | None
+    tables: CoderTables
     metrics: tuple[str, ...]
     device: Device | None = None
 
@@ -74,10 +66,8 @@ class WorkerContext:
         cls, images: Iterable[LoadedImage], name: str | None, model: Model, metrics: Iterable[str]
     ) -> WorkerContext:
         """For a model and the name it was loaded by."""
-        shown, measured = tuple(images), tuple(metrics)
-        tables = {size: model.frequencies(size) for size in model.codebook_sizes}
         device = None if str(model.device) == "cpu" else model.device
-        return cls(shown, name, model.fingerprint, tables, model.context, measured, device)
+        return cls(tuple(images), name, CoderTables.of(model), tuple(metrics), device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +86,10 @@ class ReferenceTask:
     image: int
     tokenizer: TokenizerKey
 
+    steps = 1
+    """Of progress."""
+    pictures = 0
+
 
 @dataclass(frozen=True, slots=True)
 class CellTask:
@@ -113,6 +107,11 @@ class CellTask:
     references: tuple[LosslessReference, ...]
     pictures: int
 
+    @property
+    def steps(self) -> int:
+        """Of progress: two for each image."""
+        return 2 * len(self.references)
+
 
 Task = ReferenceTask | CellTask
 
@@ -120,9 +119,14 @@ Task = ReferenceTask | CellTask
 class CellWorker:
     """Does the pieces of one run."""
 
-    def __init__(self, context: WorkerContext, model: Model | None = None) -> None:
-        """``model``: when it is loaded already."""
-        self._context, self._given = context, model
+    def __init__(
+        self,
+        context: WorkerContext,
+        model: Model | None = None,
+        progress: Callable[[Task, int], object] = lambda task, steps: None,
+    ) -> None:
+        """``model``: when it is loaded already. ``progress``: told of steps done in a task."""
+        self._context, self._given, self._progress = context, model, progress
         self._images = context.images
         self._with_importance: dict[tuple[int, ...], MediaFrame] = {}  # by image and tokenizer key
 
@@ -137,19 +141,15 @@ class CellWorker:
             from codec.device import CPU
 
             model = load_model(self._context.model, self._context.device or CPU)
-        if model.fingerprint != self._context.fingerprint:
+        wanted = self._context.tables.fingerprint
+        if model.fingerprint != wanted:
             raise ValueError(
-                f"weights here have fingerprint {model.fingerprint}, the run's have "
-                f"{self._context.fingerprint}"
+                f"weights here have fingerprint {model.fingerprint}, the run's have {wanted}"
             )
         return model
 
-    def load(self) -> None:
-        """Load the networks now; raises as `run`."""
-        _ = self._model
-
-    def run(self, task: Task, progress: Progress = lambda steps: None) -> tuple[Record, Pictures]:
-        """The record of a finished piece, and its pictures.
+    def run(self, task: Task) -> Result:
+        """The record of a piece, and its pictures.
 
         Raises:
             UserError: a stream does not fit its settings, or its processes failed.
@@ -157,10 +157,8 @@ class CellWorker:
             ValueError: the weights found here are others.
         """
         if isinstance(task, ReferenceTask):
-            record = self._reference(task)
-            progress(1)
-            return record, {}
-        return self._cell(task, progress)
+            return self._reference(task), {}
+        return self._cell(task)
 
     def _reference(self, task: ReferenceTask) -> Record:
         from sim.media.frames import decode_lossless, encode_images
@@ -169,32 +167,28 @@ class CellWorker:
         (frame,) = encode_images(self._model, [image], *task.tokenizer)
         decoded = decode_lossless(self._model, frame, task.tokenizer.codebook_size)
         tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
+        self._progress(task, 1)
         return {
-            "key": task.key,
-            "pictures": 0,
             "grid": list(frame.index_map.shape),
             "tokens": base64.b64encode(tokens).decode(),
             "quality": quality(image.pixels, decoded, self._context.metrics),
         }
 
-    def _cell(self, task: CellTask, progress: Progress) -> tuple[Record, Pictures]:
+    def _cell(self, task: CellTask) -> Result:
         frames = self._frames(task)
         if task.cell.scenario.stream_config().needs_importance:
             frames = [self._add_importance(n, frame, task.cell) for n, frame in enumerate(frames)]
         if task.cell.scenario.transport == "virtual":
-            return self.measure(task, self._stream(task.cell, frames, Path(), progress), progress)
+            return self.measure(task, self._stream(task, frames, Path()))
         with tempfile.TemporaryDirectory(prefix="sim-cell-") as scratch:
-            record = self._stream(task.cell, frames, Path(scratch), progress)
+            record = self._stream(task, frames, Path(scratch))
             outputs = (RestoredFrame.take(Path(scratch), number) for number in range(len(frames)))
-            return self._measured(task, frames, record, outputs, progress)
+            return self._measured(task, frames, record, outputs)
 
-    def measure(
-        self, task: CellTask, record: StreamRecord, progress: Progress
-    ) -> tuple[Record, Pictures]:
+    def measure(self, task: CellTask, record: StreamRecord) -> Result:
         """As `run`, for a stream that is over: restore its frames and measure them."""
         frames = self._frames(task)
-        outputs = self._restored(task, frames, record)
-        return self._measured(task, frames, record, outputs, progress)
+        return self._measured(task, frames, record, self._restored(task, frames, record))
 
     def _frames(self, task: CellTask) -> list[MediaFrame]:
         return [
@@ -216,20 +210,18 @@ class CellWorker:
         frames: Sequence[MediaFrame],
         record: StreamRecord,
         outputs: Iterable[RestoredFrame],
-        progress: Progress,
-    ) -> tuple[Record, Pictures]:
+    ) -> Result:
         rows: list[dict[str, Any]] = []
-        pictures: Pictures = {}
+        pictures: dict[str, bytes] = {}
         sent = FrameSent.of_each(record, task.cell.scenario.stream_config())
         for number, output in enumerate(outputs):
             rows += self._rows(task, number, frames[number], output, sent[number])
             if number < task.pictures:
                 pictures |= self._pictures(task.cell, number, frames[number], output)
-            progress(1)
+            self._progress(task, 1)
         lost = [packet.fate != "delivered" or packet.late for packet in record.packets]
         erased = [packet.fate == "erased" for packet in record.packets]
         found = {
-            "key": task.key,
             "pictures": task.pictures,
             "columns": list(rows[0]),
             "rows": [[cell_text(value) for value in row.values()] for row in rows],
@@ -240,30 +232,21 @@ class CellWorker:
         }
         return found, pictures
 
-    def _stream(
-        self, cell: Cell, frames: Sequence[MediaFrame], scratch: Path, progress: Progress
-    ) -> StreamRecord:
+    def _stream(self, task: CellTask, frames: Sequence[MediaFrame], scratch: Path) -> StreamRecord:
         """Stream a cell; a live one's frames are saved in `scratch` by its receiver."""
+        cell = task.cell
         names, decoding = tuple(cell.scenario.concealers), cell.scenario.decoding.schedule()
-        codebook = cell.scenario.codec.codebook
         counted = 0
 
         def count(out: int, total: int) -> None:
             nonlocal counted
-            progress(out - counted)
+            self._progress(task, out - counted)
             counted = out
 
+        setup = StreamSetup.of(cell.scenario, self._context.tables, cell.repeat)
+        sink = partial(saving_sink, self._context.model, names, decoding, scratch)
         try:
-            record = stream_cell(
-                cell,
-                frames,
-                self._context.fingerprint,
-                {codebook: self._context.frequencies[codebook]},
-                lambda frame: None,
-                partial(saving_sink, self._context.model, names, decoding, scratch),
-                count,
-                self._context.context_tables,
-            )
+            record = stream_frames(setup, frames, sink, count)
         except StreamConfigError as error:
             raise UserError(f"{cell.scenario.name}: stream.{error}") from None
         except PeerError as error:
@@ -329,13 +312,13 @@ class CellWorker:
 
     def _pictures(
         self, cell: Cell, number: int, frame: MediaFrame, output: RestoredFrame
-    ) -> Pictures:
+    ) -> dict[str, bytes]:
         from sim.media.frames import decode_lossless
 
         lossless = decode_lossless(self._model, frame, cell.scenario.codec.codebook)
         shown = {"original": self._images[number].pixels, CLEAN: lossless, **output.images}
         shown["received"] = output.received.astype(np.uint8) * 255
-        files = {f"{name}.png": _png(pixels) for name, pixels in shown.items()}
+        files = {f"{name}.png": png(pixels) for name, pixels in shown.items()}
         if INPAINT in output.images:
             files[PROBABILITY] = _npy(output.probability[INPAINT])
             files[PIXEL_ERROR] = _npy(output.pixel_error[INPAINT])
@@ -355,13 +338,6 @@ def record_rows(record: Record) -> Iterator[dict[str, str]]:
     """The rows of a finished `CellTask`, as text."""
     for values in record["rows"]:
         yield dict(zip(record["columns"], values, strict=True))
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    """uint8[H,W,3] or uint8[H,W] as a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "png")
-    return file.getvalue()
 
 
 def _npy(array: NDArray[np.float32]) -> bytes:

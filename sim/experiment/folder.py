@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sim.errors import UserError
-from sim.jobs.store import CELLS
+from sim.jobs.claims import Claims
 from sim.results.files import (
     FIGURES,
     IMAGES,
@@ -33,11 +33,7 @@ from sim.results.files import (
     remove_empty,
 )
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
+CELLS = "cells"
 _ASIDE = ".new-"
 _MADE = (PACKETS, IMAGES, SUMMARY, FIGURES, PANELS, OUTPUTS, MANIFEST)
 
@@ -76,7 +72,7 @@ def open_run(target: Path, fresh: bool = False) -> Iterator[Path]:
     try:
         yield target
     except BaseException as error:
-        if not had_cells and not any((target / CELLS).glob("*.jsonl")):
+        if not had_cells and not any((target / CELLS).glob("*.json")):
             shutil.rmtree(target / CELLS, ignore_errors=True)
             remove_empty(made)
         if isinstance(error, OSError) and error.errno in NO_ROOM:
@@ -88,7 +84,7 @@ def open_run(target: Path, fresh: bool = False) -> Iterator[Path]:
 def made_aside(run: Path) -> Iterator[Path]:
     """An empty folder for everything but the cells; moved into the run when the block ends well.
     Processes that share a run do this one after another."""
-    with _alone(run):
+    with Claims(run / CELLS) as claims, claims.alone("tables"):
         for leftover in run.glob(f"{_ASIDE}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         aside = run / f"{_ASIDE}{os.getpid()}"
@@ -108,17 +104,3 @@ def made_aside(run: Path) -> Iterator[Path]:
             keep_others(old, run, ours)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time in a folder, where the system has such locks."""
-    if fcntl is None:
-        yield
-        return
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

@@ -11,28 +11,27 @@ equal draws.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sim.errors import UserError
+from sim.experiment.cell import CellTask, ReferenceTask, Task
+from sim.jobs.executor import usable_cores
+from sim.jobs.store import digest, pixel_digest
 from sim.media.images import LoadedImage
-from sim.results.files import read_json, write_json
 from sim.scenario.labels import Cell, cells
-from sim.scenario.loader import LoadedScenario, load_mapping
+from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario, nominal_loss
 from sim.scenario.yaml_lines import TRACE_KEYS
 from sim.version import __version__
 
-PLAN = "plan.json"
-
 _ELSEWHERE = {"name", "sweep", "repeats", "until", "images"}
 """Keys of a scenario that do not say what one cell is, or are hashed by content instead."""
 
-_JSON = json.JSONEncoder(sort_keys=True, allow_nan=False)  # `json.dumps` makes one in every call
+_WORTH_PROCESSES_S = 15.0  # below, starting them and loading networks costs more than it saves
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,8 @@ class ImageAbout:
     @classmethod
     def of(cls, image: LoadedImage) -> ImageAbout:
         """Of a loaded image."""
-        digest = hashlib.sha256(repr(image.pixels.shape).encode() + image.pixels.tobytes())
-        return cls(image.name, str(image.path), image.width, image.height, digest.hexdigest())
+        about = image.name, str(image.path), image.width, image.height
+        return cls(*about, pixel_digest(image.pixels))
 
 
 class Plan:
@@ -75,7 +74,7 @@ class Plan:
         self.device = device
         shown = [[image.name, image.digest] for image in images]
         self._points = [
-            _digest(_resolved(scenario), shown, self.networks, __version__)
+            digest(_resolved(scenario), shown, self.networks, __version__)
             for _, scenario in loaded.points
         ]
 
@@ -95,19 +94,13 @@ class Plan:
 
     def cell_key(self, cell: Cell) -> str:
         """The name of a cell."""
-        return _digest(self._points[cell.point], cell.repeat)
+        return digest(self._points[cell.point], cell.repeat)
 
     def reference_key(self, image: int, codebook: int, patch: int, search: int) -> str:
         """The name of one image's tokens and quality without loss."""
         about = self.images[image]
         settings = codebook, patch, search, self.scenario.metrics
-        return _digest(about.name, about.digest, *settings, self.networks, __version__)
-
-    def share(self, cell: Cell, of: int) -> int:
-        """Which of so many shards computes a cell, from 0. Where repeats depend on what is found,
-        a point stays in one shard, which can then decide alone."""
-        whole = self._points[cell.point] if self.scenario.until else self.cell_key(cell)
-        return int(whole, 16) % of
+        return digest(about.name, about.digest, *settings, self.networks, __version__)
 
     def pictured(self) -> tuple[int, int]:
         """Point and repeat whose pictures and packets are shown: the first repeat of the last
@@ -116,41 +109,30 @@ class Plan:
         ranks = [(abs(nominal_loss(p.channel) - 0.2), _protection(p)) for p in points]
         return min(reversed(range(len(points))), key=ranks.__getitem__), 0
 
-    def same_as(self, other: Plan) -> bool:
-        """Whether the other consists of the same cells."""
-        ours, theirs = self.scenario, other.scenario
-        rule = (ours.repeats, ours.until) == (theirs.repeats, theirs.until)
-        return rule and self._points == other._points
 
-    def save(self, folder: Path) -> None:
-        """Write what `read` needs into the store's folder."""
-        content = {
-            "version": __version__,
-            "scenario": self.loaded.raw,
-            "source": self.loaded.source,
-            "images": [asdict(image) for image in self.images],
-            "weights_fingerprint": self.fingerprint,
-            "device": self.device,
-        }
-        if not (folder / PLAN).is_file() or read_json(folder / PLAN) != content:
-            write_json(folder / PLAN, content)
+def cost_s(piece: Cell | Task, pixels: Sequence[int]) -> float:
+    """About how many seconds of one core a piece takes; only who works, and how much is handed out
+    at once, follow from it.
 
-    @classmethod
-    def read(cls, folder: Path) -> Plan:
-        """The plan whose cells a store's folder holds.
+    Args:
+        piece: a cell to stream, an image to tokenize.
+        pixels: of every image.
+    """
+    if isinstance(piece, ReferenceTask):
+        return 6e-6 * pixels[piece.image] * (1 + piece.tokenizer.search)
+    scenario = piece.cell.scenario if isinstance(piece, CellTask) else piece.scenario
+    packets = scenario.stream.slices * len(pixels)
+    return 1e-4 * packets + 6e-6 * sum(pixels) * len(scenario.concealers)
 
-        Raises:
-            UserError: there is none, it cannot be read, or it was made by another version.
-        """
-        content = read_json(folder / PLAN)
-        if content.get("version") != __version__:
-            raise UserError(
-                f"{folder / PLAN}: made by version {content.get('version')}, this is "
-                f"{__version__}; run the scenario again"
-            )
-        loaded = load_mapping(content["scenario"], source=content["source"])
-        images = [ImageAbout(**about) for about in content["images"]]
-        return cls(loaded, images, content["weights_fingerprint"], content.get("device", "cpu"))
+
+def worthwhile(pieces: Sequence[Cell | ReferenceTask], pixels: Sequence[int]) -> int:
+    """How many processes to use for these when nobody says; live streams have their own."""
+    virtual = [
+        p for p in pieces if isinstance(p, ReferenceTask) or p.scenario.transport == "virtual"
+    ]
+    if sum(cost_s(piece, pixels) for piece in virtual) < _WORTH_PROCESSES_S:
+        return 1
+    return min(usable_cores(), len(virtual))
 
 
 def _protection(scenario: Scenario) -> int:
@@ -192,8 +174,3 @@ def _file_digest(path: str) -> str:
 @lru_cache(maxsize=64)
 def _digest_of(path: str, changed_ns: int, size_bytes: int) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def _digest(*parts: object) -> str:
-    """128 bits of the SHA-256 of anything JSON: 32 hexadecimal digits."""
-    return hashlib.sha256(_JSON.encode(parts).encode()).hexdigest()[:32]

@@ -1,15 +1,17 @@
 """A scenario, run: images -> tokens -> streams -> repaired images -> tables -> run folder.
 
-A run is a plan (`plan`) of pieces, done by whoever is there (`workers`, `dask_workers`) and kept in
-a store (`sim.jobs.store`) that survives them; tables and figures are made of the store
-(`tables`). What is in the store already is not done again, so running again goes on.
+A run is a plan (`plan`) of pieces, done by whoever is there (`sim.jobs.executor`) and kept in a
+store (`sim.jobs.store`) that survives them; tables and figures are made of the store (`tables`).
+What is in the store already is not done again, so running again goes on, and several processes
+given the same folder share the work (`sim.jobs.claims`).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,18 @@ from sim.experiment.cell import (
     CellWorker,
     LosslessReference,
     ReferenceTask,
+    Result,
     Task,
     WorkerContext,
     read_reference,
 )
-from sim.experiment.folder import open_run
-from sim.experiment.plan import ImageAbout, Plan
+from sim.experiment.folder import CELLS, open_run
+from sim.experiment.plan import ImageAbout, Plan, cost_s, worthwhile
 from sim.experiment.summary import certainty
 from sim.experiment.tables import MAX_PANELS, finish_run, point_rows
-from sim.experiment.workers import Alone, Crew, Pool, steps_of, worthwhile
-from sim.jobs.store import CELLS, RecordStore, RecordWriter
+from sim.jobs.claims import complete
+from sim.jobs.executor import Workers, alone, open_workers
+from sim.jobs.store import Record, Store
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import check_metrics
@@ -46,6 +50,12 @@ from sim.scenario.schema import TokenizerKey
 from sim.statistics import MIN_REPEATS, repeats_to_go
 from sim.stream import check_model
 
+CHUNK_S = 0.5
+"""Seconds of work that are handed to another process at once; of an interrupted one, so much is
+lost."""
+
+TaskWorkers = Workers[Task, Result]
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -56,7 +66,6 @@ class RunOptions:
         save_images: also write every output at original size.
         fresh: do everything again, whatever is there.
         workers: processes; None: as many as are worth it, on this machine's cores.
-        shard: (i, n), do only the i-th of n shares of the cells (from 1), and no tables.
         dask: the address of a Dask scheduler, or "local" to start one here; None: none.
         device: where the networks run, in every process. Results of different devices are kept
             apart.
@@ -66,7 +75,6 @@ class RunOptions:
     save_images: bool = False
     fresh: bool = False
     workers: int | None = None
-    shard: tuple[int, int] | None = None
     dask: str | None = None
     device: Device = CPU
 
@@ -107,13 +115,10 @@ def run_experiment(
     context = WorkerContext.of(images, loaded.model, model, loaded.scenario.metrics)
     target = options.out or RESULTS / scenario.name / run_id(scenario, plan.networks)
     with open_run(target, options.fresh) as folder:
-        plan.save(folder / CELLS)
         run = Runner(plan, context, model, folder, options, progress)
         counts = run.compute()
-        summary: dict[str, Any] = {}
-        if options.shard is None:
-            progress(1, 1, "drawing")
-            summary = finish_run(folder, plan, run.store, counts, options.save_images)
+        progress(1, 1, "drawing")
+        summary = finish_run(folder, plan, run.store, counts, options.save_images)
     return Outcome(target, summary, run.cells, run.cells - run.computed)
 
 
@@ -134,7 +139,6 @@ def measure_recorded(
     plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
     context = WorkerContext.of(images, loaded.model, model, loaded.scenario.metrics)
     with open_run(out, fresh=True) as folder:
-        plan.save(folder / CELLS)
         run = Runner(plan, context, model, folder, RunOptions(save_images=save_images), progress)
         run.measure(given.record)
         progress(1, 1, "drawing")
@@ -163,60 +167,6 @@ def _model_for(
     return model
 
 
-def merge_runs(out: Path, folders: Sequence[Path]) -> Outcome:
-    """Make tables and figures of the cells that shards have finished.
-
-    Args:
-        out: the run folder; its own cells count too.
-        folders: run folders of shards, elsewhere.
-
-    Raises:
-        UserError: cells are missing, or the folders belong to different runs or cannot be read.
-    """
-    sources = [folder / CELLS for folder in (out, *folders) if (folder / CELLS).is_dir()]
-    if not sources:
-        raise UserError(f"{out}: no finished cells there, and no folders to take them from")
-    plan = Plan.read(sources[0])
-    for source in sources[1:]:
-        if not plan.same_as(Plan.read(source)):
-            raise UserError(f"{source.parent}: another scenario than {sources[0].parent}")
-    with open_run(out) as folder:
-        plan.save(folder / CELLS)
-        store = RecordStore(folder / CELLS)
-        for source in sources:
-            if source.resolve() != (folder / CELLS).resolve():
-                store.take(source)
-        counts = _counts_so_far(plan, store)
-        wanted = list(plan.cells(counts))
-        missing = sum(not store.has(plan.cell_key(cell)) for cell in wanted)
-        if missing:
-            raise UserError(
-                f"{out}: {missing} of {len(wanted)} cells are not finished; run the missing "
-                "shards, or sim run with this --out to compute them here"
-            )
-        summary = finish_run(folder, plan, store, counts, save_images=False)
-    return Outcome(out, summary, len(wanted), len(wanted))
-
-
-def _counts_so_far(plan: Plan, store: RecordStore) -> list[int]:
-    """Repeats of each point as the rule has them, as far as the cells that are there can tell."""
-    counts = first_counts(plan)
-    while True:
-        more = [
-            next_count(plan, store, point, count) if _complete(plan, store, point, count) else count
-            for point, count in enumerate(counts)
-        ]
-        if more == counts:
-            return counts
-        counts = more
-
-
-def _complete(plan: Plan, store: RecordStore, point: int, count: int) -> bool:
-    counts = [0] * len(plan.loaded.points)
-    counts[point] = count
-    return all(store.has(plan.cell_key(cell)) for cell in plan.cells(counts))
-
-
 def first_counts(plan: Plan) -> list[int]:
     """Repeats of each point at first."""
     count, until = plan.scenario.repeats, plan.scenario.until
@@ -225,7 +175,7 @@ def first_counts(plan: Plan) -> list[int]:
     return [count] * len(plan.loaded.points)
 
 
-def next_count(plan: Plan, store: RecordStore, point: int, count: int) -> int:
+def next_count(plan: Plan, store: Store, point: int, count: int) -> int:
     """Repeats that a point should have now that so many are done; the same when it is certain."""
     until = plan.scenario.until
     if until is None:
@@ -255,12 +205,14 @@ class Runner:
         self._plan, self._context = plan, context
         self._pictured = plan.pictured()
         self._options, self._progress = options, progress
-        self.store = RecordStore(folder / CELLS)
-        self._worker, self._writer = CellWorker(context, model), RecordWriter(folder / CELLS)
-        self._alone = Alone(self._worker, self._writer)
+        self.store = Store(folder / CELLS)
+        self._steps: dict[str, int] = {}
+        self._done = self._total = 0
+        self._worker = CellWorker(context, model, self._step)
         self.cells = self.computed = 0
-        self._crews = contextlib.ExitStack()
-        self._crew: Crew | None = None
+        self._opened = contextlib.ExitStack()
+        self._alone: TaskWorkers = alone(self._worker.run)
+        self._workers = self._alone
         self._pixels = [image.width * image.height for image in context.images]
         self._references: dict[TokenizerKey, tuple[LosslessReference, ...]] = {}
 
@@ -268,55 +220,43 @@ class Runner:
         """Do all that is missing; returns the repeats of each point."""
         counts = first_counts(self._plan)
         open_points = set(range(len(counts)))
-        with self._crews:
+        with self._opened:
             while open_points:
-                cells = [c for c in self._plan.cells(counts) if c.point in open_points]
-                cells = [cell for cell in cells if self._is_mine(cell)]
-                self._compute(cells)
-                points = {cell.point for cell in cells}
-                more = {n: next_count(self._plan, self.store, n, counts[n]) for n in points}
-                open_points = {n for n in points if more[n] > counts[n]}
+                self._compute([c for c in self._plan.cells(counts) if c.point in open_points])
+                more = {n: next_count(self._plan, self.store, n, counts[n]) for n in open_points}
+                open_points = {n for n in open_points if more[n] > counts[n]}
                 for n in open_points:
                     counts[n] = more[n]
-        self.cells = sum(self._is_mine(cell) for cell in self._plan.cells(counts))
+        self.cells = sum(counts)
         return counts
 
     def measure(self, record: StreamRecord) -> None:
         """Take a stream that is over for the one cell."""
         (cell,) = self._plan.cells([1])
-        with self._crews:
-            self._prepare([cell])
+        with self._opened:
+            self._tokenize([cell])
         task = self._task(cell)
-        done = 0
-
-        def progress(steps: int) -> None:
-            nonlocal done
-            done += steps
-            self._progress(done, len(task.references), "measuring")
-
-        self._writer.append(*self._worker.measure(task, record, progress))
-        self.store.refresh()
-
-    def _is_mine(self, cell: Cell) -> bool:
-        if self._options.shard is None:
-            return True
-        number, of = self._options.shard
-        return self._plan.share(cell, of) == number - 1
+        self._steps, self._done, self._total = {task.key: 0}, 0, len(task.references)
+        self.store.put(task.key, *self._worker.measure(task, record))
 
     def _compute(self, cells: Sequence[Cell]) -> None:
         missing = [
-            cell
-            for cell in cells
-            if not self.store.has(self._plan.cell_key(cell), self._pictures(cell))
+            cell for cell in cells if not self._has(self._plan.cell_key(cell), self._pictures(cell))
         ]
         if missing:
-            crew = self._prepare(missing)
-            self._work(crew, [self._task(cell) for cell in missing])
-            self.computed += len(missing)
+            self._tokenize(missing)
+            tasks = [self._task(cell) for cell in missing]
+            workers = self._workers_for(missing)
+            self.computed += self._work(tasks, workers)
 
     def _task(self, cell: Cell) -> CellTask:
         references = self._references[cell.scenario.codec.tokenizer_key]
         return CellTask(self._plan.cell_key(cell), cell, references, self._pictures(cell))
+
+    def _has(self, key: str, pictures: int) -> bool:
+        """Whether a piece is there, with the pictures of so many images."""
+        record = self.store.find(key)
+        return record is not None and bool(record.get("pictures", 0) >= pictures)
 
     def _pictures(self, cell: Cell) -> int:
         """Of how many images pictures are to be kept."""
@@ -328,9 +268,8 @@ class Runner:
         shown = (cell.point, cell.repeat) == self._pictured
         return min(MAX_PANELS, images) if shown else 0
 
-    def _prepare(self, cells: Sequence[Cell]) -> Crew:
-        """Have the lossless reference of every image for every tokenizer key of the cells; returns
-        who streams them, and starts already."""
+    def _tokenize(self, cells: Sequence[Cell]) -> None:
+        """Have the lossless reference of every image for every tokenizer key of the cells."""
         numbers = range(len(self._context.images))
         wanted = {
             tokenizer: [self._plan.reference_key(n, *tokenizer) for n in numbers]
@@ -340,48 +279,53 @@ class Runner:
             ReferenceTask(key, n, tokenizer)
             for tokenizer, keys in wanted.items()
             for n, key in enumerate(keys)
-            if not self.store.has(key)
+            if not self._has(key, 0)
         ]
-        crew = self._crew_for(cells, tasks)
-        few = worthwhile(tasks, self._pixels) == 1
-        self._work(self._alone if few else crew, tasks)
+        if tasks:
+            few = worthwhile(tasks, self._pixels) == 1
+            workers = self._alone if few else self._workers_for([*tasks, *cells])
+            self._work(tasks, workers)
         for tokenizer, keys in wanted.items():
             self._references[tokenizer] = tuple(read_reference(self.store.get(key)) for key in keys)
-        return crew
 
-    def _work(self, crew: Crew, tasks: Sequence[Task]) -> None:
-        if not tasks:
-            return
-        total = sum(map(steps_of, tasks))
-        done = 0
+    def _work(self, tasks: Sequence[Task], workers: TaskWorkers) -> int:
+        """Have all tasks done; returns how many were done here."""
+        self._steps = {task.key: 0 for task in tasks}
+        self._done, self._total = 0, sum(task.steps for task in tasks)
+        self._progress(0, self._total, _doing(tasks[0]))
 
-        def progress(task: Task, steps: int) -> None:
-            nonlocal done
-            done += steps
-            self._progress(done, total, _doing(task))
+        def done(task: Task) -> None:
+            self._step(task, task.steps - self._steps[task.key])
 
-        self._progress(0, total, _doing(tasks[0]))
-        crew.work(tasks, progress)
-        self.store.refresh()
+        def is_done(task: Task, record: Record) -> bool:
+            return bool(record.get("pictures", 0) >= task.pictures)
 
-    def _crew_for(self, cells: Sequence[Cell], tasks: Sequence[ReferenceTask]) -> Crew:
+        return complete(self.store, tasks, workers, done, is_done)
+
+    def _step(self, task: Task, steps: int) -> None:
+        self._steps[task.key] += steps
+        self._done += steps
+        self._progress(self._done, self._total, _doing(task))
+
+    def _workers_for(self, pieces: Sequence[Cell | ReferenceTask]) -> TaskWorkers:
         """Who does these. Others, once called, do the rest too."""
-        if self._crew is not None:
-            return self._crew
-        folder, options = self.store.folder, self._options
-        if options.dask is not None:
-            from sim.experiment.dask_workers import DaskCrew
+        options = self._options
+        if self._workers is self._alone:
+            count = options.workers or worthwhile(pieces, self._pixels)
+            if options.dask is None and count == 1:
+                return self._alone
+            make = partial(_cell_worker, self._context)
+            crowd = options.workers if options.dask else count
+            opened = open_workers(self._worker.run, make, crowd, options.dask, self._share)
+            self._workers = self._opened.enter_context(opened)
+        return self._workers
 
-            dask = DaskCrew(self._context, self._writer, options.dask, options.workers)
-            self._crew = self._crews.enter_context(dask)
-            return self._crew
-        workers = options.workers or worthwhile([*tasks, *cells], self._pixels)
-        if workers == 1:
-            return self._alone
-        networks = any(cell.scenario.concealers for cell in cells)
-        pool = Pool(self._context, folder, workers, networks)
-        self._crew = self._crews.enter_context(pool)
-        return self._crew
+    def _share(self, task: Task) -> float:
+        return cost_s(task, self._pixels) / CHUNK_S
+
+
+def _cell_worker(context: WorkerContext) -> Callable[[Task], Result]:
+    return CellWorker(context).run
 
 
 def _doing(task: Task) -> str:

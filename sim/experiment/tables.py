@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sim.experiment.cell import record_rows
-from sim.experiment.folder import made_aside
+from sim.experiment.folder import CELLS, made_aside
 from sim.experiment.packets import packet_lines
 from sim.experiment.plan import Plan
 from sim.experiment.summary import Losses, PointRows, summarize
-from sim.jobs.store import CELLS, RecordStore, pictures_folder
+from sim.jobs.store import Store
 from sim.results.files import (
     IMAGES,
     MANIFEST,
@@ -40,7 +40,7 @@ MAX_PANELS = 24
 def finish_run(
     run: Path,
     plan: Plan,
-    store: RecordStore,
+    store: Store,
     repeats: Sequence[int],
     save_images: bool,
     live: Mapping[str, Any] | None = None,
@@ -77,9 +77,7 @@ def finish_run(
 class _Tables:
     """The tables of one run while they are written."""
 
-    def __init__(
-        self, folder: Path, plan: Plan, store: RecordStore, repeats: Sequence[int]
-    ) -> None:
+    def __init__(self, folder: Path, plan: Plan, store: Store, repeats: Sequence[int]) -> None:
         self._folder, self._plan, self._store = folder, plan, store
         self._repeats = repeats
         self._swept = list(dict.fromkeys(key for v, _ in plan.loaded.points for key in v))
@@ -144,7 +142,7 @@ def _defined(metrics: Sequence[str], points: Sequence[Mapping[str, Any]]) -> lis
     return known or list(metrics)
 
 
-def point_rows(plan: Plan, store: RecordStore, point: int, repeats: int) -> PointRows:
+def point_rows(plan: Plan, store: Store, point: int, repeats: int) -> PointRows:
     """What the first repeats of one point found."""
     counts = [0] * len(plan.loaded.points)
     counts[point] = repeats
@@ -168,7 +166,7 @@ def _copy_pictures(
     if not plan.scenario.concealers:
         return
     names = [image.name for image in plan.images]
-    panels = pictures_folder(run / CELLS, plan.cell_key(_pictured(plan, repeats)))
+    panels = Store(run / CELLS).files(plan.cell_key(_pictured(plan, repeats)))
     for name in names[:MAX_PANELS]:
         shutil.copytree(panels / name, aside / PANELS / name, copy_function=_link)
     if not save_images:
@@ -177,7 +175,7 @@ def _copy_pictures(
         folder = aside / OUTPUTS
         if sum(repeats) > 1:
             folder /= f"cell-{cell.index:04d}"
-        pictures = pictures_folder(run / CELLS, plan.cell_key(cell))
+        pictures = Store(run / CELLS).files(plan.cell_key(cell))
         for name in names:
             for path in (pictures / name).glob("*.png"):
                 if path.stem not in ("original", "received"):

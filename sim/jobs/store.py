@@ -1,154 +1,148 @@
 """Finished work on disk: what has been computed once is never lost and never computed again.
 
-Every process that computes appends to a file of its own, one line of JSON for each finished piece,
-in one write. A process may be killed at any moment: a line that was cut short has no end and is
-not read, and nobody appends to another's file. Pictures of a piece are there before its line is.
+A record is plain data under a key that hashes all that it depends on, so it never goes out of
+date. It is one file, `<key>.json`, which appears whole; files that belong to it, such as pictures,
+are in `pictures/<key>/` before it. A process may be killed at any moment, and any number of them,
+on one machine or on a shared file system, may read and write one folder (`sim.jobs.claims`). A
+record that is damaged all the same counts as not there.
 """
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import json
 import os
-import re
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from codec.files import replacing
 from sim.errors import UserError
 
-CELLS = "cells"
-_PICTURES = "pictures"
-_HEAD = re.compile(rb'\{"key": "([0-9a-f]{32})", "pictures": (\d+), ')
+_NO_RESULTS = ("codec/training", "sim/page")  # nothing that is kept comes from here
+_JSON = json.JSONEncoder(sort_keys=True)  # `json.dumps` makes one in every call
 
 Record = dict[str, Any]
-"""One finished piece: "key", "pictures" (how many images have some), and what was found."""
+"""Plain data: what JSON can say, and NaN."""
+
+Files = Mapping[str, bytes]
+"""Content by path below the folder of a record's files."""
 
 
-class RecordWriter:
-    """Appends records to a file of this process."""
+class Store:
+    """The records in one folder."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` need not be there yet; it is made with the first record."""
         self.folder = folder
-        self._file: int | None = None  # descriptor
 
-    def append(self, record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
-        """Keep a finished piece.
+    def find(self, key: str) -> Record | None:
+        """A record; None if it is not there or damaged."""
+        try:
+            record = json.loads((self.folder / f"{key}.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
 
-        Args:
-            record: "key" (32 hexadecimal digits) and "pictures" first; the rest is anything JSON.
-            pictures: content by path below the piece's folder.
+    def get(self, key: str) -> Record:
+        """A record that was there before.
+
+        Raises:
+            UserError: it is gone or damaged.
+        """
+        record = self.find(key)
+        if record is None:
+            raise UserError(f"{self.folder / key}.json: gone or damaged; run again to go on")
+        return record
+
+    def put(self, key: str, record: Mapping[str, Any], files: Files | None = None) -> None:
+        """Keep a record and its files.
 
         Raises:
             OSError: the disk is full, or not to be written.
         """
-        for name, content in pictures.items():
-            path = pictures_folder(self.folder, record["key"]) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial:
-                partial.write_bytes(content)
-        line = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-        if not _HEAD.match(line):
-            raise ValueError(f"a record starts with key and pictures, not {line[:60]!r}")
-        if self._file is None:
-            self._file = new_file(self.folder)
-        if os.write(self._file, line) != len(line):
-            os.close(self._file)
-            self._file = None  # what comes next must not follow half a line
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for name, content in (files or {}).items():
+            _write(self.files(key) / name, content)
+        text = json.dumps(record, ensure_ascii=False)
+        _write(self.folder / f"{key}.json", text.encode("utf-8", "backslashreplace"))
 
+    def files(self, key: str) -> Path:
+        """The folder of a record's files."""
+        return self.folder / "pictures" / key
 
-class RecordStore:
-    """The records of everybody in one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        """``folder`` need not be there yet."""
-        self.folder = folder
-        self._places: dict[str, tuple[Path, int, int]] = {}  # file, offset, pictures
-        self._read: dict[Path, int] = {}  # how far each file is known
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Find what others have appended."""
-        for path in sorted(self.folder.glob("*.jsonl")):
-            offset = self._read.get(path, 0)
-            if path.stat().st_size == offset:
-                continue
-            with path.open("rb") as file:
-                file.seek(offset)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    if head := _HEAD.match(line):
-                        self._note(head[1].decode(), path, offset, int(head[2]))
-                    offset += len(line)
-            self._read[path] = offset
-
-    def _note(self, key: str, path: Path, offset: int, pictures: int) -> None:
-        known = self._places.get(key)
-        if known is None or known[2] < pictures:
-            self._places[key] = path, offset, pictures
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def has(self, key: str, pictures: int = 0) -> bool:
-        """Whether a piece is there, with the pictures of at least so many images."""
-        return key in self._places and self._places[key][2] >= pictures
-
-    def get(self, key: str) -> Record:
-        """A record that is there.
-
-        Raises:
-            KeyError: it is not.
-            UserError: its line is damaged.
-        """
-        path, offset, _ = self._places[key]
-        with path.open("rb") as file:
-            file.seek(offset)
-            line = file.readline()
-        try:
-            record: Record = json.loads(line)
-        except ValueError:
-            raise UserError(f"{path}: damaged at byte {offset}; remove it and run again") from None
+    def computed(self, key: str, make: Callable[[], Record]) -> Record:
+        """A record, made now if it is not there. A folder that cannot be written to costs time."""
+        record = self.find(key)
+        if record is None:
+            record = make()
+            try:
+                self.put(key, record)
+            except OSError:
+                return record
         return record
 
-    def take(self, other: Path) -> int:
-        """Copy the records and pictures of another folder's files; returns how many files. There
-        may be none: a shard may have had nothing to do.
-
-        Raises:
-            UserError: they cannot be copied.
-        """
-        files = sorted(other.glob("*.jsonl"))
-        try:
-            if (other / _PICTURES).is_dir():
-                shutil.copytree(other / _PICTURES, self.folder / _PICTURES, dirs_exist_ok=True)
-            for path in files:
-                content = path.read_bytes()
-                with os.fdopen(new_file(self.folder), "wb") as copy:
-                    copy.write(content[: content.rfind(b"\n") + 1])
-        except OSError as error:
-            raise UserError(f"{other}: cannot be copied ({error.strerror})") from None
-        self.refresh()
-        return len(files)
+    def __len__(self) -> int:
+        return sum(1 for _ in self.folder.glob("*.json"))
 
 
-def pictures_folder(folder: Path, key: str) -> Path:
-    """Where in a store's folder the pictures of a piece are."""
-    return folder / _PICTURES / key
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
-def new_file(folder: Path) -> int:
-    """The descriptor of a new file of records that nobody else writes to."""
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 0
-    while True:
-        path = folder / f"{os.getpid()}-{number}.jsonl"
-        try:
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
-        except FileExistsError:
-            number += 1
+def digest(*parts: object) -> str:
+    """128 bits of the SHA-256 of plain data: 32 hexadecimal digits."""
+    return hashlib.sha256(_JSON.encode(parts).encode()).hexdigest()[:32]
+
+
+def pixel_digest(pixels: NDArray[np.uint8]) -> str:
+    """The SHA-256 of an image's shape and content."""
+    content = np.ascontiguousarray(pixels).tobytes()
+    return hashlib.sha256(repr(pixels.shape).encode() + content).hexdigest()
+
+
+# Results that several commands share, whatever folder they write to.
+
+
+def cache_folder() -> Path:
+    """`$LOSSY_STREAM_SIM_CACHE`, else `lossy-stream-sim` in the user's cache folder."""
+    given = os.environ.get("LOSSY_STREAM_SIM_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(given) if given else Path(home) / "lossy-stream-sim"
+
+
+def cache_key(about: Mapping[str, Any]) -> str:
+    """A hash of plain data and of the code that results come from."""
+    return digest({**about, "code": code_digest()})
+
+
+def cached(kind: str, about: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+    """What `make` returned for this `about`, in this or an earlier run; plain data."""
+    store = Store(cache_folder() / kind)
+    return store.computed(cache_key(about), lambda: {"found": make()})["found"]
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """A hash of the code that results come from, so that what is kept never outlives a change."""
+    root = Path(__file__).parents[2]
+    code = hashlib.sha256()
+    for path in hashed_files(root):
+        code.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return code.hexdigest()[:16]
+
+
+def hashed_files(root: Path) -> list[Path]:
+    """Every source file of the packages below `root` but for the places in `_NO_RESULTS`: a file
+    too many costs time, one too few gives wrong results."""
+    return sorted(
+        path
+        for package in ("channels", "codec", "sim")
+        for path in (root / package).rglob("*.py")
+        if not any(path.is_relative_to(root / place) for place in _NO_RESULTS)
+    )

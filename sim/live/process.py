@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 
 from sim.errors import UserError
-from sim.jobs.processes import follow_parent, spawn_context
+from sim.jobs.executor import follow_parent, spawn_context
 
 _GRACE_S = 1.0
 

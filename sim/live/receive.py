@@ -25,11 +25,11 @@ from sim.media.capture import digest
 from sim.media.frames import Restorer, coders_of
 from sim.media.images import LoadedImage, load_image
 from sim.metrics.quality import psnr_db
-from sim.protocol.config import StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.handshake import StreamStart
 from sim.protocol.ledger import Ledger
 from sim.scenario.schema import Scenario
+from sim.stream import CoderTables, StreamSetup
 
 _WAITING_IMAGES = 3  # for the networks
 _MAX_KEPT = 10_000  # images of one stream that tables are made of
@@ -88,16 +88,15 @@ class IncomingStream:
         *,
         scenario: Scenario,
         model: Model,
-        key: StreamKey,
         originals: ReferenceImages,
         monitor: StreamMonitor,
         finished: Callable[[Received], object],
         on_image: Callable[[int], object] = lambda frame: None,
     ) -> None:
         """Raises ValueError or LookupError if the stream cannot be received."""
-        book = coders_of(model, model.codebook_sizes)
+        key = StreamSetup.of(scenario, CoderTables.of(model)).key
         self._terms = StreamStart.parse(start)
-        self._end = ReceiverEndpoint(start, key, book, self._due)
+        self._end = ReceiverEndpoint(start, key, coders_of(model, model.codebook_sizes), self._due)
         self._about, self._originals, self._monitor = about, originals, monitor
         self._finished, self._on_image = finished, on_image
         self._metadata = SidecarMetadata()

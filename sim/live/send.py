@@ -20,12 +20,12 @@ from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import image_metadata, pack_account, packet_metadata
 from sim.media.capture import FrameSource, digest
-from sim.media.frames import coders_of, encode_images, with_token_importance
+from sim.media.frames import encode_images, with_token_importance
 from sim.media.images import LoadedImage
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
 from sim.scenario.schema import CodecSection, Scenario
-from sim.stream import make_channel, make_feedback, stream_key
+from sim.stream import CoderTables, StreamSetup
 from sim.version import __version__
 
 _T = TypeVar("_T")
@@ -76,11 +76,11 @@ def send_stream(
             pictures do not fit the settings.
     """
     codec = scenario.codec
-    config = scenario.stream_config()
+    setup = StreamSetup.of(scenario, CoderTables.of(model))
     notes: list[bytes] = []
 
     def frames() -> Iterator[MediaFrame]:
-        taken = ahead(_tokenized(model, source, codec, config.needs_importance, keep), _AHEAD)
+        taken = ahead(_tokenized(model, source, codec, setup.config.needs_importance, keep), _AHEAD)
         for number, (image, frame) in enumerate(taken):
             notes.append(image_metadata(number, image.name, digest(image.pixels), frame.index_map))
             monitor.pictures = {f"sent: {image.name}": image.pixels}
@@ -89,12 +89,12 @@ def send_stream(
     try:
         sending = SenderEndpoint(
             frames(),
-            config,
-            make_channel(scenario.channel, scenario.seed, 0, scenario.stream.receivers),
-            stream_key(model.fingerprint, scenario.seed, 0),
-            coders_of(model, [scenario.codec.codebook]),
+            setup.config,
+            setup.channel(),
+            setup.key,
+            setup.coders(),
             source.sizes,
-            None if config.arq is None else make_feedback(config.arq, scenario.seed, 0),
+            setup.feedback(),
         )
     except StreamConfigError as error:
         raise UserError(f"{scenario.name}: stream.{error}") from None

@@ -31,7 +31,7 @@ from sim.progress import screen
 from sim.results.files import Outcome
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario
-from sim.stream import check_model, stream_key
+from sim.stream import check_model
 
 _LINGER_S = 1.0
 
@@ -278,7 +278,6 @@ class ReceiverSession:
             about,
             scenario=scenario,
             model=self._model,
-            key=stream_key(self._model.fingerprint, scenario.seed, 0),
             originals=self._originals,
             monitor=self._monitor,
             finished=self._received.append,

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from sim.drivers.record import PacketRecord
 from sim.drivers.virtual import VirtualStream
-from sim.media.frames import Restorer, coders_of
+from sim.media.frames import Restorer
 from sim.media.images import LoadedImage
 from sim.metrics.quality import psnr_db, token_accuracy
 from sim.page.photos import CodedPhoto, CodedPhotos
 from sim.protocol.events import FrameReady
 from sim.scenario.schema import Scenario
-from sim.stream import make_channel, make_feedback, stream_key
+from sim.stream import CoderTables, StreamSetup
 
 SEGMENT_FRAMES = 60
 """Frames of one stream; bounds what is kept of it, and how long a changed setting may take."""
@@ -155,12 +155,9 @@ class _Segment:
         # Each is tokenized when it is captured.
         frames = (photos.frame(number, codec) for number in numbers)
         sizes = [photos.size(number) for number in numbers]
-        config, receivers = scenario.stream_config(), scenario.stream.receivers
-        channel = make_channel(scenario.channel, scenario.seed, repeat, receivers)
-        feedback = make_feedback(config.arq, scenario.seed, repeat) if config.arq else None
-        key = stream_key(model.fingerprint, scenario.seed, repeat)
-        book = coders_of(model, [codec.codebook])
-        self._stream = VirtualStream(frames, config, channel, key, book, feedback, sizes)
+        setup = StreamSetup.of(scenario, CoderTables.of(model), repeat)
+        parts = setup.config, setup.channel(), setup.key, setup.coders(), setup.feedback()
+        self._stream = VirtualStream(frames, *parts, sizes)
         self._ready: FrameReady | None = None
 
     def frame(self, number: int) -> FrameReady:

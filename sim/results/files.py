@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import io
 import itertools
 import json
 import math
@@ -69,9 +70,9 @@ class Outcome:
 
     Attributes:
         folder: where it is.
-        summary: the content of its summary.json; {} for a shard, which makes no tables.
-        cells: of this run or shard.
-        found: how many of them were there before.
+        summary: the content of its summary.json.
+        cells: that it consists of.
+        found: how many of them were there before, or done by others meanwhile.
     """
 
     folder: Path
@@ -137,8 +138,12 @@ def new_folder(target: Path, kind: str = RUN) -> Iterator[Path]:
 
 def _put_in_place(partial: Path, target: Path) -> None:
     if kind_of(target) is None:
-        os.replace(partial, target)  # nothing there, or an empty folder
-        return
+        try:
+            os.replace(partial, target)  # nothing there, or an empty folder
+            return
+        except OSError:
+            if kind_of(target) is None:
+                raise  # else another process that does the same was quicker
     ours = listed_files(target)
     old = beside(target)
     os.replace(target, old)
@@ -268,4 +273,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def save_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write uint8[H,W,3] or uint8[H,W] as PNG, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    path.write_bytes(png(pixels))
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """uint8[H,W,3] or uint8[H,W] as the content of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()

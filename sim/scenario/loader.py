@@ -88,12 +88,12 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
             ``file:line: key.path: what is wrong``.
     """
     tree = parse_mapping(path, "scenario", "seed: 1")
-    source = _Source(str(path), tree)
+    source = Source(str(path), tree)
     if "strategies" in source.raw:
         raise UserError(f"{path}: compares strategies; run it with sim compare")
     source.raw.setdefault("name", path.stem)
     about = {"file": str(path), "question": _opening(path), "overrides": list(overrides)}
-    return _load(source, path.parent, dict(map(_parse_override, overrides)), about)
+    return _load(source, path.parent, dict(map(parse_override, overrides)), about)
 
 
 def load_mapping(
@@ -113,24 +113,18 @@ def load_mapping(
         UserError: as `load_scenario`, told as ``scenario: key.path: what is wrong``.
     """
     given = dict(overrides or {})
-    found = _Source("scenario", None, copy.deepcopy(dict(raw)))
+    found = Source("scenario", None, copy.deepcopy(dict(raw)))
     found.raw.setdefault("name", "scenario")
     told = [f"{key}={json.dumps(value)}" for key, value in given.items()]
     return _load(found, Path(), given, source or {"file": None, "question": "", "overrides": told})
 
 
 def _load(
-    source: _Source, folder: Path, given: Mapping[str, Any], about: Mapping[str, Any]
+    source: Source, folder: Path, given: Mapping[str, Any], about: Mapping[str, Any]
 ) -> LoadedScenario:
     for channels in (source.raw.get("channel"), source.raw.get("sweep")):
         rebase_traces(channels, folder)
-    for key, value in given.items():
-        try:
-            source.raw = with_values(source.raw, {key: value})
-        except KeyError as error:
-            raise UserError(f"--set {key}: {error.args[0]} is not a section") from None
-    source.overridden = tuple(tuple(key.split(".")) for key in given)
-
+    source.override(given)
     scenario = source.check(source.raw)
     bare = {key: value for key, value in source.raw.items() if key != "sweep"}
     points = []
@@ -157,7 +151,8 @@ def _opening(path: Path) -> str:
     return "\n".join(line.lstrip("#").strip() for line in head)
 
 
-def _parse_override(text: str) -> tuple[str, Any]:
+def parse_override(text: str) -> tuple[str, Any]:
+    """Key and value of "dotted.key=value"; raises UserError if it is not so written."""
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
@@ -168,7 +163,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
         raise UserError(f"--set {text}: the value is not YAML ({error.problem})") from None
 
 
-class _Source:
+class Source:
     """A scenario as given, which knows the line of every key if it came from a file.
 
     Attributes:
@@ -183,6 +178,15 @@ class _Source:
         self.overridden: tuple[tuple[str, ...], ...] = ()
         self.raw: dict[str, Any] = plain(tree) if raw is None else raw
 
+    def override(self, given: Mapping[str, Any]) -> None:
+        """Put values by dotted key in place; raises UserError where there is no such section."""
+        for key, value in given.items():
+            try:
+                self.raw = with_values(self.raw, {key: value})
+            except KeyError as error:
+                raise UserError(f"--set {key}: {error.args[0]} is not a section") from None
+        self.overridden = tuple(tuple(key.split(".")) for key in given)
+
     def error(self, location: Location, problem: str) -> UserError:
         """A UserError at a key path; the nearest line that exists stands for a missing key."""
         where = self._line(location)
@@ -194,7 +198,7 @@ class _Source:
             return Scenario.model_validate(raw)
         except ValidationError as failure:
             errors = failure.errors(include_url=False)
-        location, problem = _explain(errors[0])
+        location, problem = explain(errors[0])
         if len(errors) > 1:
             problem += f" (and {len(errors) - 1} more)"
         for key, place in point.places.items() if point else ():
@@ -229,7 +233,7 @@ def _key_place(key: str, place: Place) -> Place:
     return place[: place.index(key) + 1]
 
 
-def _explain(error: ErrorDetails) -> tuple[Location, str]:
+def explain(error: ErrorDetails) -> tuple[Location, str]:
     """Where and what, in our words; pydantic's own where they are as good."""
     location, kind = error["loc"], error["type"]
     context = error.get("ctx", {})
@@ -243,9 +247,7 @@ def _explain(error: ErrorDetails) -> tuple[Location, str]:
         return (section, *path), context["problem"]
     if kind == "extra_forbidden":
         fields = list(_SECTIONS[tuple(str(p) for p in location[:-1])].model_fields)
-        close = difflib.get_close_matches(str(location[-1]), fields, 1)
-        hint = f" did you mean {close[0]}?" if close else ""
-        return location, f"unknown key;{hint} valid keys: {', '.join(fields)}"
+        return location, unknown_key(str(location[-1]), fields)
     if kind == "literal_error":
         choices = context["expected"].replace(" or ", ", ").replace("'", "")
         return location, f"must be one of {choices}; {got}"
@@ -253,6 +255,13 @@ def _explain(error: ErrorDetails) -> tuple[Location, str]:
         return location, "is missing"
     message = error["msg"]
     return location, f"{message[0].lower()}{message[1:]}, {got}"
+
+
+def unknown_key(key: str, known: Sequence[str]) -> str:
+    """What is told of a key that is none of those."""
+    close = difflib.get_close_matches(key, known, 1)
+    hint = f" did you mean {close[0]}?" if close else ""
+    return f"unknown key;{hint} valid keys: {', '.join(known)}"
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,20 +1,16 @@
 """Studies: many small measurements that can stop at any time, go on, and be shared by processes.
 
-A measurement is a task: a key and a function that returns rows. Each task's rows are written to
-`jobs/<key>.json` in one step, and a task whose file is there is not done again. So an interrupted
-study resumes, and several processes given the same folder share the work: each claims the task that
-it does. Jobs are deterministic (but for measured times), on one thread, so that sums round alike
-everywhere: one that two of them do, which the end may bring, comes out the same, and so does the
-table, which each of them writes.
+A measurement is a task: a name and a function that returns rows, which are kept in the folder's
+`jobs/`. So an interrupted study resumes, and several processes given the same folder share the
+work. Tasks are deterministic (but for measured times), on one thread, so that sums round alike
+everywhere; each process writes the same table in the end.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +20,16 @@ from numpy.typing import NDArray
 
 from codec.checkpoint import ModelError
 from codec.device import CPU, Device
-from codec.files import replacing
 from codec.model import Model
 from codec.threads import one_thread
 from sim.errors import UserError
+from sim.jobs.claims import complete
+from sim.jobs.executor import alone
+from sim.jobs.store import Files, Record, Store
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
 from sim.progress import ProgressCallback, no_progress
-from sim.results.files import MANIFEST, read_json, write_json
+from sim.results.files import MANIFEST, Row, read_json, write_json
 from sim.results.manifest import revision
 from sim.version import __version__
 
@@ -53,9 +51,17 @@ class StudyTask:
     rows: Callable[[], Rows]
 
     @property
-    def file(self) -> str:
-        """Its file's name."""
-        return hashlib.sha256(self.name.encode()).hexdigest()[:20] + ".json"
+    def key(self) -> str:
+        """Its record's key."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:20]
+
+
+def grouped(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by their values of some columns, in the order of the first of each."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
 
 
 def load(
@@ -128,54 +134,38 @@ def run_tasks(
     Raises:
         UserError: the folder holds something else, or cannot be written.
     """
-    place = folder / JOBS
-    with _writing(folder):
-        if (folder / MANIFEST).is_file():
-            found = read_json(folder / MANIFEST)
-            found.pop("revision", None)
-            if found != json.loads(json.dumps(manifest)):
-                raise UserError(
-                    f"{folder}: holds a study of other images, weights or settings; "
-                    "choose another folder"
-                )
-        elif folder.is_dir() and any(folder.iterdir()) and not place.is_dir():
-            raise UserError(f"{folder}: is not empty and holds no study; choose another folder")
-        place.mkdir(parents=True, exist_ok=True)
-        if not (folder / MANIFEST).is_file():
-            write_json(folder / MANIFEST, {**manifest, "revision": revision()})
-    while left := [task for task in tasks if not (place / task.file).is_file()]:
-        # A claim is a hint, no lock: what another process died over is done in the end.
-        with _writing(folder):
-            task = next((task for task in left if _claimed(place / task.file)), left[0])
-        progress(len(tasks) - len(left), len(tasks), task.name)
-        try:
-            with one_thread():
-                rows = task.rows()
-            with _writing(folder), replacing(place / task.file) as partial:
-                # NaN stays NaN: Python reads it back.
-                partial.write_text(json.dumps({"name": task.name, "rows": rows}))
-        finally:
-            _claim(place / task.file).unlink(missing_ok=True)
-    return [row for task in tasks for row in read_json(place / task.file)["rows"]]
+    store = Store(folder / JOBS)
+    finished = 0
 
+    def work(task: StudyTask) -> tuple[Record, Files]:
+        progress(finished, len(tasks), task.name)
+        with one_thread():
+            return {"name": task.name, "rows": task.rows()}, {}
 
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+    def done(task: StudyTask) -> None:
+        nonlocal finished
+        finished += 1
+
     try:
-        yield
+        _begin(folder, manifest)
     except OSError as error:
         raise UserError(f"{folder}: cannot write here ({error.strerror})") from None
+    complete(store, tasks, alone(work), done)
+    return [row for task in tasks for row in store.get(task.key)["rows"]]
 
 
-def _claim(path: Path) -> Path:
-    """Stands there while a process makes the file."""
-    return path.with_name(f".{path.name}.claim")
-
-
-def _claimed(path: Path) -> bool:
-    """Claim the file for this process, unless another has."""
-    try:
-        os.close(os.open(_claim(path), os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return False
-    return True
+def _begin(folder: Path, manifest: dict[str, Any]) -> None:
+    """Make the folder of a new study, or find that of the same study."""
+    if (folder / MANIFEST).is_file():
+        found = read_json(folder / MANIFEST)
+        found.pop("revision", None)
+        if found != json.loads(json.dumps(manifest)):
+            raise UserError(
+                f"{folder}: holds a study of other images, weights or settings; "
+                "choose another folder"
+            )
+    elif folder.is_dir() and any(folder.iterdir()) and not (folder / JOBS).is_dir():
+        raise UserError(f"{folder}: is not empty and holds no study; choose another folder")
+    (folder / JOBS).mkdir(parents=True, exist_ok=True)
+    if not (folder / MANIFEST).is_file():
+        write_json(folder / MANIFEST, {**manifest, "revision": revision()})

@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codec.coders import CoderBook
 from sim.drivers.record import StreamRecord
-from sim.drivers.virtual import run_virtual
 from sim.page import engine as engine_module
 from sim.page.controls import changed
 from sim.page.engine import Engine, Snapshot
 from sim.page.history import RESTORED, fates
 from sim.page.photos import CodedPhotos
 from sim.scenario.schema import Scenario
-from sim.stream import make_channel, stream_key
+from sim.stream import CoderTables, StreamSetup, stream_frames
 
 SEGMENT_FRAMES = 8
 
@@ -45,15 +43,9 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def driven(photos: CodedPhotos, given: Scenario, segment: int) -> StreamRecord:
     """One segment by the virtual driver, as `sim run` streams a repeat."""
-    size = given.codec.codebook
-    model = photos.model
-    return run_virtual(
-        [photos.frame(segment * SEGMENT_FRAMES + n, given.codec) for n in range(SEGMENT_FRAMES)],
-        given.stream_config(),
-        make_channel(given.channel, given.seed, segment),
-        stream_key(model.fingerprint, given.seed, segment),
-        CoderBook({size: model.frequencies(size)}),
-    )
+    setup = StreamSetup.of(given, CoderTables.of(photos.model), segment)
+    numbers = range(segment * SEGMENT_FRAMES, (segment + 1) * SEGMENT_FRAMES)
+    return stream_frames(setup, [photos.frame(number, given.codec) for number in numbers])
 
 
 def assert_same(snapshot: Snapshot, record: StreamRecord, number: int) -> None:

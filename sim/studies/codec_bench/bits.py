@@ -11,12 +11,16 @@ few near neighbours of a token: what makes losses easy to repair makes tokens de
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from codec.entropy import ENTROPY_MODES, CoderFor
 from sim.errors import UserError
 from sim.figures.style import drawing
 from sim.media.images import LoadedImage
@@ -30,6 +34,55 @@ from sim.results.files import CODEC_BITS, FIGURES, MANIFEST, check_target, write
 from sim.version import __version__
 
 BITS = "bits.csv"
+
+
+class BitCount(NamedTuple):
+    """What the payloads of one image take, headers left out.
+
+    Attributes:
+        slices: asked for; `packets` are how many it became.
+    """
+
+    entropy: str
+    slices: int
+    interleaver: str
+    bits: int
+    packets: int
+
+
+def measure_bits(
+    codec: ImageCodec,
+    image: LoadedImage,
+    tokens: NDArray[np.int64],
+    level: int,
+    slices: Sequence[int],
+) -> Iterator[BitCount]:
+    """One image's tokens, int64[h,w], cut by every interleaver and coded in every mode that the
+    model has a coder for."""
+    for count, interleaver, entropy in product(
+        slices, INTERLEAVERS, entropy_modes(codec.coders(level), level)
+    ):
+        config = StreamConfig(
+            codebook_size=level,
+            entropy=entropy,
+            slices=count,
+            interleaver=interleaver,
+            mtu=MAX_DATAGRAM_BYTES,
+        )
+        packetizer = Packetizer(config, codec.coders(level))
+        _, payloads = packetizer.payloads(tokens, image.width, image.height)
+        bits = 8 * sum(map(len, payloads))
+        yield BitCount(entropy, count, interleaver, bits, len(payloads))
+
+
+def entropy_modes(coders: CoderFor, level: int) -> tuple[str, ...]:
+    """Those that there are coders for."""
+    found = []
+    for mode, name in enumerate(ENTROPY_MODES):
+        with contextlib.suppress(LookupError):
+            coders(mode, level)
+            found.append(name)
+    return tuple(found)
 
 
 def bits_study(
@@ -55,7 +108,6 @@ def bits_study(
             lacks.
     """
     check_target(out, CODEC_BITS)
-    modes = ["fixed", "static"] + ["context"] * (codec.model.context is not None)
     for level in levels:
         codec.check(level, "static")
     sums: dict[tuple[int, str, int, str], list[int]] = {}
@@ -65,22 +117,11 @@ def bits_study(
                 number * len(levels) + place, len(images) * len(levels), f"{image.name} {level}"
             )
             tokens = codec.model.encode(image.pixels, level)
-            for count in slices:
-                for interleaver in INTERLEAVERS:
-                    for mode in modes:
-                        config = StreamConfig(
-                            codebook_size=level,
-                            entropy=mode,
-                            slices=count,
-                            interleaver=interleaver,
-                            mtu=MAX_DATAGRAM_BYTES,
-                        )
-                        packetizer = Packetizer(config, codec.coders(level))
-                        packets = packetizer.split(tokens, image.width, image.height, 0)
-                        total = sums.setdefault((level, interleaver, count, mode), [0, 0, 0])
-                        total[0] += 8 * sum(len(packet.payload) for packet in packets)
-                        total[1] += tokens.size
-                        total[2] += len(packets)
+            for found in measure_bits(codec, image, tokens, level, slices):
+                key = level, found.interleaver, found.slices, found.entropy
+                total = sums.setdefault(key, [0, 0, 0])
+                for at, count in enumerate((found.bits, tokens.size, found.packets)):
+                    total[at] += count
     rows = [
         {
             "codebook": level,

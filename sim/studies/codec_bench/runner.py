@@ -1,6 +1,6 @@
 """Our ladder against other codecs: each is measured at some rates, and compared at our bytes.
 
-points/         one JSON file per image and codec: every file made, and its metrics (kept)
+points/         every file made, and its metrics (kept)
 bench.csv       one row per image, codec and point
 equal.csv       one row per image, level and codec: metrics at exactly our bytes
 manifest.json   what was compared, with which weights, settings and versions
@@ -14,11 +14,14 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sim.baselines import BaselineError
 from sim.errors import UserError
+from sim.jobs.claims import complete
+from sim.jobs.executor import open_workers
+from sim.jobs.store import Record
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics import METRICS
@@ -45,7 +48,9 @@ from sim.studies.codec_bench.work import (
     BenchConfig,
     BenchLevel,
     CodecTask,
+    bench_worker,
 )
+from sim.studies.measurements import grouped
 from sim.version import __version__
 
 BENCH = "bench.csv"
@@ -121,14 +126,14 @@ class _BenchRun:
     def run(self, prepare: bool) -> dict[str, Any]:
         """Measure, tabulate, draw."""
         if not prepare:
-            self._measure([CodecTask(image, OURS) for image in self.images])
+            self._measure([self.bench.task(image, OURS) for image in self.images])
         others = []
         for number, image in enumerate(self.images):
             budgets: tuple[int, ...] = ()
             if number < MAX_PICTURED and not prepare:
                 ours = self._ours(image)
                 budgets = tuple(ours[level].size(self.config.counted) for level in self.pictured)
-            others += [CodecTask(image, name, budgets) for name in self.bench.baselines]
+            others += [self.bench.task(image, name, budgets) for name in self.bench.baselines]
         self._measure(others)
         if prepare:
             return {}
@@ -148,13 +153,27 @@ class _BenchRun:
     def _measure(self, tasks: Sequence[CodecTask]) -> None:
         if tasks:
             self._progress(self._done, self._total, f"{tasks[0].image.name} {tasks[0].codec}")
-        for task, found in self.bench.all_points(tasks, self.model):
-            if isinstance(found, BaselineError):
-                self.bench.notes[task.codec] = f"failed on {task.image.name}: {found}"
-            else:
-                self.points[task.image.name, task.codec] = found
+        tried = set[str]()
+
+        def done(task: CodecTask) -> None:
+            tried.add(task.key)
             self._done += 1
             self._progress(self._done, self._total, f"{task.image.name} {task.codec}")
+
+        def is_done(task: CodecTask, record: Record) -> bool:
+            return "points" in record or task.key in tried
+
+        bench, device = self.bench, self.bench.ours.codec.model.device
+        make = partial(bench_worker, self.model, device, self.config, self.folder)
+        with open_workers(bench.measure, make, self.config.workers) as group:
+            complete(bench.store, tasks, group, done, is_done)
+        for task in tasks:
+            record = bench.store.get(task.key)
+            if "points" in record:
+                points = map(RatePoint.read, record["points"])
+                self.points[task.image.name, task.codec] = [*points]
+            else:
+                bench.notes[task.codec] = f"failed on {task.image.name}: {record['failed']}"
 
     def _ours(self, image: LoadedImage) -> dict[BenchLevel, RatePoint]:
         """Our points of an image."""
@@ -175,7 +194,6 @@ class _BenchRun:
             }
             for name in (OURS, *self.bench.baselines)
             for point in self.points.get((image.name, name), ())
-            if name != OURS or BenchLevel.of(point.setting) in self.config.levels
         ]
 
     def _pictures(self) -> None:
@@ -235,9 +253,7 @@ def at_equal_bytes(
     False and the smallest stands there.
     """
     size = f"{counted}_bytes"
-    curves: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        curves.setdefault((row["image"], row["codec"]), []).append(row)
+    curves = grouped(rows, ("image", "codec"))
     for curve in curves.values():
         curve.sort(key=lambda row: row[size])
     result = []
@@ -328,10 +344,7 @@ def _curves(
     rate, or their smallest."""
     curves: dict[str, list[dict[str, float]]] = {}
     for name in dict.fromkeys(row["codec"] for row in rows):
-        by_image: dict[str, list[Row]] = {}
-        for row in rows:
-            if row["codec"] == name:
-                by_image.setdefault(row["image"], []).append(row)
+        by_image = grouped([row for row in rows if row["codec"] == name], ["image"])
         steps: list[list[Row]] = []
         if name == OURS:
             every = [row for found in by_image.values() for row in found]

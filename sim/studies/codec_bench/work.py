@@ -1,25 +1,24 @@
-"""The work of a codec comparison: one image through one codec at a time, in one process or many."""
+"""The work of a codec comparison: one image through one codec at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec.device import Device
 from codec.patches import PATCHES
-from sim.baselines import BaselineError, Coded, Counted, find_baselines
-from sim.jobs.processes import spawn_context
+from sim.baselines import Baseline, BaselineError, Coded, Counted, find_baselines
+from sim.jobs.store import Files, Record, Store, digest, pixel_digest
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics import DEFAULT
 from sim.metrics.quality import check_metrics
-from sim.studies.codec_bench.points import RatePoint, measure_points
+from sim.studies.codec_bench.points import measure_points
 
 OURS = "ours"
 POINTS = "points"
@@ -96,11 +95,16 @@ class OurCodec:
 
 @dataclass(frozen=True)
 class CodecTask:
-    """One image through one codec, with bytes of interest besides the configured rates."""
+    """One image through one codec, with bytes of interest besides the configured rates.
 
+    Attributes:
+        key: of its record, which has its points.
+    """
+
+    key: str
     image: LoadedImage
     codec: str
-    budgets: tuple[int, ...] = ()
+    budgets: tuple[int, ...]
 
 
 class Bench:
@@ -114,72 +118,54 @@ class Bench:
         """Raises UserError if a metric cannot be measured here."""
         check_metrics(config.metrics)
         self.config, self.folder = config, folder
+        self.store = Store(folder / POINTS)
         self.baselines, self.notes = find_baselines(config.codecs)
         self.ours = OurCodec(codec, config)
 
-    def points(self, task: CodecTask) -> list[RatePoint]:
-        """The points of one task; raises BaselineError if the codec fails."""
-        ours = task.codec == OURS
+    def task(self, image: LoadedImage, codec: str, budgets: tuple[int, ...] = ()) -> CodecTask:
+        """A task; budgets in bytes."""
+        wanted = self._settings(codec), self._rates(codec), budgets
+        how = self.config.counted, self.config.metrics
+        name = codec, self._codec(codec).identity, pixel_digest(image.pixels)
+        return CodecTask(digest(*name, *wanted, *how), image, codec, budgets)
+
+    def measure(self, task: CodecTask) -> tuple[Record, Files]:
+        """The record of a task: its points, or how the codec failed."""
         pixels = task.image.pixels
-        rates = () if ours else self.config.rates
-        budgets = [int(rate * pixels.shape[0] * pixels.shape[1] / 8) for rate in rates]
-        return measure_points(
-            self.ours if ours else self.baselines[task.codec],
-            pixels,
-            [*budgets, *task.budgets],
-            [level.setting for level in self.config.levels] if ours else (),
-            self.config.counted,
-            self.config.metrics,
-            self.folder / POINTS / task.image.name / f"{task.codec}.json",
-        )
+        area = pixels.shape[0] * pixels.shape[1]
+        budgets = [int(rate * area / 8) for rate in self._rates(task.codec)]
+        try:
+            points = measure_points(
+                self._codec(task.codec),
+                pixels,
+                [*budgets, *task.budgets],
+                self._settings(task.codec),
+                self.config.counted,
+                self.config.metrics,
+                self.store,
+            )
+        except BaselineError as error:
+            return {"failed": str(error)}, {}
+        return {"points": [point.record() for point in points]}, {}
 
     def decoded(self, name: str, file: bytes, image: LoadedImage) -> NDArray[np.uint8]:
         """The picture in one of a codec's files."""
-        codec = self.ours if name == OURS else self.baselines[name]
-        return codec.decode(file, image.height, image.width)
+        return self._codec(name).decode(file, image.height, image.width)
 
-    def all_points(
-        self, tasks: Sequence[CodecTask], model: str | None
-    ) -> Iterator[tuple[CodecTask, list[RatePoint] | BaselineError]]:
-        """The points of many tasks as they come, or how their codec failed. ``model``: as for
-        `sim.media.frames.load_model`, for other processes."""
-        if self.config.workers == 1:
-            for task in tasks:
-                yield task, _points(self, task)
-            return
-        with ProcessPoolExecutor(
-            self.config.workers,
-            spawn_context(),
-            _start_worker,
-            (model, self.ours.codec.model.device, self.config, self.folder),
-        ) as pool:
-            waiting = {pool.submit(_work, task): task for task in tasks}
-            try:
-                for done in as_completed(waiting):
-                    yield waiting[done], done.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    def _codec(self, name: str) -> Baseline:
+        return self.ours if name == OURS else self.baselines[name]
+
+    def _settings(self, codec: str) -> list[int]:
+        return [level.setting for level in self.config.levels] if codec == OURS else []
+
+    def _rates(self, codec: str) -> tuple[float, ...]:
+        return () if codec == OURS else self.config.rates
 
 
-def _points(bench: Bench, task: CodecTask) -> list[RatePoint] | BaselineError:
-    try:
-        return bench.points(task)
-    except BaselineError as error:
-        return error
-
-
-_worker: list[Any] = []  # the comparison of this process, if it is a worker
-
-
-def _start_worker(model: str | None, device: Device, config: BenchConfig, folder: Path) -> None:
-    import torch
-
+def bench_worker(
+    model: str | None, device: Device, config: BenchConfig, folder: Path
+) -> Callable[[CodecTask], tuple[Record, Files]]:
+    """What measures tasks in another process. ``model``: as for `sim.media.frames.load_model`."""
     from sim.media.frames import load_model
 
-    torch.set_num_threads(1)
-    _worker[:] = [Bench(ImageCodec(load_model(model, device)), config, folder)]
-
-
-def _work(task: CodecTask) -> list[RatePoint] | BaselineError:
-    return _points(_worker[0], task)
+    return Bench(ImageCodec(load_model(model, device)), config, folder).measure

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
+import itertools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +17,24 @@ from numpy.typing import NDArray
 from channels import loss_mask, read_channel
 from codec.checkpoint import ModelError
 from codec.model import Model
-from sim.baselines import Baseline, find_baselines
+from sim.baselines import find_baselines
 from sim.baselines.byte_frames import received_file
-from sim.baselines.cache import Cached
 from sim.baselines.damage import decode_damaged
 from sim.errors import UserError
-from sim.jobs.cache import cache_folder, cache_key
+from sim.jobs.claims import complete
+from sim.jobs.executor import open_workers
+from sim.jobs.store import Files, Record, Store, cache_folder, cache_key, pixel_digest
 from sim.media.frames import Restorer, load_model
 from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import check_metrics, quality
-from sim.progress import ProgressCallback
+from sim.progress import ProgressCallback, no_progress
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
 from sim.results.files import (
     COMPARISON,
     MANIFEST,
     PANELS,
+    png,
     save_png,
     write_json,
     write_table,
@@ -47,7 +49,6 @@ from sim.studies.compare.sources import (
     FileSource,
     StreamSet,
     TokenSource,
-    pixel_digest,
 )
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.version import __version__
@@ -63,10 +64,18 @@ MAX_PICTURED = 3
 class Unit:
     """A part of the work: one strategy at one budget through one channel."""
 
+    number: int
     strategy: Strategy
     bpp_wire: float
     cell: LossCondition
     scenario: Scenario
+
+
+class UnitTask(NamedTuple):
+    """Compute a unit, by number; the key is that of its record."""
+
+    number: int
+    key: str
 
 
 class Comparison:
@@ -76,7 +85,6 @@ class Comparison:
         units: the work, in order; figures come from all of it together.
         notes: strategies that this machine cannot do, and why.
         digest: a hash of all that the results depend on.
-        wait_for: called with the number of each unit before it is done here.
     """
 
     def __init__(
@@ -87,28 +95,26 @@ class Comparison:
         self.loaded, self.metrics, self._progress = loaded, [*metrics], progress
         self.images = load_images(loaded.base.images, loaded.images_base)
         coders = {s.coder for s in loaded.strategies} - {TOKENS}
-        found, missing = find_baselines(sorted(coders))
-        self.coders: dict[str, Baseline] = {name: Cached(c) for name, c in found.items()}
+        self.coders, missing = find_baselines(sorted(coders))
         self.notes = {
             s.name: missing.get(s.coder.removesuffix("-half"), "not on this machine")
             for s in loaded.strategies
-            if s.coder not in (TOKENS, *found)
+            if s.coder not in (TOKENS, *self.coders)
         }
         self.strategies = [s for s in loaded.strategies if s.name not in self.notes]
         self.model = self._load_model() if any(s.coder == TOKENS for s in self.strategies) else None
         self.pictured_cell = pictured(loaded.cells)
         self.pictured_repeat = typical_repeat(loaded, self.pictured_cell, len(self.images))
+        units = itertools.product(loaded.bpp_wire, loaded.cells, self.strategies)
         self.units = [
-            Unit(strategy, budget, cell, self._scenario(strategy, cell))
-            for budget in loaded.bpp_wire
-            for cell in loaded.cells
-            for strategy in self.strategies
+            Unit(number, strategy, budget, cell, self._scenario(strategy, cell))
+            for number, (budget, cell, strategy) in enumerate(units)
         ]
         self._tokens = TokenSource(self.model, self.images) if self.model else None
         self._files = {name: FileSource(c, self.images) for name, c in self.coders.items()}
         self._scores: dict[tuple[str, str], dict[str, float]] = {}
-        self.wait_for: Callable[[int], object] = lambda number: None
-        self._done, self._total = 0, len(self.units) * len(self.images)
+        self._done = [0] * len(self.units)  # images of each
+        self._store = Store(cache_folder() / "compare")
 
     @property
     def tokens(self) -> TokenSource:
@@ -122,28 +128,26 @@ class Comparison:
         keys = "".join(self._cache_key(unit) for unit in self.units)
         return hashlib.sha256(keys.encode()).hexdigest()[:12]
 
-    def unfinished(self) -> list[int]:
-        """Numbers of the units that are still to be done."""
-        return [n for n, unit in enumerate(self.units) if not self._kept(unit).is_file()]
-
-    def run(self, folder: Path) -> dict[str, Any]:
-        """Do what is not done yet, write everything into `folder`, return the summary."""
+    def run(self, folder: Path, workers: int) -> dict[str, Any]:
+        """Do what is not done yet, in so many processes, write everything into `folder`, return
+        the summary."""
         from sim.studies.compare.figures import draw_comparison
 
-        rows, unreached = self.outcomes(folder)
+        rows, unreached = self.outcomes(folder, workers)
         if not rows:
             raise UserError(f"{self.loaded.name}: bpp_wire: no strategy can do with so few bytes")
         for image in self.images[:MAX_PICTURED]:
             save_png(folder / PANELS / "original" / f"{image.name}.png", image.pixels)
         means = mean_rows(rows, self.metrics)
         winners = winner_rows(rows, self.metrics)
-        self._progress(self._total, self._total, "checking parity")
+        total = len(self.units) * len(self.images)
+        self._progress(total, total, "checking parity")
         write_table(folder / OUTCOMES, rows)
         write_table(folder / MEANS, means)
         write_table(folder / WINNERS, winners)
         write_table(folder / FEC, fec_rows(self.loaded))
         write_json(folder / MANIFEST, self._manifest(unreached))
-        self._progress(self._total, self._total, "drawing")
+        self._progress(total, total, "drawing")
         draw_comparison(folder)
         return {
             "name": self.loaded.name,
@@ -155,64 +159,59 @@ class Comparison:
             "skipped": self.notes,
         }
 
-    def outcomes(self, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def outcomes(
+        self, folder: Path, workers: int = 1
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows of every outcome, and of the units whose budget is too small; does what is not done
         yet, and copies the pictures of the pictured cell into `folder`."""
+        tasks = [UnitTask(n, self._cache_key(unit)) for n, unit in enumerate(self.units)]
+
+        def done(task: UnitTask) -> None:
+            self._step(self.units[task.number], len(self.images))
+
+        make = partial(_unit_worker, self.loaded, self.metrics)
+        try:
+            with open_workers(self.measure, make, workers) as group:
+                complete(self._store, tasks, group, done)
+        except OSError as error:
+            where = self._store.folder
+            raise UserError(f"{where}: cannot keep results here ({error.strerror})") from None
         rows: list[dict[str, Any]] = []
         unreached: list[dict[str, Any]] = []
-        for number, unit in enumerate(self.units):
-            self._step(unit, 0)
-            self.wait_for(number)
-            part = self.compute_unit(unit)
-            result = json.loads((part / "rows.json").read_text(encoding="utf-8"))
+        for task, unit in zip(tasks, self.units, strict=True):
+            result = self._store.get(task.key)
             rows += result["rows"]
             unreached += result["unreached"]
             if unit.cell is self.pictured_cell:
                 place = folder / PANELS / f"{unit.bpp_wire:g}" / unit.strategy.name
-                for picture in sorted(part.glob("*.png")):
+                for picture in sorted(self._store.files(task.key).glob("*.png")):
                     place.mkdir(parents=True, exist_ok=True)
                     shutil.copy(picture, place)
         return rows, unreached
 
-    def _kept(self, unit: Unit) -> Path:
-        """The file that tells that a part is finished."""
-        return cache_folder() / "compare" / self._cache_key(unit) / "rows.json"
+    def measure(self, task: UnitTask) -> tuple[Record, Files]:
+        """The record of a unit, and its pictures.
 
-    def compute_unit(self, unit: Unit) -> Path:
-        """The folder of a finished part; made now if it is not there."""
-        part = self._kept(unit).parent
+        Raises:
+            UserError: the images do not fit its stream.
+        """
+        unit = self.units[task.number]
         self._step(unit, 0)
-        if self._kept(unit).is_file():
-            self._step(unit, len(self.images))
-            return part
-        partial = part.with_name(f".{part.name}.{os.getpid()}")
         try:
-            partial.mkdir(parents=True, exist_ok=True)
-            result = self._measure(unit, partial)
-            (partial / "rows.json").write_text(json.dumps(result), encoding="utf-8")
-            if not (part / "rows.json").is_file():  # or another process was as quick
-                os.replace(partial, part)
-        except OSError as error:
-            raise UserError(f"{part}: cannot keep results here ({error.strerror})") from None
+            sent = self._send(unit)
         except StreamConfigError as error:
             raise UserError(f"strategy {unit.strategy.name}: stream.{error}") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        return part
-
-    def _measure(self, unit: Unit, folder: Path) -> dict[str, Any]:
-        sent = self._send(unit)
         if isinstance(sent, BudgetTooSmall):
-            self._step(unit, len(self.images))
             why = {"least_bpp_wire": sent.least, "why": sent.why}
-            return {"rows": [], "unreached": [{**_about(unit), **why}]}
-        rows = []
+            return {"rows": [], "unreached": [{**_about(unit), **why}]}, {}
+        rows: list[dict[str, Any]] = []
+        pictures: dict[str, bytes] = {}
         for number, image in enumerate(self.images):
             for repeat, record in enumerate(sent.records):
                 pixels, share = self._shown(unit, record.frames[number], image)
                 shown = repeat == self.pictured_repeat and unit.cell is self.pictured_cell
                 if shown and number < MAX_PICTURED:
-                    save_png(folder / f"{image.name}.png", pixels)
+                    pictures[f"{image.name}.png"] = png(pixels)
                 ledger = record.ledger
                 rows.append(
                     {
@@ -228,8 +227,8 @@ class Comparison:
                         **self._score(image, pixels),
                     }
                 )
-            self._step(unit, 1)
-        return {"rows": rows, "unreached": []}
+            self._step(unit, number + 1)
+        return {"rows": rows, "unreached": []}, pictures
 
     def _send(self, unit: Unit) -> StreamSet | BudgetTooSmall:
         if unit.strategy.coder != TOKENS:
@@ -322,11 +321,17 @@ class Comparison:
             "libraries": {name: version_of(name) for name in _LIBRARIES},
         }
 
-    def _step(self, unit: Unit, steps: int) -> None:
-        self._done += steps
-        cell = unit.cell
-        doing = f"{unit.strategy.name}, {unit.bpp_wire:g} bpp, {cell.loss:.0%} lost"
-        self._progress(self._done, self._total, doing)
+    def _step(self, unit: Unit, images: int) -> None:
+        """So many images of a unit are done."""
+        self._done[unit.number] = images
+        doing = f"{unit.strategy.name}, {unit.bpp_wire:g} bpp, {unit.cell.loss:.0%} lost"
+        self._progress(sum(self._done), len(self.units) * len(self.images), doing)
+
+
+def _unit_worker(
+    loaded: LoadedComparison, metrics: Sequence[str]
+) -> Callable[[UnitTask], tuple[Record, Files]]:
+    return Comparison(loaded, metrics, no_progress).measure
 
 
 def pictured(cells: Sequence[LossCondition]) -> LossCondition:

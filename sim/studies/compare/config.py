@@ -11,7 +11,6 @@ Mistakes are told by file, line and key, as in scenarios.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from channels import ChannelParameterError, read_channel
 from codec.files import rooted
 from sim.baselines.byte_frames import BYTE_STREAM
-from sim.errors import UserError
-from sim.scenario.loader import _explain, _parse_override
+from sim.scenario.loader import Source, explain, parse_override, unknown_key
 from sim.scenario.schema import Concealer, Scenario, Section, with_values
-from sim.scenario.yaml_lines import Location, dotted, line_of, parse_mapping, plain, rebase_traces
+from sim.scenario.yaml_lines import Location, parse_mapping, rebase_traces
 
 TOKENS = "tokens"
 INDEPENDENT: Literal["independent"] = "independent"
@@ -158,15 +156,10 @@ def load_comparison(path: Path, overrides: Sequence[str] = ()) -> LoadedComparis
     Raises:
         UserError: as `file:line: key.path: what is wrong`.
     """
-    source = _Source(path)
+    source = ComparisonSource(path)
     rebase_traces(source.raw.get("channel"), path.parent)
-    given = dict(_parse_override(text) for text in overrides)
-    for key, value in given.items():
-        try:
-            source.raw = with_values(source.raw, {key: value})
-        except KeyError as error:
-            raise UserError(f"--set {key}: {error.args[0]} is not a section") from None
-    source.overridden = tuple(tuple(key.split(".")) for key in given)
+    given = dict(map(parse_override, overrides))
+    source.override(given)
     source.raw.setdefault("name", path.stem)
     own = source.own()
     base_raw = {k: v for k, v in source.raw.items() if k not in _Comparison.model_fields}
@@ -200,54 +193,47 @@ def load_comparison(path: Path, overrides: Sequence[str] = ()) -> LoadedComparis
     )
 
 
-class _Source:
-    """A parsed file that knows the line of every key."""
+def loss_section(loss: float, burst: Burst) -> dict[str, Any]:
+    """The loss process of a condition, as scenarios have it."""
+    if loss == 0:
+        return {"type": "perfect"}
+    if burst == INDEPENDENT:
+        return {"type": "uniform", "loss": loss}
+    return {"type": "gilbert_elliott", "loss": loss, "mean_burst": burst}
+
+
+class ComparisonSource(Source):
+    """A parsed comparison file that knows the line of every key."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.overridden: tuple[tuple[str, ...], ...] = ()
-        self.tree = parse_mapping(path, "comparison", "seed: 1")
-        self.raw: dict[str, Any] = plain(self.tree)
-
-    def error(self, location: Location, problem: str) -> UserError:
-        """A UserError at a key path."""
-        where = f"{self.path}:{line_of(self.tree, location)}"
-        for key in self.overridden:
-            if location[: len(key)] == key:
-                where = f"--set {'.'.join(key)}"
-        return UserError(": ".join(part for part in (where, dotted(location), problem) if part))
+        super().__init__(str(path), parse_mapping(path, "comparison", "seed: 1"))
 
     def own(self) -> _Comparison:
         """The keys of a comparison; refuses keys that neither it nor a scenario has."""
         known = (*_SCENARIO_KEYS, *_Comparison.model_fields)
         for key in self.raw:
             if key not in known:
-                raise self.error((key,), _unknown(key, known))
+                raise self.error((key,), unknown_key(key, known))
         try:
             return _Comparison.model_validate(
                 {k: v for k, v in self.raw.items() if k in _Comparison.model_fields}
             )
         except ValidationError as failure:
-            raise self._user_error(failure.errors(include_url=False)[0], _explain_own) from None
+            raise self.error(*_explain_own(failure.errors(include_url=False)[0])) from None
 
     def scenario(self, raw: Mapping[str, Any], strategy: int | None) -> Scenario:
         """A checked scenario; mistakes in a strategy's own keys are told there."""
         try:
             return Scenario.model_validate(raw)
         except ValidationError as failure:
-            error = failure.errors(include_url=False)[0]
-
-        def explain(error: ErrorDetails) -> tuple[Location, str]:
-            location, problem = _explain(error)
-            section, *keys = (*location, None)
-            if strategy is not None and section in ("codec", "stream"):
-                mine = self.raw["strategies"][strategy].get(section, {})
-                if keys[0] is None or keys[0] in mine:
-                    return ("strategies", strategy, *location), problem
-                problem += f" (in strategy {strategy})"
-            return location, problem
-
-        raise self._user_error(error, explain)
+            location, problem = explain(failure.errors(include_url=False)[0])
+        section, *keys = (*location, None)
+        if strategy is not None and section in ("codec", "stream"):
+            mine = self.raw["strategies"][strategy].get(section, {})
+            if keys[0] is None or keys[0] in mine:
+                raise self.error(("strategies", strategy, *location), problem)
+            problem += f" (in strategy {strategy})"
+        raise self.error(location, problem)
 
     def strategy(self, base: Mapping[str, Any], strategy: Strategy, number: int) -> Scenario:
         """The scenario of a strategy."""
@@ -271,13 +257,7 @@ class _Source:
         cells = []
         for at, burst in enumerate(own.mean_burst):
             for which, loss in enumerate(own.loss):
-                spec: dict[str, Any] = {"type": "gilbert_elliott", "loss": loss}
-                if loss == 0:
-                    spec = {"type": "perfect"}
-                elif burst == INDEPENDENT:
-                    spec = {"type": "uniform", "loss": loss}
-                else:
-                    spec["mean_burst"] = burst
+                spec = loss_section(loss, burst)
                 try:
                     read_channel(spec)
                 except ChannelParameterError as error:
@@ -288,24 +268,14 @@ class _Source:
                     cells.append(LossCondition(loss, burst, {"loss": spec, **link}))
         return cells
 
-    def _user_error(self, error: ErrorDetails, explain: Any) -> UserError:
-        location, problem = explain(error)
-        return self.error(location, problem)
-
 
 def _explain_own(error: ErrorDetails) -> tuple[Location, str]:
     location = error["loc"]
     if error["type"] == "extra_forbidden":
         section: type[BaseModel] = Strategy if location[0] == "strategies" else _Comparison
-        return location, _unknown(str(location[-1]), tuple(section.model_fields))
+        return location, unknown_key(str(location[-1]), tuple(section.model_fields))
     if location[0] == "mean_burst" and len(location) > 1:
         return location[:2], f"must be a number of packets or {INDEPENDENT}"
     if error["type"] == "coder":
         return location, f"{error['msg']}; got {error['input']!r}"
-    return _explain(error)
-
-
-def _unknown(key: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    hint = f" did you mean {close[0]}?" if close else ""
-    return f"unknown key;{hint} valid keys: {', '.join(known)}"
+    return explain(error)

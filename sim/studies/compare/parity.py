@@ -10,9 +10,9 @@ import numpy as np
 from channels import read_channel
 from channels.theory import residual_losses
 from sim.baselines.byte_frames import BYTE_STREAM, byte_frame
-from sim.jobs.cache import cached
+from sim.jobs.store import cached
 from sim.scenario.schema import FecSection, Scenario, with_values
-from sim.studies.compare.config import INDEPENDENT, LoadedComparison
+from sim.studies.compare.config import INDEPENDENT, Burst, LoadedComparison, loss_section
 from sim.studies.compare.sources import stream
 
 _STREAMS = 8
@@ -45,7 +45,7 @@ def fec_rows(loaded: LoadedComparison) -> list[dict[str, Any]]:
                 rows.append({**about, "kind": "theory", "loss": float(loss), "residual": expected})
                 rows[-1] |= {"low": math.nan, "high": math.nan}
             for loss in loaded.losses:
-                channel = {"loss": channel_of(loss, burst)}
+                channel = {"loss": loss_section(loss, burst)}
                 mean, half = simulated(scenario.model_copy(update={"channel": channel}))
                 span = {"low": max(0.0, mean - half), "high": mean + half}
                 rows.append({**about, "kind": "simulated", "loss": loss, "residual": mean, **span})
@@ -66,22 +66,13 @@ def distinct(loaded: LoadedComparison) -> list[tuple[str, Scenario]]:
     return list(found.values())
 
 
-def channel_of(loss: float, burst: float | str) -> dict[str, Any]:
-    """The loss section of a cell."""
-    if loss == 0:
-        return {"type": "perfect"}
-    if burst == INDEPENDENT:
-        return {"type": "uniform", "loss": loss}
-    return {"type": "gilbert_elliott", "loss": loss, "mean_burst": burst}
-
-
-def theory(fec: FecSection, loss: float, burst: float | str) -> float:
+def theory(fec: FecSection, loss: float, burst: Burst) -> float:
     """Share of media packets that stay lost; NaN where no such channel exists."""
     if loss == 0:
         return 0.0
     if burst != INDEPENDENT and float(burst) < max(1.0, loss / (1 - loss)):
         return math.nan
-    chain = read_channel(channel_of(float(loss), burst))[0].chain()
+    chain = read_channel(loss_section(float(loss), burst))[0].chain()
     if chain is None:
         return math.nan
     law = residual_losses(chain, fec.data, fec.parity, fec.depth)

@@ -8,11 +8,9 @@ settings for the largest file that is no larger.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +20,12 @@ from codec.threads import one_thread
 from sim.baselines import Baseline, BaselineError, RateSearch
 from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
+from sim.jobs.store import Store, cache_folder
 from sim.media.frames import with_token_importance
 from sim.media.images import LoadedImage
-from sim.scenario.labels import Cell
 from sim.scenario.schema import CodecSection, Scenario
-from sim.stream import stream_cell
+from sim.stream import BYTES, CoderTables, StreamSetup, stream_frames
 
-_NO_MODEL = "0" * 16
 _SOURCE_BYTES_TOLERANCE = 0.002  # bytes of source per pixel are found to this share
 
 
@@ -128,7 +125,8 @@ class FileSource:
     def __init__(self, coder: Baseline, images: Sequence[LoadedImage]) -> None:
         self.coder = coder
         self.images = images
-        self._searches = [RateSearch(coder, image.pixels) for image in images]
+        store = Store(cache_folder() / "encodes")
+        self._searches = [RateSearch(coder, image.pixels, store) for image in images]
 
     def send(self, scenario: Scenario, budget: float) -> StreamSet | BudgetTooSmall:
         """Stream files as large as the budget allows.
@@ -201,27 +199,9 @@ def stream(
     scenario: Scenario, frames: Sequence[MediaFrame], model: Model | None
 ) -> list[StreamRecord]:
     """Every repeat's stream, in virtual time; without a model the tokens are bytes."""
-    records = []
-    tables = {} if model is None else {scenario.codec.codebook: model.frequencies}
-    frequencies: dict[int, Any] = {level: table(level) for level, table in tables.items()}
-    for repeat in range(scenario.repeats):
-        cell = Cell(0, 0, {}, scenario, repeat)
-        record = stream_cell(
-            cell,
-            frames,
-            _NO_MODEL if model is None else model.fingerprint,
-            frequencies,
-            lambda ready: None,
-            _elsewhere,
-            lambda done, total: None,
-            None if model is None else model.context,
-        )
-        records.append(record)
-    return records
-
-
-def _elsewhere() -> Any:
-    raise AssertionError("comparisons run in virtual time, in this process")
+    tables = BYTES if model is None else CoderTables.of(model)
+    setups = (StreamSetup.of(scenario, tables, repeat) for repeat in range(scenario.repeats))
+    return [stream_frames(setup, frames) for setup in setups]
 
 
 def probe(scenario: Scenario) -> Scenario:
@@ -236,8 +216,3 @@ def mean_bpp_wire(records: Sequence[StreamRecord], images: Sequence[LoadedImage]
     pixels = sum(image.width * image.height for image in images)
     wire = float(np.mean([record.ledger.wire_bytes for record in records]))
     return 8 * wire / pixels
-
-
-def pixel_digest(pixels: NDArray[np.uint8]) -> str:
-    """A hash of an image's content."""
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]

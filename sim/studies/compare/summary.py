@@ -16,6 +16,7 @@ from sim.metrics import metric as metric_of
 from sim.results.files import Row
 from sim.statistics import Floats, estimate, finite_mean
 from sim.studies.compare.config import TOKENS
+from sim.studies.measurements import grouped
 
 _MIN_REPEATS = 3
 
@@ -130,15 +131,10 @@ def _table(rows: Sequence[Row], metric: str) -> Floats:
 
 def _cells(rows: Sequence[Row]) -> Iterator[tuple[dict[str, Any], list[Row]]]:
     keys = ("budget", "mean_burst", "loss")
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-    for values, group in groups.items():
+    for values, group in grouped(rows, keys).items():
         yield dict(zip(keys, values, strict=True)), group
 
 
 def _strategies(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row["strategy"], []).append(row)
-    yield from groups.items()
+    for (name,), group in grouped(rows, ["strategy"]).items():
+        yield name, group

@@ -23,7 +23,7 @@ from channels import read_channel
 from codec.concealment import restore
 from codec.threads import one_thread
 from sim.errors import UserError
-from sim.jobs.cache import cached
+from sim.jobs.store import cached, pixel_digest
 from sim.media.images import SAMPLES
 from sim.metrics import DEFAULT, OPTIONAL
 from sim.metrics import metric as metric_of
@@ -36,7 +36,7 @@ from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario, nominal_loss
 from sim.studies.compare.comparison import OUTCOMES, Comparison
 from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
-from sim.studies.compare.sources import TokenSource, pixel_digest, stream
+from sim.studies.compare.sources import TokenSource, stream
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.studies.optimise.search import (
     LOSSES,

@@ -44,8 +44,8 @@ def draw_study(folder: Path) -> list[Path]:
     with drawing():
         if about["kind"] == "schedules":
             figures = _by_level(summary, "schedules", _schedules)
-        elif about["kind"] == "rivals":
-            figures = _by_level(summary, "rivals", _rivals)
+        elif about["kind"] == "baselines":
+            figures = _by_level(summary, "baselines", _baselines)
         else:
             figures = {
                 "quality": _interleavers(summary, "psnr_drop_db"),
@@ -143,7 +143,7 @@ def _schedules(points: list[Point], title: str) -> Figure:
 _RUIN = "most_frequent"
 
 
-def _rivals(points: list[Point], title: str) -> Figure:
+def _baselines(points: list[Point], title: str) -> Figure:
     """What each repair reaches, beside the decode without loss: a row per kind of loss."""
     metrics, kinds = _defined(points), _unique(points, "kind")
     figure = new_figure(2.9 * len(metrics), 0.9 + 2.3 * len(kinds))

@@ -44,7 +44,7 @@ CLAIM = (
     Condition("dispersed", 0.2, slices=5),
 )
 HALF = Condition("tokens", 0.5)
-RIVALS = ("none", "nearest", "neighbour_average", "median")
+BASELINES = ("none", "nearest", "neighbour_average", "median")
 JUDGED_BY = ("psnr_db", "lpips")
 DISTANCES = ("lpips", "lpips_vgg", "dists")
 
@@ -136,7 +136,7 @@ def _measure(
     add(CLEAN, 0, CLEAN, model.decode(indices, level, *size))
     for (condition, repeat), there in masks.items():
         first = condition == CLAIM[0] and repeat == 0
-        for repair in (OURS, *(RIVALS if first else ())):
+        for repair in (OURS, *(BASELINES if first else ())):
             done = restore(repair, model, indices, there, level, size)
             accuracy = token_accuracy(indices, done.concealed.indices, there)
             lost = float(1 - there.mean())
@@ -204,13 +204,13 @@ def _level(rows: Sequence[Row], level: int, distances: Sequence[str]) -> dict[st
     for metric in distances:
         tokens, bursts = (c.name for c in (CLAIM[0], CLAIM[2]))
         clean = column(CLEAN, CLEAN, metric)
-        rivals = {name: column(tokens, name, metric) for name in RIVALS}
-        best = min(rivals, key=lambda name: rivals[name].mean())
+        baselines = {name: column(tokens, name, metric) for name in BASELINES}
+        best = min(baselines, key=lambda name: baselines[name].mean())
         half = column(HALF.name, OURS, metric)
         alone = column(CLAIM[1].name, OURS, metric)
         beyond[metric] = {
-            "best_rival": best,
-            "half_lost_minus_best_rival": asdict(estimate(half - rivals[best])),
+            "best_baseline": best,
+            "half_lost_minus_best_baseline": asdict(estimate(half - baselines[best])),
             "bursts_increase_over_packets_increase": float(
                 (column(bursts, OURS, metric) - clean).mean() / (alone - clean).mean()
             ),

@@ -1,7 +1,7 @@
-"""Studies of the repair itself: which schedule, against which rivals, after which interleaver.
+"""Studies of the repair itself: which schedule, against which baselines, after which interleaver.
 
     schedules      order x passes x words, after 20% and 50% of single tokens and bursts of packets
-    rivals         every concealer, after 5% to 50% of single tokens and in bursts of packets
+    baselines      every concealer, after 5% to 50% of single tokens and in bursts of packets
     interleavers   slices x order of the tokens, after 5% to 50% of the packets, alone and in
                    bursts; and what each costs in coded bits
 
@@ -29,11 +29,12 @@ from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
 from sim.metrics.quality import measurable, psnr_db, quality, token_accuracy
 from sim.progress import ProgressCallback, no_progress
-from sim.protocol.interleaver import INTERLEAVERS, slice_positions
+from sim.protocol.interleaver import INTERLEAVERS
 from sim.results.files import SUMMARY, write_json, write_table
 from sim.scenario.schema import CLEAN
 from sim.statistics import estimate, finite_mean
-from sim.studies.measurements import Rows, StudyTask, run_tasks, study_manifest
+from sim.studies.codec_bench.bits import entropy_modes, measure_bits
+from sim.studies.measurements import Rows, StudyTask, grouped, run_tasks, study_manifest
 from sim.studies.repair.masks import Condition, grids_of, received
 
 TABLE, BITS = "table.csv", "bits.csv"
@@ -41,6 +42,9 @@ LOSSES = (0.05, 0.1, 0.2, 0.3, 0.5)
 SCHEDULE_CONDITIONS = (Condition("tokens", 0.2), Condition("tokens", 0.5), Condition("bursts", 0.2))
 SLICES = (4, 8, 16, 32, 64)
 ORDERS: tuple[Order, ...] = ("confidence", "halton")
+
+Mask = NDArray[np.bool_]
+"""bool[h,w], the tokens that arrive."""
 
 
 def study_schedules(
@@ -53,24 +57,38 @@ def study_schedules(
     progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """The ablation of decoding schedules; `now` tells seconds, for the column of that name."""
-    settings = {"levels": [*levels], "passes": [*passes], "metrics": [*measurable()]}
-    about = study_manifest("schedules", model, images, settings)
     schedules: list[tuple[Order, int]] = [("confidence", 1)]
     schedules += [(order, n) for order in ORDERS for n in passes if n > 1]
-    masks = _masks(SCHEDULE_CONDITIONS, images)
-    tasks = [
+
+    def rows_of(image: LoadedImage, level: int, condition: Condition, there: Mask) -> Rows:
+        return _schedule_rows(model, image, level, condition, there, schedules, now)
+
+    settings = {"levels": [*levels], "passes": [*passes], "metrics": [*measurable()]}
+    about = study_manifest("schedules", model, images, settings)
+    tasks = _tasks(images, levels, SCHEDULE_CONDITIONS, rows_of)
+    rows = run_tasks(out, about, tasks, progress)
+    keys = ("codebook", "condition", "order", "passes", "words")
+    metrics = (*measurable(), "token_accuracy", "seconds")
+    return _finish(out, about, rows, keys, metrics)
+
+
+def _tasks(
+    images: Sequence[LoadedImage],
+    levels: Sequence[int],
+    conditions: Sequence[Condition],
+    rows_of: Callable[[LoadedImage, int, Condition, Mask], Rows],
+) -> list[StudyTask]:
+    """One for each image at each codebook size under each condition."""
+    masks = {condition: received(condition, grids_of(images), 1) for condition in conditions}
+    return [
         StudyTask(
             f"{image.name} K={level} {condition.name}",
-            partial(_schedule_rows, model, image, level, condition, there[n], schedules, now),
+            partial(rows_of, image, level, condition, there[n]),
         )
         for level in levels
         for n, image in enumerate(images)
         for condition, there in masks.items()
     ]
-    rows = run_tasks(out, about, tasks, progress)
-    keys = ("codebook", "condition", "order", "passes", "words")
-    metrics = (*measurable(), "token_accuracy", "seconds")
-    return _finish(out, about, rows, keys, metrics)
 
 
 def _schedule_rows(
@@ -78,7 +96,7 @@ def _schedule_rows(
     image: LoadedImage,
     level: int,
     condition: Condition,
-    there: NDArray[np.bool_],
+    there: Mask,
     schedules: Sequence[tuple[Order, int]],
     now: Callable[[], float],
 ) -> Rows:
@@ -112,7 +130,7 @@ def _unrepaired() -> dict[str, float]:
     return {"token_accuracy": float("nan"), "seconds": float("nan")}
 
 
-def study_rivals(
+def study_baselines(
     model: Model,
     images: Sequence[LoadedImage],
     levels: Sequence[int],
@@ -122,19 +140,13 @@ def study_rivals(
     """Every concealer whose library is installed."""
     names = installed_concealers()
     settings = {"levels": [*levels], "concealers": [*names], "metrics": [*measurable()]}
-    about = study_manifest("rivals", model, images, settings)
+    about = study_manifest("baselines", model, images, settings)
     conditions = [Condition(kind, loss) for kind in ("tokens", "bursts") for loss in LOSSES]
-    masks = _masks(conditions, images)
-    tasks = [
-        StudyTask(
-            f"{image.name} K={level} {condition.name}",
-            partial(_rival_rows, model, image, level, condition, there[n], names),
-        )
-        for level in levels
-        for n, image in enumerate(images)
-        for condition, there in masks.items()
-    ]
-    rows = run_tasks(out, about, tasks, progress)
+
+    def rows_of(image: LoadedImage, level: int, condition: Condition, there: Mask) -> Rows:
+        return _baseline_rows(model, image, level, condition, there, names)
+
+    rows = run_tasks(out, about, _tasks(images, levels, conditions, rows_of), progress)
     keys = ("codebook", "kind", "loss", "concealer")
     metrics = (*measurable(), "token_accuracy")
     return _finish(out, about, rows, keys, metrics)
@@ -152,12 +164,12 @@ def installed_concealers() -> tuple[str, ...]:
     return tuple(found)
 
 
-def _rival_rows(
+def _baseline_rows(
     model: Model,
     image: LoadedImage,
     level: int,
     condition: Condition,
-    there: NDArray[np.bool_],
+    there: Mask,
     names: Sequence[str],
 ) -> Rows:
     indices = model.encode(image.pixels, level)
@@ -192,7 +204,8 @@ def study_interleavers(
 ) -> dict[str, Any]:
     """Which order of the tokens makes repair easiest, and at what cost in coded bits."""
     about = study_manifest("interleavers", model, images, {"level": level})
-    entropy = _entropy_modes(model, level)
+    codec = ImageCodec(model)
+    entropy = entropy_modes(codec.coders(level), level)
     tasks = []
     for n, image in enumerate(images):
         tokens: list[NDArray[np.int64]] = []  # encoded when a task first needs them
@@ -207,7 +220,7 @@ def study_interleavers(
                     _interleaver_rows, model, image, n, images, level, conditions, tokens
                 )
                 tasks.append(StudyTask(f"{image.name} {slices} slices {order}", work))
-        work = partial(_bit_rows, model, image, level, entropy, tokens)
+        work = partial(_bit_rows, codec, image, level, tokens)
         tasks.append(StudyTask(f"{image.name} bits {' '.join(entropy)}", work))
     rows = run_tasks(out, about, tasks, progress)
     bits = [row for row in rows if "entropy" in row]
@@ -224,24 +237,12 @@ def study_interleavers(
     return _finish(out, about, rows, keys, metrics, summary)
 
 
-def _entropy_modes(model: Model, level: int) -> tuple[str, ...]:
-    """Those that this model has coders for."""
-    coders, found = ImageCodec(model).coders(level), []
-    for mode, name in enumerate(ENTROPY_MODES):
-        try:
-            coders(mode, level)
-        except LookupError:
-            continue
-        found.append(name)
-    return tuple(found)
-
-
 def _tokens(
-    model: Model, image: LoadedImage, level: int, kept: list[NDArray[np.int64]]
+    model: Model, image: LoadedImage, level: int, encoded: list[NDArray[np.int64]]
 ) -> NDArray[np.int64]:
-    if not kept:
-        kept.append(model.encode(image.pixels, level))
-    return kept[0]
+    if not encoded:
+        encoded.append(model.encode(image.pixels, level))
+    return encoded[0]
 
 
 def _interleaver_rows(
@@ -251,9 +252,9 @@ def _interleaver_rows(
     images: Sequence[LoadedImage],
     level: int,
     conditions: Sequence[Condition],
-    kept: list[NDArray[np.int64]],
+    encoded: list[NDArray[np.int64]],
 ) -> Rows:
-    indices = _tokens(model, image, level, kept)
+    indices = _tokens(model, image, level, encoded)
     size = (image.height, image.width)
     clean = psnr_db(image.pixels, model.decode(indices, level, *size))
     rows: Rows = []
@@ -280,38 +281,23 @@ def _interleaver_rows(
 
 
 def _bit_rows(
-    model: Model,
-    image: LoadedImage,
-    level: int,
-    entropy: Sequence[str],
-    kept: list[NDArray[np.int64]],
+    codec: ImageCodec, image: LoadedImage, level: int, encoded: list[NDArray[np.int64]]
 ) -> Rows:
     """Payload bits per token; headers are the same for every interleaver."""
-    indices = _tokens(model, image, level, kept)
-    coders, flat, grid = ImageCodec(model).coders(level), indices.ravel(), indices.shape
-    rows: Rows = []
-    for name in entropy:
-        coder = coders(ENTROPY_MODES.index(name), level)
-        for slices in SLICES:
-            for order in INTERLEAVERS:
-                cut = slice_positions((grid[0], grid[1]), min(slices, flat.size), order)
-                coded = [coder.encode(flat[places], places, (grid[0], grid[1])) for places in cut]
-                rows.append(
-                    {
-                        "image": image.name,
-                        "entropy": name,
-                        "slices": slices,
-                        "interleaver": order,
-                        "bits_per_token": 8 * sum(map(len, coded)) / flat.size,
-                    }
-                )
-    return rows
-
-
-def _masks(
-    conditions: Sequence[Condition], images: Sequence[LoadedImage]
-) -> dict[Condition, list[NDArray[np.bool_]]]:
-    return {condition: received(condition, grids_of(images), 1) for condition in conditions}
+    tokens = _tokens(codec.model, image, level, encoded)
+    return [
+        {
+            "image": image.name,
+            "entropy": found.entropy,
+            "slices": found.slices,
+            "interleaver": found.interleaver,
+            "bits_per_token": found.bits / tokens.size,
+        }
+        for found in sorted(
+            measure_bits(codec, image, tokens, level, SLICES),
+            key=lambda found: ENTROPY_MODES.index(found.entropy),
+        )
+    ]
 
 
 def _finish(
@@ -337,13 +323,6 @@ def _finish(
     return summary
 
 
-def _grouped(rows: Rows, keys: Sequence[str]) -> dict[tuple[Any, ...], Rows]:
-    groups: dict[tuple[Any, ...], Rows] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return groups
-
-
 def _by_image(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> Rows:
     """One row per image and setting of the keys, of means: rows of one image are no more
     independent than that image is one."""
@@ -351,7 +330,7 @@ def _by_image(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> Rows:
     return [
         dict(zip(keys, values, strict=True))
         | {m: finite_mean([row[m] for row in group]) for m in metrics}
-        for values, group in _grouped(rows, keys).items()
+        for values, group in grouped(rows, keys).items()
     ]
 
 
@@ -359,7 +338,7 @@ def _means(rows: Rows, keys: Sequence[str], metrics: Sequence[str]) -> list[dict
     """One entry per setting of the keys: {key: value, metric: {"mean", "low", "high", "n"}}. Rows
     of one setting are independent: one per image."""
     found = []
-    for values, group in _grouped(rows, keys).items():
+    for values, group in grouped(rows, keys).items():
         columns = {m: np.array([row[m] for row in group], np.float64) for m in metrics}
         estimates = {m: asdict(estimate(column[None])) for m, column in columns.items()}
         found.append({**dict(zip(keys, values, strict=True)), **estimates})
