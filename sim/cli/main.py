@@ -178,6 +178,12 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do everything again, whatever is there.")
     ] = False,
+    pcap: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write the packets of one stream as pcapng, for Wireshark."
+        ),
+    ] = None,
     device: DeviceName = "auto",
     dtype: DtypeName = "auto",
     as_json: AsJson = False,
@@ -198,14 +204,21 @@ def run(
     from sim.progress import progress_bar
 
     where = chosen_device(device, dtype)
+    if pcap is not None:
+        from sim.experiment.capture import check_target, write_capture
+
+        check_target(pcap)
     options = RunOptions(out, save_images, fresh, workers, _share(shard), dask, where)
     with progress_bar(loaded.scenario.name) as progress:
         outcome = run_experiment(loaded, options, progress)
+    stream = None if pcap is None else write_capture(loaded, pcap, where)
     if as_json:
         about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}
-        print_json(about | (outcome.summary or {}))
+        print_json(about | ({} if pcap is None else {"pcap": str(pcap)}) | (outcome.summary or {}))
     else:
         print_summary(outcome)
+        if stream is not None:
+            typer.echo(f"packets:  {pcap} ({stream})")
 
 
 @app.command()
