@@ -338,8 +338,9 @@ def _caches(
     """Of crops to train on and of held-out ones. The first of several processes makes them."""
 
     def read() -> tuple[TokenCache, TokenCache]:
-        seen = _cache(folder, images, encoder, ladder, config, setup)
-        return seen, _cache(folder, images, encoder, ladder, config, setup, held_out=True)
+        # first the fewer: whether any are held out is known before hours of encoding
+        unseen = _cache(folder, images, encoder, ladder, config, setup, held_out=True)
+        return _cache(folder, images, encoder, ladder, config, setup), unseen
 
     with parallel.first_alone() as mine:
         if mine:
