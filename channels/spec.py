@@ -189,8 +189,8 @@ def spec_of_text(text: str) -> dict[str, object]:
         )
     raise ChannelParameterError(
         "type",
-        f"{text!r} is no channel: give a preset ({', '.join(PRESETS)}), type:name=value,... with a "
-        f"type among {', '.join(LOSS_TYPES)}, or a line tc qdisc ... netem ...",
+        f"is no channel: give a preset ({', '.join(PRESETS)}), type:name=value,... with a type "
+        f"among {', '.join(LOSS_TYPES)}, or a line of tc netem",
     )
 
 

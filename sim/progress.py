@@ -1,4 +1,4 @@
-"""What is told on the terminal: text as it is, and how far a long piece of work is."""
+"""Output on the terminal: text as it is, JSON, and the progress of long work."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def finite(value: Any) -> Any:
 
 
 class ProgressCallback(Protocol):
-    """Told how far the work is."""
+    """Called as work goes on."""
 
     def __call__(self, done: int, total: int, doing: str, /) -> object:
         """`done` of `total` steps are finished; `doing` says what is going on."""
@@ -54,12 +54,13 @@ class ProgressCallback(Protocol):
 
 
 def no_progress(done: int, total: int, doing: str, /) -> None:
-    """For whoever does not want to know."""
+    """A callback that does nothing."""
 
 
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on standard error with the time left; yields what to call with done, total, doing."""
+    """A bar with the time left, on standard error if it is a terminal; yields what to call with
+    done, total, doing."""
     from rich.progress import (
         BarColumn,
         Progress,
@@ -76,7 +77,9 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=screen(stderr=True), transient=True) as bar:
+    console = screen(stderr=True)
+    silent = not (console.is_terminal or console.is_jupyter)
+    with Progress(*columns, console=console, transient=True, disable=silent) as bar:
         task = bar.add_task(f"{label}: loading", total=None)
 
         def update(done: int, total: int, doing: str) -> None:

@@ -195,7 +195,7 @@ def test_missing_or_unreadable_scenario(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_seed_out_of_range(cli: Cli) -> None:
-    assert "--set seed: seed: " in refused(cli, "run", scenario(GOOD), "--seed", -1)
+    assert "'--seed'" in refused(cli, "run", scenario(GOOD), "--seed", -1)
 
 
 def make_unusable(name: str) -> None:

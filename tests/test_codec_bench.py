@@ -237,7 +237,7 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(cli: Cli, photo: Path) 
         (("--codecs", "gif"), "choose from jpeg"),
         (("--levels", "8,x"), "with commas between"),
         (("--levels", "9"), "this model has 8"),
-        (("--count", "bits"), "file or payload"),
+        (("--count", "bits"), "choose from file, payload"),
         (("--metrics", "vmaf"), "choose from psnr_db"),
         (("--images", "nowhere"), "no such image"),
         (("--entropy", "zip"), "fixed, static, context"),

@@ -245,7 +245,7 @@ def test_mistakes_are_told_in_one_line(cli: Cli, photo: Path) -> None:
         (("encode", photo, "-o", "a.tok", "--patch", 17, *random), "patch 17: choose one of 16,"),
         (("encode", photo, "-o", "a.tok", "--search", -1, *random), "search -1"),
         (("decode", "junk.tok", "-o", "a.what", *random), "no image format"),
-        (("decode", "junk.tok", "-o", "a.png", "--concealer", "x", *random), "choose one of"),
+        (("decode", "junk.tok", "-o", "a.png", "--concealer", "x", *random), "choose from none"),
     ]:
         done = cli("codec", *words)
         assert done.exit_code == 2 and done.stdout == "", done.output

@@ -122,7 +122,6 @@ def test_import_direction(path: Path) -> None:
                 "codec/training/loop.py",
                 "codec/training/tokens.py",
                 "codec/training/upsampler.py",
-                "sim/live/session.py",  # until the command line prints for it
                 "sim/live/terminal.py",
                 "sim/progress.py",
                 "sim/studies/codec_bench/bits.py",  # until the command line prints for it

@@ -17,9 +17,10 @@ import pytest
 from sim.drivers.address import check_exposure, read_address
 from sim.drivers.keys import read_keys, write_keys
 from sim.errors import UserError
-from sim.live.session import send_command
+from sim.live.session import CaptureOptions, send_session
 from sim.media.capture import Photographs, open_source
 from sim.media.images import LoadedImage, load_image
+from sim.scenario.loader import load_scenario
 
 if TYPE_CHECKING:
     from codec.model import Model
@@ -59,10 +60,8 @@ def test_send_receive_replay_and_run_leave_the_same_tables(
     scenario.write_text(text.replace("codebook: 64", f"codebook: 64, entropy: {entropy}"))
     received, again, ran = tmp_path / "received", tmp_path / "again", tmp_path / "ran"
     address, recording = f"ipc://{tmp_path}/s", tmp_path / "r.tsr"
-    options: dict[str, Any] = dict.fromkeys(("frames", "video", "camera", "keys", "keep"))
-    sender = threading.Thread(
-        target=lambda: send_command(scenario, [], to=address, as_json=False, **options)
-    )
+    loaded = load_scenario(scenario)
+    sender = threading.Thread(target=lambda: send_session(loaded, address, CaptureOptions()))
     sender.start()
     found = cli(
         "receive", scenario, "--at", address, "--once", "--json",

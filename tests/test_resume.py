@@ -18,7 +18,7 @@ import pytest
 
 from codec.device import choose_device
 from codec.model import Model
-from sim.cli.console import print_summary
+from sim.cli.run import print_summary
 from sim.errors import UserError
 from sim.experiment.cell import ReferenceTask
 from sim.experiment.plan import Plan

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import matplotlib
@@ -18,6 +19,7 @@ from sim.figures.channel import draw_channel
 from sim.figures.style import drawing
 from sim.live.process import SenderProcess
 from sim.progress import screen
+from sim.scenario.loader import load_scenario
 
 SIM = (sys.executable, "-m", "sim")
 
@@ -72,11 +74,21 @@ def test_a_demo_runs_no_file_of_the_working_directory(
     for name in ("sim.py", "codec.py", "random.py"):
         (tmp_path / name).write_text("open('ran', 'w')")
     monkeypatch.chdir(tmp_path)
-    with SenderProcess([*SIM, "send", "missing.yaml"], tmp_path) as helper:
-        helper._process.wait(100)
-        with pytest.raises(UserError, match="no such scenario"):
-            helper.check()
+    (tmp_path / "s.yaml").write_text("codec: {model: random}\nstream: {slices: 1}\n")
+    demo = (*SIM, "demo", "s.yaml", "--frames", "1")
+    done = called(*demo, folder=tmp_path, PYTHONSAFEPATH="1")
+    assert done.returncode == 0, done.stderr
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_sender_that_fails_is_told() -> None:
+    with (
+        SenderProcess(load_scenario, Path("missing.yaml")) as sender,
+        pytest.raises(UserError, match=r"sender: missing\.yaml"),
+    ):
+        for _ in range(1000):
+            sender.check()
+            time.sleep(0.1)
 
 
 def test_output_in_any_encoding(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sim.cli.groups import command_group
+from sim.cli.options import AsJson, NewOutFile, OutFile, Seed
 from sim.errors import UserError
 from sim.progress import print_json, screen
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from channels.lint import Finding
     from sim.scenario.channel_argument import ChannelSource
 
-channel_app = typer.Typer(no_args_is_help=True)
+channel_app = command_group()
 
 ChannelName = Annotated[
     str,
@@ -34,8 +36,6 @@ ChannelName = Annotated[
     ),
 ]
 Packets = Annotated[int, typer.Option("-n", "--packets", min=10_000, max=20_000_000)]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed, the same losses.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
 
 _NETEM_START = "netem starts in its good state, so it loses less at first; ours is stationary"
 _LINK_LOSSES = (
@@ -47,7 +47,10 @@ _LINK_LOSSES = (
 def describe(
     channel: ChannelName, packets: Packets = 1_000_000, seed: Seed = 1, as_json: AsJson = False
 ) -> None:
-    """Theory beside a sample. With intervals, and the tc netem command if there is one."""
+    """Theory beside a sample.
+
+    With intervals, and the tc netem command if there is one.
+    """
     from channels import PerfectLoss, UniformErasure
     from channels.describe import describe as describe_loss
     from channels.tc import to_tc
@@ -96,7 +99,7 @@ def describe(
 def sample(
     channel: ChannelName,
     packets: Annotated[int, typer.Option("-n", "--packets", min=0, help="How many.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The .npy file to write.")],
+    out: OutFile,
     seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -151,12 +154,13 @@ def fit(
         str | None,
         typer.Option(help="Part of the name of one of several streams: SSRC, address, host."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write the YAML here, not on stdout.")
-    ] = None,
+    out: NewOutFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose the loss model of a trace by BIC. What is printed is ready YAML."""
+    """Choose the loss model of a trace by BIC.
+
+    The output is YAML, for scenarios.
+    """
     from channels.fit import CANDIDATES
     from channels.fit import fit as fit_models
     from channels.iperf import fit_intervals, is_json, notes_of, read_iperf3
@@ -214,9 +218,9 @@ def lint(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what is impossible or misleading. Exit code 1: impossible.
+    """Tell what is impossible or misleading.
 
-    Of a scenario, it knows the stream too.
+    Exit code 1: impossible. Of a scenario, it knows the stream too.
     """
     for name, value in (("interval", interval), ("deadline", deadline)):
         if value is not None and not math.isfinite(value):
@@ -265,12 +269,15 @@ def _findings(channel: str, given: dict[str, Any]) -> list[Finding]:
 @channel_app.command()
 def plot(
     channel: ChannelName,
-    out: Annotated[Path, typer.Option("-o", "--out", help="A .png, .svg or .pdf file.")],
+    out: OutFile,
     packets: Packets = 1_000_000,
     seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a sample beside theory. Losses, burst lengths and autocorrelation."""
+    """Draw a sample beside theory.
+
+    Losses, burst lengths and autocorrelation, as PNG, SVG or PDF.
+    """
     from sim.scenario.channel_argument import new_file, read_source
 
     source = read_source(channel)

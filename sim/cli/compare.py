@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.progress import print_json
+from sim.cli.console import print_folder, print_line, print_result, print_table
+from sim.cli.options import (
+    AsJson,
+    NewOut,
+    NewSeed,
+    ScenarioOptions,
+    Set,
+    Workers,
+    with_options,
+)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated."),
-]
+if TYPE_CHECKING:
+    from sim.results.files import Outcome
+
+_SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "lpips", "dists")
 
 
 def compare(
     comparison: Annotated[Path, typer.Argument(help="Comparison file.", show_default=False)],
     set_: Set = None,
-    seed: Annotated[int | None, typer.Option(help="Override the seed.")] = None,
-    out: Out = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    seed: NewSeed = None,
+    out: NewOut = None,
+    workers: Workers = 1,
     as_json: AsJson = False,
 ) -> None:
     """Compare strategies at equal bytes, on the same losses."""
@@ -32,20 +41,18 @@ def compare(
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load_comparison(find_scenario(comparison), overrides)
 
-    from sim.cli.compare_console import print_comparison
     from sim.progress import progress_bar
     from sim.studies.compare.runner import run_comparison
 
     with progress_bar(loaded.name) as progress:
-        outcome = run_comparison(loaded, out, progress, workers)
-    if as_json:
-        print_json({"folder": str(outcome.folder), **outcome.summary})
-    else:
-        print_comparison(outcome)
+        outcome = run_comparison(loaded, out, progress, workers or 1)
+    summary = {"folder": str(outcome.folder), **outcome.summary}
+    print_result(as_json, summary, _print_comparison, outcome)
 
 
+@with_options(ScenarioOptions)
 def optimise(
-    scenario: Annotated[Path, typer.Argument(help="Scenario file (YAML).", show_default=False)],
+    options: ScenarioOptions,
     bpp_wire: Annotated[
         float, typer.Option("--bpp-wire", help="Bits per pixel on the wire, all counted.")
     ],
@@ -53,29 +60,90 @@ def optimise(
         float | None, typer.Option(help="Playout delay in seconds. Default: the scenario's.")
     ] = None,
     metric: Annotated[
-        str, typer.Option(help="What is to be best, such as psnr_db, ms_ssim or lpips.")
+        str, typer.Option(help="The metric to be best, such as psnr_db, ms_ssim or lpips.")
     ] = "ssimulacra2",
     verify: Annotated[
         int, typer.Option(min=1, help="Stream so many for real, and the best of each kind.")
     ] = 3,
-    set_: Set = None,
-    out: Out = None,
+    out: NewOut = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the best settings for a channel and a byte budget. They are codebook, packets, parity
-    and retries."""
-    from sim.scenario.library import find_scenario
-    from sim.scenario.loader import load_scenario
+    """Find the best settings for a channel and a byte budget.
 
-    loaded = load_scenario(find_scenario(scenario), set_ or [])
+    Settings are the codebook, packets, parity and retransmissions.
+    """
+    loaded = options.load()
 
-    from sim.cli.compare_console import print_optimisation
     from sim.progress import progress_bar
     from sim.studies.optimise.runner import optimise as search
 
     with progress_bar(loaded.scenario.name) as progress:
         found = search(loaded, bpp_wire, deadline, metric, verify, out, progress)
-    if as_json:
-        print_json({"folder": str(found.folder), **found.summary})
-    else:
-        print_optimisation(found.folder, found.summary)
+    summary = {"folder": str(found.folder), **found.summary}
+    print_result(as_json, summary, _print_optimisation, found.folder, found.summary)
+
+
+def _print_comparison(outcome: Outcome) -> None:
+    """Winners per budget, burst length and loss rate; what could not take part; where it all is."""
+    from sim.metrics import metric as metric_of
+
+    summary = outcome.summary
+    winners: Sequence[Mapping[str, Any]] = summary["winners"]
+    metrics = [m for m in _SHOWN if any(row["metric"] == m for row in winners)]
+    conditions: dict[tuple[float, object, float], dict[str, str]] = {}
+    for row in winners:
+        cells = conditions.setdefault((row["budget"], row["mean_burst"], row["loss"]), {})
+        cells[row["metric"]] = f"{row['winner']} ({row['verdict']})"
+    print_table(
+        f"{summary['name']}: winner (best of tokens or files, if that is sure)",
+        ["bpp wire", "burst", "lost", *(metric_of(m).label for m in metrics)],
+        [
+            (f"{budget:g}", str(burst), f"{loss:.0%}", *(cells.get(m, "") for m in metrics))
+            for (budget, burst, loss), cells in conditions.items()
+        ],
+    )
+    missed = {(row["strategy"], row["budget"]): row for row in reversed(summary["cannot_reach"])}
+    for row in reversed(missed.values()):  # the first of each strategy and budget
+        least = "" if row["least_bpp_wire"] is None else f" (least {row['least_bpp_wire']:.3f})"
+        print_line(f"cannot reach {row['budget']:g} bpp: {row['strategy']}: {row['why']}{least}")
+    for name, why in summary["skipped"].items():
+        print_line(f"skipped {name}: {why}")
+    print_folder(outcome.folder)
+
+
+def _print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
+    """The verified candidates, best first, and where the winner is."""
+    from sim.metrics import metric as metric_of
+    from sim.results.files import FIGURES
+
+    metric = summary["metric"]
+    about = metric_of(metric)
+    print_table(
+        f"the best of {summary['candidates']} ways, streamed for real",
+        ("K", "how", "bpp wire", "slices there", about.heading, "95% interval", "theory"),
+        [
+            (
+                str(row["level"]),
+                row["strategy"],
+                f"{row['bpp_wire']:.4f}",
+                f"{row['source_there']:.1%}",
+                about.text(row[metric], unit=False),
+                _interval(row[f"{metric}_low"], row[f"{metric}_high"]),
+                about.text(row["expected_quality"], unit=False),
+            )
+            for row in summary["verified"]
+        ],
+    )
+    lead = summary["lead"]
+    if lead["over"] is not None:
+        between = _interval(lead["lead_low"], lead["lead_high"])
+        print_line(f"lead over the next: {lead['lead']:.3g} ({between or 'of few streams'})")
+    if math.isnan(summary["verified"][0][f"{metric}_low"]):
+        print_line("intervals take at least three streams: --set repeats=3")
+    print_line(f"winner:   {folder / 'winner.yaml'}")
+    print_line(f"pictures: {folder / FIGURES}")
+
+
+def _interval(low: float, high: float) -> str:
+    """From one end to the other; nothing where there is none."""
+    return "" if math.isnan(low) else f"{low:.4g} to {high:.4g}"

@@ -2,169 +2,165 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sim.cli.console import print_line, print_result, print_warnings
+from sim.cli.options import AsJson, NewOut, SaveImages, ScenarioOptions, Set, with_options
+from sim.cli.run import print_summary
+from sim.progress import print_json
+
+if TYPE_CHECKING:
+    from sim.live.receive import Received
+    from sim.live.session import ReceiverOptions
+    from sim.results.files import Outcome
+
 ADDRESS = "tcp://127.0.0.1:5570"
 
-_Scenario = Annotated[Path, typer.Argument(help="Scenario file (YAML).", show_default=False)]
-_Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated."),
-]
-_Seed = Annotated[int | None, typer.Option(help="Override the seed.")]
-_Frames = Annotated[
+Frames = Annotated[
     int | None,
     typer.Option(min=1, help="How many images; photographs start over when they run out."),
 ]
-_Video = Annotated[Path | None, typer.Option(help="Stream a video file (needs PyAV).")]
-_Camera = Annotated[int | None, typer.Option(min=0, help="Stream from camera N (needs PyAV).")]
-_Keys = Annotated[
+Video = Annotated[Path | None, typer.Option(help="Stream a video file (needs PyAV).")]
+Camera = Annotated[int | None, typer.Option(min=0, help="Stream from camera N (needs PyAV).")]
+Keys = Annotated[
     Path | None, typer.Option(help="Folder of CURVE keys (`sim keys`); needed beyond loopback.")
 ]
-_Out = Annotated[Path | None, typer.Option(help="The run folder; else results/SCENARIO/live-RUN.")]
-_Record = Annotated[Path | None, typer.Option(help="Write the stream to a file, for replay.")]
-_SaveImages = Annotated[bool, typer.Option("--save-images", help="Also write every output image.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")]
+Originals = Annotated[
+    Path | None,
+    typer.Option(help="Where the sender keeps its pictures (`sim send --keep`), if not here."),
+]
+Record = Annotated[Path | None, typer.Option(help="Write the stream to a file, for replay.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions:
+    """What is left of a received stream."""
+
+    out: NewOut = None
+    save_images: SaveImages = False
+    as_json: AsJson = False
+
+    def receiver(self, record: Path | None = None) -> ReceiverOptions:
+        """The same, for a session."""
+        from sim.live.session import ReceiverOptions
+
+        return ReceiverOptions(
+            written=partial(_print_received, as_json=self.as_json),
+            record=record,
+            out=self.out,
+            save_images=self.save_images,
+            quiet=self.as_json,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiveOptions(ScenarioOptions, ResultOptions):
+    """A scenario to receive, and what is left of it."""
+
+    video: Video = None
+    record: Record = None
+
+
+@with_options(ScenarioOptions)
 def send(
-    scenario: _Scenario,
+    options: ScenarioOptions,
     to: Annotated[str, typer.Option(help="The receiver: tcp://, udp:// or ipc://.")] = ADDRESS,
-    set_: _Set = None,
-    seed: _Seed = None,
-    frames: _Frames = None,
-    video: _Video = None,
-    camera: _Camera = None,
-    keys: _Keys = None,
+    frames: Frames = None,
+    video: Video = None,
+    camera: Camera = None,
+    keys: Keys = None,
     keep: Annotated[
         Path | None, typer.Option(help="A folder to keep every picture in, as it was sent.")
     ] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Stream a scenario's images to `sim receive`. It runs in another terminal or elsewhere."""
-    from sim.live.session import send_command
+    """Stream a scenario's images to `sim receive`.
 
-    send_command(
-        scenario,
-        _overrides(set_, seed),
-        to=to,
-        frames=frames,
-        video=video,
-        camera=camera,
-        keys=keys,
-        keep=keep,
-        as_json=as_json,
-    )
+    The receiver runs in another terminal or on another machine.
+    """
+    from sim.live.session import CaptureOptions, send_session
+
+    capture = CaptureOptions(frames=frames, video=video, camera=camera, keep=keep)
+    sent = send_session(options.load(), to, capture, keys)
+    print_result(as_json, sent, _print_sent, sent)
 
 
+@with_options(ReceiveOptions)
 def receive(
-    scenario: _Scenario,
+    options: ReceiveOptions,
     at: Annotated[str, typer.Option(help="Where to listen: tcp://, udp:// or ipc://.")] = ADDRESS,
-    set_: _Set = None,
-    seed: _Seed = None,
-    video: _Video = None,
-    keys: _Keys = None,
-    originals: Annotated[
-        Path | None,
-        typer.Option(help="Where the sender keeps its pictures (`sim send --keep`), if not here."),
-    ] = None,
-    record: _Record = None,
-    out: _Out = None,
+    keys: Keys = None,
+    originals: Originals = None,
     once: Annotated[bool, typer.Option("--once", help="End after one whole stream.")] = False,
-    save_images: _SaveImages = False,
-    as_json: _Json = False,
 ) -> None:
-    """Receive and repair streams. Tables and figures after each, as `sim run`."""
-    from sim.cli.console import print_received
-    from sim.live.session import receive_command
+    """Receive and repair streams.
 
-    receive_command(
-        scenario,
-        _overrides(set_, seed),
-        at=at,
-        video=video,
-        keys=keys,
-        originals=originals,
-        record=record,
-        out=out,
+    After each there are tables and figures, as of `sim run`, in results/SCENARIO/live-RUN, unless
+    --out names another folder.
+    """
+    from sim.live.session import receive_session
+
+    receive_session(
+        options.load(),
+        at,
+        options.receiver(options.record),
         once=once,
-        save_images=save_images,
-        as_json=as_json,
-        written=partial(print_received, as_json=as_json),
+        keys=keys,
+        video=options.video,
+        originals=originals,
     )
 
 
+@with_options(ReceiveOptions)
 def demo(
-    scenario: _Scenario,
-    set_: _Set = None,
-    seed: _Seed = None,
-    frames: Annotated[
-        int, typer.Option(min=1, help="How many images; photographs start over.")
-    ] = 30,
-    video: _Video = None,
-    camera: _Camera = None,
+    options: ReceiveOptions,
+    frames: Frames = 30,
+    camera: Camera = None,
     udp: Annotated[bool, typer.Option("--udp", help="Over plain UDP instead of ZeroMQ.")] = False,
-    record: _Record = None,
-    out: _Out = None,
-    save_images: _SaveImages = False,
-    as_json: _Json = False,
 ) -> None:
-    """Watch a scenario run. A sender and a receiver process, in one terminal."""
-    from sim.cli.console import print_received
-    from sim.live.session import demo_command
+    """Watch a scenario run in the terminal.
 
-    demo_command(
-        scenario,
-        _overrides(set_, seed),
-        frames=frames,
-        video=video,
-        camera=camera,
-        udp=udp,
-        record=record,
-        out=out,
-        save_images=save_images,
-        as_json=as_json,
-        written=partial(print_received, as_json=as_json),
-    )
+    A sender and a receiver are processes that stream over loopback.
+    """
+    from sim.live.session import CaptureOptions, demo_session
+
+    capture = CaptureOptions(frames=frames, video=options.video, camera=camera)
+    demo_session(options.load(), capture, options.receiver(options.record), udp=udp)
 
 
+@with_options(ResultOptions)
 def replay(
+    options: ResultOptions,
     recording: Annotated[Path, typer.Argument(help="Made with --record.", show_default=False)],
     scenario: Annotated[
-        Path | None, typer.Option(help="For the repairs and the originals; else as recorded.")
+        Path | None, typer.Option(help="For the repairs and the originals. Default: as recorded.")
     ] = None,
-    set_: _Set = None,
-    originals: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures as they were sent.")
-    ] = None,
-    out: _Out = None,
-    save_images: _SaveImages = False,
-    as_json: _Json = False,
+    set_: Set = None,
+    originals: Originals = None,
 ) -> None:
-    """Receive a recorded stream again. The same images and tables, byte for byte."""
-    from sim.cli.console import print_received
-    from sim.live.session import replay_command
+    """Receive a recorded stream again.
 
-    replay_command(
-        recording,
-        scenario,
-        list(set_ or []),
-        originals=originals,
-        out=out,
-        save_images=save_images,
-        as_json=as_json,
-        written=partial(print_received, as_json=as_json),
-    )
+    The images and tables are the same, byte for byte.
+    """
+    from sim.live.session import replay_session
+
+    loaded = None if scenario is None else ScenarioOptions(scenario=scenario, set_=set_).load()
+    replay_session(recording, loaded, options.receiver(), originals)
 
 
 def keys(
-    folder: Annotated[Path, typer.Argument(help="To be made.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="The new folder.", show_default=False)],
 ) -> None:
-    """Make CURVE keys. For a sender and a receiver on different machines."""
+    """Make CURVE keys.
+
+    A sender and a receiver on different machines need them.
+    """
     from sim.drivers.keys import write_keys
 
     receiver, sender = write_keys(folder)
@@ -173,11 +169,42 @@ def keys(
     typer.echo("Copy the sender's folder to its machine over a way you trust, then delete it here.")
 
 
-def _overrides(set_: list[str] | None, seed: int | None) -> list[str]:
-    return [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
+def _print_sent(sent: Mapping[str, Any]) -> None:
+    expected = sent["expected_loss"]
+    theory = "" if expected is None else f" (theory {expected:.1%})"
+    loss = sent["erased"] / sent["packets"] if sent["packets"] else 0.0
+    print_line(
+        f"sent {sent['images']} images in {sent['packets']:,} packets: {loss:.1%} erased{theory}, "
+        f"{sent['late']} late; {sent['bpp_wire']:.4f} bits per pixel on the wire"
+    )
+    print_warnings(sent["anomalies"])
 
 
-def add_live_commands(app: typer.Typer) -> None:
-    """Add them to the command line."""
-    for command in (demo, send, receive, replay, keys):
-        app.command()(command)
+def _print_received(
+    received: Received, outcome: Outcome | None, anomalies: Mapping[str, int], as_json: bool
+) -> None:
+    """How a stream went, and where everything is."""
+    count = len(received.record.frames)
+    if as_json:
+        summary = {} if outcome is None else {"run": str(outcome.folder), **outcome.summary}
+        live = {"ended": received.ended, "images": count, "anomalies": dict(anomalies)}
+        print_json({**summary, "live": live})
+        return
+    ended = {
+        "complete": "the stream came to its end",
+        "interrupted": "the sender was stopped",
+        "sender gone": "the sender vanished",
+        "stopped": "stopped here",
+    }[received.ended]
+    if outcome is None:
+        print_line(f"{ended}; no image came whole, nothing is written")
+        return
+    if received.pictures is not None:
+        print_summary(outcome)
+    else:
+        from sim.results.files import OUTPUTS
+
+        print_line(f"images:   {outcome.folder / OUTPUTS}")
+        print_line("the originals are not here, so there is no quality to tell")
+    print_line(f"{ended}: {count} of {received.total} images")
+    print_warnings(anomalies)

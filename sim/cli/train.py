@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from sim.cli.device import DeviceName, DtypeName, chosen_device
+from sim.cli.groups import command_group
+from sim.cli.options import AsJson, DeviceName, DtypeName, chosen_device
 from sim.errors import UserError
 from sim.progress import print_json
 
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from codec.device import Device
     from codec.training.data import Setup
 
-train_app = typer.Typer(no_args_is_help=True)
+train_app = command_group()
 
 Images = Annotated[
     Path, typer.Option(help="Folder of photographs, searched recursively, or a pack of them.")
 ]
-Out = Annotated[Path, typer.Option(help="Run folder; an existing run there is resumed.")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Run folder; an existing run there is resumed.")
+]
 ModelFolder = Annotated[
     Path | None, typer.Option(help="Folder with the tokenizer's weights. Default: the shipped one.")
 ]
@@ -46,7 +49,6 @@ Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the networks, which takes minutes; not on CPUs.")
 ]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
 
 Config = TypeVar("Config")
 
@@ -468,7 +470,7 @@ def context(
 @train_app.command()
 def calibrate(
     images: Images,
-    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path(
         "training-runs/calibration"
     ),
     model: Annotated[
@@ -504,7 +506,7 @@ def calibrate(
 @train_app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A training run's folder.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Where to write it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
     as_json: AsJson = False,
 ) -> None:
     """What of a run to commit. Config, log, curve and last samples, small."""

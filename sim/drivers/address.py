@@ -41,7 +41,7 @@ def read_address(text: str) -> Address:
     """Read an address.
 
     Raises:
-        UserError: it is none.
+        UserError: it is malformed.
     """
     scheme, _, rest = text.partition("://")
     if scheme == "ipc" and rest:
@@ -62,7 +62,7 @@ def read_address(text: str) -> Address:
 
 
 def check_exposure(address: Address, keys: object | None) -> None:
-    """Keep a stream on this machine unless it is encrypted and its peers are known.
+    """Check that a stream stays on this machine unless it is encrypted and its peers are known.
 
     Raises:
         UserError: the address is reachable from elsewhere, and nothing protects it.
@@ -93,7 +93,7 @@ def check_resolves(address: Address) -> None:
 
 
 def taken_by(address: Address) -> str:
-    """Who listens at an address already, as far as the system tells: "; taken by NAME (PID)"."""
+    """The process that listens at an address, if the system knows it: "; taken by NAME (PID)"."""
     kind = "tcp" if address.scheme == "tcp" else "udp"
     try:
         for one in psutil.net_connections(kind):

@@ -1,4 +1,4 @@
-"""The only place that asks what time it is: wall time, and how media time keeps to it."""
+"""Wall time, which is read here only, and the pacing of media time by it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from typing import Protocol
 
 LEAP_S = 5.0
-"""A clock that moves on by more between two looks, or back at all, has jumped."""
+"""A clock that advances by more between two readings, or goes back, has jumped."""
 SLACK_S = 1.0
-"""A stream further behind than this does not hurry to catch up: it has stalled, and goes on."""
+"""A stream further behind than this has stalled; it goes on from there instead of catching up."""
 
 
 class Clock(Protocol):
@@ -37,9 +37,9 @@ class WallClock:
 
 
 class SteadyClock:
-    """A clock without its jumps: time that passed between two looks counts only if it is credible.
+    """A clock without its jumps: steps between two readings count only if they are credible.
 
-    ``jumps``: how often it was not (the clock was set, the machine slept or was moved, or the
+    ``jumps``: how many were not (the clock was set, the machine slept or was moved, or the
     process stood still).
     """
 
@@ -50,7 +50,7 @@ class SteadyClock:
         self.jumps = 0
 
     def now(self) -> float:
-        """Seconds since it was made; never decreases. Look at least every `LEAP_S` / 2."""
+        """Seconds since it was made; never decreases. Read it at least every `LEAP_S` / 2."""
         now = self._clock.now()
         step = now - self._last
         self._last = now
@@ -62,7 +62,7 @@ class SteadyClock:
 
 
 class Pacer:
-    """Tells when a media time has come: the stream's zero plus ``pace`` wall seconds a second.
+    """Maps media time to wall time: the stream's zero plus ``pace`` wall seconds a second.
 
     When the clock jumps the stream neither bursts nor hangs. ``stalls`` counts how often it fell
     more than `SLACK_S` behind and went on from there, ``stalled_s`` for how long in all.
@@ -78,7 +78,7 @@ class Pacer:
         self.stalled_s = 0.0
 
     def start(self, media_s: float) -> None:
-        """It is now media time ``media_s``."""
+        """Set the zero so that it is now media time ``media_s``."""
         self._zero = self._clock.now() - self.pace * media_s
 
     def wait_s(self, media_s: float) -> float:

@@ -15,7 +15,7 @@ def public_of(secret: bytes) -> bytes:
     """The public key of a secret one.
 
     Raises:
-        ValueError: it is no key.
+        ValueError: it is not a secret key.
     """
     try:
         return zmq.curve_public(secret)

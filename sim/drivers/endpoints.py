@@ -1,4 +1,4 @@
-"""The two ends of a run, the same under every driver: a driver only carries between them.
+"""The two endpoints of a run, the same under every driver, which only carries between them.
 
 `SenderEndpoint` is everything before the wire: frames, sender, channel. `ReceiverEndpoint` is
 everything after it: receiver and sink. All their times are media time; neither knows what drives
@@ -70,7 +70,7 @@ class SenderEndpoint:
 
     @property
     def interactive(self) -> bool:
-        """Whether the receiver talks back."""
+        """Whether the receiver sends feedback."""
         return self._config.arq is not None
 
     @property
@@ -88,16 +88,16 @@ class SenderEndpoint:
         self._count = self._captured
 
     def next_due(self) -> float | None:
-        """The next playout deadline not told by `deadlines_passed`; None after the last."""
+        """The next playout deadline not passed to `deadlines_passed`; None after the last."""
         return None if self._passed == self._count else self._config.due_s(self._passed)
 
     def deadlines_passed(self, now: float) -> None:
-        """Every deadline up to ``now`` has passed."""
+        """Note that every deadline up to ``now`` has passed."""
         while (due_s := self.next_due()) is not None and due_s <= now:
             self._passed += 1
 
     def reply(self, sent_s: float, data: bytes) -> list[tuple[float, bytes]]:
-        """The receiver sent a control datagram at ``sent_s``; the return path judges it.
+        """Take a control datagram that the receiver sent at ``sent_s`` through the return path.
 
         Returns:
             (arrival_s, bytes) of every copy that will reach the sender.
@@ -112,11 +112,11 @@ class SenderEndpoint:
         return [(copy.arrival_s, data if copy.data is None else copy.data) for copy in copies]
 
     def receive_feedback(self, now: float, data: bytes) -> None:
-        """A control datagram reaches the sender."""
+        """Give the sender a control datagram."""
         self._sender.receive_feedback(data, now)
 
     def next_time(self) -> float | None:
-        """When there is something to do, in seconds; None when all is sent."""
+        """The time of the next event, in seconds; None when all is sent."""
         timer = self._sender.next_timer()
         if self._captured >= self._count:
             return timer
@@ -124,7 +124,7 @@ class SenderEndpoint:
         return capture_s if timer is None else min(timer, capture_s)
 
     def send_until(self, until_s: float) -> tuple[list[float], list[bytes]]:
-        """Do what is to be done from `next_time` up to ``until_s``.
+        """Process the events from `next_time` up to ``until_s``.
 
         Returns:
             Of every copy that will arrive, in the order of sending: when, not before it was sent,
@@ -156,7 +156,7 @@ class SenderEndpoint:
     def _carry(
         self, datagrams: list[bytes], leave_s: list[float]
     ) -> tuple[list[float], list[bytes], list[int]]:
-        """What the channel makes of datagrams.
+        """The fates of datagrams in the channel.
 
         Returns:
             (arrivals_s, arrived, edges): when each copy arrives, and as what; those of datagram i
@@ -245,7 +245,7 @@ class ReceiverEndpoint:
         return self._receiver.counters
 
     def datagrams(self, arrivals_s: Sequence[float], data: Sequence[bytes]) -> None:
-        """Datagrams arrive, in order; no timer fires before the last of them."""
+        """Take datagrams that arrive in order; no timer fires before the last of them."""
         self._receiver.receive(arrivals_s, data)
 
     def next_time(self) -> float | None:
@@ -256,12 +256,12 @@ class ReceiverEndpoint:
         return self._receiver.next_timer()
 
     def deadline(self, now: float) -> None:
-        """It is ``now`` = `next_time`, and everything that arrives by now has arrived."""
+        """Fire the timer at ``now`` = `next_time`; everything that arrives by now has arrived."""
         self._receiver.handle_timer(now)
         self._drain(now)
 
     def watermark(self, now: float) -> None:
-        """Everything that arrives by ``now`` has arrived: whatever timer is due by then, fires."""
+        """Fire every timer due by ``now``; everything that arrives by then has arrived."""
         while (timer := self._receiver.next_timer()) is not None and timer <= now:
             self.deadline(timer)
 

@@ -1,4 +1,4 @@
-"""The order in which the receiver must see a run, whatever carries it.
+"""The order of a run's events for the receiver, which is the same over every link.
 
 At equal media times: what the receiver sent back reaches the sender, packets leave, packets
 arrive, the receiver's timers fire. `sim.drivers.virtual` keeps the same order.
@@ -46,7 +46,7 @@ class EventSequencer:
         return len(self._data)
 
     def next_time(self) -> float | None:
-        """When the next event happens, in seconds of media time; None after the last."""
+        """The time of the next event, in seconds of media time; None after the last."""
         earliest = min(
             self._coming_back[0][0] if self._coming_back else _NEVER,
             _or_never(self._sending.next_time()),
@@ -56,7 +56,7 @@ class EventSequencer:
         return None if earliest == _NEVER else earliest
 
     def run(self, until_s: float, items: int, size: int) -> Items:
-        """Do what happens up to ``until_s``; what the receiver must be told of it, in order.
+        """Process the events up to ``until_s``; returns those that the receiver must see, in order.
 
         Args:
             until_s: media time.
@@ -90,7 +90,7 @@ class EventSequencer:
                 return told
 
     def _leave(self, until_s: float) -> None:
-        """What leaves up to then, leaves."""
+        """Take the packets that leave up to then from the sender."""
         times_s, data = self._sending.send_until(until_s)
         arrivals_s = self._arrivals_s
         crossing = arrivals_s and times_s and times_s[0] < arrivals_s[-1]
@@ -104,7 +104,7 @@ class EventSequencer:
             self._data += data
 
     def _arrive(self, told: Items, until_s: float, items: int, size: int) -> None:
-        """What arrives up to then is told, within the limits of `run`."""
+        """Add what arrives up to then to the items, within the limits of `run`."""
         arrivals_s = self._arrivals_s
         count = min(bisect_right(arrivals_s, until_s), items - len(told.kinds))
         data = self._data[:count]

@@ -1,4 +1,4 @@
-"""CURVE keys on disk, for streams that leave this machine.
+"""Folders of CURVE keys, for streams between machines.
 
 A folder for each side: its own ``secret.key`` (only its owner may read it) and the public keys of
 those it talks to in ``peers/``. `write_keys` makes both sides' folders; the sender's goes to the
@@ -32,7 +32,7 @@ class Keys:
         """The one key in ``peers``.
 
         Raises:
-            UserError: there are more.
+            UserError: there is not exactly one.
         """
         if len(self.peers) != 1:
             raise UserError(

@@ -1,8 +1,8 @@
-"""What carries messages between a sender and a receiver: one interface, two transports.
+"""Links, which carry messages between a sender and a receiver: one interface, two transports.
 
-A link moves whole messages of `wire`, unchanged and bounded, and knows nothing of what they say.
+A link moves whole messages of `wire`, unchanged and bounded, whatever they contain.
 ``zeromq`` loses nothing while both ends live and blocks when the other end does not read;
-``udp`` is what the name says. Both stay on this machine unless keys protect them.
+``udp`` may lose datagrams. Both stay on this machine unless keys protect them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SenderLink(Protocol):
     reliable: bool
 
     def send(self, message: bytes) -> bool:
-        """Hand over one message; False if there is no room, or nobody, at the moment."""
+        """Send one message; False if there is no room or no receiver at the moment."""
         ...
 
     def receive(self, timeout_s: float) -> bytes | None:
@@ -39,7 +39,7 @@ class SenderLink(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the socket; what is under way may be lost."""
+        """Close the socket; what is under way may be lost."""
         ...
 
 
@@ -57,15 +57,15 @@ class ReceiverLink(Protocol):
     ack_every: int
 
     def receive(self, timeout_s: float) -> tuple[Peer, bytes] | None:
-        """The next message and who sent it; None if none comes in time."""
+        """The next message and its sender; None if none comes in time."""
         ...
 
     def send(self, peer: Peer, message: bytes) -> bool:
-        """Hand over one message for a peer; False if it is gone or does not read."""
+        """Send one message to a peer; False if it is gone or does not read."""
         ...
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         ...
 
 

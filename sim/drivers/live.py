@@ -1,4 +1,4 @@
-"""Streams between two processes, paced by the wall clock: what `run_virtual` does, for real.
+"""Streams between two processes, paced by the wall clock, with the results of `run_virtual`.
 
 The channel runs in the sender's process, just before the socket, and judges packets by media
 time. What it delivers travels with its arrival time, in the order of arrival, and between them
@@ -156,7 +156,7 @@ def _start(
 
 
 def _reports(peers: list[_Peer], stall_s: float) -> Iterator[tuple[_Peer, str, Any]]:
-    """What the peers report, (peer, kind, content), until both are done."""
+    """The peers' reports, (peer, kind, content), until both are done."""
     running = {peer.pipe: peer for peer in peers}
     while running:
         ready = multiprocessing.connection.wait(list(running), stall_s)
@@ -263,13 +263,13 @@ class _Carried:
         self.replies = end.replies
 
     def note(self, when: float, data: bytes) -> None:
-        """Nothing is written down here."""
+        """Ignored here."""
 
     def news(self) -> None:
-        """The parent tells whoever watches."""
+        """None: the parent shows the progress."""
 
     def close(self, account: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """What the receiver counted."""
+        """The receiver's counters."""
         return self.end.counters
 
 

@@ -65,15 +65,15 @@ class Incoming(Protocol):
     """Takes one session's items, in the order of media time."""
 
     def datagrams(self, times_s: Sequence[float], data: Sequence[bytes]) -> None:
-        """Packets arrive, each at its media time."""
+        """Take packets that arrive, each at its media time."""
         ...
 
     def watermark(self, when: float) -> None:
-        """All that arrives by ``when`` has arrived."""
+        """Note that all that arrives by ``when`` has arrived."""
         ...
 
     def note(self, when: float, data: bytes) -> None:
-        """Something for the record only; never part of what is decoded."""
+        """Take sidecar metadata, which is never part of what is decoded."""
         ...
 
     def next_time(self) -> float | None:
@@ -85,11 +85,11 @@ class Incoming(Protocol):
         ...
 
     def news(self) -> Mapping[str, Any] | None:
-        """News for the sender's view, if there is any since last asked."""
+        """News for the sender's view since the last call; None if there is none."""
         ...
 
     def close(self, account: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """The session is over; ``account`` is the sender's, None if it is gone. The answer."""
+        """End the session; ``account`` is the sender's, None if it is gone. Returns the answer."""
         ...
 
 
@@ -119,7 +119,7 @@ class LiveReceiver:
     """Receives streams, one at a time.
 
     ``anomalies``: counts, by the names in `RECEIVER_ANOMALIES` and the link's own.
-    ``state``: what it is doing, in words.
+    ``state``: its activity, in words.
     """
 
     def __init__(

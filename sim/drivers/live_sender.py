@@ -56,7 +56,7 @@ SENDER_ANOMALIES = (
 
 
 class StreamRefused(RuntimeError):
-    """The receiver will not have this stream; ``str(error)`` says why."""
+    """The receiver refuses this stream; ``str(error)`` says why."""
 
 
 class Stopped(RuntimeError):
@@ -67,7 +67,7 @@ class LiveSender:
     """Sends one stream.
 
     Attributes, for whoever watches from another thread:
-        state: what it is doing, in words.
+        state: its activity, in words.
         media_s: how far the stream has come, in seconds of media time.
         anomalies: counts, by the names in `SENDER_ANOMALIES`.
         status: the receiver's latest news.
@@ -129,7 +129,7 @@ class LiveSender:
         self._stopping = True
 
     def run(self, account: Callable[[], Mapping[str, Any]] = dict) -> dict[str, Any]:
-        """Send it all.
+        """Send the whole stream.
 
         Args:
             account: made when all is sent, for the receiver.
@@ -138,7 +138,7 @@ class LiveSender:
             The receiver's answer to the end.
 
         Raises:
-            StreamRefused: the receiver will not have it.
+            StreamRefused: the receiver refuses it.
             Stopped: told to stop, and there is no receiver.
         """
         self._introduce()
@@ -160,7 +160,7 @@ class LiveSender:
         return self._finish(dict(account()))
 
     def _advance(self, when: float) -> None:
-        """It is ``when``: let it happen, and take down what the receiver must be told."""
+        """Process the events at ``when``, and keep what the receiver must see of them."""
         if self._flags:  # one item at a time, each answered
             until_s, most = when, 1
         elif self._notes is not None or self._pacer.pace:
@@ -202,7 +202,7 @@ class LiveSender:
         self._asked_s = self._clock.now() if self._pacer.pace else self._asked_s
 
     def _ask_and_wait(self) -> None:
-        """Send what there is and hear what the receiver has to say to it."""
+        """Send what there is and wait for the receiver's answer."""
         self._answer = None
         self._flush()
         number, receiver = self._number, self._receiver
@@ -212,7 +212,7 @@ class LiveSender:
         self._sequencer.answered(self._answer.replies, self._answer.timer)
 
     def _look_around(self, timeout_s: float) -> bool:
-        """Wait for the receiver at most so long; ask if it has been silent. Whether it spoke."""
+        """Wait for the receiver at most so long; probe it if it is silent. True if it spoke."""
         self._on_idle()
         now = self._clock.now()
         if now - max(self._heard_s, self._asked_s) > ASK_S:
@@ -290,7 +290,7 @@ class LiveSender:
                     pass
 
     def _finish(self, account: dict[str, Any]) -> dict[str, Any]:
-        """Say that this was all until the receiver has heard it."""
+        """Send the end until the receiver has acknowledged it."""
         asked_s = -ASK_S
         self.state = "ending"
         while self._done is None:

@@ -1,4 +1,4 @@
-"""What goes into a streaming run and what comes out of it, whichever driver carries it."""
+"""The input and the outcome of a streaming run, the same for every driver."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MediaFrame:
 
 
 class PacketRecord(NamedTuple):
-    """What became of one packet.
+    """The fate of one packet.
 
     Attributes:
         sequence: as on the wire, 0..2**16-1.

@@ -1,4 +1,4 @@
-"""A stream written down as the receiver saw it, and given to a receiver again, exactly.
+"""Recordings: a stream as the receiver saw it, which can be given to a receiver again, exactly.
 
 A recording holds the terms and every item in order, so a replay makes the same images and the
 same ledger, byte for byte, wherever and whenever. Big-endian::
@@ -35,7 +35,7 @@ _ITEMS = {bytes([kind]): kind for kind in (DATAGRAM, WATERMARK, NOTE)}
 
 
 class Recorder:
-    """An `Incoming` that writes everything down and passes it on.
+    """An `Incoming` that records everything and passes it on.
 
     The file appears under its name when the stream is over; until then, and if this process is
     killed, it is ``FILE.partial``, which can be replayed as far as it goes. A disk that will not
@@ -119,7 +119,7 @@ class Recorder:
 
 
 def recorded_about(path: Path) -> dict[str, Any]:
-    """What the sender said of itself, and what the receiver added.
+    """The metadata of a recording, from the sender and the receiver.
 
     Raises:
         UserError: no recording, or damaged.

@@ -43,7 +43,7 @@ def _open(datagram: bytes) -> bytes:
 
 
 def _receive(from_: socket.socket, timeout_s: float) -> tuple[Peer, bytes] | None:
-    """Who sent the next datagram and the message in it, within ``timeout_s``."""
+    """The sender of the next datagram and the message in it, within ``timeout_s``."""
     try:
         try:  # first, because asking whether there is one takes longer than taking it
             datagram, peer = from_.recvfrom(MAX_UDP_BYTES)
@@ -81,7 +81,7 @@ class UdpSender:
         return None if got is None else got[1]
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._socket.close()
 
 
@@ -117,5 +117,5 @@ class UdpReceiver:
         return True
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._socket.close()

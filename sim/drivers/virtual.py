@@ -67,7 +67,7 @@ def run_virtual(
 
 
 class VirtualStream:
-    """A stream that stands still whenever a frame has come out."""
+    """A stream that pauses after each frame."""
 
     def __init__(
         self,
@@ -89,11 +89,11 @@ class VirtualStream:
 
     @property
     def packets(self) -> list[PacketRecord]:
-        """What became of every packet sent so far, in sending order."""
+        """The records of all packets sent so far, in sending order."""
         return self._sending.packets
 
     def next_frame(self) -> FrameReady | None:
-        """Let time pass until the next frame is released; None when the stream is over."""
+        """Run until the next frame is released; None when the stream is over."""
         while not self._ready:
             try:
                 self._world.step()
@@ -102,7 +102,7 @@ class VirtualStream:
         return self._ready.popleft()
 
     def run_until(self, time_s: float) -> None:
-        """Let everything happen that happens before ``time_s``; frames wait for `next_frame`."""
+        """Process all events before ``time_s``; frames wait for `next_frame`."""
         while self._world.peek() < time_s:
             self._world.step()
 
@@ -117,7 +117,7 @@ class VirtualStream:
         return StreamRecord(self.packets, frames, counters, ledger)
 
     def _set_timers(self) -> None:
-        """Wake either end when it next wants to be; earlier timers find nothing to do."""
+        """Set a timer for either endpoint's next event; earlier timers find nothing to do."""
         for end, moment, act in (
             (self._sending, _SEND, self._send),
             (self._receiving, _TIMER, self._fire),

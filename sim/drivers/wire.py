@@ -1,4 +1,4 @@
-"""What sender and receiver say to each other around the packets: bytes to messages and back.
+"""The messages that carry a stream between sender and receiver, as bytes and back.
 
 One link carries everything, in both directions. From the sender: the stream's terms (in parts, so
 that no message is large), then the run as numbered batches of items, then its end. From the
@@ -52,12 +52,12 @@ SYNC = 1
 
 
 class MalformedMessage(ValueError):
-    """Bytes that are no message; ``str(error)`` says why."""
+    """Bytes that are not a message; ``str(error)`` says why."""
 
 
 @dataclass(slots=True)
 class Items:
-    """Things that the receiver must see, in the order of media time: one of each column.
+    """Events for the receiver, in the order of media time, as columns.
 
     Attributes:
         kinds: `DATAGRAM`, `WATERMARK`, `NOTE`.
@@ -191,7 +191,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The receiver has seen the end."""
+    """The receiver acknowledges the end."""
 
     session: int
     content: dict[str, Any]
@@ -340,7 +340,7 @@ def _parse_ack(data: bytes) -> Ack:
 
 
 def _items(data: bytes, at: int, count: int) -> tuple[list[float], list[bytes], int]:
-    """What ends a message from ``at`` on: times, contents, bytes in all of them."""
+    """The end of a message from ``at`` on: times, contents, bytes in all of them."""
     columns = _columns(count)
     cells = columns.unpack_from(data, at)
     at += columns.size

@@ -72,7 +72,7 @@ _WRONG_KEY_AFTER = 20  # broken handshakes in a row: one may be a receiver that 
 
 
 class _Handshakes:
-    """What became of a socket's handshakes since last asked."""
+    """Events of a socket's handshakes since the last call."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._events = socket.get_monitor_socket(_FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -151,7 +151,7 @@ class ZmqSender:
             return None
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._context.destroy(linger=0)
 
 
@@ -202,7 +202,7 @@ class ZmqReceiver:
         return peer, message
 
     def send(self, peer: Peer, message: bytes) -> bool:
-        """Never blocks, never drops in silence."""
+        """Never blocks; False if it is not sent."""
         try:
             self._socket.send_multipart([peer, message], zmq.NOBLOCK)
         except zmq.ZMQError as error:
@@ -212,7 +212,7 @@ class ZmqReceiver:
         return True
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         if self._authenticator is not None:
             self._authenticator.stop()
         self._context.destroy(linger=0)

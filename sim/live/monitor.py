@@ -1,7 +1,7 @@
-"""What there is to see of a running stream: packets, losses beside theory, rates, quality.
+"""What a view of a running stream shows: packets, losses beside theory, rates, quality.
 
-Sender and receiver each fill one `StreamMonitor` from their own thread, in media time; views read
-it from another. Nothing here asks the time or decides anything.
+A sender, a receiver or the live page fills one `StreamMonitor` from its own thread, in media time;
+views read it from another. Nothing here asks the time or decides anything.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from channels import read_channel
 from channels.theory import loss_rate, loss_rate_interval, mean_loss_run
 from sim.drivers.record import PacketRecord
+from sim.experiment.summary import expected_range
 from sim.protocol.config import StreamConfig
 from sim.protocol.events import FrameReady
+from sim.statistics import CONFIDENCE
 
 KEPT_FRAMES = 64
-"""Of older ones only the totals are kept."""
-_CONFIDENCE = 0.95
+"""Images whose packets are kept; of older ones only the totals are."""
+_FEW_STATES = 8  # of a loss chain; more would take too long to sum over exactly
 
 
 @dataclass(frozen=True, slots=True)
 class TheoreticalLoss:
-    """What theory says of a loss process: its rate, and the mean length of a burst."""
+    """A loss process by theory: its long-run rate, and the mean length of a burst in packets."""
 
     loss: float
     burst: float
@@ -36,7 +38,7 @@ class TheoreticalLoss:
 
 @dataclass
 class FrameFate:
-    """One image on its way.
+    """The packets of one image, and what of it arrived.
 
     Attributes:
         marks: by packet in the order of sending: "delivered", "late", "erased" or "corrupted".
@@ -57,13 +59,17 @@ class StreamMonitor:
     Attributes:
         name, total: of the scenario; images in all.
         config: of the stream.
+        sent, erased, late, bytes: of all packets; those late were delivered after the deadline.
+        bursts: maximal runs of erased packets.
         expected: by theory; None where there is none.
+        images_due, images_complete, pixels: of the images whose deadline has passed.
         frames: the latest images by number.
         pictures: uint8[H,W,3] by caption, of the latest image shown.
         quality: latest value by repair; `means` has the running means.
         quality_is: what ``quality`` measures, in words.
         anomalies: by name.
-        state: in words; ``news``: more of them.
+        waiting: what waits in which buffer, by its name.
+        state: what the driver is doing, in words.
     """
 
     def __init__(
@@ -82,23 +88,22 @@ class StreamMonitor:
         self.quality_is = "PSNR"
         self._sums: dict[str, tuple[float, int]] = {}
         self.anomalies: dict[str, int] = {}
-        self.state, self.news = "", ""
-        self.sent = self.erased = self.late = self.bytes = 0
+        self.state = ""
+        self.sent = self.erased = self.late = self.bursts = self.bytes = 0
         self.images_due = self.images_complete = self.pixels = 0
         self.media_s = 0.0
         self.waiting: dict[str, int] = {}
-        self._bursts = 0
         self._in_burst = False
         self._recent: deque[tuple[float, int]] = deque()
 
     def packet(self, record: PacketRecord) -> None:
-        """The channel has judged a packet."""
+        """Count a packet, whose fate in the channel is known."""
         lost = record.fate == "erased"
         self.sent += 1
         self.bytes += record.size_bytes
         self.erased += lost
         self.late += record.late
-        self._bursts += lost and not self._in_burst
+        self.bursts += lost and not self._in_burst
         self._in_burst = lost
         self.media_s = max(self.media_s, record.sent_s)
         self._recent.append((record.sent_s, record.size_bytes))
@@ -107,7 +112,7 @@ class StreamMonitor:
         self._frame(record.frame).marks.append("late" if record.late else record.fate)
 
     def image(self, ready: FrameReady) -> None:
-        """An image's deadline has passed."""
+        """Count an image whose deadline has passed."""
         fate = self._frame(ready.frame)
         fate.ready, fate.complete = True, ready.complete
         fate.tokens_lost = float(1 - ready.grid.received.mean())
@@ -117,7 +122,7 @@ class StreamMonitor:
         self.media_s = max(self.media_s, ready.due_s)
 
     def measured(self, quality: Mapping[str, float]) -> None:
-        """Quality of an image by repair."""
+        """Add the quality of an image by repair."""
         self.quality = dict(quality)
         for name, value in quality.items():
             if math.isfinite(value):
@@ -137,14 +142,17 @@ class StreamMonitor:
     @property
     def burst(self) -> float:
         """Mean burst of erased packets so far; NaN before the first."""
-        return self.erased / self._bursts if self._bursts else math.nan
+        return self.erased / self.bursts if self.bursts else math.nan
 
     @property
     def likely(self) -> tuple[float, float] | None:
-        """Where the loss of so many packets lies 95% of the time, by theory."""
-        if self._chain is None or self.sent < 2:
+        """Where the loss of so many packets lies 95% of the time, by theory; None where there is
+        none, and before the first packet."""
+        if self._chain is None or not self.sent:
             return None
-        low, high = loss_rate_interval(self._chain, self.sent, _CONFIDENCE)
+        if self._chain.loss.size <= _FEW_STATES:
+            return expected_range(self._chain, self.sent)
+        low, high = loss_rate_interval(self._chain, self.sent, CONFIDENCE)
         return max(0.0, low), min(1.0, high)
 
     @property

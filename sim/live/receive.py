@@ -1,4 +1,4 @@
-"""`sim receive`: streams come in, images are repaired as they fall due, tables are left behind.
+"""An incoming stream: its images are repaired as they fall due, and kept for the tables.
 
 The networks run in a thread of their own; when they fall behind, the stream waits (the sender
 sees that), and nothing piles up.
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from codec.model import Model
 from sim.drivers.endpoints import ReceiverEndpoint
 from sim.drivers.record import PacketRecord, StreamRecord
-from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import SidecarMetadata, read_ledger
 from sim.media.capture import digest
@@ -38,24 +37,16 @@ _MAX_KEPT = 10_000  # images of one stream that tables are made of
 UNKNOWN = "unknown: the originals are not here"
 
 
-class ReferenceImages(Protocol):
-    """The pictures as they were before they were sent, if the receiver has them."""
-
-    def picture(self, frame: int, name: str, digest: str) -> LoadedImage | None:
-        """The picture with this fingerprint; None if it is not here."""
-        ...
-
-
-class LocalReferenceImages:
-    """Originals that this machine has as well: found by fingerprint, whatever their names."""
+class ReferenceImages:
+    """The originals that this machine has, found by fingerprint, whatever their names."""
 
     def __init__(self, images: list[LoadedImage], folder: Path | None = None) -> None:
         """``folder``: where else to look, for NAME.png."""
         self._by_digest = {digest(image.pixels): image for image in images}
         self._folder = folder
 
-    def picture(self, frame: int, name: str, digest_: str) -> LoadedImage | None:
-        """See `ReferenceImages`."""
+    def picture(self, name: str, digest_: str) -> LoadedImage | None:
+        """The picture with this fingerprint, under a name; None if it is not here."""
         found = self._by_digest.get(digest_)
         if found is None and self._folder is not None and Path(name).name == name:
             path = self._folder / f"{name}.png"
@@ -109,7 +100,7 @@ class IncomingStream:
         self._end = ReceiverEndpoint(start, key, book, self._due)
         self._about, self._originals, self._monitor = about, originals, monitor
         self._finished, self._on_image = finished, on_image
-        self._notes = SidecarMetadata()
+        self._metadata = SidecarMetadata()
         self._frames: list[FrameReady] = []
         self._quality_news: dict[str, Any] | None = None
         self._kept: dict[int, LoadedImage] = {}
@@ -136,7 +127,7 @@ class IncomingStream:
     def note(self, when: float, data: bytes) -> None:
         """See `Incoming`."""
         try:
-            for record in self._notes.add(data):
+            for record in self._metadata.add(data):
                 self._monitor.packet(record)
         except ValueError:
             self._monitor.anomalies["bad_note"] = self._monitor.anomalies.get("bad_note", 0) + 1
@@ -148,8 +139,8 @@ class IncomingStream:
 
     def close(self, account: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """See `Incoming`; images that were sent whole and are not due yet fall due now."""
-        if account is None and self._notes.packets:
-            last = max(record.frame for record in self._notes.packets)
+        if account is None and self._metadata.packets:
+            last = max(record.frame for record in self._metadata.packets)
             if last:
                 self._end.watermark(self._terms.config.due_s(last - 1))
         self._repairs.finish()
@@ -166,7 +157,7 @@ class IncomingStream:
 
     def _due(self, ready: FrameReady) -> None:
         """An image falls due. One that was captured before this receiver joined does not count."""
-        if ready.frame not in self._notes.digests or len(self._frames) >= _MAX_KEPT:
+        if ready.frame not in self._metadata.digests or len(self._frames) >= _MAX_KEPT:
             return
         self._frames.append(ready)
         self._monitor.image(ready)
@@ -177,15 +168,15 @@ class IncomingStream:
         if frame not in self._kept:
             names = self._about.get("names") or []
             name = str(names[frame]) if frame < len(names) else f"image-{frame:05}"
-            known = self._notes.digests.get(frame, "")
-            found = self._originals.picture(frame, name, known) if known else None
+            known = self._metadata.digests.get(frame, "")
+            found = self._originals.picture(name, known) if known else None
             if found is None:
                 return None
             self._kept[frame] = found
         return self._kept[frame]
 
     def _repaired(self, ready: FrameReady, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """The networks have done an image; in their thread."""
+        """Show and measure a repaired image; called in the networks' thread."""
         original = self._picture(ready.frame)
         shown: dict[str, NDArray[np.uint8]] = {}
         if original is not None:
@@ -222,7 +213,7 @@ class IncomingStream:
         whole = [picture for picture in pictures if picture is not None]
         return Received(
             StreamRecord(
-                renumbered(self._notes.packets, first, count),
+                renumbered(self._metadata.packets, first, count),
                 [replace(ready, frame=ready.frame - first) for ready in self._frames],
                 dict(self.counters),
                 ledger,
@@ -287,12 +278,3 @@ class _Repairs:
                     self._done(ready, images)
                 except BaseException as error:
                     self._error = error
-
-
-def refuse_sweep(points: int) -> None:
-    """Raises UserError for a scenario that is not one stream."""
-    if points != 1:
-        raise UserError(
-            f"a live stream is one point, this scenario sweeps {points}; use a scenario without "
-            "a sweep"
-        )

@@ -1,4 +1,4 @@
-"""What a live stream leaves behind: the run folder of `sim run`, made of what was received."""
+"""The run folder of a live stream: that of `sim run`, made of what was received."""
 
 from __future__ import annotations
 

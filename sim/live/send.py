@@ -1,10 +1,10 @@
-"""`sim send`: pictures are taken, tokenized one ahead, and streamed; nothing is kept."""
+"""An outgoing stream: its pictures are taken, tokenized ahead of time, and sent."""
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from sim.drivers.live_sender import LiveSender, Stopped, StreamRefused
 from sim.drivers.record import MediaFrame
 from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
-from sim.live.sidecar import image_note, pack_account, packet_notes
+from sim.live.sidecar import image_metadata, pack_account, packet_metadata
 from sim.media.capture import FrameSource, digest
 from sim.media.frames import coders_of, encode_images, with_token_importance
 from sim.media.images import LoadedImage
@@ -34,7 +34,7 @@ _AHEAD = 2  # pictures tokenized before they are due
 
 @dataclass(frozen=True)
 class SendResult:
-    """How a stream went, for the sender: its ledger, and what the receiver said at the end."""
+    """A stream that is over: the sender's ledger, and the receiver's answer to the end."""
 
     ledger: Ledger
     captured: int
@@ -78,13 +78,11 @@ def send_stream(
     codec = scenario.codec
     config = scenario.stream_config()
     notes: list[bytes] = []
-    latest: list[LoadedImage] = []
 
     def frames() -> Iterator[MediaFrame]:
         taken = ahead(_tokenized(model, source, codec, config.needs_importance, keep), _AHEAD)
         for number, (image, frame) in enumerate(taken):
-            notes.append(image_note(number, image.name, digest(image.pixels), frame.index_map))
-            latest[:] = [image]
+            notes.append(image_metadata(number, image.name, digest(image.pixels), frame.index_map))
             monitor.pictures = {f"sent: {image.name}": image.pixels}
             yield frame
 
@@ -108,7 +106,7 @@ def send_stream(
         told = len(sending.packets)
         for record in new:
             monitor.packet(record)
-        found, notes[:] = [*notes, *packet_notes(new)], []
+        found, notes[:] = [*notes, *packet_metadata(new)], []
         return found
 
     about = {
@@ -152,7 +150,7 @@ def send_stream(
 
 
 def _show_news(monitor: StreamMonitor, status: Mapping[str, Any]) -> None:
-    """What the receiver said of quality, on the sender's view."""
+    """Put the receiver's news of quality into the sender's monitor."""
     quality = status["quality"]
     if isinstance(quality, dict) and status.get("images") != monitor.images_due:
         monitor.images_due = int(status.get("images", 0))
@@ -194,37 +192,12 @@ def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:
     What goes wrong in the thread is raised here. The thread ends with the items, or when this
     iterator is closed.
     """
-    made: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    closed = threading.Event()
-
-    def put(what: tuple[str, Any]) -> bool:
-        while not closed.is_set():
-            try:
-                made.put(what, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put(("item", item)):
-                    return
-        except BaseException as error:
-            put(("error", error))
-        else:
-            put(("end", None))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    source, end = iter(items), object()
+    thread = ThreadPoolExecutor(max_workers=1)
     try:
-        while True:
-            kind, content = made.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise content
-            yield content
+        made = deque(thread.submit(next, source, end) for _ in range(depth))
+        while (item := made.popleft().result()) is not end:
+            made.append(thread.submit(next, source, end))
+            yield item  # type: ignore[misc]
     finally:
-        closed.set()
+        thread.shutdown(wait=False, cancel_futures=True)

@@ -1,16 +1,14 @@
-"""What the live commands do: put sender, receiver, view and results together."""
+"""Live sessions: sender, receiver, view and results together."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from codec.checkpoint import ModelError
 from codec.model import Model
@@ -22,46 +20,74 @@ from sim.errors import UserError
 from sim.experiment.folder import check_run
 from sim.live.monitor import StreamMonitor
 from sim.live.process import SenderProcess, interruptible
-from sim.live.receive import (
-    IncomingStream,
-    LocalReferenceImages,
-    Received,
-    ReferenceImages,
-    refuse_sweep,
-)
+from sim.live.receive import IncomingStream, Received, ReferenceImages
 from sim.live.results import write_received
-from sim.live.send import send_stream
+from sim.live.send import SendResult, send_stream
 from sim.live.terminal import live_view, plain_line
 from sim.media.capture import Photographs, open_source
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage
-from sim.progress import print_json, screen
+from sim.progress import screen
 from sim.results.files import Outcome
-from sim.scenario.library import find_scenario
-from sim.scenario.loader import LoadedScenario, load_scenario
+from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario
 from sim.stream import check_model, stream_key
 
 _LINGER_S = 1.0
 
 Written = Callable[[Received, Outcome | None, Mapping[str, int]], object]
-"""Told of a stream that is over: how it went, what was written of it, anomalies by name."""
+"""Called with a stream that is over: how it went, what was written of it, anomalies by name."""
 
 
-def send_command(
-    path: Path,
-    overrides: Sequence[str],
-    *,
-    to: str,
-    frames: int | None,
-    video: Path | None,
-    camera: int | None,
-    keys: Path | None,
-    keep: Path | None,
-    as_json: bool,
-) -> None:
-    """See `sim send --help`."""
-    loaded = _load(path, overrides)
+@dataclass(frozen=True, kw_only=True)
+class CaptureOptions:
+    """Which pictures a sender streams.
+
+    Attributes:
+        frames: how many; None: all that the source has.
+        video: a video file instead of the scenario's images.
+        camera: the number of a camera instead.
+        keep: a folder to write every picture to, as it was taken.
+    """
+
+    frames: int | None = None
+    video: Path | None = None
+    camera: int | None = None
+    keep: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiverOptions:
+    """What a receiver does with the streams that come.
+
+    Attributes:
+        written: called with each, when its results are written.
+        record: a file to write the stream to, for replay.
+        out: the run folder; None: one below results/.
+        save_images: whether every output image is written.
+        quiet: whether nothing is printed about each image.
+    """
+
+    written: Written
+    record: Path | None = None
+    out: Path | None = None
+    save_images: bool = False
+    quiet: bool = False
+
+
+def send_session(
+    loaded: LoadedScenario, to: str, capture: CaptureOptions, keys: Path | None = None
+) -> dict[str, Any]:
+    """Stream a scenario's pictures to the receiver at an address; keys are CURVE keys.
+
+    Returns:
+        "images", "interrupted", "packets", "erased", "late", "bpp", "bpp_wire", "expected_loss"
+        (by theory; None where there is none), "anomalies" by name.
+
+    Raises:
+        UserError: see `send_stream`; or an address, a source or the model cannot be used.
+    """
+    _check_one_stream(loaded)
     scenario = loaded.scenario
     console = screen(stderr=True)
     with closing(open_sender(to, None if keys is None else str(keys))) as link:
@@ -69,16 +95,14 @@ def send_command(
             scenario.images,
             loaded.images_base,
             fps=scenario.stream.fps,
-            video=video,
-            camera=camera,
-            frames=frames,
+            video=capture.video,
+            camera=capture.camera,
+            frames=capture.frames,
         )
-        if keep is not None:
-            _make(keep)
+        if capture.keep is not None:
+            _make(capture.keep)
         model = _model(loaded)
-        monitor = StreamMonitor(
-            scenario.name, scenario.channel, scenario.stream_config(), len(source.sizes)
-        )
+        monitor = _monitor(scenario, len(source.sizes))
         if not console.is_terminal:
             console.print(f"sending {len(source.sizes)} images to {to}", soft_wrap=True)
         with contextlib.ExitStack() as stack:
@@ -91,157 +115,106 @@ def send_command(
                 WallClock(),
                 monitor,
                 pace=scenario.pace,
-                keep=keep,
+                keep=capture.keep,
                 tell=lambda state: None if console.is_terminal else console.print(state),
                 started=lambda sender: stack.enter_context(interruptible(sender.stop)),
             )
-    ledger = sent.ledger
-    summary = {
-        "images": sent.captured,
-        "interrupted": sent.interrupted,
-        "packets": ledger.sent,
-        "erased": ledger.erased,
-        "late": ledger.late,
-        "bpp": ledger.bpp,
-        "bpp_wire": ledger.bpp_wire,
-        "anomalies": {name: count for name, count in monitor.anomalies.items() if count},
-    }
-    if as_json:
-        print_json(summary)
-        return
-    out = screen()
-    expected = "" if monitor.expected is None else f" (theory {monitor.expected.loss:.1%})"
-    out.print(
-        f"sent {sent.captured} images in {ledger.sent:,} packets: {ledger.loss_rate:.1%} erased"
-        f"{expected}, {ledger.late} late; {ledger.bpp_wire:.4f} bits per pixel on the wire"
-    )
-    _print_warnings(out, monitor.anomalies)
+    return _sent_summary(sent, monitor)
 
 
-def receive_command(
-    path: Path,
-    overrides: Sequence[str],
-    *,
+def receive_session(
+    loaded: LoadedScenario,
     at: str,
-    video: Path | None,
-    keys: Path | None,
-    originals: Path | None,
-    record: Path | None,
-    out: Path | None,
+    options: ReceiverOptions,
+    *,
     once: bool,
-    save_images: bool,
-    as_json: bool,
-    written: Written,
+    keys: Path | None = None,
+    video: Path | None = None,
+    originals: Path | None = None,
 ) -> None:
-    """See `sim receive --help`."""
-    loaded = _load(path, overrides)
+    """Receive streams at an address until told to stop, or one whole stream if ``once``.
+
+    Args:
+        loaded: the scenario, with the repairs.
+        at: where to listen.
+        options: what is done with the streams.
+        once: whether to end after one.
+        keys: folder of CURVE keys.
+        video: that the sender streams, if it is here.
+        originals: where the sender keeps its pictures, if not in the scenario's place.
+
+    Raises:
+        UserError: an address, the model or the run folder cannot be used.
+    """
+    _check_one_stream(loaded)
     with closing(open_receiver(at, None if keys is None else str(keys))) as link:
         pictures = _pictures_here(loaded, video, originals)
         console = screen(stderr=True)
         if not console.is_terminal:
             console.print(f"listening at {link.address}", soft_wrap=True)
-        session = ReceiverSession(
-            loaded, _model(loaded), pictures, record, out, save_images, as_json, written
-        )
-        session.serve(link, once=once)
+        ReceiverSession(loaded, pictures, options).serve(link, once=once)
 
 
-def demo_command(
-    path: Path,
-    overrides: Sequence[str],
-    *,
-    frames: int,
-    video: Path | None,
-    camera: int | None,
-    udp: bool,
-    record: Path | None,
-    out: Path | None,
-    save_images: bool,
-    as_json: bool,
-    written: Written,
+def demo_session(
+    loaded: LoadedScenario, capture: CaptureOptions, options: ReceiverOptions, *, udp: bool
 ) -> None:
-    """See `sim demo --help`."""
-    loaded = _load(path, overrides)
+    """A sender in a process of its own, and a receiver here, for one stream over loopback.
+
+    Raises:
+        UserError: one of them cannot do its part.
+    """
+    _check_one_stream(loaded)
     address = "udp://127.0.0.1:0" if udp else "tcp://127.0.0.1:*"
     with (
         tempfile.TemporaryDirectory(prefix="sim-demo-") as scratch,
         closing(open_receiver(address)) as link,
     ):
-        kept = Path(scratch)
-        moving = video is not None or camera is not None
-        command = [sys.executable, "-m", "sim", "send", str(path), "--to", link.address]
-        command += ["--frames", str(frames)]
-        for option, value in (("--video", video), ("--camera", camera)):
-            command += [] if value is None else [option, str(value)]
-        command += ["--keep", scratch] if moving else []
-        for override in overrides:
-            command += ["--set", override]
-        pictures = LocalReferenceImages([], kept) if moving else _pictures_here(loaded, None, None)
-        model = _model(loaded)
-        with SenderProcess(command, kept) as sender:
-            session = ReceiverSession(
-                loaded, model, pictures, record, out, save_images, as_json, written
-            )
+        if capture.video is None and capture.camera is None:
+            pictures = _pictures_here(loaded, None, None)
+        else:
+            capture = replace(capture, keep=Path(scratch))
+            pictures = ReferenceImages([], capture.keep)
+        session = ReceiverSession(loaded, pictures, options)
+        with SenderProcess(send_session, loaded, link.address, capture) as sender:
             session.serve(link, once=True, on_idle=sender.check)
 
 
-def replay_command(
+def replay_session(
     recording: Path,
-    path: Path | None,
-    overrides: Sequence[str],
-    *,
-    originals: Path | None,
-    out: Path | None,
-    save_images: bool,
-    as_json: bool,
-    written: Written,
+    loaded: LoadedScenario | None,
+    options: ReceiverOptions,
+    originals: Path | None = None,
 ) -> None:
-    """See `sim replay --help`."""
+    """Receive a recorded stream again; without a scenario, under the recorded one.
+
+    Raises:
+        UserError: the recording, the model or the run folder cannot be used.
+    """
     about = recorded_about(recording)
-    loaded = _as_recorded(recording, about) if path is None else _load(path, overrides)
-    pictures = _pictures_here(loaded, None, originals)
-    session = ReceiverSession(
-        loaded, _model(loaded), pictures, None, out, save_images, as_json, written
-    )
+    loaded = loaded or _as_recorded(recording, about)
+    _check_one_stream(loaded)
+    session = ReceiverSession(loaded, _pictures_here(loaded, None, originals), options)
     if not session.replay(recording):
         screen(stderr=True).print(
             f"{recording}: breaks off; replayed as far as it goes", soft_wrap=True
         )
 
 
-def _as_recorded(recording: Path, about: Mapping[str, Any]) -> LoadedScenario:
-    try:
-        scenario = Scenario.model_validate(about["scenario"])
-        base, model = Path(about["images_base"]), about["model"]
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{recording}: does not say what it is of; give --scenario") from None
-    return LoadedScenario(scenario, [({}, scenario)], base, model)
-
-
 class ReceiverSession:
-    """Receives streams of one scenario, one after another, and writes down each."""
+    """Receives streams of one scenario, one after another, and writes the results of each."""
 
     def __init__(
-        self,
-        loaded: LoadedScenario,
-        model: Model,
-        originals: ReferenceImages,
-        record: Path | None,
-        out: Path | None,
-        save_images: bool,
-        as_json: bool,
-        written: Written,
+        self, loaded: LoadedScenario, originals: ReferenceImages, options: ReceiverOptions
     ) -> None:
-        if out is not None:
-            check_run(out)  # before a stream is taken that could not be written
-        self._loaded, self._model, self._originals = loaded, model, originals
-        self._record, self._out = record, out
-        self._save_images, self._as_json, self._written = save_images, as_json, written
+        self._loaded, self._originals, self._options = loaded, originals, options
+        self._model = _model(loaded)
+        if options.out is not None:
+            check_run(options.out)  # before a stream is taken that could not be written
         self._received: list[Received] = []
         self._recorder: Recorder | None = None
         self._console = screen(stderr=True)
         self._anomalies: Callable[[], dict[str, int]] = dict
-        self._new_watch(0)
+        self._monitor = _monitor(loaded.scenario, 0)
 
     def serve(
         self,
@@ -251,8 +224,7 @@ class ReceiverSession:
         on_idle: Callable[[], object] = lambda: None,
     ) -> None:
         """Receive until told to stop, or one whole stream has come if ``once``."""
-        told = False
-
+        stopped = False
         refused = 0
 
         def idle() -> None:
@@ -270,30 +242,38 @@ class ReceiverSession:
         self._anomalies = lambda: receiver.anomalies
 
         def stop() -> None:
-            nonlocal told
-            told = True
+            nonlocal stopped
+            stopped = True
             receiver.stop()
 
         with interruptible(stop):  # while tables are written, too
-            while not told:
+            while not stopped:
                 with live_view(self._monitor, "receiver", self._console):
                     ended = receiver.serve()
                     if ended and once:
                         receiver.answer_for(_LINGER_S)
                 for received in self._received:
-                    if told and received.ended == "sender gone":
+                    if stopped and received.ended == "sender gone":
                         received.ended = "stopped"
-                    self.write(received)
+                    self._write(received)
                 self._received.clear()
                 if ended and once:
                     return
-                self._new_watch(0)
+                self._monitor = _monitor(self._loaded.scenario, 0)
+
+    def replay(self, recording: Path) -> bool:
+        """As `serve`, from a file; whether it is whole."""
+        with live_view(self._monitor, "replay", self._console):
+            whole = replay(recording, self.open)
+        for received in self._received:
+            self._write(received)
+        return whole
 
     def open(self, start: bytes, about: dict[str, Any]) -> Incoming:
-        """Where a stream goes."""
+        """An incoming stream, for `LiveReceiver`; recorded if that is wanted."""
         scenario = self._loaded.scenario
         self._monitor.state = "receiving"
-        reception = IncomingStream(
+        incoming = IncomingStream(
             start,
             about,
             scenario=scenario,
@@ -302,50 +282,67 @@ class ReceiverSession:
             originals=self._originals,
             monitor=self._monitor,
             finished=self._received.append,
-            on_image=self._tell,
+            on_image=self._print_image,
         )
-        if self._record is None:
-            return reception
+        if self._options.record is None:
+            return incoming
         about = {**about, "images_base": str(self._loaded.images_base.absolute())}
         about["model"] = self._loaded.model
-        self._recorder = Recorder(reception, self._record, start, about)
+        self._recorder = Recorder(incoming, self._options.record, start, about)
         return self._recorder
 
-    def replay(self, recording: Path) -> bool:
-        """As `serve`, from a file; whether it is whole."""
-        with live_view(self._monitor, "replay", self._console):
-            whole = replay(recording, self.open)
-        for received in self._received:
-            self.write(received)
-        return whole
-
-    def write(self, received: Received) -> None:
+    def _write(self, received: Received) -> None:
         """Tables and figures of a stream that is over."""
-        warnings = {name: count for name, count in self._anomalies().items() if count}
-        warnings |= {name: count for name, count in self._monitor.anomalies.items() if count}
+        counts = [*self._anomalies().items(), *self._monitor.anomalies.items()]
+        warnings = {name: count for name, count in counts if count}
         if self._recorder is not None and self._recorder.failed:
             warnings["recording_failed"] = 1
             self._console.print(self._recorder.failed, soft_wrap=True)
+        options = self._options
         outcome = write_received(
-            self._loaded, self._model, received, warnings, self._out, self._save_images
+            self._loaded, self._model, received, warnings, options.out, options.save_images
         )
-        self._written(received, outcome, warnings)
+        options.written(received, outcome, warnings)
 
-    def _tell(self, frame: int) -> None:
-        if not self._console.is_terminal and not self._as_json:
+    def _print_image(self, frame: int) -> None:
+        if not self._console.is_terminal and not self._options.quiet:
             self._console.print(plain_line(self._monitor, frame), soft_wrap=True, highlight=False)
 
-    def _new_watch(self, total: int) -> None:
-        scenario = self._loaded.scenario
-        self._monitor = StreamMonitor(
-            scenario.name, scenario.channel, scenario.stream_config(), total
+
+def _sent_summary(sent: SendResult, monitor: StreamMonitor) -> dict[str, Any]:
+    ledger = sent.ledger
+    return {
+        "images": sent.captured,
+        "interrupted": sent.interrupted,
+        "packets": ledger.sent,
+        "erased": ledger.erased,
+        "late": ledger.late,
+        "bpp": ledger.bpp,
+        "bpp_wire": ledger.bpp_wire,
+        "expected_loss": None if monitor.expected is None else monitor.expected.loss,
+        "anomalies": {name: count for name, count in monitor.anomalies.items() if count},
+    }
+
+
+def _monitor(scenario: Scenario, total: int) -> StreamMonitor:
+    return StreamMonitor(scenario.name, scenario.channel, scenario.stream_config(), total)
+
+
+def _check_one_stream(loaded: LoadedScenario) -> None:
+    if len(loaded.points) != 1:
+        raise UserError(
+            f"a live stream is one point, this scenario sweeps {len(loaded.points)}; use a "
+            "scenario without a sweep"
         )
 
 
-def _load(path: Path, overrides: Sequence[str]) -> LoadedScenario:
-    loaded = load_scenario(find_scenario(path), overrides)
-    refuse_sweep(len(loaded.points))
-    return loaded
+def _as_recorded(recording: Path, about: Mapping[str, Any]) -> LoadedScenario:
+    try:
+        scenario = Scenario.model_validate(about["scenario"])
+        base, model = Path(about["images_base"]), about["model"]
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{recording}: does not say what it is of; give --scenario") from None
+    return LoadedScenario(scenario, [({}, scenario)], base, model)
 
 
 def _model(loaded: LoadedScenario) -> Model:
@@ -359,7 +356,7 @@ def _model(loaded: LoadedScenario) -> Model:
 
 def _pictures_here(
     loaded: LoadedScenario, video: Path | None, folder: Path | None
-) -> LocalReferenceImages:
+) -> ReferenceImages:
     """The originals that this machine has; none is no mistake."""
     scenario = loaded.scenario
     images: list[LoadedImage] = []
@@ -367,10 +364,9 @@ def _pictures_here(
         source = open_source(
             scenario.images, loaded.images_base, fps=scenario.stream.fps, video=video
         )
-        images = list(source.pictures()) if isinstance(source, Photographs) else []
-        if video is not None:
+        if video is not None or isinstance(source, Photographs):
             images = list(source.pictures())
-    return LocalReferenceImages(images, folder)
+    return ReferenceImages(images, folder)
 
 
 def _make(folder: Path) -> None:
@@ -378,9 +374,3 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot write here ({error.strerror})") from None
-
-
-def _print_warnings(console: Console, anomalies: Mapping[str, int]) -> None:
-    if warnings := {name: count for name, count in anomalies.items() if count}:
-        words = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in warnings.items())
-        console.print(f"warnings: {words} (docs/faults.md says what these mean)", soft_wrap=True)

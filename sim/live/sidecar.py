@@ -1,7 +1,7 @@
-"""What a live sender writes down beside its stream, so that the receiver's tables are whole.
+"""Sidecar metadata: what a live sender sends beside its stream, for the receiver's tables.
 
-Notes are for the record: no packet, outside the loss model, in no rate, and never shown to what
-decodes. They tell what the channel did to each packet and which tokens were sent.
+It says what the channel did to each packet and which tokens were sent. It travels in notes, which
+are no packets: they are outside the loss model, count in no rate, and what decodes never sees them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from sim.protocol.ledger import Ledger
 
 _FIELDS = PacketRecord._fields
 _PACKETS_A_NOTE = 200
-_MAX_TOKENS = 20_000  # of an image, that fit a note
+_MAX_TOKENS = 20_000  # of an image; more do not fit a note
 
 
-def packet_notes(records: Iterable[PacketRecord]) -> Iterator[bytes]:
-    """Packets' fates as notes."""
+def packet_metadata(records: Iterable[PacketRecord]) -> Iterator[bytes]:
+    """The records of packets, as notes."""
     rows = [[getattr(record, name) for name in _FIELDS] for record in records]
     for at in range(0, len(rows), _PACKETS_A_NOTE):
         yield _pack({"packets": rows[at : at + _PACKETS_A_NOTE]})
 
 
-def image_note(frame: int, name: str, digest: str, index_map: NDArray[np.int64]) -> bytes:
-    """An image as it was sent: int64[h,w] tokens, 0..2**15-1; left out if there are too many."""
+def image_metadata(frame: int, name: str, digest: str, index_map: NDArray[np.int64]) -> bytes:
+    """A note of an image as it was sent: its tokens int64[h,w], 0..2**15-1, unless there are too
+    many."""
     tokens = None
     if index_map.size <= _MAX_TOKENS:
         tokens = base64.b64encode(index_map.astype(">u2").tobytes()).decode()
@@ -46,12 +47,12 @@ def _pack(note: Mapping[str, Any]) -> bytes:
 
 
 class SidecarMetadata:
-    """Reads notes back.
+    """The metadata of a stream, as its notes come in.
 
     Attributes:
         packets: every packet that was sent, in order.
-        digests: of the images, by frame.
-        maps: int64[h,w] by frame.
+        digests: fingerprints of the images, by frame.
+        maps: their tokens, int64[h,w], by frame.
     """
 
     def __init__(self) -> None:
@@ -60,10 +61,10 @@ class SidecarMetadata:
         self.maps: dict[int, NDArray[np.int64]] = {}
 
     def add(self, data: bytes) -> list[PacketRecord]:
-        """Take a note; the packets in it.
+        """Take a note, and return the packets in it.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is malformed.
         """
         try:
             note = json.loads(data)

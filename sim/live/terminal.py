@@ -1,7 +1,7 @@
-"""The terminal while a stream runs: pictures, packets in time, numbers beside theory.
+"""The view of a running stream in a terminal: pictures, packets in time, numbers beside theory.
 
 Colours are those of the figures (Okabe and Ito), and every mark has a shape of its own, so nothing
-hangs on colour alone. On something that is no terminal there is a plain line an image instead.
+hangs on colour alone. Where the output is no terminal, there is a plain line an image instead.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _render(monitor: StreamMonitor, role: str, console: Console) -> RenderableTy
         parts.append(Text(f"warnings: {words}", style="#E69F00", no_wrap=True, overflow="ellipsis"))
     title = f"{monitor.name} · {role} · {monitor.state or 'starting'}"
     shown = f"{monitor.images_due or len(monitor.frames)} of {monitor.total} images"
-    below = f"{monitor.media_s:.1f} s · {shown}" + (f" · {monitor.news}" if monitor.news else "")
+    below = f"{monitor.media_s:.1f} s · {shown}"
     return Panel(
         Group(*parts),
         title=Text(title),

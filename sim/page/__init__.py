@@ -1,16 +1,15 @@
-"""The live page: a running stream in a browser, for looking at and for lectures.
+"""The live page: a running stream in a browser, for lectures.
 
     photos.py    the photographs, tokenized once
     engine.py    one frame of the stream at a time, by the protocol itself, in virtual time
     controls.py  what a slider may change in a scenario
-    history.py   the recent past: quality, packet fates, loss and bursts beside their theory
+    history.py   the recent past: quality and packet fates of frames, and their losses
     stages.py    photograph -> index map -> packets -> lost -> filled -> image: a picture of each
     charts.py    quality and packets over time, as SVG
     text.py      what is said about all of it
     playback.py  runs the engine in a worker thread: play, pause, step
     layout.py    the elements of the page (NiceGUI)
     server.py    serves it on this machine only
-    screenshots.py   a browser that looks at it, for its test and for the documentation
 
 What stands above the layout knows no browser; the page only shows what the engine made.
 """

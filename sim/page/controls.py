@@ -1,4 +1,4 @@
-"""What a slider or a menu may change in a running stream's scenario, and to what."""
+"""The controls of the page: which settings of the scenario they change, and to which values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SettingRefused(ValueError):
 
 @dataclass(frozen=True)
 class Control:
-    """Something to set, by choosing among a few values in ascending order.
+    """A slider or menu: a setting with a few values in ascending order.
 
     Attributes:
         key: as in `values`.

@@ -1,4 +1,4 @@
-"""The stream behind the page: the real protocol in virtual time, one frame whenever asked.
+"""The stream behind the page: the real protocol in virtual time, one frame at a time.
 
 The law: frame n under a scenario is what `sim run` of that scenario in virtual time gives, however
 one came to it. The endless stream is cut into segments of `SEGMENT_FRAMES` frames; segment r is
@@ -23,7 +23,7 @@ from sim.drivers.virtual import VirtualStream
 from sim.media.frames import Restorer, coders_of
 from sim.media.images import LoadedImage
 from sim.metrics.quality import psnr_db, token_accuracy
-from sim.page.photos import CodedPhoto, Photos
+from sim.page.photos import CodedPhoto, CodedPhotos
 from sim.protocol.events import FrameReady
 from sim.scenario.schema import Scenario
 from sim.stream import make_channel, make_feedback, stream_key
@@ -92,9 +92,9 @@ class Snapshot:
 
 
 class Engine:
-    """Gives frames; keeps one segment's stream, and no more."""
+    """Makes frames on demand; keeps the stream of one segment."""
 
-    def __init__(self, photos: Photos) -> None:
+    def __init__(self, photos: CodedPhotos) -> None:
         self._photos = photos
         self._segment: _Segment | None = None
 
@@ -103,7 +103,7 @@ class Engine:
 
         Raises:
             StreamConfigError: a photograph does not fit the settings.
-        UserError: the repair needs something that is not installed.
+            UserError: the repair needs something that is not installed.
         """
         segment = self._segment_of(number, scenario)
         ready = segment.frame(number % SEGMENT_FRAMES)
@@ -146,7 +146,7 @@ class Engine:
 class _Segment:
     """One stream of `SEGMENT_FRAMES` frames, run as far as was asked for."""
 
-    def __init__(self, photos: Photos, scenario: Scenario, repeat: int) -> None:
+    def __init__(self, photos: CodedPhotos, scenario: Scenario, repeat: int) -> None:
         self.scenario, self.repeat = scenario, repeat
         self.last = -1
         codec, model = scenario.codec, photos.model

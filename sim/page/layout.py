@@ -1,4 +1,4 @@
-"""The page itself: elements that show what the playback has, and pass on what is wanted of it."""
+"""The elements of the page, which show the playback and control it."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def _controls(playback: Playback, levels: tuple[int, ...]) -> Callable[[], None]
 
 
 def _offered(concealer: str, playback: Playback) -> bool:
-    """Those worth a lecture, and any that the scenario names."""
+    """Whether a repair is in the menu: those of `CONCEALERS`, and any that the scenario names."""
     return concealer in CONCEALERS or concealer in playback.base.concealers
 
 

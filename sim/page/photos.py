@@ -35,7 +35,7 @@ class CodedPhoto:
     psnr_db: float
 
 
-class Photos:
+class CodedPhotos:
     """Photographs, tokenized and decoded when first asked for.
 
     Tokens are kept, being small; of the decoded pictures the latest.

@@ -1,4 +1,4 @@
-"""Plays the stream: the engine in a worker thread, paced, paused, stepped, told what to change.
+"""Playback of the stream: the engine in a worker thread, paced, paused, stepped and changed.
 
 Everything here runs in the event loop and needs no lock, but `_draw` and `_enter`: they run in
 the one worker thread and touch only the engine and the history, which nothing else touches. What
@@ -114,7 +114,7 @@ class Playback:
             self._tell()
 
     def pause_or_play(self) -> None:
-        """Stand still, or go on."""
+        """Pause, or play on."""
         self.paused = not self.paused
         if not self.paused:
             self.stepping, self.stage = False, self._watched
@@ -182,7 +182,7 @@ class Playback:
                 await asyncio.sleep(max(0.0, pace_s - (loop.time() - began)))
 
     def close(self) -> None:
-        """Let the frame under way be the last."""
+        """Stop after the frame that is being made."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _wanted(self) -> int | None:
@@ -210,10 +210,10 @@ class Playback:
         self, snapshot: Snapshot, pictures: dict[str, tuple[bytes, str]], change: str
     ) -> RenderedFrame:
         self._made += 1
-        self._history.add(snapshot, change)
-        points, count = self._history.points, self._history.count
+        monitor = self._history.add(snapshot, change)
+        points = self._history.points
         quality, packets = quality_chart(points), packet_chart(points)
-        told = tuple(numbers(snapshot, count))
+        told = tuple(numbers(snapshot, monitor))
         return RenderedFrame(snapshot, pictures, quality, packets, told, self._made)
 
     def _changed(self, told: str) -> None:

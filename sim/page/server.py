@@ -1,4 +1,4 @@
-"""Serves the live page to browsers on this machine."""
+"""The web server of the live page, for browsers on this machine only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sim.errors import UserError
 from sim.media.frames import load_model
 from sim.media.images import load_images
 from sim.page.engine import Engine
-from sim.page.photos import Photos, shrunk
+from sim.page.photos import CodedPhotos, shrunk
 from sim.page.playback import Playback
 from sim.page.stages import STAGES
 from sim.scenario.loader import LoadedScenario
@@ -68,7 +68,7 @@ def serve(
     if scenario.codec.codebook not in model.levels:
         levels = ", ".join(map(str, model.levels))
         raise UserError(f"codec.codebook: {scenario.codec.codebook}: this model has {levels}")
-    playback = Playback(Engine(Photos(images, model)), scenario, scenario.concealers[-1])
+    playback = Playback(Engine(CodedPhotos(images, model)), scenario, scenario.concealers[-1])
 
     def picture(mark: int, stage: str) -> Response:
         """A stage of a frame, if it is one of the latest."""

@@ -1,4 +1,4 @@
-"""A picture of every stage of a frame, from photograph to repaired image.
+"""Pictures of the stages of a frame, from photograph to repaired image.
 
 Pictures of the grid have transparent gaps between their cells, so they suit light and dark pages.
 What matters is told by shape or lightness as well as by colour; the colours are those of Okabe and

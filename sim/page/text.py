@@ -1,4 +1,4 @@
-"""What the page says: a sentence for every stage, the numbers, names of choices."""
+"""The words of the page: a sentence for every stage, the numbers, alternative texts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim.live.monitor import StreamMonitor
 from sim.page.engine import Snapshot
-from sim.page.history import LATE, LOST, RESTORED, LossCount, fates
+from sim.page.history import LATE, LOST, RESTORED, fates
 
 _NONE = "\u2013"
 
@@ -23,7 +24,7 @@ _REPAIRS = {
 
 @dataclass(frozen=True)
 class Number:
-    """A number on the page: what it is, the number itself, and what to compare it with."""
+    """A number on the page: its label, its value, and a note to compare it with."""
 
     label: str
     value: str
@@ -96,7 +97,7 @@ def _filling(snapshot: Snapshot, lost: int) -> str:
 
 
 def alt_text(snapshot: Snapshot, stage: str) -> str:
-    """What a picture shows, for those who do not see it."""
+    """The alternative text of a picture, for screen readers."""
     name = snapshot.photo.name
     kind = {
         "photograph": f"the photograph {name}",
@@ -110,17 +111,18 @@ def alt_text(snapshot: Snapshot, stage: str) -> str:
     return f"{kind}. {sentence(snapshot, stage)}"
 
 
-def numbers(snapshot: Snapshot, count: LossCount) -> list[Number]:
+def numbers(snapshot: Snapshot, monitor: StreamMonitor) -> list[Number]:
     """The numbers of the page, most important first."""
     clean, repaired, unrepaired = snapshot.psnr_db
     pixels = snapshot.coded.frame.width * snapshot.coded.frame.height
     lost = int(np.count_nonzero(~snapshot.received))
-    found = [
-        Number("packets lost", _percent(count.loss), _loss_note(count)),
+    burst = math.nan if monitor.expected is None else monitor.expected.burst
+    return [
+        Number("packets lost", _percent(monitor.loss), _loss_note(monitor)),
         Number(
             "mean burst",
-            _NONE if math.isnan(count.burst) else f"{count.burst:.1f}",
-            f"{_theory(count.expected_burst, '.1f')}, in {count.bursts} bursts",
+            _NONE if math.isnan(monitor.burst) else f"{monitor.burst:.1f}",
+            f"{_theory(burst, '.1f')}, in {monitor.bursts} bursts",
         ),
         Number(
             "repaired",
@@ -140,11 +142,10 @@ def numbers(snapshot: Snapshot, count: LossCount) -> list[Number]:
         ),
         Number(
             "too late",
-            _percent(count.late / count.packets if count.packets else math.nan),
+            _percent(monitor.late / monitor.sent if monitor.sent else math.nan),
             f"after the deadline of {snapshot.scenario.stream.playout_delay_s:g} s",
         ),
     ]
-    return found
 
 
 def _percent(share: float) -> str:
@@ -155,11 +156,12 @@ def _theory(value: float, form: str) -> str:
     return "no theory" if math.isnan(value) else f"theory {value:{form}}"
 
 
-def _loss_note(count: LossCount) -> str:
-    theory = _theory(count.expected_loss, ".1%")
-    if math.isnan(count.low):
-        return f"{theory}, of {count.packets:,} packets"
-    return f"{theory}; {count.low:.0%} to {count.high:.0%} is normal in {count.packets:,} packets"
+def _loss_note(monitor: StreamMonitor) -> str:
+    theory = _theory(math.nan if monitor.expected is None else monitor.expected.loss, ".1%")
+    if monitor.likely is None:
+        return f"{theory}, of {monitor.sent:,} packets"
+    low, high = monitor.likely
+    return f"{theory}; {low:.0%} to {high:.0%} is normal in {monitor.sent:,} packets"
 
 
 def _short_of(clean: float, repaired: float) -> str:

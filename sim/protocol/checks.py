@@ -1,4 +1,4 @@
-"""How a stream setting that cannot work is told."""
+"""Checks of stream settings, and the error that they raise."""
 
 from __future__ import annotations
 

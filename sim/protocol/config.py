@@ -1,4 +1,4 @@
-"""What a stream is: the choices a user makes, checked once."""
+"""The settings of a stream, checked once."""
 
 from __future__ import annotations
 

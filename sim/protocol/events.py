@@ -1,4 +1,4 @@
-"""What the sender and the receiver have to say."""
+"""The events that sender and receiver report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Erasure codes by name: what each can do, and which are there."""
+"""Erasure codes by name: their interface, and which are installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the receiver is told once, reliably, before any packet: the stream's terms and timeline.
+"""The handshake: the stream's terms and timeline, sent once, reliably, before any packet.
 
 Packets explain themselves; this is for what no packet can tell: when a frame was due of which
 none arrived, and how large it was. It travels outside the loss model; its bytes are counted

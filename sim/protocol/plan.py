@@ -1,4 +1,4 @@
-"""Which packets a stream consists of, and when they leave: the same to both ends.
+"""The packets of a stream, and when they leave: the same for sender and receiver.
 
 A pack is what leaves together: one frame, or as many as share packets. Its packets, and the
 parity of the groups that end within it, are spread evenly over as many frame intervals, once for
@@ -51,7 +51,7 @@ def most_parity(fec: FecConfig, size: int, wanted: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """What leaves together.
+    """Packets that leave together.
 
     Attributes:
         number: from 0.

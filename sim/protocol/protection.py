@@ -1,4 +1,4 @@
-"""What a stream may add against loss: parity (FEC) and retransmission (ARQ). Settings only."""
+"""Settings of protection against loss: parity (FEC) and retransmission (ARQ)."""
 
 from __future__ import annotations
 

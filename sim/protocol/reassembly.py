@@ -1,4 +1,4 @@
-"""The frames between capture and deadline, as far as they have come."""
+"""The frames between capture and deadline, as far as they have arrived."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ReceivedSlice = tuple[float, Slice, bytes]
 
 @dataclass(slots=True)
 class FrameBuffer:
-    """A frame: what has come, between which times (if anything has), and restored by parity."""
+    """A frame: the slices that have arrived, between which times, and how many parity restored."""
 
     assembly: FrameAssembly
     first_s: float | None = None
@@ -31,7 +31,7 @@ class FrameBuffer:
         return self.assembly.grid()
 
     def came(self, first_s: float, last_s: float) -> None:
-        """Slices have come between these times, which never decrease."""
+        """Note that slices have arrived between these times, which never decrease."""
         self.first_s = first_s if self.first_s is None else self.first_s
         self.last_s = last_s
 

@@ -1,4 +1,4 @@
-"""What the receiver asks for again, and when.
+"""Retransmission requests: which packets the receiver asks for again, and when.
 
 The receiver knows when each packet was to leave (`plan`). It estimates how long packets travel
 the way RFC 6298 estimates a round trip (section 2: smoothed delay + 4 times its smoothed
@@ -84,7 +84,7 @@ class Requests:
         return not self._fresh
 
     def expect(self, pack: Pack) -> None:
-        """This pack's packets are coming; packs in order."""
+        """Expect the packets of a pack; packs in order."""
         config, fec = self._config, self._config.fec
         leave_s = [pack.start_s + after for after in pack.departures(fec, config.passes)]
         due_s = config.due_s(pack.frames[-1])
@@ -114,7 +114,7 @@ class Requests:
         del self._open[:count]
 
     def arrived(self, sequence: int, now: float) -> None:
-        """This packet has come."""
+        """Note that this packet has arrived."""
         awaited = self._awaited.get(sequence)
         if awaited is not None:
             if not awaited.asked:
@@ -122,7 +122,7 @@ class Requests:
             self.settled(sequence)
 
     def settled(self, sequence: int) -> None:
-        """This packet is not awaited any more."""
+        """Stop waiting for this packet."""
         self._awaited.pop(sequence, None)
         self._fresh.pop(sequence, None)
         self._asked.pop(sequence, None)

@@ -77,7 +77,7 @@ def read_source(text: str) -> ChannelSource:
         return ChannelSource(text, spec_of_text(text), PRESETS.get(text))
     except ChannelParameterError as error:
         if not named:
-            raise UserError(f"{error.problem}, or a YAML file") from None
+            raise UserError(f"{text}: {error.problem}, or a YAML file") from None
         told = error.problem if error.parameter == "netem" else str(error)
         raise UserError(f"{text}: {told}") from None
 

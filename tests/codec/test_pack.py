@@ -89,7 +89,7 @@ def test_the_share_held_out_is_chosen(photos: Path) -> None:
 def test_of_few_photos_a_share_that_holds_one_out_is_told(photos: Path) -> None:
     for path in sorted(photos.rglob("*.png"))[4:]:
         path.unlink()
-    with pytest.raises(ValueError, match="larger share: .* holds out one of these") as told:
+    with pytest.raises(ValueError, match=r"larger share: .* holds out one of these") as told:
         Photos(photos, held_out=True, min_side=32, share=1e-4)
     share = float(str(told.value).split("share: ")[1].split()[0])
     kept = [len(Photos(photos, held_out=h, min_side=32, share=share)) for h in (True, False)]

@@ -9,16 +9,16 @@ import pytest
 
 if TYPE_CHECKING:
     from codec.model import Model
-    from sim.page.photos import Photos
+    from sim.page.photos import CodedPhotos
 
 
 @pytest.fixture
-def photos(random_model: Model) -> Photos:
+def photos(random_model: Model) -> CodedPhotos:
     """Three pictures of two sizes, untrained."""
     from pathlib import Path
 
     from sim.media.images import LoadedImage
-    from sim.page.photos import Photos
+    from sim.page.photos import CodedPhotos
 
     rng = np.random.default_rng(3)
     sizes = {"a": (64, 96), "b": (80, 80), "c": (64, 96)}
@@ -26,4 +26,4 @@ def photos(random_model: Model) -> Photos:
         LoadedImage(name, Path(name), rng.integers(0, 256, (*size, 3), np.uint8))
         for name, size in sizes.items()
     ]
-    return Photos(images, random_model)
+    return CodedPhotos(images, random_model)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sim.errors import UserError
-from sim.page.screenshots import PATIENCE_MS, browsing, chromium, served, wait_for_image
 from sim.scenario.loader import load_scenario
+from tests.page.browser import PATIENCE_MS, browsing, chromium, served, wait_for_image
 
 SMALL = ["--side", "256", "--set", "codec.model=random", "--set", "stream.fps=2"]
 

@@ -16,7 +16,7 @@ from sim.page import engine as engine_module
 from sim.page.controls import changed
 from sim.page.engine import Engine, Snapshot
 from sim.page.history import RESTORED, fates
-from sim.page.photos import Photos
+from sim.page.photos import CodedPhotos
 from sim.scenario.schema import Scenario
 from sim.stream import make_channel, stream_key
 
@@ -43,7 +43,7 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "SEGMENT_FRAMES", SEGMENT_FRAMES)
 
 
-def driven(photos: Photos, given: Scenario, segment: int) -> StreamRecord:
+def driven(photos: CodedPhotos, given: Scenario, segment: int) -> StreamRecord:
     """One segment by the virtual driver, as `sim run` streams a repeat."""
     size = given.codec.codebook
     model = photos.model
@@ -65,7 +65,7 @@ def assert_same(snapshot: Snapshot, record: StreamRecord, number: int) -> None:
     ]
 
 
-def test_frames_are_those_of_the_virtual_driver_segment_by_segment(photos: Photos) -> None:
+def test_frames_are_those_of_the_virtual_driver_segment_by_segment(photos: CodedPhotos) -> None:
     engine, given = Engine(photos), scenario()
     records = [driven(photos, given, segment) for segment in (0, 1)]
     assert any(p.late for p in records[0].packets) and records[0].ledger.erased
@@ -73,7 +73,7 @@ def test_frames_are_those_of_the_virtual_driver_segment_by_segment(photos: Photo
         assert_same(engine.frame(number, given, "none"), records[number // SEGMENT_FRAMES], number)
 
 
-def test_a_changed_setting_acts_on_the_very_next_frame(photos: Photos) -> None:
+def test_a_changed_setting_acts_on_the_very_next_frame(photos: CodedPhotos) -> None:
     engine, given = Engine(photos), scenario()
     for number in range(3):
         engine.frame(number, given, "none")
@@ -94,7 +94,7 @@ def test_a_changed_setting_acts_on_the_very_next_frame(photos: Photos) -> None:
     assert np.isnan(everything.token_accuracy)  # nothing was lost
 
 
-def test_how_one_came_to_a_frame_does_not_matter(photos: Photos) -> None:
+def test_how_one_came_to_a_frame_does_not_matter(photos: CodedPhotos) -> None:
     """Backwards, by jumps, after other settings: the same frame."""
     given, other = scenario(), scenario(seed=9)
     straight, jumping = Engine(photos), Engine(photos)
@@ -106,7 +106,7 @@ def test_how_one_came_to_a_frame_does_not_matter(photos: Photos) -> None:
         np.testing.assert_array_equal(got.repaired, want[number].repaired)
 
 
-def test_interleavers_are_compared_under_the_same_losses(photos: Photos) -> None:
+def test_interleavers_are_compared_under_the_same_losses(photos: CodedPhotos) -> None:
     engine, given = Engine(photos), scenario()
     fates = []
     for interleaver in ("raster", "low_discrepancy"):
@@ -116,7 +116,7 @@ def test_interleavers_are_compared_under_the_same_losses(photos: Photos) -> None
     assert "erased" in fates[0]
 
 
-def test_repairs_keep_what_arrived_and_none_leaves_holes(photos: Photos) -> None:
+def test_repairs_keep_what_arrived_and_none_leaves_holes(photos: CodedPhotos) -> None:
     engine, given = Engine(photos), scenario()
     snapshot = next(
         s
@@ -132,7 +132,7 @@ def test_repairs_keep_what_arrived_and_none_leaves_holes(photos: Photos) -> None
     np.testing.assert_array_equal(again.repaired, snapshot.unrepaired)
 
 
-def test_slices_and_packets_tell_the_same_story(photos: Photos) -> None:
+def test_slices_and_packets_tell_the_same_story(photos: CodedPhotos) -> None:
     engine, given = Engine(photos), scenario()
     for number in range(4):
         snapshot = engine.frame(number, given, "none")
@@ -140,7 +140,7 @@ def test_slices_and_packets_tell_the_same_story(photos: Photos) -> None:
         np.testing.assert_array_equal(snapshot.received, np.isin(snapshot.slice_of, list(usable)))
 
 
-def test_parity_acts_and_every_packet_is_counted_once(photos: Photos) -> None:
+def test_parity_acts_and_every_packet_is_counted_once(photos: CodedPhotos) -> None:
     engine, given = Engine(photos), changed(scenario(), {"slices": 16, "parity": 6})
     record, counted, restored = driven(photos, given, 0), [], 0
     for number in range(SEGMENT_FRAMES):
@@ -154,7 +154,7 @@ def test_parity_acts_and_every_packet_is_counted_once(photos: Photos) -> None:
     assert restored > 0
 
 
-def test_memory_is_bounded_by_the_segment(photos: Photos) -> None:
+def test_memory_is_bounded_by_the_segment(photos: CodedPhotos) -> None:
     """After many segments an engine holds no more than after one."""
     engine, given = Engine(photos), scenario()
 

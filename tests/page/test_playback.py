@@ -13,7 +13,7 @@ from PIL import Image
 from sim.page import playback as playback_module
 from sim.page.engine import Engine
 from sim.page.history import KEPT, History
-from sim.page.photos import Photos
+from sim.page.photos import CodedPhotos
 from sim.page.playback import Playback
 from sim.page.stages import STAGES, cell_side
 from sim.page.text import alt_text, sentence
@@ -28,7 +28,7 @@ GIVEN = Scenario(
 
 
 @pytest.fixture
-def playback(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> Playback:
+def playback(photos: CodedPhotos, monkeypatch: pytest.MonkeyPatch) -> Playback:
     monkeypatch.setattr(playback_module, "_SHORTEST_S", 0.0)
     return Playback(Engine(photos), GIVEN, "neighbour_average")
 
@@ -139,7 +139,7 @@ def test_nothing_runs_while_nobody_watches(playback: Playback) -> None:
     asyncio.run(script())
 
 
-def test_every_stage_has_a_picture_and_words(photos: Photos) -> None:
+def test_every_stage_has_a_picture_and_words(photos: CodedPhotos) -> None:
     engine = Engine(photos)
     for concealer in ("inpaint", "neighbour_average"):
         snapshot = engine.frame(1, GIVEN, concealer)
@@ -157,7 +157,7 @@ def test_every_stage_has_a_picture_and_words(photos: Photos) -> None:
         )
 
 
-def test_history_is_bounded_and_counts_what_was_lost(photos: Photos) -> None:
+def test_history_is_bounded_and_counts_what_was_lost(photos: CodedPhotos) -> None:
     engine, history = Engine(photos), History()
     lost = sent = 0
     for n in range(KEPT + 10):
@@ -166,6 +166,8 @@ def test_history_is_bounded_and_counts_what_was_lost(photos: Photos) -> None:
         sent += len(snapshot.packets)
         lost += sum(packet.fate == "erased" for packet in snapshot.packets)
     assert len(history.points) == KEPT
-    assert (history.count.packets, history.count.lost) == (sent, lost)
-    assert history.count.low <= 0.4 <= history.count.high
-    assert history.count.expected_loss == pytest.approx(0.4)
+    monitor = history.monitor
+    assert monitor is not None and monitor.expected is not None and monitor.likely is not None
+    assert (monitor.sent, monitor.erased) == (sent, lost)
+    assert monitor.likely[0] <= 0.4 <= monitor.likely[1]
+    assert monitor.expected.loss == pytest.approx(0.4)

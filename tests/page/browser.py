@@ -1,6 +1,6 @@
-"""A browser that looks at the live page: for its test, and for the pictures in the documentation.
+"""The live page in a headless browser: for its test, and for the pictures in the documentation.
 
-``python -m sim.page.screenshots docs`` takes those again (extras page and browser, and Chromium).
+``python -m tests.page.browser docs`` takes those again (extras page and browser, and Chromium).
 """
 
 from __future__ import annotations
