@@ -24,6 +24,7 @@ from channels import ChannelParameterError, read_channel
 from codec.files import rooted
 from sim.baselines.byte_frames import BYTE_STREAM
 from sim.errors import UserError
+from sim.scenario.labels import name_of
 from sim.scenario.loader import _explain, _parse_override
 from sim.scenario.schema import Concealer, Scenario, Section, with_values
 from sim.scenario.yaml_lines import Location, dotted, line_of, parse_mapping, plain, rebase_traces
@@ -167,7 +168,7 @@ def load_comparison(path: Path, overrides: Sequence[str] = ()) -> LoadedComparis
         except KeyError as error:
             raise UserError(f"--set {key}: {error.args[0]} is not a section") from None
     source.overridden = tuple(tuple(key.split(".")) for key in given)
-    source.raw.setdefault("name", path.stem)
+    source.raw.setdefault("name", name_of(path))
     own = source.own()
     base_raw = {k: v for k, v in source.raw.items() if k not in _Comparison.model_fields}
     channel = base_raw.get("channel", {})
