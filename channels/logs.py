@@ -15,7 +15,7 @@ import numpy as np
 
 from channels.parameters import ChannelParameterError
 from channels.samplers import Mask
-from channels.sequence import MOST_PACKETS
+from channels.sequence import MAX_PACKETS
 
 _START = re.compile(r"^(?:PING|Pinging) (\S+)")
 _NUMBER = re.compile(r"\b(?:icmp_)?seq[= ](\d{1,9})\b")
@@ -93,7 +93,7 @@ def _numbered(lines: Sequence[str], sent: int | None) -> Mask:
     if _START.match(lines[0]):
         first = min(first, 1 if _FROM_ONE.search(lines[0]) else 0)
         last = max(last, first + sent - 1) if sent else last
-    if last - first >= MOST_PACKETS:
+    if last - first >= MAX_PACKETS:
         raise ChannelParameterError("path", "sequence numbers span more than 2^30 packets")
     mask = np.ones(last - first + 1, np.bool_)
     mask[places[[replied for _, replied in events]] - first] = False

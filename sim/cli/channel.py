@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sim.cli.console import print_line, print_result, print_table
 from sim.cli.groups import command_group
 from sim.cli.options import AsJson, NewOutFile, OutFile, Seed
 from sim.errors import UserError
-from sim.progress import print_json, screen
+from sim.progress import screen
 
 if TYPE_CHECKING:
     from channels.describe import Description
@@ -65,34 +67,18 @@ def describe(
     notes = [*found.warnings, *_link_notes(link), *(line.notes if line else ())]
     if command and not isinstance(loss, (PerfectLoss, UniformErasure)):
         notes.append(_NETEM_START)
-    if as_json:
-        rows = [
-            {
-                "name": row.name,
-                "theory": row.theory,
-                "sample": row.sample,
-                "low": row.low,
-                "high": row.high,
-                "inside": row.inside,
-            }
-            for row in found.rows
-        ]
-        about = {} if source.preset is None else {"preset": _preset(source)}
-        print_json(
-            {
-                "channel": channel,
-                "spec": source.spec,
-                **about,
-                "packets": packets,
-                "seed": seed,
-                "confidence": 0.99,
-                "rows": rows,
-                "netem": command,
-                "notes": notes,
-            }
-        )
-        return
-    _print_description(source, found, command, notes)
+    summary = {
+        "channel": channel,
+        "spec": source.spec,
+        **({} if source.preset is None else {"preset": asdict(source.preset)}),
+        "packets": packets,
+        "seed": seed,
+        "confidence": 0.99,
+        "rows": [{**asdict(row), "inside": row.inside} for row in found.rows],
+        "netem": command,
+        "notes": notes,
+    }
+    print_result(as_json, summary, _print_description, source, found, command, notes)
 
 
 @channel_app.command()
@@ -120,14 +106,18 @@ def sample(
         losses = sample_to_file(loss, packets, seed, partial)
     notes = _link_notes(link)
     rate = losses / packets if packets else math.nan
-    if as_json:
-        summary = {"packets": packets, "losses": losses, "loss_rate": rate, "seed": seed}
-        print_json({"channel": channel, "mask": str(out), **summary, "notes": notes})
-        return
+    summary = {
+        "channel": channel,
+        "mask": str(out),
+        "packets": packets,
+        "losses": losses,
+        "loss_rate": rate,
+        "seed": seed,
+        "notes": notes,
+    }
     share = f" ({rate:.4%})" if packets else ""
-    typer.echo(f"{out}: {packets:,} packets, {losses:,} lost{share}, seed {seed}")
-    for note in notes:
-        typer.echo(f"note: {note}")
+    text = f"{out}: {packets:,} packets, {losses:,} lost{share}, seed {seed}"
+    print_result(as_json, summary, typer.echo, "\n".join([text, *map(_note, notes)]))
 
 
 @channel_app.command()
@@ -185,22 +175,19 @@ def fit(
     if out is not None:
         with new_file(out) as partial:
             partial.write_text(text, encoding="utf-8")
-    if as_json:
-        print_json(
-            {
-                "trace": str(trace),
-                "packets": report.packets,
-                "losses": report.losses,
-                "best": report.best.name,
-                "yaml": report.best.yaml(),
-                "out": None if out is None else str(out),
-                "models": [_fit_row(found) for found in report.fits],
-                "left_out": dict(report.left_out),
-                "notes": list(notes),
-            }
-        )
-    else:
-        typer.echo(text if out is None else f"{text}# written to {out}", nl=out is not None)
+    summary = {
+        "trace": str(trace),
+        "packets": report.packets,
+        "losses": report.losses,
+        "best": report.best.name,
+        "yaml": report.best.yaml(),
+        "out": None if out is None else str(out),
+        "models": [_fit_row(found) for found in report.fits],
+        "left_out": dict(report.left_out),
+        "notes": list(notes),
+    }
+    shown = text.removesuffix("\n") if out is None else f"{text}# written to {out}"
+    print_result(as_json, summary, typer.echo, shown)
 
 
 @channel_app.command()
@@ -234,14 +221,9 @@ def lint(
         "deadline_s": deadline,
     }
     found = _findings(channel, {name: value for name, value in given.items() if value is not None})
-    if as_json:
-        findings = [{"level": f.level, "where": f.where, "message": f.message} for f in found]
-        print_json({"channel": channel, "findings": findings})
-    else:
-        for finding in found:
-            typer.echo(f"{finding.level}: {finding.where}: {finding.message}")
-        if not found:
-            typer.echo("nothing to remark")
+    lines = [f"{f.level}: {f.where}: {f.message}" for f in found] or ["nothing to remark"]
+    summary = {"channel": channel, "findings": [asdict(finding) for finding in found]}
+    print_result(as_json, summary, typer.echo, "\n".join(lines))
     if any(finding.level == "error" for finding in found):
         raise typer.Exit(1)
 
@@ -293,12 +275,8 @@ def plot(
         small = f"{channel} · {packets:,} packets · seed {seed} · lossy-stream-sim {__version__}"
         title = f"{channel}: {mask.mean():.2%} of {packets:,} packets lost"
         draw_channel(mask, loss.chain(), partial, out.suffix, title, small)
-    if as_json:
-        rate = float(mask.mean())
-        summary = {"packets": packets, "seed": seed, "loss_rate": rate}
-        print_json({"channel": channel, "figure": str(out), **summary})
-    else:
-        typer.echo(str(out))
+    summary = {"packets": packets, "seed": seed, "loss_rate": float(mask.mean())}
+    print_result(as_json, {"channel": channel, "figure": str(out), **summary}, typer.echo, out)
 
 
 @contextlib.contextmanager
@@ -315,46 +293,39 @@ def _link_notes(link: Link) -> list[str]:
     return [_LINK_LOSSES] if any(part is not None for part in lossy) else []
 
 
-def _preset(source: ChannelSource) -> dict[str, object]:
-    preset = source.preset
-    assert preset is not None
-    return {
-        "name": preset.name,
-        "summary": preset.summary,
-        "source": preset.source,
-        "basis": preset.basis,
-        "channel": preset.channel,
-    }
+def _note(note: str) -> str:
+    return f"note: {note}"
 
 
 def _print_description(
     source: ChannelSource, found: Description, command: str | None, notes: list[str]
 ) -> None:
-    from rich.table import Table
-
     from channels.spec import to_yaml
 
-    console = screen()
     if source.preset is not None:
         preset = source.preset
-        console.print(f"{preset.name}: {preset.summary}\n")
-        console.print(to_yaml(preset.channel))
-        console.print(f"source: {preset.source}\nbasis:  {preset.basis}\n")
-    title = f"{source.text}: {found.packets:,} packets, seed {found.seed}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("", no_wrap=True)
-    for heading in ("theory", "sample", "99% interval", ""):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in found.rows:
-        interval = "" if math.isnan(row.low) else f"{_figures(row.low)} to {_figures(row.high)}"
-        verdict = "" if row.inside else "OUTSIDE"
-        table.add_row(row.name, _figures(row.theory), _figures(row.sample), interval, verdict)
-    console.print(table)
-    console.print("One row in a hundred falls outside by chance; the interval of a row without")
-    console.print("theory is the sample's own.")
-    typer.echo(f"netem: {command or 'no equivalent'}")
-    for note in notes:
-        typer.echo(f"note: {note}")
+        screen().print(f"{preset.name}: {preset.summary}\n\n{to_yaml(preset.channel)}")
+        screen().print(f"source: {preset.source}\nbasis:  {preset.basis}\n")
+    numbers = ("theory", "sample", "99% interval", " ")
+    print_table(
+        f"{source.text}: {found.packets:,} packets, seed {found.seed}",
+        ("", *numbers),
+        [
+            (
+                row.name,
+                _figures(row.theory),
+                _figures(row.sample),
+                "" if math.isnan(row.low) else f"{_figures(row.low)} to {_figures(row.high)}",
+                "" if row.inside else "OUTSIDE",
+            )
+            for row in found.rows
+        ],
+        right=numbers,
+        unbroken=("", *numbers),
+    )
+    print_line("One row in a hundred falls outside by chance; the interval of a row without")
+    print_line("theory is the sample's own.")
+    typer.echo("\n".join([f"netem: {command or 'no equivalent'}", *map(_note, notes)]))
 
 
 def _figures(value: float) -> str:
@@ -372,10 +343,7 @@ def _fit_row(found: Fit) -> dict[str, object]:
         "bic": found.bic,
         "log_likelihood": found.log_likelihood,
         "channel": {"loss": loss_spec(found.model)},
-        "estimates": [
-            {"name": e.name, "value": e.value, "low": e.low, "high": e.high}
-            for e in found.estimates
-        ],
+        "estimates": [asdict(estimate) for estimate in found.estimates],
     }
 
 

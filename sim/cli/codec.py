@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -166,7 +166,7 @@ def bench(
         chosen = [BenchLevel(*map(int, w.split("@", 1))) for w in codebook.split(",") if w.strip()]
     except ValueError:
         raise UserError(f"--codebook {codebook}: as 8,64 or 512@24, with commas between") from None
-    levels = tuple(chosen or map(BenchLevel, codec.model.levels))
+    levels = tuple(chosen or map(BenchLevel, codec.model.codebook_sizes))
     counted: Counted = "file" if count == "file" else "payload"
     config = BenchConfig(levels, entropy, others, search, counted, wanted, tuple(bpp), workers or 1)
     with progress_bar("bench") as progress:
@@ -200,11 +200,13 @@ def bits(
     loaded = load_images([images], Path.cwd())[: limit or None]
     codec = options.codec()
 
-    from sim.studies.codec_bench.bits import bits_study, print_bits
+    from sim.studies.codec_bench.bits import bits_study
 
     with progress_bar("bits") as progress:
-        rows = bits_study(codec, loaded, chosen or codec.model.levels, counts, out, progress)
-    print_result(as_json, {"folder": str(out), "rows": rows}, print_bits, rows, out)
+        rows = bits_study(
+            codec, loaded, chosen or codec.model.codebook_sizes, counts, out, progress
+        )
+    print_result(as_json, {"folder": str(out), "rows": rows}, _print_bits, rows, out)
 
 
 @codec_app.command()
@@ -234,6 +236,27 @@ def _print_decoded(row: Mapping[str, Any], as_json: bool) -> None:
         )
     if not as_json:
         typer.echo(row["image"])
+
+
+def _print_bits(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """A line per codebook and number of slices, a column per mode and interleaver."""
+    from sim.results.files import FIGURES
+
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        entropy, order = row["entropy"], row["interleaver"]
+        if entropy == "context" or order == "raster":  # the order matters only to the context
+            heading = order.replace("_", " ") if entropy == "context" else entropy
+            cells = lines.setdefault((str(row["codebook"]), str(row["slices"])), {})
+            cells[heading] = f"{row['bits_per_token']:.2f} ({row['saved']:.0%})"
+    headings = ["K", "slices", *next(iter(lines.values()))]
+    print_table(
+        "Bits per token (share of log2 K saved); context coding by interleaver",
+        headings,
+        [(*line, *(cells[heading] for heading in headings[2:])) for line, cells in lines.items()],
+        right=headings,
+    )
+    print_line(f"figure: {folder / FIGURES / 'bits.png'}")
 
 
 def _print_bench(summary: Mapping[str, Any], folder: Path) -> None:

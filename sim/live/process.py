@@ -55,8 +55,8 @@ def _run(failure: Connection, send: Callable[..., object], arguments: tuple[obje
     try:
         send(*arguments)
     except Exception as error:
-        told = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        failure.send(str(told))
+        reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        failure.send(str(reason))
         raise SystemExit(1) from None
 
 

@@ -53,7 +53,7 @@ def send_stream(
     pace: float,
     keep: Path | None = None,
     on_idle: Callable[[], object] = lambda: None,
-    tell: Callable[[str], object] = lambda state: None,
+    on_state: Callable[[str], object] = lambda state: None,
     started: Callable[[LiveSender], object] = lambda sender: None,
 ) -> SendResult:
     """Stream pictures to whoever receives at the other end of the link.
@@ -64,11 +64,11 @@ def send_stream(
         model: tokenizes them.
         link: to the receiver.
         clock: paces.
-        monitor: told what happens.
+        monitor: filled with what happens.
         pace: wall seconds per second of media time.
         keep: a folder to write every picture to, as it was taken.
         on_idle: called while waiting; may raise to give up.
-        tell: told what the sender waits for, whenever that changes.
+        on_state: called with what the sender waits for, whenever that changes.
         started: given the sender before anything is sent, so that it can be stopped.
 
     Raises:
@@ -98,12 +98,12 @@ def send_stream(
         )
     except StreamConfigError as error:
         raise UserError(f"{scenario.name}: stream.{error}") from None
-    told = 0
+    recorded = 0
 
-    def written_down() -> list[bytes]:
-        nonlocal told
-        new = sending.packets[told:]
-        told = len(sending.packets)
+    def sidecar() -> list[bytes]:
+        nonlocal recorded
+        new = sending.packets[recorded:]
+        recorded = len(sending.packets)
         for record in new:
             monitor.packet(record)
         found, notes[:] = [*notes, *packet_metadata(new)], []
@@ -119,7 +119,7 @@ def send_stream(
 
     def idle() -> None:
         if sender.state != monitor.state and sender.state.startswith("waiting"):
-            tell(sender.state)
+            on_state(sender.state)
         monitor.state = sender.state
         monitor.anomalies = sender.anomalies
         monitor.waiting = {
@@ -130,9 +130,7 @@ def send_stream(
             _show_news(monitor, sender.status)
         on_idle()
 
-    sender = LiveSender(
-        sending, link, clock, pace=pace, about=about, notes=written_down, on_idle=idle
-    )
+    sender = LiveSender(sending, link, clock, pace=pace, about=about, notes=sidecar, on_idle=idle)
     started(sender)
 
     def account() -> Mapping[str, Any]:

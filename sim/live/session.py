@@ -116,7 +116,7 @@ def send_session(
                 monitor,
                 pace=scenario.pace,
                 keep=capture.keep,
-                tell=lambda state: None if console.is_terminal else console.print(state),
+                on_state=lambda state: None if console.is_terminal else console.print(state),
                 started=lambda sender: stack.enter_context(interruptible(sender.stop)),
             )
     return _sent_summary(sent, monitor)

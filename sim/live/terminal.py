@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +51,11 @@ def live_view(monitor: StreamMonitor, role: str, console: Console | None = None)
         yield
         return
 
-    def render() -> RenderableType:
-        return _render(monitor, role, console)
-
     with Live(
-        get_renderable=render, console=console, refresh_per_second=_REFRESH_PER_S, transient=True
+        get_renderable=partial(render, monitor, role, console),
+        console=console,
+        refresh_per_second=_REFRESH_PER_S,
+        transient=True,
     ):
         yield
 
@@ -68,7 +69,8 @@ def plain_line(monitor: StreamMonitor, frame: int) -> str:
     return f"{text}; {quality}" if quality else text
 
 
-def _render(monitor: StreamMonitor, role: str, console: Console) -> RenderableType:
+def render(monitor: StreamMonitor, role: str, console: Console) -> RenderableType:
+    """The view as it is now, for a console of this size."""
     width = min(console.width, 132)
     pictures = dict(list(monitor.pictures.items())[-3:])
     room = console.height - _FRAME_ROWS - _STATS_ROWS - bool(monitor.anomalies)

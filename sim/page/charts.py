@@ -50,9 +50,9 @@ def quality_chart(points: Sequence[HistoryPoint]) -> str:
         f'<span class="name {name}" style="top:{top:.2f}%">{_NAMES[name]} {value:.1f}</span>'
         for name, value, top in zip(_LINES, latest, tops, strict=True)
     )
-    told = ", ".join(f"{_NAMES[n]} {v:.1f} dB" for n, v in zip(_LINES, latest, strict=True))
+    description = ", ".join(f"{_NAMES[n]} {v:.1f} dB" for n, v in zip(_LINES, latest, strict=True))
     return _chart(
-        f"Quality of the last {len(points)} images; of the latest: {told}",
+        f"Quality of the last {len(points)} images; of the latest: {description}",
         f'{_changes_lines(points)}{grid}<polygon class="gain" points="{band}"/>{drawn}',
         _changes_texts(points),
         labels + names,
@@ -84,9 +84,9 @@ def packet_chart(points: Sequence[HistoryPoint]) -> str:
     )
 
 
-def _chart(told: str, svg: str, marks: str, texts: str) -> str:
+def _chart(description: str, svg: str, marks: str, texts: str) -> str:
     return (
-        f'<div class="chart" role="img" aria-label="{escape(told)}">'
+        f'<div class="chart" role="img" aria-label="{escape(description)}">'
         f'<div class="plot"><svg viewBox="0 0 100 100" preserveAspectRatio="none" '
         f'aria-hidden="true">{svg}</svg>{marks}</div>{texts}</div>'
     )

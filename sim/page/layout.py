@@ -170,9 +170,9 @@ def _bar(playback: Playback) -> Callable[[], None]:
     return refresh
 
 
-def _button(text: str, told: str, action: Callable[[], object]) -> ui.button:
+def _button(text: str, description: str, action: Callable[[], object]) -> ui.button:
     button = ui.button(text, on_click=action, color=None).props("flat no-caps")
-    return button.props(f'aria-label="{told}" title="{told}"')
+    return button.props(f'aria-label="{description}" title="{description}"')
 
 
 def _hero(playback: Playback) -> Callable[[], None]:

@@ -21,7 +21,8 @@ from sim.page.stages import STAGES, picture
 from sim.page.text import Number, numbers
 from sim.scenario.schema import Scenario
 
-_SHORTEST_S = 0.2  # between two frames: a page cannot show more of them
+SHORTEST_S = 0.2
+"""Between two frames; a page cannot show more of them."""
 _LAST = len(STAGES) - 1
 _LATEST = 4  # frames whose pictures can be had
 
@@ -62,7 +63,10 @@ class Playback:
         trouble: what went wrong, in one line; "" if nothing did.
     """
 
-    def __init__(self, engine: Engine, scenario: Scenario, concealer: str) -> None:
+    def __init__(
+        self, engine: Engine, scenario: Scenario, concealer: str, shortest_s: float = SHORTEST_S
+    ) -> None:
+        """``shortest_s``: least time between two frames."""
         self.base = self.scenario = self._working = scenario
         self.positions = values(scenario)
         self.concealer = concealer
@@ -79,6 +83,7 @@ class Playback:
         self._advance = False  # the next frame is wanted though the stream is paused
         self._change = ""
         self._made = 0
+        self._shortest_s = shortest_s
 
     def watch(self, watcher: Callable[[], object]) -> None:
         """Call ``watcher`` whenever there is something new; the stream waits while nobody does."""
@@ -90,8 +95,8 @@ class Playback:
         if watcher in self._watchers:
             self._watchers.remove(watcher)
 
-    def change(self, moved: Mapping[str, Value], told: str) -> None:
-        """Move controls. ``told``: what changes, in a word, for the charts."""
+    def change(self, moved: Mapping[str, Value], label: str) -> None:
+        """Move controls. ``label``: the change in a word, for the charts."""
         if all(self.positions[key] == value for key, value in moved.items()):
             return
         positions = {**self.positions, **moved}
@@ -103,15 +108,15 @@ class Playback:
             self.trouble = str(refused)
         else:
             self.positions, self.trouble = positions, ""
-            self._changed(told)
-        self._tell()
+            self._changed(label)
+        self._notify()
 
-    def conceal_by(self, concealer: str, told: str) -> None:
+    def conceal_by(self, concealer: str, label: str) -> None:
         """Repair by another concealer."""
         if concealer != self.concealer:
             self.concealer = concealer
-            self._changed(told)
-            self._tell()
+            self._changed(label)
+            self._notify()
 
     def pause_or_play(self) -> None:
         """Pause, or play on."""
@@ -119,7 +124,7 @@ class Playback:
         if not self.paused:
             self.stepping, self.stage = False, self._watched
         self._wake.set()
-        self._tell()
+        self._notify()
 
     def step(self) -> None:
         """To the next stage of this frame; after the last, to the first of the next frame."""
@@ -133,20 +138,20 @@ class Playback:
         else:
             self.stage, self._advance = 0, True
             self._wake.set()
-        self._tell()
+        self._notify()
 
     def step_back(self) -> None:
         """To the stage before."""
         if self.stepping and self.stage > 0:
             self.stage -= 1
-            self._tell()
+            self._notify()
 
     def look_at(self, stage: int) -> None:
         """Show a stage of every frame."""
         self.stage = stage
         if not self.stepping:
             self._watched = stage
-        self._tell()
+        self._notify()
 
     async def run(self) -> None:
         """Play until cancelled."""
@@ -176,8 +181,8 @@ class Playback:
                 self.latest.pop(shown.mark - _LATEST, None)
                 self._working = scenario
                 self._advance = False
-            self._tell()
-            pace_s = max(_SHORTEST_S, 1 / scenario.stream.fps)
+            self._notify()
+            pace_s = max(self._shortest_s, 1 / scenario.stream.fps)
             if not self.paused:
                 await asyncio.sleep(max(0.0, pace_s - (loop.time() - began)))
 
@@ -213,12 +218,12 @@ class Playback:
         monitor = self._history.add(snapshot, change)
         points = self._history.points
         quality, packets = quality_chart(points), packet_chart(points)
-        told = tuple(numbers(snapshot, monitor))
-        return RenderedFrame(snapshot, pictures, quality, packets, told, self._made)
+        beside = tuple(numbers(snapshot, monitor))
+        return RenderedFrame(snapshot, pictures, quality, packets, beside, self._made)
 
-    def _changed(self, told: str) -> None:
-        """``told``: what, for the charts; "" if nothing but the frame under way was given up."""
-        self._dirty, self._change = self._dirty or bool(told), told or self._change
+    def _changed(self, label: str) -> None:
+        """``label``: the change, for the charts; "" if only the frame under way was given up."""
+        self._dirty, self._change = self._dirty or bool(label), label or self._change
         self._wake.set()
 
     def _return_to_what_worked(self) -> None:
@@ -227,6 +232,6 @@ class Playback:
         self.scenario, self._advance = self._working, False
         self.positions, self.concealer = values(self._working), self.shown.snapshot.concealer
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for watcher in list(self._watchers):
             watcher()

@@ -75,14 +75,14 @@ def _losses(snapshot: Snapshot) -> str:
     found, sent = Counter(fates(snapshot)), len(snapshot.packets)
     if not found[LOST] + found[LATE] + found[RESTORED]:
         return f"All {sent} packets arrived in time"
-    told = []
+    parts = []
     if found[LOST] or not found[LATE]:
-        told.append(f"{found[LOST] + found[RESTORED]} of {sent} packets were lost")
+        parts.append(f"{found[LOST] + found[RESTORED]} of {sent} packets were lost")
     if found[LATE]:
-        told.append(f"{found[LATE]} of {sent} came too late")
+        parts.append(f"{found[LATE]} of {sent} came too late")
     if found[RESTORED]:
-        told.append(f"{found[RESTORED]} of them were restored")
-    return ", ".join(told)
+        parts.append(f"{found[RESTORED]} of them were restored")
+    return ", ".join(parts)
 
 
 def _filling(snapshot: Snapshot, lost: int) -> str:

@@ -352,6 +352,11 @@ class Scenario(Section):
             arq=stream.arq.config() if stream.arq else None,
         )
 
+    @field_validator("images", mode="before")
+    @classmethod
+    def _one_name(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else given
+
     @field_validator("concealers", "metrics")
     @classmethod
     def _once(cls, names: list[str], about: ValidationInfo) -> list[str]:

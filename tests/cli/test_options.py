@@ -82,6 +82,13 @@ def test_scenario_options_are_overrides(cli: Cli, photo: Path, small_model: obje
     assert (scenario["codec"]["codebook"], scenario["seed"]) == (64, 7)
 
 
+def test_images_may_be_one_name(cli: Cli, photo: Path, small_model: object) -> None:
+    Path("s.yaml").write_text("stream: {slices: 2}\ntransport: virtual\n")
+    result = cli("run", "s.yaml", "--set", f"images={photo}", "--out", "run")
+    assert result.exit_code == 0, result.output
+    assert json.loads(Path("run/manifest.json").read_text())["scenario"]["images"] == [str(photo)]
+
+
 def test_where_to_write_is_checked_before_anything_is_done(cli: Cli, tmp_path: Path) -> None:
     Path("file").touch()
     for words, problem in (

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sim.page import playback as playback_module
 from sim.page.engine import Engine
 from sim.page.history import KEPT, History
 from sim.page.photos import CodedPhotos
 from sim.page.playback import Playback
-from sim.page.stages import STAGES, cell_side
+from sim.page.stages import STAGES, cell_side, picture
 from sim.page.text import alt_text, sentence
 from sim.scenario.schema import Scenario
 
@@ -28,9 +27,8 @@ GIVEN = Scenario(
 
 
 @pytest.fixture
-def playback(photos: CodedPhotos, monkeypatch: pytest.MonkeyPatch) -> Playback:
-    monkeypatch.setattr(playback_module, "_SHORTEST_S", 0.0)
-    return Playback(Engine(photos), GIVEN, "neighbour_average")
+def playback(photos: CodedPhotos) -> Playback:
+    return Playback(Engine(photos), GIVEN, "neighbour_average", shortest_s=0.0)
 
 
 def play(playback: Playback, script: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -145,13 +143,13 @@ def test_every_stage_has_a_picture_and_words(photos: CodedPhotos) -> None:
         snapshot = engine.frame(1, GIVEN, concealer)
         rows, columns = snapshot.received.shape
         for stage in STAGES:
-            content, kind = playback_module.picture(snapshot, stage)
-            picture = Image.open(BytesIO(content))
-            assert f"image/{(picture.format or '').lower()}" == kind
-            grid = picture.size == tuple(n * cell_side((rows, columns)) for n in (columns, rows))
+            content, kind = picture(snapshot, stage)
+            image = Image.open(BytesIO(content))
+            assert f"image/{(image.format or '').lower()}" == kind
+            grid = image.size == tuple(n * cell_side((rows, columns)) for n in (columns, rows))
             assert grid == (stage in ("index map", "packets", "lost", "filled"))
             assert sentence(snapshot, stage) in alt_text(snapshot, stage)
-        content, _ = playback_module.picture(snapshot, "photograph")
+        content, _ = picture(snapshot, "photograph")
         np.testing.assert_array_equal(
             np.array(Image.open(BytesIO(content)).convert("RGB")), snapshot.photo.pixels
         )

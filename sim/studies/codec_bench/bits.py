@@ -155,32 +155,3 @@ def draw_bits(rows: Sequence[Mapping[str, Any]], images: int, path: Path) -> Non
     title = f"Entropy coding of {images} image{'s' * (images > 1)}, headers left out"
     figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=150, metadata={"Software": None})
-
-
-def print_bits(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """A line per level and number of slices, a column per mode and interleaver."""
-    from rich.table import Table
-
-    from sim.progress import screen
-
-    title = "Bits per token (share of log2 K saved); context coding by interleaver"
-    table = Table(title=title, title_justify="left")
-    for heading in ("K", "slices", "fixed", "static"):
-        table.add_column(heading, justify="right")
-    has_context = any(row["entropy"] == "context" for row in rows)
-    for interleaver in INTERLEAVERS if has_context else ():
-        table.add_column(interleaver.replace("_", " "), justify="right")
-    for level in dict.fromkeys(row["codebook"] for row in rows):
-        for count in dict.fromkeys(row["slices"] for row in rows):
-            found = {
-                (row["entropy"], row["interleaver"]): row
-                for row in rows
-                if (row["codebook"], row["slices"]) == (level, count)
-            }
-            chosen = [found["fixed", "raster"], found["static", "raster"]]
-            chosen += [found["context", name] for name in INTERLEAVERS if has_context]
-            cells = [f"{row['bits_per_token']:.2f} ({row['saved']:.0%})" for row in chosen]
-            table.add_row(str(level), str(count), *cells)
-    console = screen()
-    console.print(table)
-    console.print(f"figure: {out / FIGURES / 'bits.png'}", soft_wrap=True)

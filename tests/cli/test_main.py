@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 Cli = Callable[..., Any]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -80,7 +80,7 @@ def test_choices_are_those_of_the_parts(random_model: Any) -> None:
 
     assert get_args(Concealer) == CONCEALERS
     assert get_args(Interleaver) == INTERLEAVERS
-    assert get_args(CodebookSize) == random_model.levels
+    assert get_args(CodebookSize) == random_model.codebook_sizes
     assert set(get_args(Entropy)) <= set(ENTROPY_MODES)
 
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,24 +22,18 @@ from sim.media.capture import Photographs, open_source
 from sim.media.images import LoadedImage, load_image
 from sim.scenario.loader import load_scenario
 
-if TYPE_CHECKING:
-    from codec.model import Model
-
 Cli = Callable[..., Any]
 
 TABLES = ("images.csv", "packets.csv")
 
 
 @pytest.fixture
-def scenario(
-    tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, small_model: Model
-) -> Path:
-    monkeypatch.setattr("sim.live.session.load_model", lambda name, device=None: small_model)
+def scenario(tmp_path: Path, photo: Path) -> Path:
     path = tmp_path / "s.yaml"
     path.write_text(
         f"""
 images: [{photo}, {photo}]
-codec: {{codebook: 64}}
+codec: {{codebook: 64, model: random}}
 stream: {{slices: 4, fps: 20, playout_delay_s: 0.2}}
 channel: {{type: gilbert_elliott, loss: 0.3, mean_burst: 3}}
 concealers: [none, neighbour_average]

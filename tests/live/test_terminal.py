@@ -12,7 +12,7 @@ from rich.console import Console
 from channels import build, read_channel
 from sim.drivers.record import PacketRecord
 from sim.live.monitor import KEPT_FRAMES, StreamMonitor
-from sim.live.terminal import _render, plain_line
+from sim.live.terminal import plain_line, render
 from sim.protocol.config import StreamConfig
 from sim.protocol.events import FrameReady, ReceivedGrid
 
@@ -49,7 +49,7 @@ def release(monitor: StreamMonitor, frame: int, received: np.ndarray) -> None:
 def shown(monitor: StreamMonitor, width: int = 110, height: int = 36) -> str:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
     with console.capture() as capture:
-        console.print(_render(monitor, "receiver", console))
+        console.print(render(monitor, "receiver", console))
     return capture.get()
 
 
