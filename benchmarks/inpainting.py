@@ -58,7 +58,7 @@ def sample(grid: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]
 
 def fill_over_forward(model: Model, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of every schedule and of its forward passes alone."""
-    indices, known = sample(GRID)
+    indices, received = sample(GRID)
     found = {}
     for decoding in SCHEDULES:
         asked: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
@@ -69,11 +69,11 @@ def fill_over_forward(model: Model, rounds: int) -> dict[str, dict[str, float]]:
             return plain(i, k, level)
 
         model.logits = noted  # type: ignore[method-assign]
-        model.inpaint(indices, known, LEVEL, decoding)
+        model.inpaint(indices, received, LEVEL, decoding)
         model.logits = plain  # type: ignore[method-assign]
 
         def fill(decoding: Decoding = decoding) -> object:
-            return model.inpaint(indices, known, LEVEL, decoding)
+            return model.inpaint(indices, received, LEVEL, decoding)
 
         def forward(asked: Any = asked) -> object:
             return [model.logits(i, k, LEVEL) for i, k in asked]
@@ -112,9 +112,9 @@ def growth(model: Model, largest: int, rounds: int) -> tuple[list[dict[str, floa
     rows = []
     side = 256
     while side <= largest:
-        indices, known = sample((side // 16, side // 16))
+        indices, received = sample((side // 16, side // 16))
         few = max(1, rounds * 256 // side)
-        (seconds,) = best_times(few, lambda i=indices, k=known: model.inpaint(i, k, LEVEL))  # type: ignore[misc]
+        (seconds,) = best_times(few, lambda i=indices, k=received: model.inpaint(i, k, LEVEL))  # type: ignore[misc]
         rows.append({"side": side, "tokens": indices.size, "seconds": seconds})
         side *= 2
     tokens, seconds = (np.log([row[key] for row in rows]) for key in ("tokens", "seconds"))
@@ -131,9 +131,9 @@ def peak_memory(largest: int, folder: Path | None) -> float:
 
 def child(model: Model, largest: int) -> None:
     """Fill and decode; print this process's own peak in bytes."""
-    indices, known = sample((largest // 16, largest // 16))
-    filled = model.inpaint(indices, known, LEVEL)
-    model.decode_words(filled.words, largest, largest)
+    indices, received = sample((largest // 16, largest // 16))
+    filled = model.inpaint(indices, received, LEVEL)
+    model.decode_codewords(filled.codeword_vectors, largest, largest)
     status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent's fork too
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     print(1024 * int(peak.split()[1]))

@@ -3,7 +3,7 @@
     python -m benchmarks.training [--batch 4] [--crop 256] [--window 0] [--steps 20] [--device auto]
                                   [--dtype auto] [--compile] [--model FOLDER] [--json]
 
-crops/s   of whole steps on random pixels: encoder, decoder, losses, gradients, optimiser, averages
+crops/s   of whole steps on random pixels: encoder, decoder, losses, gradients, optimizer, averages
 limit     crops/s if the convolutions and matrix products of the same step ran as fast as one large
           matrix product in the same number format does here, and everything else took no time
 share     the one over the other; goal: at least 40%
@@ -31,9 +31,10 @@ from torch.utils.flop_counter import flop_registry
 from codec.device import Device, choose_device
 from codec.model import PRETRAINED, load_tokenizer
 from codec.tokenizer import Decoder, Encoder, TokenizerConfig
-from codec.training.data import Batches, Setup
+from codec.training.data import Batches
 from codec.training.joint import JointTask, JointTraining
 from codec.training.loop import keep_freed_memory
+from codec.training.options import TrainingOptions
 
 MATRIX = 4096
 """Rows and columns of the product that sets the limit on a GPU; a quarter on a CPU."""
@@ -102,7 +103,9 @@ def step_speed(task: JointTask, steps: int) -> tuple[float, float]:
     return best, counted.total
 
 
-def measure(model: Path, config: JointTraining, setup: Setup, steps: int) -> dict[str, Any]:
+def measure(
+    model: Path, config: JointTraining, setup: TrainingOptions, steps: int
+) -> dict[str, Any]:
     """All rows."""
     keep_freed_memory()
     kinds = {"window, discriminators, LPIPS": config} if config.window else {}
@@ -158,7 +161,7 @@ def main() -> None:
         window=options.window,
         adversarial_from=adversarial,
     )
-    setup = Setup(choose_device(options.device, options.dtype), compiled=options.compile)
+    setup = TrainingOptions(choose_device(options.device, options.dtype), compiled=options.compile)
     torch.manual_seed(0)
     result = measure(options.model, config, setup, options.steps)
     if options.json:

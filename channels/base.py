@@ -1,4 +1,4 @@
-"""The words of this package: a channel takes packets and decides their fates.
+"""The types of this package: a channel takes packets and decides their fates.
 
 A `LossModel` is an immutable, checked set of parameters; its `sampler` is a stateful stream of
 fates. A `Channel` carries real packets: `transmit` answers with the deliveries of one packet.
@@ -26,7 +26,6 @@ __all__ = [
     "STREAMS",
     "Channel",
     "ChannelParameterError",
-    "Clock",
     "ConstantDelay",
     "Deliveries",
     "Delivery",
@@ -35,6 +34,7 @@ __all__ = [
     "LossSampler",
     "LossyChannel",
     "Perfect",
+    "SendingTimes",
     "Streams",
     "build",
     "loss_mask",
@@ -69,13 +69,13 @@ class Deliveries:
     arrival_s: npt.NDArray[np.float64]
     changed: Mapping[int, bytes]
 
-    def only(self, kept: npt.NDArray[np.bool_]) -> Deliveries:
-        """Some of them: bool[m]."""
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Deliveries:
+        """Those where the mask bool[m] is True."""
         changed = self.changed
         if changed:
-            places = np.cumsum(kept) - 1
-            changed = {int(places[at]): data for at, data in changed.items() if kept[at]}
-        return Deliveries(self.packet[kept], self.arrival_s[kept], changed)
+            places = np.cumsum(chosen) - 1
+            changed = {int(places[at]): data for at, data in changed.items() if chosen[at]}
+        return Deliveries(self.packet[chosen], self.arrival_s[chosen], changed)
 
 
 class Channel(Protocol):
@@ -189,18 +189,18 @@ class Perfect:
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self._delay_s = at_least("delay_s", delay_s, 0.0)
-        self._clock = Clock()
+        self._times = SendingTimes()
 
     def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
         """See `Channel.transmit`."""
-        self._clock.advance(now_s)
+        self._times.advance(now_s)
         return (Delivery(now_s + self._delay_s),)
 
     def transmit_all(
         self, datagrams: Sequence[bytes], times_s: npt.NDArray[np.float64]
     ) -> Deliveries:
         """See `Channel.transmit_all`."""
-        self._clock.advance_all(times_s)
+        self._times.advance_all(times_s)
         return Deliveries(np.arange(times_s.size), times_s + self._delay_s, {})
 
 
@@ -218,8 +218,8 @@ class ConstantDelay:
         return Perfect(self.delay_s)
 
 
-class Clock:
-    """Refuses time that runs backwards."""
+class SendingTimes:
+    """The order of sending times: refuses one before the latest."""
 
     def __init__(self) -> None:
         self._latest_s = -np.inf

@@ -28,14 +28,14 @@ class AnyLoss:
     def chain(self) -> LossChain | None:
         """Product chain: P is the Kronecker product, e = 1 - prod (1 - e_i); None if too large."""
         matrix: Floats = np.ones((1, 1))
-        kept: Floats = np.ones(1)
+        received: Floats = np.ones(1)
         for part in self.parts:
             chain = part.chain()
-            if chain is None or kept.size * chain.loss.size > _MAX_STATES:
+            if chain is None or received.size * chain.loss.size > _MAX_STATES:
                 return None
             matrix = np.asarray(np.kron(matrix, chain.transition), np.float64)
-            kept = np.asarray(np.kron(kept, 1.0 - chain.loss), np.float64)
-        return LossChain(matrix / matrix.sum(axis=1, keepdims=True), 1.0 - kept)
+            received = np.asarray(np.kron(received, 1.0 - chain.loss), np.float64)
+        return LossChain(matrix / matrix.sum(axis=1, keepdims=True), 1.0 - received)
 
     def warnings(self) -> list[str]:
         """See `LossModel.warnings`."""

@@ -1,4 +1,4 @@
-"""What a channel is like: theory beside a sample, and the data of its pictures."""
+"""Descriptions of a loss model: theory beside a sample, and the data of its figures."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ CHUNK = 1 << 24
 
 _CONFIDENCE = 0.99
 _BATCHES = 100
+_Z = NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2.0)
 _NO_THEORY = "no theory: it replays given losses, or its exact chain has too many states"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One quantity: what theory says, what a sample shows, where it should fall (99%).
+    """One quantity: its theoretical value, that of a sample, and the sample's 99% interval.
 
     nan where there is no theory or no interval. Without theory the interval is the sample's own.
     """
@@ -61,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A loss model described; ``netem`` is the equivalent Linux option, None if there is none."""
+    """Theory and sample of a loss model; ``netem`` is the equivalent Linux option, or None."""
 
     packets: int
     seed: int
@@ -103,8 +104,10 @@ def sample_to_file(loss: LossModel, packets: int, seed: int, path: str | Path) -
 def describe(loss: LossModel, packets: int = 1_000_000, seed: int = 0) -> Description:
     """Theory beside a sample: loss rate, runs, correlation.
 
-    Intervals are 99% ones that know of correlation: exact variance for the loss rate, batch means
-    (100 batches) for the rest.
+    Intervals are 99% ones that allow for correlation: the exact variance for the loss rate; for
+    the rest batch means (A. M. Law, *Simulation Modeling and Analysis*, section 9.5) over 100
+    batches, with Student's t. So of the seven rows of a correct channel one lies outside in about
+    one description of fifteen.
 
     Raises:
         ChannelParameterError: packets < 10,000.
@@ -142,7 +145,7 @@ def _loss_row(mask: Mask, chain: LossChain | None) -> Row:
 def _batch_row(
     name: str, expected: float, values: np.ndarray[tuple[int, ...], np.dtype[Any]]
 ) -> Row:
-    """Mean of values with an interval from the scatter of batch means."""
+    """Mean of values float[n] with an interval from the scatter of batch means; nan below 100."""
     size = values.size // _BATCHES
     if size == 0:
         mean = float(values.mean()) if values.size else math.nan
@@ -150,13 +153,19 @@ def _batch_row(
     used = values[: size * _BATCHES].reshape(_BATCHES, size)
     means = used.mean(axis=1)
     mean = float(values.mean())
-    half = (
-        NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2.0)
-        * float(means.std(ddof=1))
-        / math.sqrt(_BATCHES)
-    )
+    half = student_t(_Z, _BATCHES - 1) * float(means.std(ddof=1)) / math.sqrt(_BATCHES)
     centre = mean if math.isnan(expected) else expected
     return Row(name, expected, mean, centre - half, centre + half)
+
+
+def student_t(z: float, freedom: int) -> float:
+    """The quantile of Student's t law where the standard normal one is z (M. Abramowitz, I. A.
+    Stegun, *Handbook of Mathematical Functions*, 26.7.5); right to 1e-4 from 30 degrees of
+    freedom on."""
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def _correlation_row(lag: int, expected: float, mask: Mask) -> Row:

@@ -1,4 +1,4 @@
-"""Which loss model made this trace? Estimates, intervals, and a choice by BIC.
+"""Fits of loss models to a trace: estimates, intervals, and a ranking by BIC.
 
 Visible chains (Bernoulli, Gilbert, order n) have closed forms: a transition probability is a
 proportion, with Wilson's interval (E. B. Wilson, J. Amer. Statist. Assoc. 22 (1927) 209). Hidden
@@ -35,7 +35,7 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class FittedParameter:
-    """A fitted parameter with its 95% interval (nan, nan where the data do not tell)."""
+    """A fitted parameter with its 95% interval (nan, nan where the data do not determine one)."""
 
     name: str
     value: float

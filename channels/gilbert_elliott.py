@@ -30,7 +30,7 @@ _DENSE_RUNS, _DENSE_MASK = 0.11, 0.03
 """Runs per packet above which states are drawn by packet: where intervals may be wanted (sojourns
 give them faster than uniforms below this), and where only the mask is. Part of the definition of a
 stream, as are the batches."""
-_LONGEST = 2.0**44  # packets; rarer events are taken as this rare, so that int64 never wraps
+_MAX_PACKETS = 2.0**44  # packets; rarer events are taken as this rare, so that int64 never wraps
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class SojournSampler(RunSampler):
         self._rng = rng
         with np.errstate(divide="ignore"):  # p or r of 1: sojourns of exactly one packet
             scales = -1.0 / np.log1p(-np.array([p, r]))
-        self._scales = np.tile(np.minimum(scales, _LONGEST), _LAST_BATCH)
+        self._scales = np.tile(np.minimum(scales, _MAX_PACKETS), _LAST_BATCH)
         self._starts_bad = bool(rng.random() < p / (p + r))
         self._batch = _FIRST_BATCH
 

@@ -163,8 +163,6 @@ FAMILIES = {
         _four_score,
     ),
 }
-
-
 """Hidden families by name."""
 
 

@@ -22,7 +22,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from channels.base import Clock, Deliveries, Delivery, LossSampler, Streams
+from channels.base import Deliveries, Delivery, LossSampler, SendingTimes, Streams
 from channels.jitter import Jitter
 from channels.parameters import ChannelParameterError, above, at_least, probability, whole
 from channels.trace import CapacitySchedule, CapacityTrace
@@ -115,7 +115,7 @@ class Link:
             raise ChannelParameterError("reorder_s", "is 0: held-back packets need a delay")
 
     def channel(self, streams: Streams) -> LinkChannel:
-        """The link at rest, empty."""
+        """A link at rest with an empty buffer."""
         return LinkChannel(self, streams)
 
 
@@ -188,7 +188,7 @@ class LinkChannel:
 
     def __init__(self, model: Link, streams: Streams) -> None:
         self._model = model
-        self._clock = Clock()
+        self._times = SendingTimes()
         self._latest_arrival_s = -math.inf
         self._serves = model.rate_bps is not None or model.capacity is not None
         self._recent: _Departures = (
@@ -213,7 +213,7 @@ class LinkChannel:
 
     def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
         """See `Channel.transmit`."""
-        self._clock.advance(now_s)
+        self._times.advance(now_s)
         departure_s = self._depart([len(data)], [now_s])[0] if self._serves else now_s
         arrival_s, copies = self._leave(now_s, departure_s)
         flipped = self._errors.of_packet(8 * len(data)) if self._errors else []
@@ -253,7 +253,7 @@ class LinkChannel:
     def _carry(self, sizes: list[int], times_s: Floats) -> tuple[Floats, Ints, list[list[int]]]:
         """Arrivals float64[n], copies int64[n], and each packet's flipped bits, if there are bit
         errors. ``sizes``: in bytes, if they matter."""
-        self._clock.advance_all(times_s)
+        self._times.advance_all(times_s)
         if not times_s.size:
             return np.empty(0), np.empty(0, np.int64), []
         departures_s = times_s

@@ -31,7 +31,7 @@ from channels.theory import Floats, LossChain, loss_rate, stationary
 
 _MAX_ORDER = 10
 _FIRST_JUMPS, _LAST_JUMPS = 1 << 7, 1 << 14  # jumps expected in a batch; batches double
-_LONGEST = 2.0**44  # packets; rarer exits are taken as this rare, so that int64 never wraps
+_MAX_PACKETS = 2.0**44  # packets; rarer exits are taken as this rare, so that int64 never wraps
 
 ChainLosses = ConstantSampler | BernoulliSampler
 
@@ -221,7 +221,7 @@ class ChainSampler(RunSampler):
         leave = 1.0 - np.diag(matrix)
         self._lost = lost
         with np.errstate(divide="ignore"):  # a state left at once: scale 0, sojourns of one
-            self._scale = np.minimum(-1.0 / np.log(np.diag(matrix)), _LONGEST)
+            self._scale = np.minimum(-1.0 / np.log(np.diag(matrix)), _MAX_PACKETS)
         self._successors, self._cumulative = _jump_table(matrix)
         visits = pi * leave / float(pi @ leave)
         self._anchor = int(np.argmax(visits))

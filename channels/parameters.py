@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-_LONGEST = 300
+_MAX_LENGTH = 300
 
 
 class ChannelParameterError(ValueError):
@@ -17,8 +17,8 @@ class ChannelParameterError(ValueError):
     """
 
     def __init__(self, parameter: str, problem: str) -> None:
-        if len(problem) > _LONGEST:  # it quotes what was given
-            problem = f"{problem[: _LONGEST // 2]} ... {problem[-_LONGEST // 2 :]}"
+        if len(problem) > _MAX_LENGTH:  # it quotes what was given
+            problem = f"{problem[: _MAX_LENGTH // 2]} ... {problem[-_MAX_LENGTH // 2 :]}"
         super().__init__(f"{parameter}: {problem}")
         self.parameter = parameter
         self.problem = problem

@@ -16,8 +16,8 @@ from channels.samplers import Mask
 
 Numbers = npt.NDArray[np.int64]
 
-MOST_PACKETS = 1 << 30
-LARGEST = (1 << 62) - 1
+MAX_PACKETS = 1 << 30
+MAX_NUMBER = (1 << 62) - 1
 """The largest sequence number."""
 _MAX_DROPOUT, _MAX_MISORDER = 3000, 100  # RFC 3550: what goes beyond is another stream
 _NEAR = 16  # a wrap skips at most so many numbers, or twice what is ever skipped elsewhere
@@ -105,7 +105,7 @@ def mask_of_sequence(numbers: Numbers, bits: int | None = None) -> Mask:
 def _check(numbers: Numbers) -> None:
     if numbers.min() < 0:
         raise ChannelParameterError("path", "sequence numbers must not be negative")
-    if numbers.max() > LARGEST:
+    if numbers.max() > MAX_NUMBER:
         raise ChannelParameterError("path", "sequence numbers must be below 2^62")
 
 
@@ -120,7 +120,7 @@ def _mask(steps: Numbers) -> Mask:
     places = np.concatenate(([0], np.cumsum(steps)))
     places -= places.min()
     count = int(places.max()) + 1
-    if count > MOST_PACKETS:
+    if count > MAX_PACKETS:
         raise ChannelParameterError("path", "sequence numbers span more than 2^30 packets")
     mask = np.ones(count, np.bool_)
     mask[places] = False

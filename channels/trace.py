@@ -14,7 +14,7 @@ import numpy as np
 
 from channels.erasure import ScriptSampler
 from channels.parameters import ChannelParameterError, choice, whole
-from channels.sequence import LARGEST, Numbers, SequenceLosses, losses_of_sequence
+from channels.sequence import MAX_NUMBER, Numbers, SequenceLosses, losses_of_sequence
 
 _FATES = ("lost", "loss")
 _SEQUENCES = ("sequence", "seq", "sequence_number")
@@ -123,7 +123,7 @@ def _read_npy(file: Path) -> _Values:
         raise ChannelParameterError("path", f"{file} is not a valid .npy array") from None
     if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "biu":
         raise ChannelParameterError("path", f"{file} must hold one row of bools or whole numbers")
-    if values.size and values.max() > LARGEST:
+    if values.size and values.max() > MAX_NUMBER:
         raise ChannelParameterError("path", "sequence numbers must be below 2^62")
     return _mask_or_sequence(np.array(values, np.int64))
 
@@ -145,15 +145,15 @@ def _read_text(file: Path) -> _Values:
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip() and not line.lstrip().startswith("#")
     ]
-    told = [line for _, line in lines]
-    digits = "".join("".join(told).split())
-    if len(told) == 1:
+    texts = [line for _, line in lines]
+    digits = "".join("".join(texts).split())
+    if len(texts) == 1:
         digits = digits.replace(",", "").replace(";", "")
     if not digits.strip("01"):
         return np.frombuffer(digits.encode(), np.uint8).astype(np.int64) - ord("0"), True
-    delimiter = max(",;\t", key=told[0].count)
+    delimiter = max(",;\t", key=texts[0].count)
     try:
-        rows = [next(csv.reader([line], delimiter=delimiter)) for line in told]
+        rows = [next(csv.reader([line], delimiter=delimiter)) for line in texts]
     except csv.Error as error:
         raise ChannelParameterError("path", f"{file} is not CSV ({error})") from None
     numbers = [number for number, _ in lines]
@@ -192,7 +192,7 @@ def _column(file: Path, rows: list[list[str]], index: int, lines: list[int]) -> 
             raise ChannelParameterError(
                 "path", f"{file}:{line}: {cell[:40]!r} is not a whole number"
             )
-        if value > LARGEST:
+        if value > MAX_NUMBER:
             raise ChannelParameterError(
                 "path", f"{file}:{line}: {cell[:40]} is too large for a sequence number"
             )

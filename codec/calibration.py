@@ -1,12 +1,13 @@
-"""How honest the inpainter's probabilities are, and the temperatures that make them so.
+"""Calibration of the inpainter's probabilities: temperatures, and how far off they are.
 
 Fitted on photos that were held out of training, with dispersed losses of 10% to 50%:
 
-* probability: the temperature (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
-  section 4.2) at which the most probable tokens are right as often as they say. Theirs, of least
-  negative log-likelihood, listens to the tail of all K tokens, and leaves the top less honest;
-* words: the temperature whose mean codewords decode nearest to the originals (mean squared error);
-* pixels: the least-squares factor from a token's spread to the error of its pixels.
+* probability_temperature (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+  section 4.2): at which the mean probability of the most probable tokens equals their accuracy.
+  Guo et al. minimise the negative log-likelihood, which depends on all K probabilities and leaves
+  the largest ones less well calibrated;
+* codeword_temperature: whose mean codewords decode nearest to the originals (mean squared error);
+* pixel_error_scale: the least-squares factor from a token's spread to the error of its pixels.
 
 Calibration is judged by the expected calibration error over 15 bins of equal width (Naeini et al.,
 AAAI 2015; Guo et al., eq. 3), on other photos than those fitted on.
@@ -27,8 +28,8 @@ from codec.tokenizer import STRIDE
 
 BINS = 15
 LOSSES = (0.1, 0.2, 0.3, 0.5)
-"""Shares of tokens hidden, each alone; photo n gets the (n modulo 4)-th."""
-WORD_TEMPERATURES = (1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
+"""Shares of tokens hidden, each independently of the others; photo n gets the (n modulo 4)-th."""
+CODEWORD_TEMPERATURES = (1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
 
 
 @dataclass(frozen=True)
@@ -37,25 +38,25 @@ class Predictions:
 
     Attributes:
         image: uint8[H,W,3].
-        indices: int64[h,w], all of them.
-        known: bool[h,w].
+        indices: int64[h,w], all of its tokens.
+        received: bool[h,w].
         logits: float32[n,K] of the hidden ones.
     """
 
     image: NDArray[np.uint8]
     indices: NDArray[np.int64]
-    known: NDArray[np.bool_]
+    received: NDArray[np.bool_]
     logits: NDArray[np.float32]
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """int64[n]."""
-        return self.indices[~self.known]
+        """The hidden tokens, int64[n]."""
+        return self.indices[~self.received]
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """What was promised and what was kept, by bins of probability.
+    """Predicted probability against observed accuracy, by bins of probability.
 
     Attributes:
         edges: float64[bins+1], 0 to 1.
@@ -71,14 +72,18 @@ class Reliability:
     ece: float
 
 
-def predict(model: Model, images: Sequence[NDArray[np.uint8]], level: int) -> list[Predictions]:
-    """Hide tokens of each uint8[H,W,3] and ask the transformer for them, once."""
+def predict(
+    model: Model, images: Sequence[NDArray[np.uint8]], codebook_size: int
+) -> list[Predictions]:
+    """Hide tokens of each image uint8[H,W,3] and predict them in one pass of the transformer."""
     found = []
     for number, image in enumerate(images):
-        indices = model.encode(image, level)
-        rng = np.random.default_rng([number, level])
-        known = rng.random(indices.shape) >= LOSSES[number % len(LOSSES)]
-        found.append(Predictions(image, indices, known, model.logits(indices, known, level)))
+        indices = model.encode(image, codebook_size)
+        rng = np.random.default_rng([number, codebook_size])
+        received = rng.random(indices.shape) >= LOSSES[number % len(LOSSES)]
+        found.append(
+            Predictions(image, indices, received, model.logits(indices, received, codebook_size))
+        )
     return found
 
 
@@ -97,86 +102,89 @@ def reliability(
     return Reliability(edges, count, confidence, accuracy, ece)
 
 
-def surest(
+def top_predictions(
     found: Sequence[Predictions], temperature: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Probability float32[n] of every most probable token, and whether it is right, bool[n]."""
+    """Of every hidden token the probability float32[n] of the most probable codeword, and whether
+    it is the right one, bool[n]."""
     chance = [softmax(one.logits, temperature).max(1) for one in found]
     right = [one.logits.argmax(1) == one.truth for one in found]
     return np.concatenate(chance), np.concatenate(right)
 
 
 def fit(
-    model: Model, found: Sequence[Predictions], level: int, decoded: int | None = None
+    model: Model, found: Sequence[Predictions], codebook_size: int, decoded: int | None = None
 ) -> Calibration:
-    """Fit one level on the predictions of `predict`; what the model has already is ignored.
+    """Fit one codebook on the predictions of `predict`, whatever calibration the model has.
 
-    `decoded` photos, the first, serve for the two fits that look at pixels; by default all.
+    The first `decoded` photos (default: all) are decoded, for the two fits that need pixels.
     """
-    probability = honest_temperature(found)
+    probability = probability_temperature(found)
     seen = found[:decoded]
     errors = []
-    for temperature in WORD_TEMPERATURES:
-        images = _filled(model, seen, level, Calibration(probability, temperature))
+    for temperature in CODEWORD_TEMPERATURES:
+        images = _filled(model, seen, codebook_size, Calibration(probability, temperature))
         errors.append(
             sum(
                 _squared_error(done, one.image).sum()
                 for (done, _), one in zip(images, seen, strict=True)
             )
         )
-    words = WORD_TEMPERATURES[int(np.argmin(errors))]
-    fitted = Calibration(probability, words)
-    spread, pixels = token_errors(model, seen, level, fitted)
-    return Calibration(probability, words, float((spread * pixels).sum() / (spread**2).sum()))
+    codeword = CODEWORD_TEMPERATURES[int(np.argmin(errors))]
+    fitted = Calibration(probability, codeword)
+    spread, pixels = token_errors(model, seen, codebook_size, fitted)
+    return Calibration(probability, codeword, float((spread * pixels).sum() / (spread**2).sum()))
 
 
 def token_errors(
-    model: Model, found: Sequence[Predictions], level: int, calibration: Calibration
+    model: Model, found: Sequence[Predictions], codebook_size: int, calibration: Calibration
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Spread of every hidden token, and the root mean squared error of its 16x16 pixels against
-    the decode without loss: float64[n] each. Tokens at a cropped edge are left out."""
+    the decode without loss: float64[n] each. Tokens whose pixels are cropped are left out."""
     spreads, errors = [], []
-    for (done, spread), one in zip(_filled(model, found, level, calibration), found, strict=True):
+    for (done, spread), one in zip(
+        _filled(model, found, codebook_size, calibration), found, strict=True
+    ):
         height, width = (side // STRIDE for side in one.image.shape[:2])
-        clean = model.decode(one.indices, level, *one.image.shape[:2])
+        clean = model.decode(one.indices, codebook_size, *one.image.shape[:2])
         square = _squared_error(done, clean)[: height * STRIDE, : width * STRIDE]
         square = square.reshape(height, STRIDE, width, STRIDE).mean((1, 3))
-        hidden = ~one.known[:height, :width]
+        hidden = ~one.received[:height, :width]
         spreads.append(spread[:height, :width][hidden].astype(np.float64))
         errors.append(np.sqrt(square[hidden]))
     return np.concatenate(spreads), np.concatenate(errors)
 
 
 def _filled(
-    model: Model, found: Sequence[Predictions], level: int, calibration: Calibration
+    model: Model, found: Sequence[Predictions], codebook_size: int, calibration: Calibration
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Each photo repaired in one pass, and the spread of its tokens."""
-    codewords = model.codewords(level)
+    """Each photo decoded after filling in one pass, uint8[H,W,3], and its spread, float32[h,w]."""
+    codewords = model.codewords(codebook_size)
     for one in found:
         logits = one.logits
         filled = fill(
             lambda i, k, logits=logits: logits,  # type: ignore[misc]
             codewords,
             one.indices,
-            one.known,
+            one.received,
             ONE_PASS,
             calibration,
         )
-        yield model.decode_words(filled.words, *one.image.shape[:2]), filled.spread
+        yield model.decode_codewords(filled.codeword_vectors, *one.image.shape[:2]), filled.spread
 
 
 def _squared_error(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mean over colours: float64[H,W]."""
+    """Squared difference of uint8[H,W,3], mean over colours: float64[H,W]."""
     error: NDArray[np.float64] = ((a.astype(np.float64) - b) ** 2).mean(2)
     return error
 
 
-def honest_temperature(found: Sequence[Predictions]) -> float:
+def probability_temperature(found: Sequence[Predictions]) -> float:
     """The temperature at which the mean probability of the most probable tokens is the share of
     them that is right."""
 
     def gap(log_temperature: float) -> float:
-        chance, right = surest(found, float(np.exp(log_temperature)))
+        chance, right = top_predictions(found, float(np.exp(log_temperature)))
         return abs(float(chance.mean()) - float(right.mean()))
 
     best = minimize_scalar(gap, bounds=(np.log(0.2), np.log(8)), method="bounded")

@@ -1,11 +1,13 @@
 """The codebook: unit codewords, nearest-neighbour quantisation, and the K-means ladder.
 
 The ladder shrinks the trained base codebook to K = 1024, 512, ..., 8 codewords by usage-weighted
-K-means (Mao et al., DCC 2024, section 2.2). It is nested: each level clusters the codewords of the
-level above, so an index at one level determines the index at every smaller level.
+K-means (Mao et al., DCC 2024, section 2.2). It is nested: the K codewords of one codebook are
+clusters of the 2K of the next larger one, so an index into a codebook determines those into all
+smaller ones.
 
-Codewords merge by their vectors and by what they look like. Vectors alone tell neighbours well, but
-not what is far apart, which is all there is to choose among few clusters.
+Codewords are clustered by their vectors and by the mean image patches that they stand for. The
+distance of two vectors says much about neighbours and little about codewords far apart, and a few
+large clusters are a choice among codewords far apart.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from torch import Tensor, nn
 
 from codec.tokenizer import STRIDE
 
-SMALLEST_LEVEL = 8
+MIN_CODEBOOK_SIZE = 8
 FREQUENCY_BITS = 16
-LOOKS_WEIGHT = 2.0
-"""Variance of looks in K-means, relative to that of the codewords' vectors."""
+PATCH_WEIGHT = 2.0
+"""Variance of the mean patches in K-means, relative to that of the codeword vectors."""
 
 
 def nearest(latents: Tensor, codewords: Tensor, chunk: int = 16384) -> Tensor:
-    """Index of the nearest codeword of each latent: float[N,D], float[K,D] -> int64[N].
+    """Index of the codeword nearest to each latent: float[N,D], float[K,D] -> int64[N].
 
     For unit vectors the nearest in Euclidean distance is the one of largest inner product; chunks
     bound the memory to chunk x K scores.
@@ -44,8 +46,8 @@ def quantise(latents: Tensor, codewords: Tensor) -> Tensor:
 
 
 def log2_sizes(*sizes: int) -> Tensor:
-    """Codebook sizes as encoder and inpainter are told them: int64[n]."""
-    return torch.tensor([size.bit_length() - 1 for size in sizes])
+    """log2 of codebook sizes, which encoder and inpainter are conditioned on: int64[n]."""
+    return torch.tensor([codebook_size.bit_length() - 1 for codebook_size in sizes])
 
 
 class EmaCodebook(nn.Module):
@@ -60,14 +62,16 @@ class EmaCodebook(nn.Module):
     ema_count: Tensor
     idle_steps: Tensor
 
-    def __init__(self, size: int, dim: int, decay: float = 0.98, patience: int = 60) -> None:
+    def __init__(
+        self, codebook_size: int, dim: int, decay: float = 0.98, patience: int = 60
+    ) -> None:
         super().__init__()
         self.decay, self.patience = decay, patience
-        words = F.normalize(torch.randn(size, dim), dim=1)
-        self.register_buffer("codewords", words)
-        self.register_buffer("ema_sum", words * (1 - decay))
-        self.register_buffer("ema_count", torch.full((size,), 1 - decay))
-        self.register_buffer("idle_steps", torch.zeros(size, dtype=torch.int64))
+        codewords = F.normalize(torch.randn(codebook_size, dim), dim=1)
+        self.register_buffer("codewords", codewords)
+        self.register_buffer("ema_sum", codewords * (1 - decay))
+        self.register_buffer("ema_count", torch.full((codebook_size,), 1 - decay))
+        self.register_buffer("idle_steps", torch.zeros(codebook_size, dtype=torch.int64))
 
     @torch.no_grad()
     def start_from(self, codewords: Tensor, usage: Tensor, batch: int) -> None:
@@ -107,169 +111,195 @@ class EmaCodebook(nn.Module):
         self.restart(latents, (self.idle_steps > self.patience).nonzero()[:, 0], generator)
 
 
-class Looks(nn.Module):
-    """How often codewords are used, and what they look like: the means of their patches, shrunk to
-    4x4 pixels.
+class PatchStatistics(nn.Module):
+    """How often each codeword is used, and the mean of the image patches that it stands for,
+    averaged down to 4x4 pixels.
 
     Attributes:
-        counts: float[K], patches seen.
+        sums: float[K,48], sums of those patches.
+        counts: float[K], how many.
     """
 
     SIDE = 4
     sums: Tensor
     counts: Tensor
 
-    def __init__(self, size: int, decay: float = 1.0) -> None:
-        """Of `size` codewords; what was added before counts `decay` times as much at each step."""
+    def __init__(self, codebook_size: int, decay: float = 1.0) -> None:
+        """Of `codebook_size` codewords. At each `add` the sums so far are multiplied by `decay`."""
         super().__init__()
         self.decay = decay
-        self.register_buffer("sums", torch.zeros(size, 3 * self.SIDE**2))
-        self.register_buffer("counts", torch.zeros(size))
+        self.register_buffer("sums", torch.zeros(codebook_size, 3 * self.SIDE**2))
+        self.register_buffer("counts", torch.zeros(codebook_size))
 
     @torch.no_grad()
     def add(self, indices: Tensor, images: Tensor) -> None:
-        """The patches of float[B,3,16h,16w] and their codewords, int64[B h w]."""
+        """Add images float[B,3,16h,16w] in [-1, 1], whose tokens are int64[B*h*w]."""
         small = F.avg_pool2d(images, STRIDE // self.SIDE)
         patches = F.unfold(small, self.SIDE, stride=self.SIDE).transpose(1, 2).flatten(0, 1)
         self.sums.mul_(self.decay).index_add_(0, indices, patches)
         self.counts.mul_(self.decay).index_add_(0, indices, torch.ones_like(patches[:, 0]))
 
     def means(self) -> Tensor:
-        """float[size,48]; of a codeword that was never seen, the mean of all."""
+        """Mean patches float[K,48]; of a codeword without any, the mean of all patches."""
         means = self.sums / self.counts.clamp(min=1e-6)[:, None]
         means[self.counts == 0] = self.sums.sum(0) / self.counts.sum().clamp(min=1e-6)
         return means
 
 
 class Ladder:
-    """Nested codebooks K = 8, 16, ..., base, with their usage.
+    """Nested codebooks of K = 8, 16, ... codewords up to the base codebook, with their usage.
 
-    Level K has codewords float32[K,D], usage counts float32[K], and (but for the base) the parent
-    int64[2K] of each codeword of the level above.
+    For each size K there are codewords float32[K,D], usage counts float32[K] and, except for the
+    base, the parents int64[2K]: which of the K each codeword of the next larger codebook merges to.
+
+    Attributes:
+        codebook_sizes: all K, ascending.
     """
 
     def __init__(
-        self, words: dict[int, Tensor], usage: dict[int, Tensor], parents: dict[int, Tensor]
+        self, codewords: dict[int, Tensor], usage: dict[int, Tensor], parents: dict[int, Tensor]
     ) -> None:
-        """Levels without a `usage` are used as the level above is, merged."""
-        self.levels = tuple(sorted(words))
-        self._words, self._parents, self._counted = words, parents, usage
+        """By codebook size: see the class. A codebook without `usage` gets that of the next larger
+        one, summed over merged codewords; the base needs one."""
+        self.codebook_sizes = tuple(sorted(codewords))
+        self._codewords, self._parents, self._given_usage = codewords, parents, usage
         self._usage = {k: v.float() for k, v in usage.items()}
-        for size in reversed(self.levels[:-1]):
-            if size not in usage:
-                above = self._usage[2 * size]
-                self._usage[size] = above.new_zeros(size).index_add_(0, parents[size], above)
-        counts = {k: self._usage[k].cpu().numpy() for k in self.levels}
-        self._frequencies = {k: integer_frequencies(counts[k]) for k in self.levels}
+        for codebook_size in reversed(self.codebook_sizes[:-1]):
+            if codebook_size not in usage:
+                above = self._usage[2 * codebook_size]
+                self._usage[codebook_size] = above.new_zeros(codebook_size).index_add_(
+                    0, parents[codebook_size], above
+                )
+        counts = {k: self._usage[k].cpu().numpy() for k in self.codebook_sizes}
+        self._frequencies = {k: integer_frequencies(counts[k]) for k in self.codebook_sizes}
+
+    @property
+    def base_size(self) -> int:
+        """K of the base codebook, the largest."""
+        return self.codebook_sizes[-1]
 
     @classmethod
     def build(
         cls,
         base: Tensor,
         usage: Tensor,
-        looks: Tensor | None = None,
+        mean_patches: Tensor | None = None,
         *,
         iterations: int = 50,
         tries: int = 3,
         start: Ladder | None = None,
     ) -> Ladder:
-        """Shrink base codewords float[K,D], used float[K] times, down to the smallest level.
+        """Cluster a base codebook down to the smallest size.
 
         Args:
-            base, usage: see above.
-            looks: float[K,F], what each codeword looks like, such as its patches' mean pixels.
+            base: float[K,D], K a power of two.
+            usage: float[K], how often each codeword is used.
+            mean_patches: float[K,F], appearance of each codeword (`PatchStatistics.means`), by
+                which clusters are formed besides the codeword vectors; None: by the vectors alone.
             iterations: of Lloyd's algorithm.
-            tries: starts of k-means++; the best is taken.
-            start: a ladder of the same size, from whose clusters to start instead.
+            tries: initialisations by k-means++, of which the best is taken.
+            start: a ladder of the same base size, from whose clusters to start instead.
         """
-        weights, size = usage.float() + 1e-3, len(base)
+        weights, codebook_size = usage.float() + 1e-3, len(base)
         dim = base.shape[1]
         points = base.float()
-        if looks is not None:
-            share = LOOKS_WEIGHT * _variance(points, weights) / (_variance(looks, weights) + 1e-12)
-            points = torch.cat([points, share.sqrt() * looks], dim=1)
-        words, parents = {size: points}, {}
-        while size > SMALLEST_LEVEL:
-            size //= 2
-            above = words[2 * size]
+        if mean_patches is not None:
+            share = (
+                PATCH_WEIGHT
+                * _variance(points, weights)
+                / (_variance(mean_patches, weights) + 1e-12)
+            )
+            points = torch.cat([points, share.sqrt() * mean_patches], dim=1)
+        codewords, parents = {codebook_size: points}, {}
+        while codebook_size > MIN_CODEBOOK_SIZE:
+            codebook_size //= 2
+            above = codewords[2 * codebook_size]
             if start is None:
-                starts = [spread_centres(above, weights, size, seed) for seed in range(tries)]
+                starts = [
+                    spread_centres(above, weights, codebook_size, seed) for seed in range(tries)
+                ]
             else:
-                starts = [_means(above, weights, start._parents[size], size)]
+                starts = [_means(above, weights, start._parents[codebook_size], codebook_size)]
             found = [weighted_kmeans(above, weights, centres, iterations) for centres in starts]
             centres, parent = min(
                 found, key=lambda f: float(weights @ (above - f[0][f[1]]).square().sum(1))
             )
-            words[size], parents[size] = centres, parent
-            weights = torch.zeros(size).index_add_(0, parent, weights)
-        words = {k: v[:, :dim].contiguous() for k, v in words.items()}
-        return cls(words, {len(base): usage}, parents)
+            codewords[codebook_size], parents[codebook_size] = centres, parent
+            weights = torch.zeros(codebook_size).index_add_(0, parent, weights)
+        codewords = {k: v[:, :dim].contiguous() for k, v in codewords.items()}
+        return cls(codewords, {len(base): usage}, parents)
 
     @classmethod
     def pairs(cls, base: Tensor) -> Ladder:
-        """Codewords 2i and 2i + 1 merge at every step: instant, and nested, but no clustering."""
-        words, parents, size = {len(base): base.float()}, {}, len(base)
-        while size > SMALLEST_LEVEL:
-            parents[size // 2] = torch.arange(size) // 2
-            words[size // 2] = words[size].view(size // 2, 2, -1).mean(1)
-            size //= 2
-        return cls(words, {len(base): torch.ones(len(base))}, parents)
+        """A ladder without clustering, for tests: codewords 2i and 2i + 1 merge at every step."""
+        codewords, parents, codebook_size = {len(base): base.float()}, {}, len(base)
+        while codebook_size > MIN_CODEBOOK_SIZE:
+            parents[codebook_size // 2] = torch.arange(codebook_size) // 2
+            codewords[codebook_size // 2] = (
+                codewords[codebook_size].view(codebook_size // 2, 2, -1).mean(1)
+            )
+            codebook_size //= 2
+        return cls(codewords, {len(base): torch.ones(len(base))}, parents)
 
     @classmethod
-    def base(cls, words: Tensor) -> Ladder:
-        """The base codebook alone."""
-        return cls({len(words): words.float()}, {len(words): torch.ones(len(words))}, {})
+    def base(cls, codewords: Tensor) -> Ladder:
+        """A ladder of the base codebook alone, codewords float[K,D], equally used."""
+        return cls(
+            {len(codewords): codewords.float()}, {len(codewords): torch.ones(len(codewords))}, {}
+        )
 
-    def counted(self, usage: dict[int, Tensor]) -> Ladder:
-        """The same codewords, used float[K] times at each level K."""
-        return Ladder(self._words, usage, self._parents)
+    def with_usage(self, usage: dict[int, Tensor]) -> Ladder:
+        """The same codewords with other usage: by codebook size K, float[K]."""
+        return Ladder(self._codewords, usage, self._parents)
 
     def to(self, device: torch.device) -> Ladder:
-        """The same ladder on a device."""
-        parts = (self._words, self._counted, self._parents)
+        """A copy on a device."""
+        parts = (self._codewords, self._given_usage, self._parents)
         return Ladder(*({k: v.to(device) for k, v in part.items()} for part in parts))
 
-    def codewords(self, size: int) -> Tensor:
-        """Codewords of a level, float32[K,D]."""
-        return self._words[size]
+    def codewords(self, codebook_size: int) -> Tensor:
+        """The codewords of a codebook, float32[K,D]."""
+        return self._codewords[codebook_size]
 
-    def usage(self, size: int) -> Tensor:
-        """How often each codeword of a level is used, float32[K]."""
-        return self._usage[size]
+    def usage(self, codebook_size: int) -> Tensor:
+        """How often each codeword of a codebook is used, float32[K]."""
+        return self._usage[codebook_size]
 
-    def shrink(self, base: Tensor, size: int) -> Tensor:
-        """Base indices int64[...] -> indices of level `size`, by the chain of parents."""
-        for level in reversed(self.levels[:-1]):
-            if level < size:
+    def shrink(self, base: Tensor, codebook_size: int) -> Tensor:
+        """Indices int64[...] into the base codebook -> into the one of `codebook_size`."""
+        for smaller in reversed(self.codebook_sizes[:-1]):
+            if smaller < codebook_size:
                 break
-            base = self._parents[level][base]
+            base = self._parents[smaller][base]
         return base
 
-    def frequencies(self, size: int) -> NDArray[np.uint32]:
-        """Integer frequencies uint32[K] of a level, each >= 1, sum 2^16."""
-        return self._frequencies[size]
+    def frequencies(self, codebook_size: int) -> NDArray[np.uint32]:
+        """Integer frequencies of a codebook, uint32[K], each >= 1, their sum 2^16."""
+        return self._frequencies[codebook_size]
 
-    def log_share(self, size: int) -> Tensor:
-        """Natural logarithms of the level's usage shares, float32[K], from the integer table."""
-        table = torch.from_numpy(self._frequencies[size].astype(np.float32))
-        return torch.log(table / 2**FREQUENCY_BITS).to(self._words[size].device)
+    def log_share(self, codebook_size: int) -> Tensor:
+        """Natural logarithms of the integer frequencies over 2^16, float32[K]."""
+        table = torch.from_numpy(self._frequencies[codebook_size].astype(np.float32))
+        return torch.log(table / 2**FREQUENCY_BITS).to(self._codewords[codebook_size].device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is saved; `from_tensors` reads it back."""
-        saved = {f"words.{k}": v for k, v in self._words.items()}
+        """Tensors to save, by name; `from_tensors` is the inverse."""
+        saved = {f"words.{k}": v for k, v in self._codewords.items()}
         saved |= {f"parents.{k}": v for k, v in self._parents.items()}
-        saved |= {f"usage.{k}": v for k, v in self._counted.items() if k != self.levels[-1]}
-        return saved | {"usage": self._usage[self.levels[-1]]}
+        saved |= {f"usage.{k}": v for k, v in self._given_usage.items() if k != self.base_size}
+        return saved | {"usage": self._usage[self.base_size]}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Ladder:
-        def by_level(name: str) -> dict[int, Tensor]:
+        """The ladder of what `tensors` returned."""
+
+        def by_size(name: str) -> dict[int, Tensor]:
             chosen = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
             return {int(k): v for k, v in chosen.items()}
 
-        words = {k: v.float() for k, v in by_level("words.").items()}
-        parents = {k: v.long() for k, v in by_level("parents.").items()}
-        return cls(words, {max(words): tensors["usage"], **by_level("usage.")}, parents)
+        codewords = {k: v.float() for k, v in by_size("words.").items()}
+        parents = {k: v.long() for k, v in by_size("parents.").items()}
+        return cls(codewords, {max(codewords): tensors["usage"], **by_size("usage.")}, parents)
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits over codewords, parents and integer tables."""
@@ -277,18 +307,18 @@ class Ladder:
         for name, tensor in sorted(self.tensors().items()):
             if not name.startswith("usage"):
                 digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        for size in self.levels:
-            digest.update(self._frequencies[size].tobytes())
+        for codebook_size in self.codebook_sizes:
+            digest.update(self._frequencies[codebook_size].tobytes())
         return digest.hexdigest()[:16]
 
 
-def spread_centres(points: Tensor, weights: Tensor, size: int, seed: int) -> Tensor:
-    """k-means++ (Arthur & Vassilvitskii 2007): `size` of the points float[N,D], weights float[N],
+def spread_centres(points: Tensor, weights: Tensor, clusters: int, seed: int) -> Tensor:
+    """k-means++ (Arthur & Vassilvitskii 2007): as many of the points float[N,D], weights float[N],
     each drawn in proportion to its weighted squared distance from those before it."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.multinomial(weights, 1, generator=generator)
     distance = (points - points[chosen]).square().sum(1)
-    for _ in range(size - 1):
+    for _ in range(clusters - 1):
         draw = torch.multinomial(weights * distance + 1e-12, 1, generator=generator)
         chosen = torch.cat([chosen, draw])
         distance = distance.minimum((points - points[draw]).square().sum(1))
@@ -299,24 +329,24 @@ def spread_centres(points: Tensor, weights: Tensor, size: int, seed: int) -> Ten
 def weighted_kmeans(
     points: Tensor, weights: Tensor, centres: Tensor, iterations: int
 ) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm: points float[N,D], weights float[N], starting centres float[size,D] ->
-    centres float[size,D] and assignments int64[N]. No cluster is empty."""
-    size = len(centres)
+    """Lloyd's algorithm: points float[N,D], weights float[N], starting centres float[clusters,D] ->
+    centres float[clusters,D] and assignments int64[N]. No cluster is empty."""
+    clusters = len(centres)
     for _ in range(iterations):
         parent = nearest(points, centres)
-        for empty in (torch.bincount(parent, minlength=size) == 0).nonzero()[:, 0]:
-            counts = torch.bincount(parent, minlength=size)
+        for empty in (torch.bincount(parent, minlength=clusters) == 0).nonzero()[:, 0]:
+            counts = torch.bincount(parent, minlength=clusters)
             error = (points - centres[parent]).square().sum(1) * weights
             far = torch.where(counts[parent] > 1, error, -1.0).argmax()
             parent[far] = empty
-        centres = _means(points, weights, parent, size)
+        centres = _means(points, weights, parent, clusters)
     return centres, parent
 
 
-def _means(points: Tensor, weights: Tensor, labels: Tensor, size: int) -> Tensor:
-    """Weighted means float[size,D] of points float[N,D] by label int64[N]."""
-    total = torch.zeros(size).index_add_(0, labels, weights)
-    sums = torch.zeros(size, points.shape[1]).index_add_(0, labels, points * weights[:, None])
+def _means(points: Tensor, weights: Tensor, labels: Tensor, clusters: int) -> Tensor:
+    """Weighted means float[clusters,D] of points float[N,D] by label int64[N]."""
+    total = torch.zeros(clusters).index_add_(0, labels, weights)
+    sums = torch.zeros(clusters, points.shape[1]).index_add_(0, labels, points * weights[:, None])
     return sums / total[:, None]
 
 
@@ -327,7 +357,7 @@ def _variance(points: Tensor, weights: Tensor) -> Tensor:
 
 
 def integer_frequencies(usage: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Usage counts float32[K] -> uint32[K], each >= 1, sum 2^16, by largest remainders.
+    """Usage counts float32[K] -> frequencies uint32[K], each >= 1, sum 2^16, by largest remainders.
 
     Raises:
         ValueError: K exceeds 2^15.

@@ -1,9 +1,9 @@
-"""Every repair of lost tokens behind one function; received tokens always pass unchanged.
+"""Concealment of lost tokens, every method behind one function; received tokens are not changed.
 
-A repair is a vector for each lost token, decoded like a codeword, and the nearest or most probable
-index, which is what "tokens right" counts.
+A concealer gives for each lost token a vector, which is decoded as a codeword would be, and an
+index, the nearest or most probable codeword, from which token accuracy is counted.
 
-none               a neutral codeword (the one nearest the mean of the codebook's use): grey holes
+none               a neutral codeword, nearest to the usage-weighted mean of all: grey holes
 most_frequent      the codeword used most
 nearest            the nearest received token
 neighbour_average  the distance-weighted mean of the received neighbours' codewords
@@ -35,8 +35,8 @@ class Concealed:
 
     Attributes:
         indices: int64[h,w] in [0, K).
-        words: float32[h,w,D], what is decoded: the codewords of the indices where received; where
-            lost, whatever vector the concealer estimates, which may lie between codewords.
+        codeword_vectors: float32[h,w,D], the decoder's input: the codewords of the indices where
+            received; where lost, the concealer's estimate, which may lie between codewords.
         probability: float32[h,w], the model's probability of each filled token; 1 where received,
             NaN where the concealer gives none.
         pixel_error: float32[h,w], expected root mean squared error of the token's pixels against
@@ -45,14 +45,14 @@ class Concealed:
     """
 
     indices: Indices
-    words: CodewordVectors
+    codeword_vectors: CodewordVectors
     probability: NDArray[np.float32]
     pixel_error: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What was filled in, and the image uint8[H,W,3]."""
+    """A filled grid and the image decoded from it, uint8[H,W,3]."""
 
     concealed: Concealed
     image: NDArray[np.uint8]
@@ -63,33 +63,33 @@ def _shares(model: Model, codebook_size: int) -> NDArray[np.float64]:
 
 
 def _none(model: Model, indices: Indices, received: Mask, codebook_size: int) -> CodewordVectors:
-    words = model.codewords(codebook_size)
-    mean = (_shares(model, codebook_size) @ words).astype(np.float32)
-    return np.broadcast_to(words[_nearest_index(words, mean)], (*indices.shape, len(mean)))
+    codewords = model.codewords(codebook_size)
+    mean = (_shares(model, codebook_size) @ codewords).astype(np.float32)
+    return np.broadcast_to(codewords[_nearest_index(codewords, mean)], (*indices.shape, len(mean)))
 
 
 def _most_frequent(
     model: Model, indices: Indices, received: Mask, codebook_size: int
 ) -> CodewordVectors:
-    word = model.codewords(codebook_size)[_shares(model, codebook_size).argmax()]
-    return np.broadcast_to(word, (*indices.shape, len(word)))
+    codeword = model.codewords(codebook_size)[_shares(model, codebook_size).argmax()]
+    return np.broadcast_to(codeword, (*indices.shape, len(codeword)))
 
 
 def _nearest(model: Model, indices: Indices, received: Mask, codebook_size: int) -> CodewordVectors:
     if not received.any():
         return _most_frequent(model, indices, received, codebook_size)
     where = distance_transform_edt(~received, return_distances=False, return_indices=True)
-    words: CodewordVectors = model.codewords(codebook_size)[indices[tuple(where)]]
-    return words
+    vectors: CodewordVectors = model.codewords(codebook_size)[indices[tuple(where)]]
+    return vectors
 
 
 def _neighbour_average(
     model: Model, indices: Indices, received: Mask, codebook_size: int
 ) -> CodewordVectors:
-    # Gaussian weights of one token's radius; where nothing is near, the nearest token stands.
+    # Gaussian weights, standard deviation one token; the nearest token where none is within 4.
     weight = gaussian_filter(received.astype(np.float64), 1.0, mode="constant", truncate=4)
-    words = model.codewords(codebook_size)[np.where(received, indices, 0)] * received[..., None]
-    total = gaussian_filter(words, (1.0, 1.0, 0.0), mode="constant", truncate=4)
+    vectors = model.codewords(codebook_size)[np.where(received, indices, 0)] * received[..., None]
+    total = gaussian_filter(vectors, (1.0, 1.0, 0.0), mode="constant", truncate=4)
     far = weight < 1e-9
     average: CodewordVectors = (total / np.where(far, 1.0, weight)[..., None]).astype(np.float32)
     average[far] = _nearest(model, indices, received, codebook_size)[far]
@@ -97,11 +97,11 @@ def _neighbour_average(
 
 
 def _median(model: Model, indices: Indices, received: Mask, codebook_size: int) -> CodewordVectors:
-    # Of the 8 neighbours; where none of them was received, the nearest token stands.
+    # Of the 8 neighbours; the nearest token where none of them was received.
     height, width = indices.shape
-    words = model.codewords(codebook_size)[np.where(received, indices, 0)]
-    words = np.where(received[..., None], words, np.float32(np.nan))
-    padded = np.pad(words, ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+    vectors = model.codewords(codebook_size)[np.where(received, indices, 0)]
+    vectors = np.where(received[..., None], vectors, np.float32(np.nan))
+    padded = np.pad(vectors, ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
     found = np.array(_nearest(model, indices, received, codebook_size))
     around = np.pad(received, 1)
     moves = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
@@ -111,8 +111,9 @@ def _median(model: Model, indices: Indices, received: Mask, codebook_size: int) 
     return found
 
 
-def _nearest_index(codewords: CodewordVectors, words: CodewordVectors) -> Indices:
-    scores = words @ codewords.T - (codewords**2).sum(1) / 2
+def _nearest_index(codewords: CodewordVectors, vectors: CodewordVectors) -> Indices:
+    """The index of the codeword float32[K,D] nearest to each vector float32[...,D]."""
+    scores = vectors @ codewords.T - (codewords**2).sum(1) / 2
     best: Indices = scores.argmax(-1)
     return best
 
@@ -143,10 +144,10 @@ def restore(
         size: (height, width) of the image in pixels.
 
     Raises:
-        ValueError: as for `conceal`, or the library of a pixel repair is not installed.
+        ValueError: as for `conceal`, or RepairMissing: a pixel repair's library is not installed.
     """
     concealed = conceal(name, model, indices, received, codebook_size, decoding)
-    image = model.decode_words(concealed.words, *size)
+    image = model.decode_codewords(concealed.codeword_vectors, *size)
     if name in PIXEL_REPAIRS:
         image = repair_pixels(name, image, received)
     return Restored(concealed, image)
@@ -183,16 +184,15 @@ def conceal(
     codewords = model.codewords(codebook_size)
     if name == "inpaint":
         filled = model.inpaint(indices, received, codebook_size, decoding)
-        error = filled.spread * np.float32(model.calibration[codebook_size].pixels)
+        error = filled.spread * np.float32(model.calibration[codebook_size].pixel_error_scale)
         error[received] = 0
-        return Concealed(filled.indices, filled.words, filled.probability, error)
+        return Concealed(filled.indices, filled.codeword_vectors, filled.probability, error)
     simple = "neighbour_average" if name in PIXEL_REPAIRS else name
-    words = _SIMPLE[simple](model, indices, received, codebook_size)
-    kept = np.where(received, indices, _nearest_index(codewords, words))
-    unknown = np.float32(np.nan)
+    vectors = _SIMPLE[simple](model, indices, received, codebook_size)
+    filled_indices = np.where(received, indices, _nearest_index(codewords, vectors))
     return Concealed(
-        kept,
-        np.where(received[..., None], codewords[kept], words),
-        np.where(received, np.float32(1), unknown),
-        np.where(received, np.float32(0), unknown),
+        filled_indices,
+        np.where(received[..., None], codewords[filled_indices], vectors),
+        np.where(received, np.float32(1), np.float32(np.nan)),
+        np.where(received, np.float32(0), np.float32(np.nan)),
     )

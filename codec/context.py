@@ -90,7 +90,7 @@ class ContextTables:
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Raises ValueError where an array is missing or of another type, shape or range."""
         self.arrays = dict(arrays)
-        self.sizes = tuple(sorted(int(k[5:]) for k in arrays if k.startswith("keys.")))
+        self.codebook_sizes = tuple(sorted(int(k[5:]) for k in arrays if k.startswith("keys.")))
         try:
             self._check()
         except (KeyError, TypeError, IndexError) as error:
@@ -126,7 +126,10 @@ class ContextTables:
         heads, window = self.arrays["heads"].shape
         self.reach = (math.isqrt(window) - 1) // 2
         hidden, query = self.arrays["query"].shape
-        inputs, embed = len(self.arrays["layer1"]), self.arrays[f"embed.{self.sizes[0]}"].shape[1]
+        inputs, embed = (
+            len(self.arrays["layer1"]),
+            self.arrays[f"embed.{self.codebook_sizes[0]}"].shape[1],
+        )
         shapes: dict[str, tuple[int, ...]] = {
             "heads": (heads, (2 * self.reach + 1) ** 2),
             "floors": (heads + 1,),
@@ -136,7 +139,7 @@ class ContextTables:
             "query": (hidden, query),
             "query_bias": (query,),
         }
-        for size in self.sizes:
+        for size in self.codebook_sizes:
             shapes |= {f"embed.{size}": (size, embed), f"bias1.{size}": (hidden,)}
             shapes |= {f"keys.{size}": (size, query), f"bias.{size}": (size,)}
         for name, shape in shapes.items():
@@ -160,7 +163,7 @@ class ContextCoder(SliceCoder):
 
     def __init__(self, tables: ContextTables, codebook_size: int) -> None:
         """Raises LookupError if the tables are not for this codebook size."""
-        if codebook_size not in tables.sizes:
+        if codebook_size not in tables.codebook_sizes:
             raise LookupError(f"no context tables for a codebook of {codebook_size}")
         self.codebook_size = codebook_size
         self._fixed = FixedCoder(codebook_size)

@@ -1,15 +1,16 @@
 """Schedules that fill a grid in one or several passes (Chang et al., MaskGIT, CVPR 2022).
 
-A schedule calls `tokens_to_logits(indices, known)` and knows neither networks nor networking.
+A schedule calls `tokens_to_logits(indices, received)`; it depends on neither networks nor
+networking.
 
-    confidence   the surest predictions first (MaskGIT, section 3.2, without sampling)
+    confidence   the most probable predictions first (MaskGIT, section 3.2, without sampling)
     halton       positions far from one another first, whatever the predictions (Besnier et al.,
                  Halton-MaskGIT, ICLR 2025), in the order of a two-dimensional Halton sequence
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-# (indices int64[h,w], known bool[h,w]) -> logits float32[n,K] of the n unknown positions, in raster
-# order. Indices are meaningless where known is False.
+# (indices int64[h,w], received bool[h,w]) -> logits float32[n,K] of the n lost positions, in raster
+# order. Indices are ignored where received is False.
 TokensToLogits = Callable[[Indices, Mask], NDArray[np.float32]]
 
 Order = Literal["confidence", "halton"]
@@ -33,9 +34,9 @@ class Decoding:
 
     Attributes:
         order: which positions are filled first; without effect in one pass.
-        steps: passes, 1 to 12. Tokens filled in one are known in the next.
-        words: what a filled position decodes from: "soft", the mean of all codewords by their
-            probabilities; "argmax", the most probable codeword.
+        steps: passes, 1 to 12. Tokens filled in one count as received in the next.
+        fill_mode: the vector of a filled position: "soft", the mean of all codewords weighted by
+            their probabilities; "argmax", the most probable codeword.
 
     Raises:
         ValueError: an attribute is none of these.
@@ -43,12 +44,12 @@ class Decoding:
 
     order: Order = "confidence"
     steps: int = 1
-    words: FillMode = "soft"
+    fill_mode: FillMode = "soft"
 
     def __post_init__(self) -> None:
         for name, value, choices in (
             ("order", self.order, get_args(Order)),
-            ("words", self.words, get_args(FillMode)),
+            ("fill_mode", self.fill_mode, get_args(FillMode)),
         ):
             if value not in choices:
                 raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(choices)}")
@@ -61,20 +62,34 @@ ONE_PASS = Decoding()
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted for one codebook level on photos that were never trained on.
+    """What was fitted for one codebook on photos that were never trained on.
 
     Attributes:
-        probability: temperature (> 0) that logits are divided by for the probabilities told to
-            users, so that they are right as often as they say (Guo et al., ICML 2017, sec. 4.2).
-        words: temperature (> 0) of the mean in "soft" decoding, so that images come out nearest
+        probability_temperature: > 0; logits are divided by it for the probabilities reported to
+            users, so that a token of probability p is right with frequency p (Guo et al., ICML
+            2017, section 4.2).
+        codeword_temperature: > 0; of the mean in "soft" decoding, such that images come out nearest
             to the originals. Usually higher: wrong detail costs more than missing detail.
-        pixels: root mean squared pixel error (8-bit levels, against the decode without loss) of a
-            filled token per unit of its spread; NaN if not fitted.
+        pixel_error_scale: root mean squared pixel error (8-bit levels, against the decode without
+            loss) of a filled token per unit of its spread; NaN if not fitted.
     """
 
-    probability: float = 1.0
-    words: float = 1.0
-    pixels: float = float("nan")
+    probability_temperature: float = 1.0
+    codeword_temperature: float = 1.0
+    pixel_error_scale: float = float("nan")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, float]) -> Calibration:
+        """From the config of an inpainter's weights file; the inverse of `to_config`."""
+        return cls(config["probability"], config["words"], config["pixels"])
+
+    def to_config(self) -> dict[str, float]:
+        """The three numbers under the names that weights files have for them."""
+        return {
+            "probability": self.probability_temperature,
+            "words": self.codeword_temperature,
+            "pixels": self.pixel_error_scale,
+        }
 
 
 UNFITTED = Calibration()
@@ -85,16 +100,18 @@ class Filled:
     """A grid without holes.
 
     Attributes:
-        indices: int64[h,w]; the most probable token where it was unknown.
-        probability: float32[h,w], what the model gave that token when it was chosen; 1 where known.
-        words: float32[h,w,D], what is decoded; the codewords of the indices where known.
-        spread: float32[h,w], root mean squared distance of a codeword drawn from the probabilities
-            told from their mean: how far the truth may lie from a guess. 0 where known.
+        indices: int64[h,w]; the most probable token where it was lost.
+        probability: float32[h,w], that token's calibrated probability when it was chosen; 1 where
+            received.
+        codeword_vectors: float32[h,w,D], the decoder's input; the codewords of the indices where
+            received.
+        spread: float32[h,w], the standard deviation of a codeword drawn by the calibrated
+            probabilities: root mean squared distance from its mean. 0 where received.
     """
 
     indices: Indices
     probability: NDArray[np.float32]
-    words: NDArray[np.float32]
+    codeword_vectors: NDArray[np.float32]
     spread: NDArray[np.float32]
 
 
@@ -102,51 +119,51 @@ def fill(
     tokens_to_logits: TokensToLogits,
     codewords: NDArray[np.float32],
     indices: Indices,
-    known: Mask,
+    received: Mask,
     decoding: Decoding = ONE_PASS,
     calibration: Calibration = UNFITTED,
 ) -> Filled:
-    """Fill the unknown positions.
+    """Fill the lost positions.
 
     Pass s of S keeps as many predictions as brings the share filled to 1 - cos(pi/2 s/S), the
-    cosine schedule of MaskGIT (eq. 4): few at first, while little is known. The most probable
-    token is taken and never a random one, so equal grids give equal images.
+    cosine schedule of MaskGIT (eq. 4): few at first, while few tokens are given. The most probable
+    token is taken, never a random one, so equal grids give equal images.
 
     Args:
         tokens_to_logits: the model.
         codewords: float32[K,D].
-        indices: int64[h,w]; ignored where unknown.
-        known: bool[h,w].
+        indices: int64[h,w] in [0, K); ignored where lost.
+        received: bool[h,w], False where a token was lost.
         decoding: the schedule.
         calibration: temperatures.
     """
-    filled, known = np.where(known, indices, 0), known.copy()
+    filled, received = np.where(received, indices, 0), received.copy()
     probability, spread = np.ones(indices.shape, np.float32), np.zeros(indices.shape, np.float32)
-    words = codewords[filled]
+    vectors = codewords[filled]
     rank = halton_rank(*indices.shape) if decoding.order == "halton" else None
-    lost = int((~known).sum())
+    lost = int((~received).sum())
     for step in range(1, decoding.steps + 1):
-        rows, columns = np.nonzero(~known)
+        rows, columns = np.nonzero(~received)
         left = round(lost * float(np.cos(np.pi / 2 * step / decoding.steps)))
         if left == len(rows):
-            continue  # a pass that keeps nothing tells nothing
-        logits = tokens_to_logits(filled, known)
+            continue  # the same logits would come again
+        logits = tokens_to_logits(filled, received)
         best = logits.argmax(1)
-        chance = softmax(logits, calibration.probability)
-        surest = chance[np.arange(len(best)), best]
-        first = -surest if rank is None else rank[rows, columns]
+        chance = softmax(logits, calibration.probability_temperature)
+        top = chance[np.arange(len(best)), best]
+        first = -top if rank is None else rank[rows, columns]
         take = np.argsort(first, kind="stable")[: len(rows) - left]
         where = rows[take], columns[take]
-        filled[where], probability[where] = best[take], surest[take]
+        filled[where], probability[where] = best[take], top[take]
         spread[where] = _spread(chance[take], codewords)
-        if decoding.words == "argmax":
-            words[where] = codewords[best[take]]
-        elif calibration.words == calibration.probability:
-            words[where] = chance[take] @ codewords
+        if decoding.fill_mode == "argmax":
+            vectors[where] = codewords[best[take]]
+        elif calibration.codeword_temperature == calibration.probability_temperature:
+            vectors[where] = chance[take] @ codewords
         else:
-            words[where] = softmax(logits[take], calibration.words) @ codewords
-        known[where] = True
-    return Filled(filled, probability, words, spread)
+            vectors[where] = softmax(logits[take], calibration.codeword_temperature) @ codewords
+        received[where] = True
+    return Filled(filled, probability, vectors, spread)
 
 
 def halton_rank(height: int, width: int) -> NDArray[np.int64]:

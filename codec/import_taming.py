@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from codec.checkpoint import ModelError, refuse_not_finite, refuse_text, save_weights
-from codec.codebook import Ladder, Looks
+from codec.codebook import Ladder, PatchStatistics
 from codec.taming import TamingConfig, TamingDecoder, TamingEncoder, read_config
 
 NOT_NEEDED = ("loss.", "quantize.used", "quantize.re_embed")
@@ -165,21 +165,22 @@ def _fill(tensors: dict[str, Tensor], networks: tuple[torch.nn.Module, ...]) -> 
 
 
 def save_model(
-    checkpoint: TamingCheckpoint, seen: Looks | None, folder: Path, images: int
+    checkpoint: TamingCheckpoint, statistics: PatchStatistics | None, folder: Path, images: int
 ) -> Ladder:
     """Build the K-means ladder and write the tokenizer of a model folder.
 
     Args:
         checkpoint: what was read.
-        seen: the codewords on images; None: all are used alike, and looks play no part.
-        folder: made if need be.
-        images: how many images those were, for the record.
+        statistics: the codewords' use and mean patches on images; None: all count alike, and only
+            their vectors are clustered.
+        folder: created if it does not exist.
+        images: how many images there were; recorded in the file's config.
     """
     from codec.model import TOKENIZER_FILE
 
-    usage = torch.ones(len(checkpoint.codewords)) if seen is None else seen.counts
-    looks = None if seen is None else seen.means()
-    ladder = Ladder.build(checkpoint.codewords, usage, looks, tries=1)
+    usage = torch.ones(len(checkpoint.codewords)) if statistics is None else statistics.counts
+    mean_patches = None if statistics is None else statistics.means()
+    ladder = Ladder.build(checkpoint.codewords, usage, mean_patches, tries=1)
     tensors = {f"encoder.{k}": v for k, v in checkpoint.encoder.state_dict().items()}
     tensors |= {f"decoder.{k}": v for k, v in checkpoint.decoder.state_dict().items()}
     tensors |= {f"ladder.{k}": v for k, v in ladder.tensors().items()}

@@ -1,5 +1,5 @@
 """The masked transformer that predicts lost tokens from received ones (Chang et al., MaskGIT,
-CVPR 2022), for every codebook level and any grid size.
+CVPR 2022), for every codebook size and any grid size.
 
 Tokens enter as their codeword vectors and leave as scores against projected codewords, so no weight
 depends on the codebook size. A lost token enters as the distance-weighted mean of its received
@@ -25,7 +25,8 @@ ESTIMATE_REACH = 4
 
 @dataclass(frozen=True)
 class InpainterConfig:
-    """Shape of the transformer."""
+    """Shape of the transformer: dimensions of codewords, channels, layers, attention heads, and the
+    hidden channels of its MLPs as a multiple of `width`."""
 
     latent_dim: int = 16
     width: int = 192
@@ -56,16 +57,16 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
-def neighbour_estimate(words: Tensor, known: Tensor) -> Tensor:
-    """Mean of the received codewords within 4 tokens, weighted by a Gaussian of one token's radius:
-    float[B,h,w,D], known bool[B,h,w] -> float[B,h,w,D]; it fades to zero where none is near."""
+def neighbour_estimate(codewords: Tensor, received: Tensor) -> Tensor:
+    """Mean of the received codewords within 4 tokens, with Gaussian weights of standard deviation
+    one token: float[B,h,w,D], received bool[B,h,w] -> float[B,h,w,D]; zero where none is near."""
     place = torch.arange(
-        -ESTIMATE_REACH, ESTIMATE_REACH + 1, dtype=torch.float32, device=words.device
+        -ESTIMATE_REACH, ESTIMATE_REACH + 1, dtype=torch.float32, device=codewords.device
     )
     bell = torch.exp(-place.square() / 2)
-    kernel = (bell[:, None] * bell).expand(words.shape[-1] + 1, 1, -1, -1)
-    mask = known[:, None].float()
-    stack = torch.cat([words.permute(0, 3, 1, 2) * mask, mask], dim=1)
+    kernel = (bell[:, None] * bell).expand(codewords.shape[-1] + 1, 1, -1, -1)
+    mask = received[:, None].float()
+    stack = torch.cat([codewords.permute(0, 3, 1, 2) * mask, mask], dim=1)
     sums = F.conv2d(stack, kernel, padding=ESTIMATE_REACH, groups=len(kernel))
     return (sums[:, :-1] / (sums[:, -1:] + 1e-6)).permute(0, 2, 3, 1)
 
@@ -118,8 +119,8 @@ class WindowAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """Pre-norm attention and MLP; a 3x3 depthwise convolution before the MLP lets
-    neighbouring tokens meet across window borders."""
+    """Pre-norm attention and MLP; a 3x3 depthwise convolution before the MLP connects neighbouring
+    tokens across window borders."""
 
     def __init__(self, config: InpainterConfig, shift: int) -> None:
         super().__init__()
@@ -149,7 +150,7 @@ class Layer(nn.Module):
 
 
 class Inpainter(nn.Module):
-    """Hidden states for every position, and scores of codewords at chosen positions."""
+    """The transformer: hidden states of all positions, and scores of codewords at chosen ones."""
 
     def __init__(self, config: InpainterConfig) -> None:
         super().__init__()
@@ -173,12 +174,12 @@ class Inpainter(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(math.log(8.0)))
         self.prior = nn.Parameter(torch.ones(()))
 
-    def hidden(self, words: Tensor, known: Tensor, log2_size: Tensor) -> Tensor:
-        """Codewords float[B,h,w,D], known bool[B,h,w], log2 K int64[B] -> float[B,h,w,C+D]: the
-        transformer's states, and its estimate of each codeword vector."""
-        estimate = neighbour_estimate(words, known)
-        x = torch.where(known[..., None], self.embed(words), self.guess(estimate))
-        x = x + self.level(log2_size.to(words.device))[:, None, None]
+    def hidden(self, codewords: Tensor, received: Tensor, log2_size: Tensor) -> Tensor:
+        """Codewords float[B,h,w,D], received bool[B,h,w], log2 K int64[B] -> float[B,h,w,C+D]: the
+        transformer's states and its estimate of each codeword vector."""
+        estimate = neighbour_estimate(codewords, received)
+        x = torch.where(received[..., None], self.embed(codewords), self.guess(estimate))
+        x = x + self.level(log2_size.to(codewords.device))[:, None, None]
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)

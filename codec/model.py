@@ -24,24 +24,28 @@ from codec.patches import coded_size, enlarge, grid_of, patch_of, shrink
 from codec.search import Progress, Search
 from codec.taming import TamingConfig, TamingDecoder, TamingEncoder
 from codec.tiling import apply_tiled, reach_tokens
-from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, told_levels
+from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, is_level_conditioned
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 TOKENIZER_FILE = "tokenizer.safetensors"
 INPAINTER_FILE = "inpainter.safetensors"
 CONTEXT_FILE = "context.safetensors"
 
+_RENAMED = {"decoder.upsampler.seen.weight": "decoder.upsampler.feature_projection.weight"}
+"""Parameters that older files hold under another name."""
+
 
 def load_tokenizer(
     folder: Path,
 ) -> tuple[TokenizerConfig | TamingConfig, nn.Module, nn.Module, Ladder, str]:
-    """The tokenizer of a model folder, in float32, and its file's fingerprint. The config's
-    network has a "kind" where it is not ours.
+    """The tokenizer of a model folder, in float32, and its file's fingerprint. In the file's
+    config, networks other than this project's have a "kind".
 
     Raises:
         ModelError: the file is missing, unreadable or altered, or has an unknown kind of network.
     """
-    config, tensors, mark = load_weights(folder / TOKENIZER_FILE)
+    config, tensors, fingerprint = load_weights(folder / TOKENIZER_FILE)
+    tensors = {_RENAMED.get(name, name): tensor for name, tensor in tensors.items()}
     shape = _tuples(config["network"])
     kind = shape.pop("kind", None)
     network: TokenizerConfig | TamingConfig
@@ -57,7 +61,7 @@ def load_tokenizer(
         raise ModelError(f"{folder / TOKENIZER_FILE}: unknown kind of network {kind!r}")
     encoder.load_state_dict(_part(tensors, "encoder."))
     decoder.load_state_dict(_part(tensors, "decoder."))
-    return network, encoder, decoder, Ladder.from_tensors(_part(tensors, "ladder.")), mark
+    return network, encoder, decoder, Ladder.from_tensors(_part(tensors, "ladder.")), fingerprint
 
 
 def load_inpainter(folder: Path) -> tuple[Inpainter, dict[str, Any], str]:
@@ -67,10 +71,10 @@ def load_inpainter(folder: Path) -> tuple[Inpainter, dict[str, Any], str]:
     Raises:
         ModelError: the file is missing, unreadable or altered.
     """
-    config, weights, mark = load_weights(folder / INPAINTER_FILE)
+    config, weights, fingerprint = load_weights(folder / INPAINTER_FILE)
     inpainter = Inpainter(InpainterConfig(**config["network"]))
     inpainter.load_state_dict({k: v.float() for k, v in weights.items()})
-    return inpainter, config, mark
+    return inpainter, config, fingerprint
 
 
 def load_context(folder: Path) -> tuple[ContextTables, dict[str, Any], str]:
@@ -80,25 +84,25 @@ def load_context(folder: Path) -> tuple[ContextTables, dict[str, Any], str]:
     Raises:
         ModelError: the file is missing, unreadable or altered, or holds something else.
     """
-    config, tables, mark = load_weights(folder / CONTEXT_FILE)
+    config, tables, fingerprint = load_weights(folder / CONTEXT_FILE)
     try:
         found = ContextTables({name: table.numpy() for name, table in tables.items()})
     except ValueError as error:
         raise ModelError(f"{folder / CONTEXT_FILE}: {error}") from None
-    return found, config, mark
+    return found, config, fingerprint
 
 
 class Model:
     """Tokenizer, codebook ladder, inpainter and context coder, ready for inference.
 
     Attributes:
-        inpainter: None where it was not trained yet; `inpaint` then raises ModelError.
-        context: integer tables of the context coder, or None likewise.
+        inpainter: None if the folder has none; `inpaint` then raises ModelError.
+        context: integer tables of the context coder; None if the folder has none.
         fingerprint: 16 hexadecimal digits that identify the weights and the integer tables; sender
             and receiver must have the same.
-        levels: codebook sizes in ascending order.
-        calibration: by level, what `codec.calibration` fitted for the inpainter.
-        device: where the networks are. What goes in and comes out is numpy's.
+        codebook_sizes: all K, ascending.
+        calibration: by codebook size, what `codec.calibration` fitted for the inpainter.
+        device: where the networks are. Arguments and results of methods are numpy arrays.
     """
 
     def __init__(
@@ -107,7 +111,7 @@ class Model:
         decoder: nn.Module,
         ladder: Ladder,
         inpainter: Inpainter | None,
-        mark: str,
+        fingerprint: str,
         calibration: Mapping[int, Calibration] | None = None,
         context: ContextTables | None = None,
         device: Device = CPU,
@@ -120,50 +124,52 @@ class Model:
         self.ladder = ladder.to(device.where)
         self.inpainter = None if inpainter is None else inpainter.eval().to(device.where)
         self.context = context
-        self.fingerprint = mark
-        self.levels = ladder.levels
-        self.calibration = {level: Calibration() for level in self.levels} | dict(calibration or {})
+        self.fingerprint = fingerprint
+        self.codebook_sizes = ladder.codebook_sizes
+        self.calibration = {
+            codebook_size: Calibration() for codebook_size in self.codebook_sizes
+        } | dict(calibration or {})
 
     @classmethod
     def load(cls, path: Path | None = None, device: Device = CPU) -> Model:
-        """Load `tokenizer.safetensors` from a folder, and what is there of
-        `inpainter.safetensors` and `context.safetensors`; by default the weights that ship. For
-        other devices than the CPU see `codec.device.choose_device`.
+        """Load `tokenizer.safetensors` from a folder (default: the weights that ship), and
+        `inpainter.safetensors` and `context.safetensors` if they are there. For other devices than
+        the CPU see `codec.device.choose_device`.
 
         Raises:
             ModelError: a file is missing, unreadable, altered, or they do not belong together.
         """
         folder = PRETRAINED if path is None else path
-        _, encoder, decoder, ladder, mark = load_tokenizer(folder)
-        marks, inpainter, context = mark, None, None
+        _, encoder, decoder, ladder, fingerprint = load_tokenizer(folder)
+        fingerprints, inpainter, context = fingerprint, None, None
         calibration: dict[int, Calibration] = {}
         if (folder / INPAINTER_FILE).exists():
-            inpainter, config, mark = load_inpainter(folder)
+            inpainter, config, fingerprint = load_inpainter(folder)
             _check_codebook(folder / INPAINTER_FILE, config, ladder)
             calibration = {
-                int(k): Calibration(**v) for k, v in config.get("calibration", {}).items()
+                int(k): Calibration.from_config(v) for k, v in config.get("calibration", {}).items()
             }
-            marks += mark
+            fingerprints += fingerprint
         if (folder / CONTEXT_FILE).exists():
-            context, config, mark = load_context(folder)
+            context, config, fingerprint = load_context(folder)
             _check_codebook(folder / CONTEXT_FILE, config, ladder)
-            marks += mark
-        mark = hashlib.sha256(marks.encode()).hexdigest()[:16]
-        return cls(encoder, decoder, ladder, inpainter, mark, calibration, context, device)
+            fingerprints += fingerprint
+        fingerprint = hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
+        return cls(encoder, decoder, ladder, inpainter, fingerprint, calibration, context, device)
 
     @classmethod
     def random(cls, seed: int = 0, device: Device = CPU) -> Model:
-        """A tiny randomly initialised model with every level: for tests, not for images."""
+        """A tiny randomly initialised model with every codebook size: for tests, not for images."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             sizes: dict[str, Any] = {"encoder_widths": (8, 8, 16), "decoder_widths": (8, 8, 16)}
             depths: dict[str, Any] = {"encoder_depths": (0, 0, 1), "decoder_depths": (0, 0, 1)}
             config = TokenizerConfig(**sizes, **depths)
             encoder, decoder = Encoder(config), Decoder(config)
-            words = F.normalize(torch.randn(2048, config.latent_dim), dim=1)
-            ladder = Ladder.pairs(words)
+            codewords = F.normalize(torch.randn(2048, config.latent_dim), dim=1)
+            ladder = Ladder.pairs(codewords)
             inpainter = Inpainter(InpainterConfig(width=32, depth=2, heads=2))
-            context = ContextTables.random(ladder.levels, seed)
+            context = ContextTables.random(ladder.codebook_sizes, seed)
         return cls(encoder, decoder, ladder, inpainter, f"{seed:016x}", {}, context, device)
 
     def encode(
@@ -178,10 +184,10 @@ class Model:
 
         Args:
             image: uint8[H,W,3].
-            codebook_size: one of `levels`.
-            patch: pixels a token stands for, each way, one of `codec.patches.PATCHES`.
-            search: steps in which better tokens are sought (`codec.search`); 0 takes the encoder's.
-            progress: told the share of the search that is done, up to 1.
+            codebook_size: one of `codebook_sizes`.
+            patch: pixels per token, each way, one of `codec.patches.PATCHES`.
+            search: steps of the search for better tokens (`codec.search`); 0: none, the encoder's.
+            progress: called with the share of the search that is done, up to 1.
 
         Returns:
             int64[h,w] in [0, codebook_size), h = ceil(H/patch), w = ceil(W/patch).
@@ -199,10 +205,10 @@ class Model:
             pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
             pixels = pixels.contiguous(memory_format=torch.channels_last)
             latents = self._encode(pixels, codebook_size).float()
-            if told_levels(self.encoder):
+            if is_level_conditioned(self.encoder):
                 indices = quantise(latents, codewords)[0]
             else:
-                base = quantise(latents, self.ladder.codewords(self.levels[-1]))[0]
+                base = quantise(latents, self.ladder.codewords(self.ladder.base_size))[0]
                 indices = self.ladder.shrink(base, codebook_size)
         if search:
             bits = 16 - torch.from_numpy(np.log2(self.frequencies(codebook_size))).float()
@@ -216,58 +222,63 @@ class Model:
     def _search(self) -> Search:
         return Search(self.decoder, self.device)
 
-    def decode_words(
-        self, words: NDArray[np.float32], height: int, width: int
+    def decode_codewords(
+        self, codeword_vectors: NDArray[np.float32], height: int, width: int
     ) -> NDArray[np.uint8]:
         """Codeword vectors float32[h,w,D] -> image uint8[height,width,3].
 
         Raises:
             ValueError: an image of this size never has a grid of this size.
         """
-        rows, columns = coded_size(height, width, patch_of(words.shape[:2], height, width))
+        patch = patch_of(codeword_vectors.shape[:2], height, width)
+        rows, columns = coded_size(height, width, patch)
         with self.device.inference():
-            given = torch.from_numpy(words).to(self.device.where)
-            decoded = self._decode(given.permute(2, 0, 1)[None]).float()
+            vectors = torch.from_numpy(codeword_vectors).to(self.device.where)
+            decoded = self._decode(vectors.permute(2, 0, 1)[None]).float()
             pixels = decoded[0, :, :rows, :columns]
             pixels = pixels.clamp_(-1, 1).add_(1).mul_(127.5).round_().byte()
             image = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
         return enlarge(image, height, width)
 
     def _encode(self, pixels: Tensor, codebook_size: int) -> Tensor:
-        """Images float[1,3,16h,16w] -> latents float[1,D,h,w], for a level if the encoder is told
-        it."""
+        """Images float[1,3,16h,16w] -> latents float[1,D,h,w]."""
         if not isinstance(self.encoder, Encoder):
             whole: Tensor = self.encoder(pixels)
             return whole
-        encoder = partial(self.encoder, level_bits=log2_sizes(codebook_size))
+        encoder = partial(self.encoder, log2_size=log2_sizes(codebook_size))
         reach = reach_tokens(self.encoder.layers, 1)
         return apply_tiled(encoder, pixels, STRIDE, 1, reach)
 
-    def _decode(self, words: Tensor) -> Tensor:
+    def _decode(self, codewords: Tensor) -> Tensor:
         """Codewords float[1,D,h,w] -> images float[1,3,16h,16w]."""
         if not isinstance(self.decoder, Decoder):
-            whole: Tensor = self.decoder(words)
+            whole: Tensor = self.decoder(codewords)
             return whole
-        return apply_tiled(self.decoder, words, 1, STRIDE, reach_tokens(self.decoder, STRIDE))
+        return apply_tiled(self.decoder, codewords, 1, STRIDE, reach_tokens(self.decoder, STRIDE))
 
     def decode(
         self, indices: NDArray[np.int64], codebook_size: int, height: int, width: int
     ) -> NDArray[np.uint8]:
-        """Indices int64[h,w] -> image uint8[height,width,3]; see `decode_words`."""
-        return self.decode_words(self.codewords(codebook_size)[indices], height, width)
+        """Indices int64[h,w] -> image uint8[height,width,3]; see `decode_codewords`."""
+        return self.decode_codewords(self.codewords(codebook_size)[indices], height, width)
 
     def codewords(self, codebook_size: int) -> NDArray[np.float32]:
-        """The codewords of a level, float32[K,D]."""
+        """The codewords of a codebook, float32[K,D]."""
         return self.ladder.codewords(codebook_size).cpu().numpy()
 
     def frequencies(self, codebook_size: int) -> NDArray[np.uint32]:
-        """Integer frequencies of a level for the static coder: uint32[K], each >= 1, sum 2^16."""
+        """Integer frequencies for the static coder: uint32[K], each >= 1, their sum 2^16."""
         return self.ladder.frequencies(codebook_size)
 
     def logits(
-        self, indices: NDArray[np.int64], known: NDArray[np.bool_], codebook_size: int
+        self, indices: NDArray[np.int64], received: NDArray[np.bool_], codebook_size: int
     ) -> NDArray[np.float32]:
-        """Scores float32[n,K] of every codeword at the n unknown positions, in raster order.
+        """Scores float32[n,K] of every codeword at the n lost positions, in raster order.
+
+        Args:
+            indices: int64[h,w]; ignored where lost.
+            received: bool[h,w].
+            codebook_size: K.
 
         Raises:
             ModelError: this model has no inpainter.
@@ -278,26 +289,30 @@ class Model:
         codewords = self.ladder.codewords(codebook_size)
         share = self.ladder.log_share(codebook_size)
         with self.device.inference():
-            mask = torch.from_numpy(known).to(where)
-            words = codewords[torch.from_numpy(np.where(known, indices, 0)).to(where)]
-            level = log2_sizes(codebook_size)
-            hidden = self.inpainter.hidden(words[None], mask[None], level)[0][~mask]
+            mask = torch.from_numpy(received).to(where)
+            vectors = codewords[torch.from_numpy(np.where(received, indices, 0)).to(where)]
+            log2_size = log2_sizes(codebook_size)
+            hidden = self.inpainter.hidden(vectors[None], mask[None], log2_size)[0][~mask]
             return self.inpainter.logits(hidden, codewords, share).float().cpu().numpy()
 
     def inpaint(
         self,
         indices: NDArray[np.int64],
-        known: NDArray[np.bool_],
+        received: NDArray[np.bool_],
         codebook_size: int,
         decoding: Decoding = ONE_PASS,
     ) -> Filled:
-        """Fill the unknown positions of indices int64[h,w] by the transformer; known tokens pass
-        unchanged. See `codec.decoding.fill`."""
+        """Fill the lost positions of indices int64[h,w] by the transformer; received tokens, by the
+        mask bool[h,w], stay as they are. See `codec.decoding.fill`.
+
+        Raises:
+            ModelError: this model has no inpainter.
+        """
         return fill(
             lambda i, k: self.logits(i, k, codebook_size),
             self.codewords(codebook_size),
             indices,
-            known,
+            received,
             decoding,
             self.calibration[codebook_size],
         )

@@ -56,15 +56,17 @@ class Search:
         self._decoder, self._device, self._terms = decoder, device, terms or Terms()
         self._perceptual = Lpips("vgg16", self._terms.blocks).to(device.where)
 
-    def error(self, words: Tensor, images: Tensor, features: list[Tensor] | None = None) -> Tensor:
+    def error(
+        self, codewords: Tensor, images: Tensor, features: list[Tensor] | None = None
+    ) -> Tensor:
         """What is minimised, a scalar: how far the decoded codewords float[1,D,h,w] are from
         float[1,3,16h,16w]. ``features``: of these images, where they are known."""
         with self._device.autocast():
             if features is None:
                 features = self._perceptual.features(images)
-            shown = self._decoder(words).float()
-            distance = self._perceptual.between(self._perceptual.features(shown), features)
-            error: Tensor = (shown - images).abs().mean()
+            decoded = self._decoder(codewords).float()
+            distance = self._perceptual.between(self._perceptual.features(decoded), features)
+            error: Tensor = (decoded - images).abs().mean()
             return error + self._terms.perceptual * distance.float().mean()
 
     def improve(
@@ -133,7 +135,7 @@ class Search:
         terms = self._terms
         cost = codewords.square().sum(1) + terms.bit * bits
         moved = latents[:, rows, columns].permute(1, 2, 0)[own].requires_grad_()
-        optimiser = torch.optim.Adam([moved], betas=(0.8, 0.95))
+        optimizer = torch.optim.Adam([moved], betas=(0.8, 0.95))
         best, least = start[own], float("inf")
         choice = best
         for step in range(steps + 1):
@@ -142,15 +144,15 @@ class Search:
                     unit = F.normalize(moved, dim=1)
                     choice = (cost - 2 * unit @ codewords.t()).argmin(1)
             straight = moved + (codewords[choice] - moved).detach()
-            words = around.masked_scatter(own[..., None], straight)
-            error = self.error(words.permute(2, 0, 1)[None], images, features)
+            vectors = around.masked_scatter(own[..., None], straight)
+            error = self.error(vectors.permute(2, 0, 1)[None], images, features)
             if error.item() < least:
                 best, least = choice, error.item()
             if step < steps:
-                optimiser.param_groups[0]["lr"] = terms.rate * (1 - 0.75 * step / steps)
-                optimiser.zero_grad()
+                optimizer.param_groups[0]["lr"] = terms.rate * (1 - 0.75 * step / steps)
+                optimizer.zero_grad()
                 error.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
+                optimizer.step()
             told(step)
         found[corner[0] : corner[0] + TILE, corner[1] : corner[1] + TILE] = best.view(
             min(TILE, found.shape[0] - corner[0]), min(TILE, found.shape[1] - corner[1])

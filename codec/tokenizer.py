@@ -18,19 +18,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRIDE = 16
-MAX_LEVEL_BITS = 15  # log2 of the largest codebook
+MAX_LOG2_SIZE = 15  # log2 of the largest codebook
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Shape of the networks. Widths and depths are given at strides 4, 8 and 16.
+    """Shape of the networks.
 
-    `encoder_levels`: the encoder is told the codebook's size, and looks for latents near the
-    codewords of that size; without, they are near those of the base codebook.
-
-    `upsampler_depth`: convolutions of `upsampler_width` features that enlarge a picture of a
-    quarter of each side, which the rest of the decoder draws; 0 for a decoder that draws all pixels
-    itself.
+    Attributes:
+        latent_dim: D, dimensions of a codeword.
+        encoder_widths, encoder_depths, decoder_widths, decoder_depths: channels and residual blocks
+            at strides 4, 8 and 16.
+        encoder_levels: whether the encoder is conditioned on the codebook size, so that latents lie
+            near the codewords of that size; otherwise they lie near those of the base codebook.
+        upsampler_depth: hidden convolutions of the upsampler that enlarges the decoder's picture
+            four times each way; 0: no upsampler, the decoder draws all pixels itself.
+        upsampler_width: channels of each of them.
     """
 
     latent_dim: int = 16
@@ -99,52 +102,52 @@ class Encoder(nn.Module):
             ChannelNorm(w16),
             nn.Conv2d(w16, config.latent_dim, 1),
         )
-        self._told = len(self.layers) - 2 - d16  # layers before those that are told the level
-        self.levels = nn.Embedding(MAX_LEVEL_BITS + 1, w16) if config.encoder_levels else None
+        self._split = len(self.layers) - 2 - d16  # the conditioning enters before this layer
+        self.levels = nn.Embedding(MAX_LOG2_SIZE + 1, w16) if config.encoder_levels else None
         if self.levels is not None:
             nn.init.zeros_(self.levels.weight)
 
-    def seen(self, images: Tensor) -> Tensor:
-        """What all levels share: float[B,3,H,W] -> float[B,W16,H/16,W/16]."""
-        seen: Tensor = self.layers[: self._told](images)
-        return seen
+    def trunk(self, images: Tensor) -> Tensor:
+        """Features that do not depend on the codebook size: float[B,3,H,W] in [-1, 1] ->
+        float[B,W16,H/16,W/16]."""
+        features: Tensor = self.layers[: self._split](images)
+        return features
 
-    def latents(self, seen: Tensor, level_bits: Tensor | None = None) -> Tensor:
-        """Latents float[B,D,H/16,W/16] from what was `seen` and the level, log2 of the codebook's
-        size, int64[B]; nobody else than an encoder with levels needs it."""
+    def head(self, features: Tensor, log2_size: Tensor | None = None) -> Tensor:
+        """Unit latents float[B,D,H/16,W/16] from the trunk's features and log2 of each image's
+        codebook size, int64[B], which an encoder without conditioning ignores."""
         if self.levels is not None:
-            assert level_bits is not None
-            told = self.levels(level_bits.to(seen.device))
-            seen = seen + told[:, :, None, None].to(seen.dtype)
-        return F.normalize(self.layers[self._told :](seen), dim=1)
+            assert log2_size is not None
+            embedding = self.levels(log2_size.to(features.device))
+            features = features + embedding[:, :, None, None].to(features.dtype)
+        return F.normalize(self.layers[self._split :](features), dim=1)
 
-    def forward(self, images: Tensor, level_bits: Tensor | None = None) -> Tensor:
-        return self.latents(self.seen(images), level_bits)
+    def forward(self, images: Tensor, log2_size: Tensor | None = None) -> Tensor:
+        return self.head(self.trunk(images), log2_size)
 
     def start_from(self, other: Encoder) -> None:
-        """Take over the weights of an encoder that lacks the levels or the last blocks of this one;
-        what it lacks changes nothing yet."""
-        mine, last = list(self.layers), len(other.layers) - 2
-        for layer, its in zip(mine[:last] + mine[-2:], other.layers, strict=True):
-            layer.load_state_dict(its.state_dict())
+        """Copy the weights of an encoder that may lack the conditioning or the last residual blocks
+        of this one. What it lacks is initialised to add nothing."""
+        own, last = list(self.layers), len(other.layers) - 2
+        for layer, source in zip(own[:last] + own[-2:], other.layers, strict=True):
+            layer.load_state_dict(source.state_dict())
         if self.levels is not None and other.levels is not None:
             self.levels.load_state_dict(other.levels.state_dict())
 
 
-def told_levels(encoder: nn.Module) -> bool:
-    """Whether an encoder has to be told the codebook's size."""
+def is_level_conditioned(encoder: nn.Module) -> bool:
+    """Whether an encoder's latents depend on the codebook size."""
     return isinstance(encoder, Encoder) and encoder.levels is not None
 
 
-SMALL = 4
-"""Pixels, each way, for each of those that an upsampler enlarges."""
+UPSCALE = 4
+"""By how much an upsampler enlarges each side of a picture."""
 
 
 class Upsampler(nn.Module):
-    """Enlarges a small picture four times: a plain chain of convolutions and a pixel shuffle (Shi
-    et al., CVPR 2016; the compact network of Real-ESRGAN), added to the nearest pixels.
-
-    Besides the picture it sees the features that it was drawn from.
+    """Enlarges a picture four times each way: convolutions and a pixel shuffle (Shi et al., CVPR
+    2016; the compact network of Real-ESRGAN), added to nearest-neighbour interpolation. Its inputs
+    are the picture and, projected to its width, the features that the picture was drawn from.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
@@ -154,18 +157,18 @@ class Upsampler(nn.Module):
         layers: list[nn.Module] = [nn.PReLU(width)]
         for _ in range(config.upsampler_depth):
             layers += [nn.Conv2d(width, width, 3, padding=1), nn.PReLU(width)]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, 3 * SMALL**2, 3, padding=1))
-        self.seen = nn.Conv2d(config.decoder_widths[0], width, 1, bias=False)
-        nn.init.zeros_(self.seen.weight)
-        self.shuffle = nn.PixelShuffle(SMALL)
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, 3 * UPSCALE**2, 3, padding=1))
+        self.feature_projection = nn.Conv2d(config.decoder_widths[0], width, 1, bias=False)
+        nn.init.zeros_(self.feature_projection.weight)
+        self.shuffle = nn.PixelShuffle(UPSCALE)
 
     def forward(self, small: Tensor, features: Tensor | None = None) -> Tensor:
         """Picture float[B,3,h,w] and the decoder's features float[B,W4,h,w] -> float[B,3,4h,4w]."""
         x = self.first(small)
         if features is not None:
-            x = x + self.seen(features)
+            x = x + self.feature_projection(features)
         detail: Tensor = self.shuffle(self.layers(x))
-        return detail + F.interpolate(small, scale_factor=float(SMALL))
+        return detail + F.interpolate(small, scale_factor=float(UPSCALE))
 
 
 class Decoder(nn.Module):
@@ -191,11 +194,11 @@ class Decoder(nn.Module):
             self.layers.append(nn.Conv2d(w4, 3, 3, padding=1))
             self.upsampler = Upsampler(config)
         else:
-            self.layers.append(nn.Conv2d(w4, 3 * SMALL**2, 3, padding=1))
-            self.layers.append(nn.PixelShuffle(SMALL))
+            self.layers.append(nn.Conv2d(w4, 3 * UPSCALE**2, 3, padding=1))
+            self.layers.append(nn.PixelShuffle(UPSCALE))
 
-    def draw(self, codewords: Tensor) -> tuple[Tensor, Tensor]:
-        """What an upsampler enlarges: the picture float[B,3,4h,4w], a quarter of each side, and the
+    def low_resolution(self, codewords: Tensor) -> tuple[Tensor, Tensor]:
+        """The upsampler's input: a picture float[B,3,4h,4w], a quarter of each side, and the
         features float[B,W4,4h,4w] that it was drawn from."""
         features = self.layers[:-1](codewords)
         return self.layers[-1](features), features
@@ -204,12 +207,12 @@ class Decoder(nn.Module):
         if self.upsampler is None:
             images: Tensor = self.layers(codewords)
             return images
-        enlarged: Tensor = self.upsampler(*self.draw(codewords))
+        enlarged: Tensor = self.upsampler(*self.low_resolution(codewords))
         return enlarged
 
     def start_from(self, other: Decoder) -> None:
-        """Take over the weights of a decoder of the same widths and depths. One without an
-        upsampler drew 4x4 pixels where this one draws their mean."""
+        """Copy the weights of a decoder of the same widths and depths. Where only this one has an
+        upsampler, its last convolution becomes the mean of those that drew 4x4 pixels."""
         if (self.upsampler is None) == (other.upsampler is None):
             self.load_state_dict(other.state_dict())
             return
@@ -219,5 +222,5 @@ class Decoder(nn.Module):
         assert isinstance(last, nn.Conv2d) and isinstance(whole, nn.Conv2d)
         assert last.bias is not None and whole.bias is not None
         with torch.no_grad():
-            last.weight.copy_(whole.weight.view(3, SMALL**2, -1, 3, 3).mean(1))
-            last.bias.copy_(whole.bias.view(3, SMALL**2).mean(1))
+            last.weight.copy_(whole.weight.view(3, UPSCALE**2, -1, 3, 3).mean(1))
+            last.bias.copy_(whole.bias.view(3, UPSCALE**2).mean(1))

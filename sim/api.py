@@ -1,4 +1,4 @@
-"""Scenarios from Python: run one, and look at what it found.
+"""The Python interface: run a scenario, and read the results of a run.
 
     import sim
 
@@ -13,12 +13,20 @@ several processes, which live streams also are, need the usual ``if __name__ == 
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from sim.results.finished import RunResult, load
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.metrics import metric as metric_of
+from sim.results.files import FIGURES, table_rows
+from sim.results.run import Run
+from sim.scenario.labels import plain_label
 
 if TYPE_CHECKING:
     from sim.scenario.loader import LoadedScenario
@@ -27,6 +35,75 @@ __all__ = ["RunResult", "load", "run"]
 
 Source = str | Path | Mapping[str, Any]
 """A scenario: a file, the name of one that ships, or the keys of one."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn figure; a notebook shows it. ``svg`` is None for one of photographs."""
+
+    path: Path
+    svg: str | None = field(repr=False)
+
+    def _repr_png_(self) -> bytes:
+        return self.path.read_bytes()
+
+
+class RunResult(Run):
+    """A finished run, with what a notebook shows and calculates with."""
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """Every figure by name."""
+        found = {}
+        for path in sorted((self.folder / FIGURES).glob("*.png")):
+            svg = self.figure(path.stem)
+            text = None if svg is None else svg.read_text(encoding="utf-8")
+            found[path.stem] = Figure(path, text)
+        return found
+
+    def table(self, name: Literal["images", "packets"]) -> NDArray[np.void]:
+        """A table as a numpy structured array: numbers where a column has only such (NaN where
+        it is empty), else text."""
+        rows = list(table_rows(self.folder / f"{name}.csv"))
+        columns = {key: _column([row[key] for row in rows]) for key in (rows[0] if rows else {})}
+        table = np.empty(len(rows), [(key, values.dtype) for key, values in columns.items()])
+        for key, values in columns.items():
+            table[key] = values
+        return table
+
+    def _repr_html_(self) -> str:
+        heads = ["", "repair", *(metric_of(name).heading for name in self.metrics)]
+        lines = ["".join(f"<th>{html.escape(head)}</th>" for head in heads)]
+        for point in self.points:
+            setting = ", ".join(f"{key}: {value}" for key, value in point.values.items())
+            for concealer, found in point.concealers.items():
+                means = [
+                    metric_of(name).text(found[name].mean, unit=False) for name in self.metrics
+                ]
+                cells = [html.escape(setting), plain_label(concealer), *means]
+                lines.append("".join(f"<td>{cell}</td>" for cell in cells))
+        caption = html.escape(f"{self.name}, seed {self.seed}: {self.folder}")
+        rows = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table><caption>{caption}</caption>{rows}</table>"
+
+
+def _column(texts: list[str]) -> NDArray[Any]:
+    """A column as numbers where it has only such (NaN where it is empty), else text."""
+    for kind in (int, float):
+        try:
+            return np.array([kind(text or "nan") for text in texts])
+        except ValueError:
+            continue
+    return np.array(texts, np.str_)
+
+
+def load(folder: str | Path) -> RunResult:
+    """A finished run.
+
+    Raises:
+        UserError: there is none.
+    """
+    return RunResult.load(Path(folder))
 
 
 def run(
@@ -43,7 +120,7 @@ def run(
     device: str = "auto",
     dtype: str = "auto",
 ) -> RunResult:
-    """Run a scenario, or what of it is not there yet, as `sim run` does.
+    """Run a scenario as `sim run` does; cells that are finished already are not computed again.
 
     Args:
         scenario: a file, the name of a shipped scenario, or a mapping with the keys of one.
@@ -53,7 +130,7 @@ def run(
         save_images: also keep every output at original size.
         workers: processes; the results do not depend on it.
         dask: the address of a Dask scheduler, or "local"; None: none.
-        fresh: do everything again, whatever is in the folder.
+        fresh: compute everything again, whatever is in the folder.
         progress: show a bar on standard error.
         device: where the networks run: auto (CUDA if there is one), cpu, cuda or mps.
         dtype: in which number format: auto (float32), float32 or bfloat16.

@@ -59,8 +59,8 @@ def check_model(model: Model, scenario: Scenario) -> None:
     from codec.perceptual import FeaturesMissing
 
     size, entropy = scenario.codec.codebook, scenario.codec.entropy
-    if size not in model.levels:
-        levels = ", ".join(map(str, model.levels))
+    if size not in model.codebook_sizes:
+        levels = ", ".join(map(str, model.codebook_sizes))
         raise UserError(f"codec.codebook: {size}: this model has {levels}")
     if scenario.codec.search:
         try:

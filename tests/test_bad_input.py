@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from codec.checkpoint import ModelError, load_weights, save_weights
-from codec.training.data import Photos
+from codec.training.data import PhotoDataset
 
 Cli = Callable[..., Any]
 
@@ -337,14 +337,14 @@ def test_photographs_that_cannot_be_trained_on(cli: Cli) -> None:
     ):
         write(Path("photos/x.png"))
         with pytest.raises(ValueError, match=expected):
-            Photos(Path("photos"), min_side=256)
+            PhotoDataset(Path("photos"), min_side=256)
     whole = Path("photos/0.png").read_bytes()
     Path("photos/x.png").write_bytes(whole[: len(whole) // 2])
-    photos = Photos(Path("photos"), min_side=256)
+    photos = PhotoDataset(Path("photos"), min_side=256)
     with pytest.raises(ValueError, match=r"photos/x.png: cannot be read"):
         photos.photo(len(photos) - 1)
     with pytest.raises(ValueError, match=r"10 photos none held out .* 100 photos are needed"):
-        Photos(Path("photos"), held_out=True, min_side=256)
+        PhotoDataset(Path("photos"), held_out=True, min_side=256)
 
 
 def test_a_device_that_is_not_there(cli: Cli) -> None:

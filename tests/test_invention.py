@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.figures.invention import shade
+from sim.figures.pictures import shade
 
 Cli = Callable[..., Any]
 

@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 
 from sim.api import load
-from sim.report.answer import answer
+from sim.errors import UserError
+from sim.figures.run import draw_figures
+from sim.report import about
+from sim.report.answer import answer, comparison, decided, difference
 from sim.report.html import render, write_report
-from sim.results.run import difference, read_runs
+from sim.results.run import Run
 from sim.statistics import MIN_PAIRS
 
 Cli = Callable[..., Any]
@@ -53,8 +56,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iter
 
     picture = np.stack([rows * 2, columns, rows + columns], axis=2).astype(np.uint8)
     Image.fromarray(picture).save(folder / "photo.png")
-    patch = pytest.MonkeyPatch()
-    patch.setattr("sim.figures.run.draw_figures", lambda folder: [])
     made = []
     for name, more in (("one", ""), ("swept", SWEEP)):
         path = folder / f"{name}.yaml"
@@ -62,7 +63,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iter
         path.write_text(text.replace("codec: {codebook: 64}\n", "", 1))
         how = RunOptions(out=folder / name, workers=1)
         made.append(run_experiment(load_scenario(path), how).folder)
-    patch.undo()
     yield made
 
 
@@ -133,7 +133,8 @@ def test_what_a_page_tells(runs: list[Path], pages: dict[str, str]) -> None:
     assert "prefers-color-scheme: dark" in text and "width=device-width" in text
     for words in ("Run it again", "sim run", "erasure", "playout deadline"):
         assert words in text, words
-    assert text.count("data:image/webp") == 2 * 7
+    assert text.count("data:image/webp") == 2 * 3, "a strip, how sure, the repair not in the strip"
+    assert "scenario small · seed 3" in text, "the figures are the run's own"
     manifest = json.loads((runs[0] / "manifest.json").read_text())
     assert manifest["weights_fingerprint"] in text
     assert "Quality for bits" in pages["swept"], "codebooks cost different bits"
@@ -149,80 +150,120 @@ def test_the_question_is_the_scenarios(runs: list[Path], tmp_path: Path, mark: s
     question = "\n".join(f"{mark}{line}".rstrip() for line in text.split("\n"))
     source = {"file": "mine/holes.yaml", "question": question, "overrides": ["codec.codebook=8"]}
     (asking / "manifest.json").write_text(json.dumps({**manifest, "source": source}))
-    (run,) = read_runs([asking])
-    assert (run.question, run.look) == ("What do holes cost?", "Look at them.")
-    assert run.command == "sim run holes.yaml --set codec.codebook=8"
+    run = Run.load(asking)
+    assert about.question(run) == "What do holes cost?"
+    assert about.what_to_look_at(run) == "Look at them."
+    assert about.command(run) == "sim run holes.yaml --set codec.codebook=8"
 
 
 def test_the_same_runs_give_the_same_page(
     runs: list[Path], pages: dict[str, str], tmp_path: Path
 ) -> None:
     shutil.copytree(runs[1], tmp_path / "swept")
-    shutil.rmtree(tmp_path / "swept" / "figures", ignore_errors=True)
+    shutil.rmtree(tmp_path / "swept" / "cells")
     assert pages["swept"] == render([tmp_path / "swept"])
 
 
+@pytest.mark.parametrize("figure", ["quality.svg", "rate.svg", "strip-photo.png"])
+def test_figures_that_are_gone_are_to_be_drawn_again(
+    runs: list[Path], pages: dict[str, str], figure: str, cli: Cli, tmp_path: Path
+) -> None:
+    shutil.copytree(runs[1], tmp_path / "run")
+    (tmp_path / "run" / "figures" / figure).unlink()
+    result = cli("report", tmp_path / "run", "-o", "page.html")
+    assert result.exit_code == 2 and f"sim plot {tmp_path / 'run'}" in result.stderr
+    assert cli("plot", tmp_path / "run").exit_code == 0
+    assert cli("report", tmp_path / "run", "-o", "page.html").exit_code == 0
+    assert Path("page.html").read_text() == pages["swept"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "<script>alert(1)</script>",
+        '<g onload="alert(1)"/>',
+        '<use href="https://example.org/x"/>',
+        "<use xlink:href='data:image/svg+xml,x'/>",
+        '<path style="fill: url(https://example.org/x)"/>',
+        "<foreignObject/>",
+    ],
+)
+def test_a_figure_that_another_program_changed_is_refused(
+    runs: list[Path], more: str, tmp_path: Path
+) -> None:
+    shutil.copytree(runs[0], tmp_path / "run")
+    path = tmp_path / "run" / "figures" / "quality.svg"
+    path.write_text(path.read_text().replace("</svg>", f"{more}</svg>"))
+    with pytest.raises(UserError, match="draw it again"):
+        render([tmp_path / "run"])
+
+
 def test_the_answer_is_that_of_the_tables(runs: list[Path]) -> None:
-    (run,) = read_runs([runs[0]])
-    told = answer([run], "psnr_db")
-    point = run.points[0]
-    best = max(
-        (name for name in point["concealers"] if name != "clean"),
-        key=lambda name: point["concealers"][name]["psnr_db"]["mean"],
-    )
+    run = Run.load(runs[0])
+    told = answer(run, "psnr_db")
+    repairs = {n: v for n, v in run.points[0].concealers.items() if n != "clean"}
+    best = max(repairs, key=lambda name: repairs[name]["psnr_db"].mean)
     assert best.replace("_", " ") in told
-    assert f"{point['concealers'][best]['psnr_db']['mean']:.2f} dB" in told
+    assert f"{repairs[best]['psnr_db'].mean:.2f} dB" in told
     assert "too few to be sure" in told or "not decided" in told, "four pairs decide nothing"
 
 
 def test_the_best_is_the_least_where_less_is_better(runs: list[Path]) -> None:
-    one, swept = read_runs(runs)
-    repairs = {n: v for n, v in one.points[0]["concealers"].items() if n != "clean"}
-    best = min(repairs, key=lambda name: repairs[name]["lpips"]["mean"])
-    told = answer([one], "lpips")
+    one, swept = map(Run.load, runs)
+    repairs = {n: v for n, v in one.points[0].concealers.items() if n != "clean"}
+    best = min(repairs, key=lambda name: repairs[name]["lpips"].mean)
+    told = answer(one, "lpips")
     assert f"{best.replace('_', ' ')} reaches a mean LPIPS of" in told
     others = [name for name in repairs if name != best]
-    nearest = min(others, key=lambda name: repairs[name]["lpips"]["mean"]).replace("_", " ")
+    nearest = min(others, key=lambda name: repairs[name]["lpips"].mean).replace("_", " ")
     assert f"below {nearest.replace('none', 'leaving the holes')}" in told
-    assert "the lowest mean LPIPS" in answer([swept], "lpips") or "falls" in answer(
-        [swept], "lpips"
-    )
-    assert "the lowest mean LPIPS" in answer([one, swept], "lpips")
-    assert "the highest mean PSNR" in answer([one, swept], "psnr_db")
+    assert re.search("the lowest mean LPIPS|falls", answer(swept, "lpips"))
+    both = {"one": one, "swept": swept}
+    assert "the lowest mean LPIPS" in comparison(both, "lpips")
+    assert "the highest mean PSNR" in comparison(both, "psnr_db")
 
 
-def test_a_run_of_before_lpips_still_opens(runs: list[Path], tmp_path: Path) -> None:
+def test_an_old_run_still_opens(runs: list[Path], tmp_path: Path) -> None:
+    """One of before LPIPS was measured, packets had kinds, and manifests listed files."""
     old = tmp_path / "old"
     shutil.copytree(runs[0], old)
-    with (old / "images.csv").open(newline="") as file:
-        rows = [{k: v for k, v in row.items() if k != "lpips"} for row in csv.DictReader(file)]
-    with (old / "images.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, rows[0])
-        table.writeheader()
-        table.writerows(rows)
+    later = {"images": {"lpips"}, "packets": {"copies", "kind", "last_frame"}}
+    for name, columns in later.items():
+        with (old / f"{name}.csv").open(newline="") as file:
+            rows = [{k: row[k] for k in row if k not in columns} for row in csv.DictReader(file)]
+        with (old / f"{name}.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, rows[0])
+            table.writeheader()
+            table.writerows(rows)
     summary = json.loads((old / "summary.json").read_text())
     summary["metrics"].remove("lpips")
     for by_name in summary["points"][0]["concealers"].values():
         del by_name["lpips"]
     (old / "summary.json").write_text(json.dumps(summary))
+    manifest = json.loads((old / "manifest.json").read_text())
+    del manifest["files"]
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    draw_figures(old)
     assert "LPIPS" not in render([old])
-    row = load(old).images[0]
+    run = load(old)
+    row, packet = run.images[0], next(run.packets)
     assert np.isfinite(row.psnr_db) and np.isnan([row.lpips, row.lpips_vgg, row.dists]).all()
+    assert (packet.kind, packet.copies) == ("media", 1)
 
 
 def test_differences_are_paired_and_cautious() -> None:
-    images = [(str(number), "0") for number in range(12)]
+    images = [(str(number), 0) for number in range(12)]
     rng = np.random.default_rng(1)
     base = {key: float(value) for key, value in zip(images, rng.normal(20, 3, 12), strict=True)}
     better = {key: value + 0.3 + rng.normal(0, 0.05) for key, value in base.items()}
     found = difference(better, base)
-    assert found.decided and found.mean == pytest.approx(0.3, abs=0.05)
+    assert decided(found) and found.mean == pytest.approx(0.3, abs=0.05)
     assert found.low < found.mean < found.high < 0.5, "the spread of images is not in it"
     few = {key: better[key] for key in images[: MIN_PAIRS - 1]}
-    assert not difference(few, base).decided
+    assert not decided(difference(few, base))
     even = {key: value + (-1) ** int(key[0]) for key, value in base.items()}
-    assert not difference(even, base).decided
-    assert difference(base, {("elsewhere", "0"): 1.0}).pairs == 0
+    assert not decided(difference(even, base))
+    assert difference(base, {("elsewhere", 0): 1.0}).n == 0
 
 
 def test_the_intervals_cover(runs: list[Path]) -> None:
@@ -231,7 +272,7 @@ def test_the_intervals_cover(runs: list[Path]) -> None:
     rng = np.random.default_rng(7)
     hits = 0
     for _ in range(200):
-        a = {(str(n), "0"): float(v) for n, v in enumerate(rng.normal(0.5, 1, 12))}
+        a = {(str(n), 0): float(v) for n, v in enumerate(rng.normal(0.5, 1, 12))}
         found = difference(a, {key: 0.0 for key in a})
         hits += found.low <= 0.5 <= found.high
     assert 0.84 <= hits / 200 <= 0.99
@@ -275,7 +316,6 @@ def test_a_gallery_is_made_anew_or_not_at_all(
 
     from PIL import Image
 
-    from sim.errors import UserError
     from sim.report.gallery import GalleryEntry, make_gallery
 
     run = tmp_path / "run"

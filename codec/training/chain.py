@@ -1,11 +1,9 @@
-"""All training runs one after the other, from photographs to a finished model folder, within some
-hours.
+"""All training runs one after the other, from photographs to a model folder, in a given time.
 
-Each stage is a run in a folder of its own and starts from the model folder as the stages before it
-left it, which at any time holds the best so far. A stage is given its share of the time that is
-left, whatever the others took: what is made beside the training (tokens, pictures to learn from)
-counts, too. `plan.json` says which are finished and how long the present one may take; a chain that
-was stopped goes on from there.
+Each stage is a run in a folder of its own. It starts from the model folder, which holds what the
+stages before it have trained, and its weights files are copied there. Each stage gets a share of
+the time that is left, for all its work, tokens and pairs of pictures included. `plan.json` says
+which stages are finished and how long the present one may take; from it a stopped chain resumes.
 """
 
 from __future__ import annotations
@@ -25,12 +23,21 @@ from codec.lpips import Lpips
 from codec.model import CONTEXT_FILE, INPAINTER_FILE, TOKENIZER_FILE
 from codec.perceptual import FeaturesMissing, check_features
 from codec.tokenizer import TokenizerConfig
-from codec.training import parallel, runs
+from codec.training import parallel
 from codec.training.context import ContextConfig, ContextTraining, SliceSource
-from codec.training.data import PLAIN, Setup
 from codec.training.inpainter import InpainterTraining
 from codec.training.joint import JointTraining
 from codec.training.loop import LoopConfig
+from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
+from codec.training.runs import (
+    CacheConfig,
+    Run,
+    train_context,
+    train_inpainter,
+    train_joint,
+    train_tokenizer,
+    train_upsampler,
+)
 from codec.training.tokenizer import TokenizerTraining
 from codec.training.tokens import MaskSource
 from codec.training.upsampler import UpsamplerTraining
@@ -38,16 +45,23 @@ from codec.training.upsampler import UpsamplerTraining
 PLAN = "plan.json"
 FILES = (TOKENIZER_FILE, INPAINTER_FILE, CONTEXT_FILE)
 
-# (photos, model folder, folder to write): an inpainter with calibrated temperatures
+# (photos, model folder, folder to write): writes an inpainter with calibrated temperatures
 Calibrate = Callable[[Path, Path, Path], object]
+# runs a stage; returns its last evaluation
+Stage = Callable[[Run], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What each stage trains with.
+    """Hyper-parameters of each stage.
 
-    `encoder_depth`, `upsampler_depth`: blocks at stride 16 and convolutions. `side`: pixels of
-    tokenized crops.
+    Attributes:
+        tokenizer, ..., context: of the training stages, in order; "encoder", "quarter" (pictures of
+            a quarter of each side), "windows" (of the full size) and "repair" (with lost tokens)
+            are joint runs.
+        encoder_depth: residual blocks of the encoder at stride 16.
+        upsampler_depth: hidden convolutions of the upsampler.
+        side: of tokenized crops, in pixels.
     """
 
     tokenizer: TokenizerTraining
@@ -63,13 +77,13 @@ class Recipe:
     side: int = 256
 
     def with_all(self, **changes: Any) -> Recipe:
-        """With other values in every stage."""
+        """A copy with other hyper-parameters in every stage."""
         stages = {name: getattr(self, name) for name in _SHARES if hasattr(self, name)}
         return replace(self, **{name: replace(one, **changes) for name, one in stages.items()})
 
 
 def standard_recipe() -> Recipe:
-    """For networks of the default shapes."""
+    """The recipe for networks of the default shapes."""
     whole: Any = {"batch": 8, "window": 128}
     return Recipe(
         TokenizerTraining(TokenizerConfig(), ladder_from=1000),
@@ -83,7 +97,7 @@ def standard_recipe() -> Recipe:
     )
 
 
-_SHARES = {
+_SHARES = {  # of the time
     "tokenizer": 0.28,
     "encoder": 0.05,
     "upsampler": 0.08,
@@ -105,19 +119,19 @@ def train_all(
     calibrate: Calibrate,
     recipe: Recipe,
     *,
-    setup: Setup = PLAIN,
-    say: Callable[[str], object] = lambda line: None,
+    options: TrainingOptions = DEFAULT_OPTIONS,
+    log: Callable[[str], object] = lambda line: None,
 ) -> dict[str, float]:
-    """Train a model from random weights, or go on, and leave its three files in `out`.
+    """Train a model from random weights, or resume, and leave its three files in `out`.
 
     Args:
         photos: a folder or a pack.
         out: the model folder; the stages' runs are below it.
-        hours: of all that is left to do. Each stage makes at least one step.
+        hours: for all that is left to do. Each stage makes at least one step.
         masks, slices, calibrate: see `codec.training.runs` and `Calibrate`.
         recipe: see `Recipe`.
-        setup: how.
-        say: told which stage begins, and what is missing.
+        options: how the runs are carried out.
+        log: called with lines for the user: which stage begins, what is missing.
 
     Returns:
         The last evaluation of every training stage of this call, by "stage: value".
@@ -130,110 +144,86 @@ def train_all(
     check_features()
     if recipe.quarter.lpips_weight:
         Lpips("vgg16", 1)
-    stages = _stages(photos, out, recipe, masks, slices, calibrate, _cache(hours, setup), setup)
+    stages = _stages(out, recipe, masks, slices, calibrate)
+    cache = replace(_cache(hours, options), side=recipe.side)
     started = time.monotonic()
-    found: dict[str, float] = {}
+    evaluations: dict[str, float] = {}
     for number, (name, share) in enumerate(_SHARES.items()):
-        with parallel.first_alone() as mine:
-            if mine:
+        with parallel.main_process() as is_main:
+            if is_main:
                 left = max(0.0, 3600 * hours - (time.monotonic() - started))
-                later = sum(list(_SHARES.values())[number:])
-                _begin(out, name, left * share / later)
+                shares_left = sum(list(_SHARES.values())[number:])
+                _begin(out, name, left * share / shares_left)
         plan = _plan(out)
         if name in plan["finished"]:
             continue
+        log(f"{number + 1} of {len(_SHARES)}: {name}, {plan['seconds']:.0f} s")
+        if name == "upsampler" and not _has_enhancer():
+            log("  Real-ESRGAN is not installed: from random weights, by the photos themselves")
         folder = out / "runs" / name
-        say(f"{number + 1} of {len(_SHARES)}: {name}, {plan['seconds']:.0f} s")
-        if name == "upsampler" and not _enhancer():
-            say("  Real-ESRGAN is not installed: from random weights, by the photos themselves")
-        held_out = stages[name](folder, plan["seconds"])
-        found |= {f"{name}: {what}": value for what, value in held_out.items()}
-        with parallel.first_alone() as mine:
-            if mine:
+        held_out = stages[name](Run(photos, folder, _loop(plan["seconds"]), cache, options))
+        evaluations |= {f"{name}: {what}": value for what, value in held_out.items()}
+        with parallel.main_process() as is_main:
+            if is_main:
                 _finish(out, name, folder)
-    return found
+    return evaluations
 
 
 def _stages(
-    photos: Path,
-    out: Path,
-    recipe: Recipe,
-    masks: MaskSource,
-    slices: SliceSource,
-    calibrate: Calibrate,
-    cache: runs.CacheConfig,
-    setup: Setup,
-) -> dict[str, Callable[[Path, float], dict[str, float]]]:
-    """(run folder, seconds) -> the held-out evaluation, by name."""
-    cache = replace(cache, side=recipe.side)
-    few = replace(cache, crops=max(32, cache.crops // 8))  # to count how often tokens are used
+    out: Path, recipe: Recipe, masks: MaskSource, slices: SliceSource, calibrate: Calibrate
+) -> dict[str, Stage]:
+    """The stages by name; each trains for the model in `out` as it is then."""
 
-    def loop(seconds: float) -> LoopConfig:
-        return LoopConfig(
-            steps=100_000,
-            decay_steps=30_000,
-            warmup_steps=2_000,
-            evaluate_every=1_000,
-            checkpoint_seconds=60.0,
-            seconds=max(1e-3, seconds),
-        )
-
-    def tokenizer(folder: Path, seconds: float) -> dict[str, float]:
-        return runs.train_tokenizer(
-            photos, folder, loop(seconds), recipe.tokenizer, cache=cache, setup=setup
-        )
-
-    def joint(
-        config: JointTraining, depth: int | None = None
-    ) -> Callable[[Path, float], dict[str, float]]:
-        def stage(folder: Path, seconds: float) -> dict[str, float]:
-            options: Any = {"depth": depth, "cache": few, "setup": setup}
-            return runs.train_joint(photos, folder, loop(seconds), masks, out, config, **options)
+    def joint(config: JointTraining, depth: int | None = None) -> Stage:
+        def stage(run: Run) -> dict[str, float]:
+            # The crops only serve to count how often tokens are used.
+            fewer = replace(run.cache, crops=max(32, run.cache.crops // 8))
+            return train_joint(replace(run, cache=fewer), masks, out, config, depth=depth)
 
         return stage
 
-    def upsampler(folder: Path, seconds: float) -> dict[str, float]:
-        return runs.train_upsampler(
-            photos,
-            folder,
-            loop(0.6 * seconds),
+    def upsampler(run: Run) -> dict[str, float]:
+        seconds = run.loop.seconds or 0.0
+        run = replace(run, loop=_loop(0.6 * seconds))
+        return train_upsampler(
+            run,
             out,
             recipe.upsampler,
             depth=recipe.upsampler_depth,
             pair_seconds=0.4 * seconds,
-            enhanced=_enhancer(),
-            setup=setup,
+            enhanced=_has_enhancer(),
         )
 
-    def inpainter(folder: Path, seconds: float) -> dict[str, float]:
-        return runs.train_inpainter(
-            photos, folder, loop(seconds), masks, out, recipe.inpainter, cache=cache, setup=setup
-        )
-
-    def context(folder: Path, seconds: float) -> dict[str, float]:
-        return runs.train_context(
-            photos, folder, loop(seconds), slices, out, recipe.context, cache=cache, setup=setup
-        )
-
-    def calibration(folder: Path, seconds: float) -> dict[str, float]:
+    def calibration(run: Run) -> dict[str, float]:
         if parallel.rank() == 0:
-            calibrate(photos, out, folder)
+            calibrate(run.images, out, run.folder)
         return {}
 
     return {
-        "tokenizer": tokenizer,
+        "tokenizer": lambda run: train_tokenizer(run, recipe.tokenizer),
         "encoder": joint(recipe.encoder, recipe.encoder_depth),
         "upsampler": upsampler,
         "quarter": joint(recipe.quarter),
         "windows": joint(recipe.windows),
-        "inpainter": inpainter,
+        "inpainter": lambda run: train_inpainter(run, masks, out, recipe.inpainter),
         "repair": joint(recipe.repair),
-        "context": context,
+        "context": lambda run: train_context(run, slices, out, recipe.context),
         "calibration": calibration,
     }
 
 
-def _enhancer() -> bool:
+def _loop(seconds: float) -> LoopConfig:
+    return LoopConfig(
+        steps=100_000,
+        decay_steps=30_000,
+        warmup_steps=2_000,
+        evaluate_every=1_000,
+        checkpoint_seconds=60.0,
+        seconds=max(1e-3, seconds),
+    )
+
+
+def _has_enhancer() -> bool:
     """Whether the weights of Real-ESRGAN are installed."""
     try:
         weights_path()
@@ -242,11 +232,11 @@ def _enhancer() -> bool:
     return True
 
 
-def _cache(hours: float, setup: Setup) -> runs.CacheConfig:
+def _cache(hours: float, options: TrainingOptions) -> CacheConfig:
     """As many tokenized crops as there is time for."""
-    each_hour = 1_500 if setup.device.where.type == "cpu" else 20_000
+    each_hour = 1_500 if options.device.where.type == "cpu" else 20_000
     crops = int(min(12_000, max(64, hours * each_hour)))
-    return runs.CacheConfig(crops=crops, held_out=min(128, crops // 4))
+    return CacheConfig(crops=crops, held_out=min(128, crops // 4))
 
 
 def _plan(out: Path) -> dict[str, Any]:
@@ -258,7 +248,7 @@ def _plan(out: Path) -> dict[str, Any]:
 
 
 def _begin(out: Path, name: str, seconds: float) -> None:
-    """Give a stage its time, unless it is finished or has begun already."""
+    """Write a stage's seconds into the plan, unless it is finished or has begun."""
     plan = _plan(out)
     if name not in plan["finished"] and name != plan["stage"]:
         (out / "runs" / name).mkdir(parents=True, exist_ok=True)
@@ -266,7 +256,7 @@ def _begin(out: Path, name: str, seconds: float) -> None:
 
 
 def _finish(out: Path, name: str, folder: Path) -> None:
-    """Take a stage's files over into the model folder."""
+    """Copy a stage's weights into the model folder and mark it as finished."""
     for file in FILES:
         if (folder / file).exists():
             with replacing(out / file) as partial:

@@ -1,16 +1,16 @@
-"""Training the context coder's network (`codec.context`): bits of a slice's tokens given those
-before them, at every codebook level.
+"""Training the context coder's network (`codec.context`): minimise the bits of a slice's tokens
+given those before them, at every codebook size.
 
-The network is trained in floating point, in the units that its integers stand for, and rounded at
-the end: 10 to 14 binary places lose less than a thousandth of a bit, so nothing has to learn the
-rounding. All positions of a crop are predicted at once.
+The network is trained in floating point, in the units of its fixed-point integers, and rounded at
+the end. With 10 to 14 binary places this costs less than a thousandth of a bit per token, so
+training need not know of it. All positions of a crop are predicted at once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,9 @@ from codec.context import (
     ContextTables,
 )
 from codec.training import parallel
-from codec.training.data import PLAIN, Setup
-from codec.training.loop import image_sheet
-from codec.training.optimise import Optimised
+from codec.training.optimizer import OptimizerWithEma
+from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
+from codec.training.task import Task, image_sheet
 from codec.training.tokens import TokenCache
 from codec.waves import coding_waves
 
@@ -40,7 +40,8 @@ SliceSource = Callable[[np.random.Generator, tuple[int, int]], Sequence[NDArray[
 
 @dataclass(frozen=True)
 class ContextConfig:
-    """Shape of the network; see `codec.context`."""
+    """Shape of the network (see `codec.context`): heads, their reach in tokens, and the dimensions
+    of embeddings, of hidden layers and of queries."""
 
     heads: int = 12
     reach: int = 6
@@ -51,7 +52,7 @@ class ContextConfig:
 
 @dataclass(frozen=True)
 class ContextTraining:
-    """Hyper-parameters of the run. Each step takes one level and one way of slicing."""
+    """Hyper-parameters of the run. Each step draws one codebook size and one way of slicing."""
 
     network: ContextConfig
     batch: int = 16
@@ -66,21 +67,23 @@ class ContextNetwork(nn.Module):
 
     def __init__(self, ladder: Ladder, config: ContextConfig) -> None:
         super().__init__()
-        self.config, self.levels = config, ladder.levels
-        dim = ladder.codewords(ladder.levels[0]).shape[1]
+        self.config, self.codebook_sizes = config, ladder.codebook_sizes
+        dim = ladder.codewords(ladder.codebook_sizes[0]).shape[1]
         window = 2 * config.reach + 1
-        far = torch.arange(window) - config.reach
-        distance = (far[:, None].square() + far.square()).sqrt()
-        # Heads start as bells of growing width, each a little to one side.
+        offset = torch.arange(window) - config.reach
+        distance = (offset[:, None].square() + offset.square()).sqrt()
+        # Heads start as Gaussians of growing width, each tilted in another direction.
         widths = torch.logspace(-0.4, 0.6, config.heads)[:, None, None]
         angle = torch.arange(config.heads)[:, None, None] * 2.4
-        lean = (torch.cos(angle) * far[:, None] + torch.sin(angle) * far) / 4
-        self.heads = nn.Parameter((-(distance**2) / (2 * widths**2)).clamp(min=-8) + lean)
+        tilt = (torch.cos(angle) * offset[:, None] + torch.sin(angle) * offset) / 4
+        self.heads = nn.Parameter((-(distance**2) / (2 * widths**2)).clamp(min=-8) + tilt)
         self.floors = nn.Parameter(torch.full((config.heads + 1,), -2.0))
-        self.embed_words = _perceptron(dim, 64, config.embed)
-        self.key_words = _perceptron(dim, 64, config.query + 1)
-        self.embed_free, self.key_free, self.level_bias = (
-            nn.ParameterDict({str(k): nn.Parameter(torch.zeros(*shape(k))) for k in self.levels})
+        self.embed_codewords = _perceptron(dim, 64, config.embed)
+        self.key_codewords = _perceptron(dim, 64, config.query + 1)
+        self.embed_offset, self.key_offset, self.level_bias = (
+            nn.ParameterDict(
+                {str(k): nn.Parameter(torch.zeros(*shape(k))) for k in self.codebook_sizes}
+            )
             for shape in (
                 lambda k: (k, config.embed),
                 lambda k: (k, config.query + 1),
@@ -91,24 +94,31 @@ class ContextNetwork(nn.Module):
         self.layer1 = nn.Linear(inputs, config.hidden, bias=False)
         self.layer2 = nn.Linear(config.hidden, config.hidden)
         self.query = nn.Linear(config.hidden, config.query)
-        for level in self.levels:
-            self.register_buffer(f"words{level}", ladder.codewords(level), persistent=False)
-            self.register_buffer(f"share{level}", ladder.log_share(level), persistent=False)
+        for codebook_size in self.codebook_sizes:
+            self.register_buffer(
+                f"codewords{codebook_size}", ladder.codewords(codebook_size), persistent=False
+            )
+            self.register_buffer(
+                f"share{codebook_size}", ladder.log_share(codebook_size), persistent=False
+            )
 
-    def embedding(self, level: int) -> Tensor:
-        """float[K,E] of a level's tokens."""
-        table: Tensor = self.embed_words(self.get_buffer(f"words{level}"))
-        free: Tensor = self.embed_free[str(level)]
+    def embedding(self, codebook_size: int) -> Tensor:
+        """Embeddings of a codebook's tokens: of the codewords, plus learnt offsets; float[K,E]."""
+        table: Tensor = self.embed_codewords(self.get_buffer(f"codewords{codebook_size}"))
+        free: Tensor = self.embed_offset[str(codebook_size)]
         return table + free
 
-    def keys(self, level: int) -> tuple[Tensor, Tensor]:
-        """Keys float[K,Q] and biases float[K] of a level's tokens."""
-        table = self.key_words(self.get_buffer(f"words{level}")) + self.key_free[str(level)]
-        return table[:, :-1], table[:, -1] + self.get_buffer(f"share{level}")
+    def keys(self, codebook_size: int) -> tuple[Tensor, Tensor]:
+        """Keys float[K,Q] and biases float[K] of a codebook's tokens, made likewise."""
+        table = (
+            self.key_codewords(self.get_buffer(f"codewords{codebook_size}"))
+            + self.key_offset[str(codebook_size)]
+        )
+        return table[:, :-1], table[:, -1] + self.get_buffer(f"share{codebook_size}")
 
-    def forward(self, indices: Tensor, earlier: Tensor, level: int) -> Tensor:
+    def forward(self, indices: Tensor, earlier: Tensor, codebook_size: int) -> Tensor:
         """Logits float[B,n,K] of tokens int64[B,n] in raster order of a square grid, each given
-        those that are earlier: bool[n,n]; see `earlier_tokens`."""
+        those coded earlier, bool[n,n]: see `earlier_tokens`."""
         side = math.isqrt(indices.shape[1])
         cells = torch.arange(side * side, device=indices.device)
         dy = cells[None] // side - cells[:, None] // side  # of j from i
@@ -121,28 +131,28 @@ class ContextNetwork(nn.Module):
         flat = self.heads.flatten(1)
         tables = torch.exp(flat - flat.amax(1, keepdim=True))
         weights = torch.cat([tables[:, place] * near, earlier[None].float()])  # [heads+1,n,n]
-        known = F.pad(self.embedding(level)[indices], (0, 1), value=1.0)  # [B,n,E+1]
-        count, width = len(indices), known.shape[2]
-        columns = known.permute(1, 0, 2).reshape(side * side, -1)
+        given = F.pad(self.embedding(codebook_size)[indices], (0, 1), value=1.0)  # [B,n,E+1]
+        count, width = len(indices), given.shape[2]
+        columns = given.permute(1, 0, 2).reshape(side * side, -1)
         sums = (weights.flatten(0, 1) @ columns).view(len(weights), side * side, count, width)
         means = sums / (sums[..., -1:] + self.floors.exp()[:, None, None, None])
         x = means.permute(2, 1, 0, 3).flatten(2)
-        x = F.relu(self.layer1(x) + self.level_bias[str(level)])
+        x = F.relu(self.layer1(x) + self.level_bias[str(codebook_size)])
         x = self.query(F.relu(self.layer2(x)))
-        keys, bias = self.keys(level)
+        keys, bias = self.keys(codebook_size)
         logits: Tensor = x @ keys.t() + bias
         return logits
 
     @torch.no_grad()
     def start_from(self, tables: ContextTables) -> None:
-        """Become what `tables` were rounded from. Their embeddings and keys start as free, none of
-        them made from codewords.
+        """Set the weights to those of integer tables. Embeddings and keys become offsets; what is
+        computed from codewords is set to zero.
 
         Raises:
-            ValueError: they are of another shape, or for other levels.
+            ValueError: the tables are of another shape, or for other codebook sizes.
         """
-        ours = self.tables().arrays
-        if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in tables.arrays.items()}:
+        own = self.tables().arrays
+        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tables.arrays.items()}:
             raise ValueError("the context coder to start from has another shape")
 
         def real(name: str, places: float) -> Tensor:
@@ -159,20 +169,20 @@ class ContextNetwork(nn.Module):
         self.query.weight.copy_(real("query", WEIGHT_BITS).t())
         self.layer2.bias.copy_(real("bias2", wide))
         self.query.bias.copy_(real("query_bias", wide))
-        for made in (self.embed_words, self.key_words):
-            for parameter in made[-1].parameters():
+        for computed in (self.embed_codewords, self.key_codewords):
+            for parameter in computed[-1].parameters():
                 parameter.zero_()
         ratio = math.log2(math.e)
-        for k in self.levels:
-            self.embed_free[str(k)].copy_(real(f"embed.{k}", ACTIVATION_BITS))
+        for k in self.codebook_sizes:
+            self.embed_offset[str(k)].copy_(real(f"embed.{k}", ACTIVATION_BITS))
             bias = real(f"bias.{k}", wide) / ratio - self.get_buffer(f"share{k}")
             keys = real(f"keys.{k}", WEIGHT_BITS) / ratio
-            self.key_free[str(k)].copy_(torch.cat([keys, bias[:, None]], dim=1))
+            self.key_offset[str(k)].copy_(torch.cat([keys, bias[:, None]], dim=1))
             self.level_bias[str(k)].copy_(real(f"bias1.{k}", wide))
 
     @torch.no_grad()
     def tables(self) -> ContextTables:
-        """The integers; raises ValueError where one outgrows its type."""
+        """The weights as integers; raises ValueError where one is out of its type's range."""
         flat = self.heads.flatten(1)
         ratio = math.log2(math.e)
         arrays = {
@@ -186,7 +196,7 @@ class ContextNetwork(nn.Module):
         floors = self.floors.exp()  # the mean of all has weights of one, not of 2^HEAD_BITS
         scale = torch.tensor([2.0**HEAD_BITS] * self.config.heads + [1.0]).to(floors.device)
         arrays["floors"] = _fixed((floors * scale).clamp(min=1), 0, np.int32)
-        for k in self.levels:
+        for k in self.codebook_sizes:
             keys, bias = self.keys(k)
             arrays[f"embed.{k}"] = _fixed(self.embedding(k), ACTIVATION_BITS, np.int16)
             arrays[f"keys.{k}"] = _fixed(keys * ratio, WEIGHT_BITS, np.int16)
@@ -209,17 +219,20 @@ def _fixed(values: Tensor, places: int, dtype: Any) -> NDArray[Any]:
 
 
 def earlier_tokens(slices: Sequence[NDArray[np.int64]], side: int, reach: int) -> Tensor:
-    """bool[n,n], [i, j], of tokens of a square grid by raster position: whether j is in i's slice
-    and in an earlier wave."""
-    of, wave = np.empty(side**2, np.int64), np.empty(side**2, np.int64)
+    """Of the tokens of a square grid, by raster position, whether token j is in token i's slice and
+    in an earlier wave (`codec.waves`): bool[n,n], [i, j]."""
+    owner, wave = np.empty(side**2, np.int64), np.empty(side**2, np.int64)
     for number, positions in enumerate(slices):
-        of[positions] = number
+        owner[positions] = number
         wave[positions] = coding_waves(positions, (side, side), reach)
-    return torch.from_numpy((of[:, None] == of) & (wave < wave[:, None]))
+    return torch.from_numpy((owner[:, None] == owner) & (wave < wave[:, None]))
 
 
-class ContextTask:
-    """See the module docstring; implements `codec.training.loop.Task`."""
+class ContextTask(Task):
+    """See the module docstring."""
+
+    name = "context"
+    config: ContextTraining
 
     def __init__(
         self,
@@ -227,15 +240,15 @@ class ContextTask:
         held_out: TokenCache,
         slices: SliceSource,
         config: ContextTraining,
-        setup: Setup = PLAIN,
+        options: TrainingOptions = DEFAULT_OPTIONS,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.setup, self.where = setup, setup.device.where
+        self.options, self.where = options, options.device.where
         self.config, self.ladder, self.slices = config, tokens.ladder, slices
         self.tokens, self.held_out = tokens, held_out
         self.network = ContextNetwork(self.ladder, config.network).to(self.where)
         self.part = parallel.part(config.batch)
-        self.optimised = Optimised(
+        self.optimizer = OptimizerWithEma(
             {"context": self.network},
             rate=config.rate,
             weight_decay=config.weight_decay,
@@ -243,32 +256,33 @@ class ContextTask:
         )
 
     def start_from(self, tables: ContextTables) -> None:
-        """Go on from trained tables; see `ContextNetwork.start_from`."""
+        """Start from trained tables; see `ContextNetwork.start_from`."""
         self.network.start_from(tables)
-        self.optimised.restart_average()
+        self.optimizer.restart_average()
 
     def train_step(self, step: int, rate: float) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.config.seed, step])
         side = self.tokens.side
         numbers = rng.integers(len(self.tokens), size=self.config.batch)
-        level = int(rng.choice(self.ladder.levels))
+        codebook_size = int(rng.choice(self.ladder.codebook_sizes))
         slices = self.slices(rng, (side, side))
         earlier = earlier_tokens(slices, side, self.config.network.reach).to(self.where)
-        indices = self.tokens.at(numbers[self.part], level).flatten(1).to(self.where)
+        indices = self.tokens.at(numbers[self.part], codebook_size).flatten(1).to(self.where)
 
         def loss() -> Tensor:
-            logits = self.network(indices, earlier, level)
+            logits = self.network(indices, earlier, codebook_size)
             nats = F.cross_entropy(logits.flatten(0, 1), indices.flatten())
-            # Levels differ in entropy: a nat is worth the same share of log K at each of them.
-            return nats / math.log(level)
+            # Dividing by log K makes codebook sizes comparable.
+            return nats / math.log(codebook_size)
 
-        found = self.optimised.compute(loss)
-        norm = self.optimised.step(found, step, rate)
-        return {"loss": found.detach(), "gradient": norm}
+        value = self.optimizer.compute(loss)
+        norm = self.optimizer.step(value, step, rate)
+        return {"loss": value.detach(), "gradient": norm}
 
     @torch.no_grad()
-    def _bits(self, level: int, slices: int) -> Tensor:
-        """Bits of every held-out token, float[N,n], in dispersed slices (one: raster order)."""
+    def _bits(self, codebook_size: int, slices: int) -> Tensor:
+        """Bits of every held-out token, float[N,n], in a number of dispersed slices; in raster
+        order if that is 1."""
         cells = self.held_out.side**2
         places = np.arange(cells)
         if slices > 1:
@@ -279,43 +293,40 @@ class ContextTask:
         bits = []
         for start in range(0, len(self.held_out), self.config.batch):
             part = slice(start, start + self.config.batch)
-            indices = self.held_out.at(part, level).flatten(1).to(self.where)
-            logits = self.network(indices, earlier, level)
+            indices = self.held_out.at(part, codebook_size).flatten(1).to(self.where)
+            logits = self.network(indices, earlier, codebook_size)
             nats = F.cross_entropy(logits.transpose(1, 2), indices, reduction="none")
             bits.append(nats / math.log(2))
         return torch.cat(bits).cpu()
 
     def evaluate(self) -> dict[str, float]:
-        """Bits per held-out token, whole crops in raster order and in four dispersed slices."""
+        """Bits per held-out token, of whole crops in raster order and of four dispersed slices."""
         values = {}
-        with self.optimised.averaged():
-            for level in self.ladder.levels[1::2]:
-                values[f"bits_{level}"] = float(self._bits(level, 1).mean())
-                values[f"bits_{level}_dispersed"] = float(self._bits(level, 4).mean())
+        with self.optimizer.averaged():
+            for codebook_size in self.ladder.codebook_sizes[1::2]:
+                values[f"bits_{codebook_size}"] = float(self._bits(codebook_size, 1).mean())
+                values[f"bits_{codebook_size}_dispersed"] = float(
+                    self._bits(codebook_size, 4).mean()
+                )
         return values
 
     def sample_sheet(self) -> Image.Image:
-        """Crops, and what each of their tokens costs at two levels: black nothing, white log2 K."""
+        """Crops, and the bits of their tokens at two codebook sizes, from black (0) to white
+        (log2 K)."""
         side = self.held_out.side
-        shown = min(6, len(self.held_out))
-        rows = [torch.cat([self.held_out.pixels(number) for number in range(shown)])]
-        with self.optimised.averaged():
-            for level in (self.ladder.levels[-2], self.ladder.levels[len(self.ladder.levels) // 2]):
-                share = self._bits(level, 1)[:shown].view(shown, 1, side, side) / math.log2(level)
+        count = min(6, len(self.held_out))
+        rows = [torch.cat([self.held_out.pixels(number) for number in range(count)])]
+        with self.optimizer.averaged():
+            for codebook_size in (
+                self.ladder.codebook_sizes[-2],
+                self.ladder.codebook_sizes[len(self.ladder.codebook_sizes) // 2],
+            ):
+                share = self._bits(codebook_size, 1)[:count].view(count, 1, side, side) / math.log2(
+                    codebook_size
+                )
                 gray = F.interpolate(share.clamp(0, 1) * 2 - 1, rows[0].shape[2:])
                 rows.append(gray.expand(-1, 3, -1, -1))
         return image_sheet(rows)
 
-    def state(self) -> dict[str, Any]:
-        return self.optimised.state()
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.optimised.load_state(state)
-
-    def describe(self) -> dict[str, Any]:
-        about: dict[str, Any] = {"task": "context", "training": asdict(self.config)}
-        return about | {
-            **self.setup.describe(),
-            "parameters": self.optimised.parameters(),
-            "crops": len(self.tokens),
-        }
+    def data_size(self) -> dict[str, int]:
+        return {"crops": len(self.tokens)}

@@ -1,7 +1,7 @@
 """Photographs from a folder or a pack, and random crops that are a pure function of (seed, step).
 
-What a batch shows is drawn from the sizes of all photos, before any is decoded: several processes
-that take a part of it each (`codec.training.parallel`) show together what one would.
+The crops of a batch are drawn from the sizes of all photos, before any photo is decoded. So several
+processes that each take a part of a batch (`codec.training.parallel`) make the same batch as one.
 """
 
 from __future__ import annotations
@@ -24,46 +24,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from codec.device import CPU, Device
 from codec.training import parallel
-from codec.training.pack import Pack, Source
+from codec.training.options import HELD_OUT, TrainingOptions
+from codec.training.pack import PhotoPack, PhotoSource
 
 EXTENSIONS = {".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-HELD_OUT = 0.03
 CACHE_BYTES = 4 << 30
+"""Of decoded photos, in the memory of all processes that make batches."""
 
 
-@dataclass(frozen=True)
-class Setup:
-    """How a run is carried out, whatever it trains.
-
-    Attributes:
-        device: where.
-        held_out: share of the photos that are never trained on.
-        workers: processes that make batches; None for as many as the device can use.
-        compiled: whether networks go through `torch.compile`. It takes minutes to start.
-    """
-
-    device: Device = CPU
-    held_out: float = HELD_OUT
-    workers: int | None = None
-    compiled: bool = False
-
-    def describe(self) -> dict[str, Any]:
-        """For `config.json`."""
-        dtype = str(self.device.fast_dtype).removeprefix("torch.")
-        return {"device": str(self.device), "dtype": dtype, "held_out": self.held_out}
-
-    def compile(self, network: Any) -> Any:
-        """A network or function of tensors, compiled if that is wanted; not on a CPU, where it does
-        not pay."""
-        pays = self.compiled and self.device.where.type != "cpu"
-        return torch.compile(network) if pays else network
-
-
-PLAIN = Setup()
-
-
-class Folder:
-    """Every photo below a folder; a `Source`."""
+class PhotoFolder:
+    """Every photo below a folder; a `PhotoSource`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,22 +59,23 @@ class Folder:
         return (self.path / name).read_bytes()
 
 
-def source_of(path: Path) -> Source:
+def photo_source(path: Path) -> PhotoSource:
     """The photos of a folder or a pack.
 
     Raises:
         ValueError: it is neither.
     """
     if path.is_dir():
-        return Folder(path)
+        return PhotoFolder(path)
     if not path.exists():
         raise ValueError(f"{path}: no such folder or pack of photos")
-    return Pack(path)
+    return PhotoPack(path)
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A square of a photo, `side` pixels at `left` and `top`, maybe mirrored."""
+    """A square of photo number `photo`: `side` pixels each way from (`top`, `left`), mirrored or
+    not."""
 
     photo: int
     top: int
@@ -113,18 +84,18 @@ class Crop:
     mirrored: bool
 
 
-class Photos:
-    """The photos of a folder or a pack that are large enough, split into training and held-out
-    photos by name.
+class PhotoDataset:
+    """The training photos, or the held-out ones, of a folder or a pack that are large enough.
 
-    A photo is held out when the CRC-32 of its relative path is below that share of the range, so
-    the split stays the same when photos are added. Decoded photos are cached as uint8 (about 0.3 MB
-    each), up to `CACHE_BYTES`.
+    A photo is held out if the CRC-32 of its relative path is below `share` of its range, so the
+    split stays the same when photos are added. Decoded photos are cached as uint8 (about 0.3 MB
+    each), up to `cache_bytes`.
 
     Attributes:
-        names: of the photos, in order.
-        probabilities: of drawing each, float64[n].
-        mark: of their names and sizes, which decide what every random crop shows.
+        names: relative paths of the photos, sorted.
+        sizes: (width, height) of each, in pixels.
+        probabilities: of drawing each for a crop, float64[n].
+        fingerprint: SHA-256 of names and sizes, which determine what every random crop shows.
 
     Raises:
         ValueError: no photo of this part has a short side of at least `min_side` pixels, or one
@@ -134,10 +105,10 @@ class Photos:
     def __init__(
         self, path: Path, *, held_out: bool = False, min_side: int, share: float = HELD_OUT
     ) -> None:
-        self.source = source_of(path)
+        self.source = photo_source(path)
         everything = self.source.names()
-        mine = [name for name in everything if _held_out(name, share) == held_out]
-        found = [(name, *self.source.size(name)) for name in mine]
+        chosen = [name for name in everything if _held_out(name, share) == held_out]
+        found = [(name, *self.source.size(name)) for name in chosen]
         found = [(name, w, h) for name, w, h in found if min(w, h) >= min_side]
         if not found:
             part = f"held out ({share:.3g} of all, by their names)" if held_out else "to train on"
@@ -152,7 +123,7 @@ class Photos:
         # A larger photo holds more distinct crops, so it is drawn in proportion to its pixels.
         self.probabilities = pixels / pixels.sum()
         names = "".join(f"{name} {w} {h}\n" for name, w, h in found)
-        self.mark = hashlib.sha256(names.encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(names.encode()).hexdigest()
         self.cache_bytes = CACHE_BYTES
         self._cache: dict[int, NDArray[np.uint8]] = {}
         self._cached = 0
@@ -161,11 +132,11 @@ class Photos:
         return len(self.names)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the cache: another process has its own."""
+        """Without the cache: every process has its own."""
         return self.__dict__ | {"_cache": {}, "_cached": 0}
 
     def photo(self, index: int) -> NDArray[np.uint8]:
-        """Photo `index` as uint8[H,W,3]."""
+        """Photo `index` as uint8[H,W,3]; raises ValueError if it cannot be read."""
         if index in self._cache:
             return self._cache[index]
         path = self.source.path / self.names[index]
@@ -183,8 +154,8 @@ class Photos:
         return pixels
 
     def draw(self, size: int, rng: np.random.Generator) -> Crop:
-        """One random crop of `size` pixels: half at native scale, half shrunk up to 2.5 times;
-        mirrored at random."""
+        """A random crop that becomes `size` pixels a side: half of them at native scale, half
+        shrunk by up to 2.5; mirrored at random."""
         photo = int(rng.choice(len(self.names), p=self.probabilities))
         width, height = self.sizes[photo]
         largest = min(2.5, min(height, width) / size)
@@ -194,7 +165,7 @@ class Photos:
         return Crop(photo, top, left, side, bool(rng.random() < 0.5))
 
     def cut(self, crop: Crop, size: int) -> NDArray[np.uint8]:
-        """uint8[size,size,3]."""
+        """The pixels of a crop, shrunk to uint8[size,size,3]."""
         rows, columns = (slice(at, at + crop.side) for at in (crop.top, crop.left))
         pixels = self.photo(crop.photo)[rows, columns]
         if crop.side != size:
@@ -208,73 +179,75 @@ def _held_out(name: str, share: float) -> bool:
 
 
 def _enough(share: float) -> int:
-    """Photos of which one is held out but in one of twenty cases, e^-3."""
+    """How many photos are needed for one to be held out with probability 1 - e^-3 = 95%."""
     return round(3 / max(share, 1e-6))
 
 
 def crop_bytes(
-    photos: Photos, count: int, size: int, seed: int, step: int, part: slice = slice(None)
+    photos: PhotoDataset, count: int, size: int, seed: int, step: int, part: slice = slice(None)
 ) -> Tensor:
-    """Batch of crops uint8[count,size,size,3], fixed by (seed, step), or a part of it."""
+    """A part (default: all) of a batch of crops uint8[count,size,size,3], a pure function of
+    (seed, step)."""
     rng = np.random.default_rng([seed, step])
     crops = [photos.draw(size, rng) for _ in range(count)][part]
     return torch.from_numpy(np.stack([photos.cut(crop, size) for crop in crops]))
 
 
-def floats(crops: Tensor, device: Device = CPU) -> Tensor:
-    """uint8[B,H,W,3] -> float[B,3,H,W] in [-1, 1] on the device, channels last."""
+def to_float(crops: Tensor, device: Device = CPU) -> Tensor:
+    """Images uint8[B,H,W,3] -> float[B,3,H,W] in [-1, 1] on the device, channels last."""
     moved = crops.to(device.where, non_blocking=True)
     images = moved.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
     return images.contiguous(memory_format=torch.channels_last)
 
 
 def random_crops(
-    photos: Photos, count: int, size: int, seed: int, step: int, device: Device = CPU
+    photos: PhotoDataset, count: int, size: int, seed: int, step: int, device: Device = CPU
 ) -> Tensor:
-    """Batch of crops float[count,3,size,size] in [-1, 1], channels last, fixed by (seed, step)."""
-    return floats(crop_bytes(photos, count, size, seed, step), device)
+    """Batch of crops float[count,3,size,size] in [-1, 1], a pure function of (seed, step)."""
+    return to_float(crop_bytes(photos, count, size, seed, step), device)
 
 
 class Batches(Dataset[Any]):
-    """The batches of a run by step, made ahead by other processes where that helps.
+    """The batches of a run, by step; with `options.workers`, prefetched by other processes.
 
     Attributes:
-        part: which images of each batch these are.
+        part: which images of each batch this process has.
     """
 
     def __init__(
         self,
-        photos: Photos,
+        photos: PhotoDataset,
         count: int,
         size: int,
         seed: int,
-        setup: Setup,
+        options: TrainingOptions,
         part: slice | None = None,
     ) -> None:
-        """Of some ``count`` images, this process's part of them by default.
+        """Batches of ``count`` crops of ``size`` pixels, of which this process has ``part``
+        (default: its share by rank).
 
         Raises:
-            ValueError: they cannot be divided among the processes that train together.
+            ValueError: ``count`` cannot be divided by the number of training processes.
         """
         self.photos, self.count, self.size, self.seed = photos, count, size, seed
         self.part = parallel.part(count) if part is None else part
-        self.device, self.workers = setup.device, setup.workers
+        self.device, self.workers = options.device, options.workers
         if self.workers is None:
             cores = (os.cpu_count() or 1) // parallel.processes()
-            self.workers = 0 if setup.device.where.type == "cpu" else max(1, min(12, cores - 1))
+            self.workers = 0 if options.device.where.type == "cpu" else max(1, min(12, cores - 1))
         photos.cache_bytes = CACHE_BYTES // max(1, self.workers)
-        self._ahead: Iterator[Any] | None = None
+        self._prefetched: Iterator[Any] | None = None
         self._next = -1
 
     def __getitem__(self, step: int) -> Any:
-        """What a worker makes: uint8[n,size,size,3], or the ValueError that it met."""
+        """What a worker makes: uint8[n,size,size,3], or the ValueError that was raised."""
         try:
             return crop_bytes(self.photos, self.count, self.size, self.seed, step, self.part)
         except ValueError as error:
             return error
 
     def at(self, step: int) -> Tensor:
-        """Images float[n,3,size,size] in [-1, 1] of a step, on the device.
+        """The images of a step, float[n,3,size,size] in [-1, 1] on the device.
 
         Raises:
             ValueError: a photo cannot be read.
@@ -282,8 +255,8 @@ class Batches(Dataset[Any]):
         if not self.workers:
             made = self[step]
         else:
-            if self._ahead is None or step != self._next:
-                self._ahead = iter(
+            if self._prefetched is None or step != self._next:
+                self._prefetched = iter(
                     DataLoader(
                         self,
                         batch_size=None,
@@ -293,10 +266,10 @@ class Batches(Dataset[Any]):
                         prefetch_factor=4,
                     )
                 )
-            made, self._next = next(self._ahead), step + 1
+            made, self._next = next(self._prefetched), step + 1
         if isinstance(made, ValueError):
             raise made
-        return floats(made, self.device)
+        return to_float(made, self.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_ahead": None}
+        return self.__dict__ | {"_prefetched": None}

@@ -1,23 +1,25 @@
-"""Fine-tuning encoder and decoder together, one set of weights for every codebook level.
+"""Fine-tuning encoder and decoder together, one set of weights for every codebook size.
 
-The codebook stays as it is. Each image of a batch is coded at a random level of the ladder, which
-the encoder is told; gradients go straight through the choice of codewords (van den Oord et al.,
-NeurIPS 2017, section 3.2). Either may stay as it is: with the encoder, tokens stay what they were.
+The codebooks stay fixed. Each image of a batch is encoded at a random codebook size, which the
+encoder is conditioned on; gradients go straight through the choice of codewords (van den Oord et
+al., NeurIPS 2017, section 3.2). Either network may be frozen: with the encoder frozen, tokens do
+not change.
 
-A decoder with an upsampler is judged twice: by the small picture that it draws, all of it, and by
-the whole pixels of a window, which cost sixteen times as much a token. Both are compared in pixels
-and by LPIPS with VGG16. Discriminators of pixels and features judge the window once they are heard.
+A decoder with an upsampler has two reconstruction losses: of the whole low-resolution picture, and
+of the full-size pixels of a window, which cost sixteen times as much computation per token. Each is
+the L1 of pixels plus LPIPS with VGG16. From a given step on, discriminators of pixels and of deep
+features add an adversarial loss of the window.
 
-With an inpainter, half of the images have lost tokens first: filled with expected codewords, which
-lie between those of the codebook, so that the decoder learns to draw what is uncertain, and the
-inpainter, trained along, what draws best. Nothing is sent back through the inpainter to the
-encoder: that would pay it for tokens that are easy to guess, which cost large codebooks more detail
-than bits.
+With an inpainter, half of the images lose tokens, which are filled with expected codewords. These
+lie between the codewords of the codebook, so the decoder learns to draw uncertain tokens, and the
+inpainter, trained at the same time, to give vectors that decode well. Gradients do not reach the
+encoder through the inpainter: it would be rewarded for tokens that are easy to guess, which cost
+large codebooks more detail than bits.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,29 +29,43 @@ from PIL import Image
 from torch import Tensor, nn
 
 from codec.codebook import Ladder, log2_sizes, quantise
-from codec.inpainting import Inpainter
 from codec.lpips import Lpips
 from codec.perceptual import PerceptualDistance, reconstruction_loss
-from codec.tokenizer import SMALL, Decoder, Encoder
+from codec.tokenizer import UPSCALE, Decoder, Encoder
 from codec.training import parallel
-from codec.training.data import PLAIN, Batches, Setup
-from codec.training.loop import image_sheet
-from codec.training.losses import Critics, discriminator_loss, generator_loss
-from codec.training.optimise import Optimised
-from codec.training.tokens import MaskSource
+from codec.training.augmentation import LossAugmentation
+from codec.training.data import Batches
+from codec.training.losses import (
+    MultiDiscriminator,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+)
+from codec.training.optimizer import OptimizerWithEma
+from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
+from codec.training.task import Task, detached, image_sheet, to_device
 
 
 @dataclass(frozen=True)
 class JointTraining:
     """Hyper-parameters of the run.
 
-    `window`: pixels a side of what is judged at full size; 0 judges small pictures alone, and
-    leaves the upsampler as it is. `small_weight`: of small pictures beside windows. `lpips_weight`:
-    beside the L1 of pixels; `layers` of VGG16's five are looked at. What has a rate of 0 stays as
-    it is. The discriminators are heard from step `adversarial_from` on (-1: never); their gradient
-    in the pixels is scaled to `adversarial_share` of the other losses' (Esser et al. 2021, eq. 7,
-    who measure at the last layer). The inpainter's negative log-likelihood of lost tokens, as a
-    share of log K, counts `nats_weight`.
+    Attributes:
+        batch, crop: images per step, all processes together, and their pixels a side.
+        window: pixels a side of the part judged at full size; 0: only low-resolution pictures are
+            judged, and the upsampler is frozen.
+        small_weight: of the loss of low-resolution pictures, beside that of windows.
+        lpips_weight: of LPIPS beside the L1 of pixels.
+        layers: how many of VGG16's five feature layers LPIPS uses.
+        rate, encoder_rate, upsampler_rate, inpainter_rate: peak learning rates of the decoder and
+            the other networks; what has a rate of 0 is frozen.
+        commitment_weight: of the squared distance of latents from their codewords.
+        nats_weight: of the inpainter's negative log-likelihood of lost tokens, a share of log K.
+        adversarial_from: step from which the adversarial loss counts; -1: never.
+        adversarial_share: norm of its gradient at the pixels, as a share of the norm of the other
+            losses' (Esser et al., CVPR 2021, eq. 7, who measure at the last layer).
+        discriminator_rate, discriminator_width: of the discriminators.
+        ema_decay: of the averaged weights.
+        seed: of batches, losses and the discriminators' weights.
     """
 
     batch: int = 4
@@ -72,41 +88,22 @@ class JointTraining:
     seed: int = 11
 
 
-class Repair:
-    """Index maps with losses, filled as a receiver fills them."""
+@dataclass(frozen=True)
+class _Judged:
+    """What the discriminators learn from: decoded pixels float[B,3,w,w], their
+    `PerceptualDistance.taps`, and the original pixels."""
 
-    def __init__(
-        self, inpainter: Inpainter, ladder: Ladder, masks: MaskSource, temperature: float = 2.0
-    ) -> None:
-        self.inpainter, self.ladder, self.masks = inpainter, ladder, masks
-        self.temperature = temperature
-
-    def to(self, device: torch.device) -> Repair:
-        """The same on a device; the inpainter itself is moved there."""
-        return Repair(
-            self.inpainter.to(device), self.ladder.to(device), self.masks, self.temperature
-        )
-
-    def fill(
-        self, words: Tensor, indices: Tensor, known: Tensor, level: int
-    ) -> tuple[Tensor, Tensor]:
-        """Codewords float[h,w,D] of indices int64[h,w], known bool[h,w] -> the same, expected ones
-        where unknown, and the mean negative log-likelihood of the unknown as a share of log K."""
-        if known.all():
-            return words, words.new_zeros(())
-        codewords = self.ladder.codewords(level)
-        received = words.detach()[None], known[None], log2_sizes(level)
-        hidden = self.inpainter.hidden(*received)[0][~known]
-        logits = self.inpainter.logits(hidden, codewords, self.ladder.log_share(level)).float()
-        expected = torch.softmax(logits / self.temperature, dim=1) @ codewords
-        words = words.masked_scatter(~known[..., None], expected.to(words.dtype))
-        return words, F.cross_entropy(logits, indices[~known]) / np.log(level)
+    decoded: Tensor
+    features: list[Tensor]
+    target: Tensor
 
 
-class JointTask:
-    """See the module docstring; implements `codec.training.loop.Task`."""
+class JointTask(Task):
+    """See the module docstring."""
 
-    MARGIN = 4  # small pixels around a window, which the upsampler sees and nobody judges
+    name = "joint"
+    config: JointTraining
+    MARGIN = 4  # low-resolution pixels around a window, inputs of the upsampler but not judged
 
     def __init__(
         self,
@@ -116,99 +113,115 @@ class JointTask:
         decoder: Decoder,
         ladder: Ladder,
         config: JointTraining,
-        repair: Repair | None = None,
-        setup: Setup = PLAIN,
+        augmentation: LossAugmentation | None = None,
+        options: TrainingOptions = DEFAULT_OPTIONS,
     ) -> None:
-        """`batches` of crops, and `held_out` ones, float[N,3,s,s]."""
+        """`batches` of crops to train on, and held-out crops float[N,3,s,s] in [-1, 1]."""
         torch.manual_seed(config.seed)
-        self.setup, self.device, where = setup, setup.device, setup.device.where
+        self.options, self.device, where = options, options.device, options.device.where
         self.config, self.batches, self.held_out = config, batches, held_out.to(where)
         self.encoder, self.decoder = encoder.to(where), decoder.to(where)
-        self.ladder, self.repair = ladder.to(where), repair.to(where) if repair else None
-        self.judge = Lpips("alexnet").to(where)
-        self.vgg = None
+        self.ladder = ladder.to(where)
+        self.augmentation = augmentation.to(where) if augmentation else None
+        self.lpips_alexnet = Lpips("alexnet").to(where)
+        self.lpips_vgg = None
         if config.lpips_weight:
-            self.vgg = setup.compile(Lpips("vgg16", config.layers).to(where))
-        self._encode, self._draw = setup.compile(encoder), setup.compile(decoder.draw)
-        found: dict[str, tuple[nn.Module, float]] = {
+            self.lpips_vgg = options.compile(Lpips("vgg16", config.layers).to(where))
+        self._encode = options.compile(encoder)
+        self._low_resolution = options.compile(decoder.low_resolution)
+        trained: dict[str, tuple[nn.Module, float]] = {
             "decoder": (decoder.layers, config.rate),
             "encoder": (encoder, config.encoder_rate),
         }
         if decoder.upsampler is not None and config.window:
-            found["upsampler"] = (decoder.upsampler, config.upsampler_rate)
-        if repair is not None:
-            found["inpainter"] = (repair.inpainter, config.inpainter_rate)
-        for network, rate in found.values():
+            trained["upsampler"] = (decoder.upsampler, config.upsampler_rate)
+        if augmentation is not None:
+            trained["inpainter"] = (augmentation.inpainter, config.inpainter_rate)
+        for network, rate in trained.values():
             network.requires_grad_(rate > 0)
-        networks = {name: network for name, (network, rate) in found.items() if rate}
-        rates = {name: rate for name, (_, rate) in found.items() if rate}
+        networks = {name: network for name, (network, rate) in trained.items() if rate}
+        rates = {name: rate for name, (_, rate) in trained.items() if rate}
         for network in (encoder, decoder):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        options: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
-        self.optimised = Optimised(networks, rate=rates, **options)
-        self.critic: Optimised | None = None
+            to_device(network, options)
+        common: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
+        self.optimizer = OptimizerWithEma(networks, rate=rates, **common)
+        self.discriminator_optimizer: OptimizerWithEma | None = None
         if config.adversarial_from >= 0:
             self.perceptual = PerceptualDistance().to(where)
-            self.discriminator = Critics(config.discriminator_width).to(where)
-            self.discriminator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.critic = Optimised(
-                {"discriminator": self.discriminator}, rate=config.discriminator_rate, **options
+            self.discriminator = MultiDiscriminator(config.discriminator_width)
+            to_device(self.discriminator, options)
+            self.discriminator_optimizer = OptimizerWithEma(
+                {"discriminator": self.discriminator}, rate=config.discriminator_rate, **common
             )
 
-    def _tokens(self, images: Tensor, levels: list[int]) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Codewords float[B,h,w,D] of images' tokens at their levels, straight through to the
-        encoder where it learns; the tokens int64[h,w]; and the latents' distance from them."""
-        learns = self.config.encoder_rate > 0
+    def _tokens(self, images: Tensor, sizes: list[int]) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Encode each image of float[B,3,H,W] at its own codebook size.
+
+        Returns:
+            Codewords float[B,h,w,D], through which gradients reach the encoder if it is trained;
+            each image's tokens int64[h,w]; mean squared distance of latents from codewords.
+        """
+        trains = self.config.encoder_rate > 0
         encode = self._encode if torch.is_grad_enabled() else self.encoder
-        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            latents: Tensor = encode(images, log2_sizes(*levels)).float()
+        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
+            latents: Tensor = encode(images, log2_sizes(*sizes)).float()
         indices = [
-            quantise(latent[None].detach(), self.ladder.codewords(level))[0]
-            for latent, level in zip(latents, levels, strict=True)
+            quantise(latent[None].detach(), self.ladder.codewords(size))[0]
+            for latent, size in zip(latents, sizes, strict=True)
         ]
-        words = torch.stack(
-            [self.ladder.codewords(k)[i] for k, i in zip(levels, indices, strict=True)]
+        codewords = torch.stack(
+            [self.ladder.codewords(k)[i] for k, i in zip(sizes, indices, strict=True)]
         )
         latents = latents.permute(0, 2, 3, 1)
-        commitment = (latents - words).square().sum(3).mean()
-        return latents + (words - latents).detach() if learns else words, indices, commitment
+        commitment = (latents - codewords).square().sum(3).mean()
+        straight_through = latents + (codewords - latents).detach() if trains else codewords
+        return straight_through, indices, commitment
 
-    def _lose(
-        self, words: Tensor, indices: list[Tensor], levels: list[int], step: int
+    def _augment(
+        self, codewords: Tensor, indices: list[Tensor], sizes: list[int], step: int
     ) -> tuple[Tensor, Tensor | None]:
-        """The index maps of every other image of the batch lose tokens and have them filled; with
-        the mean negative log-likelihood of those lost."""
-        if self.repair is None:
-            return words, None
-        filled, nats, batch = list(words), words.new_zeros(()), self.config.batch
+        """Simulate losses in every other image of the batch.
+
+        Returns:
+            The codeword vectors float[B,h,w,D], and the mean over these images of the lost tokens'
+            negative log-likelihood (`LossAugmentation.fill`); None without an inpainter.
+        """
+        if self.augmentation is None:
+            return codewords, None
+        vectors, nll, batch = list(codewords), codewords.new_zeros(()), self.config.batch
         for place, number in enumerate(range(batch)[self.batches.part]):
             if number % 2:
                 continue
             rng = np.random.default_rng([self.config.seed, step, 1, number])
-            shape = tuple(indices[place].shape)
-            known = torch.from_numpy(self.repair.masks(rng, (shape[0], shape[1])))
-            filled[place], unlikely = self.repair.fill(
-                words[place], indices[place], known.to(words.device), levels[place]
+            height, width = indices[place].shape
+            received = torch.from_numpy(self.augmentation.masks(rng, (height, width)))
+            vectors[place], image_nll = self.augmentation.fill(
+                codewords[place], indices[place], received.to(codewords.device), sizes[place]
             )
-            nats = nats + unlikely
-        return torch.stack(filled), nats * parallel.processes() / len(range(0, batch, 2))
+            nll = nll + image_nll
+        return torch.stack(vectors), nll * parallel.processes() / len(range(0, batch, 2))
 
-    def _distance(
-        self, images: Tensor, targets: Tensor, values: dict[str, Tensor], of: str
+    def _reconstruction_loss(
+        self, images: Tensor, targets: Tensor, values: dict[str, Tensor], suffix: str
     ) -> Tensor:
+        """L1 of pixels and LPIPS; `values` gets both under names with the suffix."""
         pixels = reconstruction_loss(images, targets)
-        values[f"pixels{of}"] = pixels.detach()
-        if self.vgg is None:
+        values[f"pixels{suffix}"] = pixels.detach()
+        if self.lpips_vgg is None:
             return pixels
-        lpips: Tensor = self.vgg(images, targets).mean()
-        values[f"lpips_vgg{of}"] = lpips.detach()
+        lpips: Tensor = self.lpips_vgg(images, targets).mean()
+        values[f"lpips_vgg{suffix}"] = lpips.detach()
         return pixels + self.config.lpips_weight * lpips
 
-    def _window(self, small: Tensor, features: Tensor, step: int) -> Any:
-        """Whole pixels float[B,3,w,w] of a window, and where it lies in the images."""
+    def _window(self, small: Tensor, features: Tensor, step: int) -> tuple[Tensor, list[slice]]:
+        """Enlarge a random window of a low-resolution picture float[B,3,h,w].
+
+        Returns:
+            Its pixels float[B,3,w,w], and its rows and columns in the images.
+        """
         assert self.decoder.upsampler is not None
         rng = np.random.default_rng([self.config.seed, step, 2])
-        side, cells = self.config.window // SMALL, small.shape[2]
+        side, cells = self.config.window // UPSCALE, small.shape[2]
         top, left = (int(at) for at in rng.integers(cells - side + 1, size=2))
         above, before = (min(self.MARGIN, at) for at in (top, left))
         rows, columns = (
@@ -216,139 +229,168 @@ class JointTask:
             for at, margin in ((top, above), (left, before))
         )
         large = self.decoder.upsampler(small[:, :, rows, columns], features[:, :, rows, columns])
-        inner = [slice(SMALL * m, SMALL * (m + side)) for m in (above, before)]
-        outer = [slice(SMALL * at, SMALL * (at + side)) for at in (top, left)]
+        inner = [slice(UPSCALE * m, UPSCALE * (m + side)) for m in (above, before)]
+        outer = [slice(UPSCALE * at, UPSCALE * (at + side)) for at in (top, left)]
         return large[:, :, inner[0], inner[1]], outer
 
     def train_step(self, step: int, rate: float) -> dict[str, Tensor]:
         images = self.batches.at(step)
         values: dict[str, Tensor] = {}
         with self.device.autocast():
-            loss, judged = self.optimised.compute(lambda: self._loss(images, step, values))
-        if self.critic is not None and judged is not None:
+            loss, judged = self.optimizer.compute(lambda: self._loss(images, step, values))
+        if self.discriminator_optimizer is not None and judged is not None:
             with self.device.autocast():
-                unsure = self.critic.compute(lambda: self._unsure(*judged))
-            self.critic.step(unsure, step, rate)
-            values["discriminator"] = unsure.detach()
-        values["gradient"] = self.optimised.step(loss, step, rate)
+                discriminator_loss = self.discriminator_optimizer.compute(
+                    lambda: self._discriminator_loss(judged)
+                )
+            self.discriminator_optimizer.step(discriminator_loss, step, rate)
+            values["discriminator"] = discriminator_loss.detach()
+        values["gradient"] = self.optimizer.step(loss, step, rate)
         return values
 
     def _loss(
         self, images: Tensor, step: int, values: dict[str, Tensor]
-    ) -> tuple[Tensor, tuple[Tensor, list[Tensor], Tensor] | None]:
-        """What is minimised; and what the discriminators learn from: pixels float[B,3,w,w] that
-        were drawn, their features, and those wanted."""
+    ) -> tuple[Tensor, _Judged | None]:
+        """The loss, a scalar, and what the discriminators learn from once they are trained."""
         config = self.config
         rng = np.random.default_rng([config.seed, step, 1])
-        levels = rng.choice(self.ladder.levels, size=config.batch)[self.batches.part].tolist()
-        words, indices, commitment = self._tokens(images, levels)
-        words, nats = self._lose(words, indices, levels, step)
-        codewords = words.permute(0, 3, 1, 2)
-        judged = None
+        sizes = rng.choice(self.ladder.codebook_sizes, size=config.batch)
+        sizes = sizes[self.batches.part].tolist()
+        codewords, indices, commitment = self._tokens(images, sizes)
+        codewords, nll = self._augment(codewords, indices, sizes, step)
+        codewords = codewords.permute(0, 3, 1, 2)
+        loss, judged, large = codewords.new_zeros(()), None, None
         if self.decoder.upsampler is None:
             large, where = self.decoder(codewords), [slice(0, config.crop)] * 2
-            loss = words.new_zeros(())
         else:
-            small, features = self._draw(codewords)
-            target = F.avg_pool2d(images, SMALL)
-            loss = config.small_weight * self._distance(small.float(), target, values, "_small")
-            large = None
+            small, features = self._low_resolution(codewords)
+            targets = F.avg_pool2d(images, UPSCALE)
+            loss = config.small_weight * self._reconstruction_loss(
+                small.float(), targets, values, "_small"
+            )
             if config.window:
                 large, where = self._window(small, features, step)
         if large is not None:
-            large = large.float()
-            wanted = images[:, :, where[0], where[1]]
-            wanted = wanted.contiguous(memory_format=torch.channels_last)
-            # Gradients of this loss are taken at the pixels, balanced there, and sent on.
-            shown = large.detach().requires_grad_()
-            seen = self._distance(shown, wanted, values, "")
-            (pull,) = torch.autograd.grad(seen, shown)
-            # They see a few images before they are heard.
-            if self.critic is not None and step >= config.adversarial_from - 50:
-                taps = self.perceptual.taps(shown)
-                if step >= config.adversarial_from:
-                    pull = self._hear(shown, taps, pull, values)
-                judged = shown.detach(), [tap.detach() for tap in taps], wanted
-            loss = loss + (large * pull).sum() + (seen - (shown * pull).sum()).detach()
-        values |= {"loss": loss.detach(), "commitment": commitment.detach()}
+            target = images[:, :, where[0], where[1]]
+            target = target.contiguous(memory_format=torch.channels_last)
+            loss, judged = self._add_pixel_losses(loss, large.float(), target, step, values)
+        values |= detached(loss=loss, commitment=commitment)
         loss = loss + config.commitment_weight * commitment
-        if nats is not None:
-            loss, values["nats"] = loss + config.nats_weight * nats, nats.detach()
+        if nll is not None:
+            loss, values["nats"] = loss + config.nats_weight * nll, nll.detach()
         return loss, judged
 
-    def _hear(
-        self, shown: Tensor, taps: list[Tensor], pull: Tensor, values: dict[str, Tensor]
-    ) -> Tensor:
-        """The gradient in the pixels with that of the discriminators."""
-        fooled = generator_loss(self.discriminator(shown, taps)).float()
-        (push,) = torch.autograd.grad(fooled, shown)
-        squares = torch.stack([pull.square().sum(), push.square().sum()])
-        lengths = parallel.summed(squares).sqrt()
-        scale = self.config.adversarial_share * lengths[0] / (lengths[1] + 1e-12)
-        values |= {"generator": fooled.detach(), "scale": scale}
-        return pull + scale * push
+    def _add_pixel_losses(
+        self, loss: Tensor, large: Tensor, target: Tensor, step: int, values: dict[str, Tensor]
+    ) -> tuple[Tensor, _Judged | None]:
+        """Add reconstruction and adversarial loss of decoded pixels float[B,3,w,w] to a loss.
 
-    def _unsure(self, shown: Tensor, taps: list[Tensor], wanted: Tensor) -> Tensor:
-        """What the discriminators minimise."""
+        The gradients of both are taken at the pixels, where the adversarial one is scaled. A
+        surrogate loss, linear in the pixels, passes their sum on to the networks.
+        """
+        decoded, judged = large.detach().requires_grad_(), None
+        recon_loss = self._reconstruction_loss(decoded, target, values, "")
+        (gradient,) = torch.autograd.grad(recon_loss, decoded)
+        # Discriminators are trained for some steps before their gradient is used.
+        start = self.config.adversarial_from
+        if self.discriminator_optimizer is not None and step >= start - 50:
+            features = self.perceptual.taps(decoded)
+            if step >= start:
+                gradient = self._add_adversarial_gradient(decoded, features, gradient, values)
+            judged = _Judged(decoded.detach(), [tap.detach() for tap in features], target)
+        surrogate_loss = (large * gradient).sum()
+        offset = (recon_loss - (decoded * gradient).sum()).detach()  # so that values are the loss's
+        return loss + surrogate_loss + offset, judged
+
+    def _add_adversarial_gradient(
+        self,
+        decoded: Tensor,
+        features: list[Tensor],
+        grad_recon: Tensor,
+        values: dict[str, Tensor],
+    ) -> Tensor:
+        """The gradient at the pixels plus that of the generator's loss, scaled to a share of it."""
+        generator_loss = hinge_generator_loss(self.discriminator(decoded, features)).float()
+        (grad_adv,) = torch.autograd.grad(generator_loss, decoded)
+        squares = torch.stack([grad_recon.square().sum(), grad_adv.square().sum()])
+        norms = parallel.summed(squares).sqrt()
+        scale = self.config.adversarial_share * norms[0] / (norms[1] + 1e-12)
+        values |= {"generator": generator_loss.detach(), "scale": scale}
+        return grad_recon + scale * grad_adv
+
+    def _discriminator_loss(self, judged: _Judged) -> Tensor:
+        """The discriminators' hinge loss, a scalar."""
         with torch.no_grad():
-            real_taps = self.perceptual.taps(wanted)
-        real, fake = self.discriminator(wanted, real_taps), self.discriminator(shown, taps)
-        return discriminator_loss(real, fake).float()
+            target_features = self.perceptual.taps(judged.target)
+        real = self.discriminator(judged.target, target_features)
+        fake = self.discriminator(judged.decoded, judged.features)
+        return hinge_discriminator_loss(real, fake).float()
 
     @torch.no_grad()
-    def _decode(self, images: Tensor, level: int, lost: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Images through a level with the averaged weights, and their tokens int64[B,h,w]."""
+    def _decode(
+        self, images: Tensor, codebook_size: int, loss: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Images float[B,3,H,W] encoded and decoded with the averaged weights, a share `loss` of
+        their tokens being lost and filled; and the tokens int64[B,h,w]."""
         rng, decoded, tokens = np.random.default_rng(0), [], []
-        with self.optimised.averaged(), self.device.autocast():
+        with self.optimizer.averaged(), self.device.autocast():
             for image in torch.split(images, 1):
-                words, indices, _ = self._tokens(image, [level])
-                if self.repair is not None and lost > 0:
-                    known = torch.from_numpy(rng.random(tuple(indices[0].shape)) >= lost)
-                    known = known.to(self.device.where)
-                    words = self.repair.fill(words[0], indices[0], known, level)[0][None]
-                decoded.append(self.decoder(words.permute(0, 3, 1, 2)).float().clamp(-1, 1))
+                codewords, indices, _ = self._tokens(image, [codebook_size])
+                if self.augmentation is not None and loss > 0:
+                    received = torch.from_numpy(rng.random(tuple(indices[0].shape)) >= loss)
+                    received = received.to(self.device.where)
+                    vectors, _ = self.augmentation.fill(
+                        codewords[0], indices[0], received, codebook_size
+                    )
+                    codewords = vectors[None]
+                decoded.append(self.decoder(codewords.permute(0, 3, 1, 2)).float().clamp(-1, 1))
                 tokens.append(indices[0])
         return torch.cat(decoded), torch.stack(tokens)
 
     def evaluate(self) -> dict[str, float]:
-        """LPIPS (AlexNet), PSNR and bits of entropy a token, and with 20% of the tokens lost and
-        filled, at three levels; of small pictures too where those are trained."""
+        """LPIPS (AlexNet), PSNR and bits of entropy per token at three codebook sizes; the first
+        two also with 20% of the tokens lost and filled, if there is an inpainter."""
         values = {}
-        for level in (16, 64, 1024):
-            for lost, mark in ((0.0, ""), (0.2, "_repaired")):
-                if level not in self.ladder.levels or (lost > 0 and self.repair is None):
+        for size in (16, 64, 1024):
+            for loss, suffix in ((0.0, ""), (0.2, "_repaired")):
+                if size not in self.ladder.codebook_sizes:
                     continue
-                decoded, tokens = self._decode(self.held_out, level, lost)
+                if loss > 0 and self.augmentation is None:
+                    continue
+                decoded, tokens = self._decode(self.held_out, size, loss)
                 with torch.no_grad():
                     pairs = zip(decoded, self.held_out, strict=True)
-                    lpips = [self.judge(a[None], b[None]) for a, b in pairs]
+                    lpips = [self.lpips_alexnet(a[None], b[None]) for a, b in pairs]
                 error = (decoded - self.held_out).square().mean((1, 2, 3))
-                values[f"lpips_{level}{mark}"] = float(torch.cat(lpips).mean())
-                values[f"psnr_db_{level}{mark}"] = float((10 * torch.log10(4 / error)).mean())
-                if lost == 0:
-                    share = torch.bincount(tokens.flatten(), minlength=level).float()
+                values[f"lpips_{size}{suffix}"] = float(torch.cat(lpips).mean())
+                values[f"psnr_db_{size}{suffix}"] = float((10 * torch.log10(4 / error)).mean())
+                if loss == 0:
+                    share = torch.bincount(tokens.flatten(), minlength=size).float()
                     share = share[share > 0] / share.sum()
-                    values[f"entropy_bits_{level}"] = float(-(share * share.log2()).sum())
+                    values[f"entropy_bits_{size}"] = float(-(share * share.log2()).sum())
         return values
 
     def sample_sheet(self) -> Image.Image:
-        few = self.held_out[:6]
-        rows = [self._decode(few, k)[0] for k in (1024, 64, 16) if k in self.ladder.levels]
-        return image_sheet([few, *rows])
+        """Held-out crops, and their decodes at three codebook sizes."""
+        images = self.held_out[:6]
+        sizes = [k for k in (1024, 64, 16) if k in self.ladder.codebook_sizes]
+        return image_sheet([images, *(self._decode(images, k)[0] for k in sizes)])
 
     def state(self) -> dict[str, Any]:
-        critic = None if self.critic is None else self.critic.state()
-        return {"networks": self.optimised.state(), "critic": critic}
+        optimizer = self.discriminator_optimizer
+        state = None if optimizer is None else optimizer.state()
+        return {"networks": super().state(), "discriminator": state}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.optimised.load_state(state["networks"])
-        if self.critic is not None and state["critic"] is not None:
-            self.critic.load_state(state["critic"])
+        super().load_state(state["networks"])
+        if self.discriminator_optimizer is not None and state["discriminator"] is not None:
+            self.discriminator_optimizer.load_state(state["discriminator"])
 
     def describe(self) -> dict[str, Any]:
-        about: dict[str, Any] = {"task": "joint", "training": asdict(self.config)}
-        parameters = self.optimised.parameters()
-        if self.critic is not None:
-            parameters |= self.critic.parameters()
-        about |= self.setup.describe()
-        return about | {"parameters": parameters, "photos": len(self.batches.photos)}
+        about = super().describe()
+        if self.discriminator_optimizer is not None:
+            about["parameters"] |= self.discriminator_optimizer.parameters()
+        return about
+
+    def data_size(self) -> dict[str, int]:
+        return {"photos": len(self.batches.photos)}

@@ -1,4 +1,4 @@
-"""What the tokenizer is trained against: pixels, deep features, and discriminators of both."""
+"""Discriminators of pixels and of deep features, and their hinge losses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-# What a discriminator looks at: taps 2, 3 and 4 of the features, by channels, at strides 4, 8, 16.
-_JUDGED = {2: 24, 3: 40, 4: 80}
+# Index in `PerceptualDistance.taps` -> channels, of the features at strides 4, 8 and 16.
+_TAP_CHANNELS = {2: 24, 3: 40, 4: 80}
 
 
 class PatchDiscriminator(nn.Module):
@@ -35,25 +35,27 @@ class PatchDiscriminator(nn.Module):
         return logits
 
 
-class Critics(nn.Module):
-    """A patch discriminator of the pixels, and one of the deep features at each of three strides
-    (projected GANs: Sauer et al., NeurIPS 2021): the frozen features tell texture from blur long
-    before a discriminator of pixels has learnt to.
+class MultiDiscriminator(nn.Module):
+    """A patch discriminator of the pixels, and one of frozen deep features at each of three strides
+    (projected GANs: Sauer et al., NeurIPS 2021), which separates texture from blur long before a
+    discriminator of pixels has learnt to.
     """
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         self.pixels = PatchDiscriminator(width)
-        self.features = nn.ModuleList(_feature_head(c, width) for c in _JUDGED.values())
+        self.features = nn.ModuleList(
+            _feature_discriminator(c, width) for c in _TAP_CHANNELS.values()
+        )
 
     def forward(self, images: Tensor, taps: list[Tensor]) -> list[Tensor]:
-        """float[B,3,H,W] and their `PerceptualDistance.taps` -> logits float[B,1,h,w], one tensor
-        by discriminator."""
-        looks = zip(self.features, _JUDGED, strict=True)
-        return [self.pixels(images), *(head(taps[tap]) for head, tap in looks)]
+        """Images float[B,3,H,W] in [-1, 1] and their `PerceptualDistance.taps` -> logits
+        float[B,1,h,w] of each discriminator, first that of the pixels."""
+        pairs = zip(self.features, _TAP_CHANNELS, strict=True)
+        return [self.pixels(images), *(network(taps[index]) for network, index in pairs)]
 
 
-def _feature_head(channels: int, width: int) -> nn.Module:
+def _feature_discriminator(channels: int, width: int) -> nn.Module:
     return nn.Sequential(
         spectral_norm(nn.Conv2d(channels, width, 1)),
         nn.LeakyReLU(0.2),
@@ -63,13 +65,14 @@ def _feature_head(channels: int, width: int) -> nn.Module:
     )
 
 
-def discriminator_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
-    """Hinge loss of the discriminators (Lim & Ye 2017), their mean."""
+def hinge_discriminator_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Hinge loss (Lim & Ye, "Geometric GAN", 2017) from logits of real and of generated images,
+    mean over the discriminators: a scalar."""
     pairs = zip(real, fake, strict=True)
     losses = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in pairs]
     return torch.stack(losses).mean()
 
 
-def generator_loss(fake: list[Tensor]) -> Tensor:
-    """Hinge loss of the generator, the mean over discriminators."""
+def hinge_generator_loss(fake: list[Tensor]) -> Tensor:
+    """Hinge loss of the generator from logits of generated images, mean over the discriminators."""
     return -torch.stack([f.mean() for f in fake]).mean()

@@ -1,13 +1,13 @@
-"""Photographs in one file, quick to open and to copy: no folder is searched, no header read.
+"""A pack: photographs in one file, quick to open and to copy.
 
     8 bytes     magic and version
     8 bytes     where the index begins, from the start of the file, little endian
     ...         the photos' bytes, one after the other
     the rest    the index, JSON: {"photos": [[name, width, height, start, length], ...]}
 
-JPEG and WebP photos are kept as they are and others become lossless WebP, so a pack holds the very
-pixels of its folder; but photos whose short side is longer than a limit are shrunk to it, and
-become WebP of quality 95. Names are paths below the folder, so the same photos are held out.
+JPEG and WebP files are copied and others become lossless WebP, so a pack has the same pixels as its
+folder, except that photos whose short side is longer than a limit are shrunk to it and become WebP
+of quality 95. Names are paths relative to the folder, so the same photos are held out.
 """
 
 from __future__ import annotations
@@ -30,29 +30,30 @@ _ORIENTATION = 0x0112  # of EXIF
 _LARGEST = 16_383  # pixels a side of a WebP picture
 
 
-class Source(Protocol):
-    """Photos by name."""
+class PhotoSource(Protocol):
+    """Where photos are read from, by name."""
 
     path: Path
 
     def names(self) -> list[str]:
-        """In order."""
+        """The names of all photos, sorted."""
         ...
 
     def size(self, name: str) -> tuple[int, int]:
-        """Width and height of a photo, the right way up. Raises ValueError if it cannot be used."""
+        """Width and height in pixels after the EXIF rotation; raises ValueError if it cannot be
+        used."""
         ...
 
     def read(self, name: str) -> bytes:
-        """The image file."""
+        """The content of the image file."""
         ...
 
 
-class Pack:
-    """The photos of a pack; a `Source`.
+class PhotoPack:
+    """The photos of a pack; a `PhotoSource`.
 
     Raises:
-        ValueError: it is no pack, or cut short.
+        ValueError: the file is not a pack, or is truncated.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +78,7 @@ class Pack:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the mapped file, which another process maps anew."""
+        """Without the memory map, which every process makes for itself."""
         return {k: v for k, v in self.__dict__.items() if k != "_bytes"}
 
     def names(self) -> list[str]:
@@ -93,16 +94,25 @@ class Pack:
 
 
 def write_pack(
-    source: Source,
+    source: PhotoSource,
     path: Path,
     short_side: int = 1024,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> int:
-    """Write all photos of a source into a pack; returns how many they are.
+    """Write all photos of a source into a pack.
+
+    Args:
+        source: the photos.
+        path: the file, which is replaced only when the pack is complete.
+        short_side: pixels; photos with a longer short side are shrunk to it.
+        progress: called with (photos done, photos in all).
+
+    Returns:
+        How many photos there are.
 
     Raises:
         ValueError: there is none, or one cannot be read.
-        OSError: it cannot be written there.
+        OSError: the file cannot be written.
     """
     names = source.names()
     if not names:
@@ -112,7 +122,7 @@ def write_pack(
         file.write(MAGIC + bytes(8))
         for number, name in enumerate(names):
             progress(number, len(names))
-            source.size(name)  # says so if it cannot be used
+            source.size(name)  # raises if it cannot be used
             try:
                 content, size = _packed(source.read(name), short_side)
             except OSError as error:
@@ -127,7 +137,7 @@ def write_pack(
 
 
 def _packed(content: bytes, short_side: int) -> tuple[bytes, tuple[int, int]]:
-    """An image file as it is kept in a pack, and the picture's width and height."""
+    """The content that a pack stores for an image file, and the image's width and height."""
     with Image.open(io.BytesIO(content)) as image:
         kind, turned = image.format, Image.Image.getexif(image).get(_ORIENTATION, 1) != 1
         small = min(image.size) <= short_side and max(image.size) <= _LARGEST

@@ -1,8 +1,8 @@
 """Training in several processes at once, one for each GPU or machine, as torchrun starts them.
 
-Each process takes its part of every batch, whose images are drawn as if there was one process, and
-gradients are averaged (`codec.training.optimise`). Whatever else is a mean or a sum over a batch is
-made one over all processes here. The first process logs, evaluates and saves.
+Each process takes its part of every batch, which is drawn as for one process. Gradients are
+averaged by `codec.training.optimizer`; other sums over a batch are made by `summed` here. The
+process of rank 0, the main process, logs, evaluates and saves.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from torch import Tensor
 
 from codec.device import Device
 
-_LONGEST = timedelta(hours=6)
-"""That processes wait for one of them."""
+_TIMEOUT = timedelta(hours=6)
+"""How long processes wait for one of them."""
 
 
 def processes() -> int:
-    """How many train together; 1 if only this one does."""
+    """How many processes train together, 1 without torchrun."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this process among them, from 0."""
+    """The number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 @contextmanager
 def joined(device: Device) -> Iterator[Device]:
-    """Within the block the processes that torchrun started train together, each on the device that
-    it is given; without torchrun, this one alone on its own."""
+    """The processes that torchrun started train together within the block. Yields this process's
+    device: a GPU by its local rank, or the given one."""
     if not dist.is_torchelastic_launched() or dist.is_initialized():
         yield device
         return
@@ -45,7 +45,7 @@ def joined(device: Device) -> Iterator[Device]:
         torch.cuda.set_device(where)
         device = replace(device, where=where)
     backend = "nccl" if device.where.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=_LONGEST)
+    dist.init_process_group(backend, timeout=_TIMEOUT)
     try:
         yield device
     finally:
@@ -53,10 +53,10 @@ def joined(device: Device) -> Iterator[Device]:
 
 
 def part(count: int) -> slice:
-    """Which images of a batch are this process's.
+    """This process's images of a batch of ``count``.
 
     Raises:
-        ValueError: they cannot be divided evenly.
+        ValueError: the number of processes does not divide it.
     """
     if count % processes():
         raise ValueError(f"a batch of {count} cannot be divided among {processes()} processes")
@@ -65,7 +65,7 @@ def part(count: int) -> slice:
 
 
 def summed(values: Tensor) -> Tensor:
-    """The sum over all processes."""
+    """The sum over all processes, of the shape of ``values``."""
     if processes() > 1:
         values = values.detach().clone()
         dist.all_reduce(values)
@@ -73,7 +73,7 @@ def summed(values: Tensor) -> Tensor:
 
 
 def gathered(values: Tensor) -> Tensor:
-    """The rows of all processes, in the order of the batch."""
+    """The rows [n,...] of all processes, [n * processes,...], in the order of the batch."""
     if processes() == 1:
         return values
     parts = [torch.empty_like(values) for _ in range(processes())]
@@ -82,8 +82,8 @@ def gathered(values: Tensor) -> Tensor:
 
 
 @contextmanager
-def first_alone() -> Iterator[bool]:
-    """Whether this process is the first. The others wait at the end of the block for it."""
+def main_process() -> Iterator[bool]:
+    """Yields whether this is the main process. At its end all processes wait for each other."""
     yield rank() == 0
     if processes() > 1:
         dist.barrier()

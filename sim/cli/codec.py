@@ -166,7 +166,7 @@ def bench(
         chosen = [BenchLevel(*map(int, w.split("@", 1))) for w in codebook.split(",") if w.strip()]
     except ValueError:
         raise UserError(f"--codebook {codebook}: as 8,64 or 512@24, with commas between") from None
-    levels = tuple(chosen or map(BenchLevel, codec.model.levels))
+    levels = tuple(chosen or map(BenchLevel, codec.model.codebook_sizes))
     counted: Counted = "file" if count == "file" else "payload"
     config = BenchConfig(levels, entropy, others, search, counted, wanted, tuple(bpp), workers or 1)
     with progress_bar("bench") as progress:
@@ -203,7 +203,9 @@ def bits(
     from sim.studies.codec_bench.bits import bits_study
 
     with progress_bar("bits") as progress:
-        rows = bits_study(codec, loaded, chosen or codec.model.levels, counts, out, progress)
+        rows = bits_study(
+            codec, loaded, chosen or codec.model.codebook_sizes, counts, out, progress
+        )
     print_result(as_json, {"folder": str(out), "rows": rows}, _print_bits, rows, out)
 
 

@@ -148,15 +148,19 @@ class ModelOptions:
             raise UserError(str(error)) from None
 
 
-def with_options(group: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options(
+    group: Any, **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each field of a dataclass; its parameter `options` is then an
-    instance of that class."""
+    instance of that class. ``defaults``: of fields whose default is another one here."""
     hints = get_type_hints(group, include_extras=True)
     shared = {
         field.name: inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            default=defaults.get(
+                field.name, inspect.Parameter.empty if field.default is MISSING else field.default
+            ),
             annotation=hints[field.name],
         )
         for field in fields(group)

@@ -97,9 +97,9 @@ def repeats(
 
     Certain is a 95% interval of +-WITHIN, for the run's images.
     """
-    from sim.results.repeats import repeats_wanted
+    from sim.results.run import Run
 
-    found = repeats_wanted(run, within, metric)
+    found = Run.load(run).repeats_table(within, metric)
     summary = {"run": str(run), "metric": metric, "within": within, "points": found}
     print_result(as_json, summary, _print_repeats, found, metric, within)
 

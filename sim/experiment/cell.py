@@ -28,7 +28,7 @@ from sim.errors import UserError
 from sim.experiment.packets import FrameSent, packet_table
 from sim.jobs.store import Record
 from sim.media.images import LoadedImage
-from sim.media.outputs import SavedOutput, read_output, saving_sink
+from sim.media.outputs import RestoredFrame, saving_sink
 from sim.metrics.quality import quality, token_accuracy
 from sim.protocol.config import StreamConfigError
 from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text
@@ -75,7 +75,7 @@ class WorkerContext:
     ) -> WorkerContext:
         """For a model and the name it was loaded by."""
         shown, measured = tuple(images), tuple(metrics)
-        tables = {size: model.frequencies(size) for size in model.levels}
+        tables = {size: model.frequencies(size) for size in model.codebook_sizes}
         device = None if str(model.device) == "cpu" else model.device
         return cls(shown, name, model.fingerprint, tables, model.context, measured, device)
 
@@ -185,7 +185,7 @@ class CellWorker:
             return self.measure(task, self._stream(task.cell, frames, Path(), progress), progress)
         with tempfile.TemporaryDirectory(prefix="sim-cell-") as scratch:
             record = self._stream(task.cell, frames, Path(scratch), progress)
-            outputs = (read_output(Path(scratch), number) for number in range(len(frames)))
+            outputs = (RestoredFrame.take(Path(scratch), number) for number in range(len(frames)))
             return self._measured(task, frames, record, outputs, progress)
 
     def measure(
@@ -215,7 +215,7 @@ class CellWorker:
         task: CellTask,
         frames: Sequence[MediaFrame],
         record: StreamRecord,
-        outputs: Iterable[SavedOutput],
+        outputs: Iterable[RestoredFrame],
         progress: Progress,
     ) -> tuple[Record, Pictures]:
         rows: list[dict[str, Any]] = []
@@ -273,13 +273,13 @@ class CellWorker:
 
     def _restored(
         self, task: CellTask, frames: Sequence[MediaFrame], record: StreamRecord
-    ) -> Iterator[SavedOutput]:
+    ) -> Iterator[RestoredFrame]:
         """The frames as restored, one by one. A complete one has no images unless it is shown:
         every repair of it gives the decode without loss."""
         scenario = task.cell.scenario
         if not scenario.concealers:
             for ready in record.frames:
-                yield SavedOutput(ready.grid.received, {}, {}, {}, {})
+                yield RestoredFrame(ready.frame, ready.grid.received)
             return
         from sim.media.frames import Restorer
 
@@ -287,16 +287,16 @@ class CellWorker:
         for number, ready in enumerate(record.frames):
             if ready.complete and number >= task.pictures:
                 tokens = {str(name): frames[number].index_map for name in scenario.concealers}
-                yield SavedOutput(ready.grid.received, tokens, {}, {}, {})
+                yield RestoredFrame(ready.frame, ready.grid.received, tokens)
             else:
-                yield SavedOutput.of(restorer.restore(ready))
+                yield restorer.restore(ready)
 
     def _rows(
         self,
         task: CellTask,
         number: int,
         frame: MediaFrame,
-        output: SavedOutput,
+        output: RestoredFrame,
         sent: FrameSent,
     ) -> Iterator[dict[str, Any]]:
         """The rows of one frame: without loss, then each repair."""
@@ -328,7 +328,7 @@ class CellWorker:
             yield {**about, "concealer": name, **measured, "token_accuracy": accuracy}
 
     def _pictures(
-        self, cell: Cell, number: int, frame: MediaFrame, output: SavedOutput
+        self, cell: Cell, number: int, frame: MediaFrame, output: RestoredFrame
     ) -> Pictures:
         from sim.media.frames import decode_lossless
 

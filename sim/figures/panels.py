@@ -1,7 +1,7 @@
-"""Quality as curves and dots, from a run's summary alone: panels of `sim.figures.run` and reports.
+"""Quality as curves and dots, drawn from the points of a run: the panels of its figures.
 
-A point is an element of summary.json's "points". Intervals are those of the drop from the decode
-without loss of the same images, so that how images differ does not hide how repairs do.
+Intervals are those of the drop from the decode without loss of the same images, so that how images
+differ does not hide how repairs do.
 """
 
 from __future__ import annotations
@@ -21,11 +21,22 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from sim.figures.style import DELIVERED, ERASED, key_label, look
+from sim.figures.style import (
+    DELIVERED,
+    ERASED,
+    PALETTE,
+    dot_with_bar,
+    key_label,
+    line_with_band,
+    look,
+    name_rows,
+    styled,
+)
 from sim.metrics import metric as metric_of
-from sim.results.files import SummaryPoint
+from sim.results.run import PointSummary
 from sim.scenario.labels import plain_label, setting_label, value_label
 from sim.scenario.schema import CLEAN
+from sim.statistics import Estimate, finite_mean
 
 _LOG_SPAN = 16
 """A horizontal axis is logarithmic when its values span this factor or more."""
@@ -42,34 +53,34 @@ class Curves:
     """
 
     key: str
-    groups: Mapping[str, Sequence[SummaryPoint]]
+    groups: Mapping[str, Sequence[PointSummary]]
     ticks: Sequence[str] | None
 
-    def positions(self, members: Sequence[SummaryPoint]) -> list[float]:
+    def positions(self, members: Sequence[PointSummary]) -> list[float]:
         """Where points lie on the horizontal axis."""
         if self.ticks is None:
-            return [float(point["values"][self.key]) for point in members]
-        return [float(self.ticks.index(value_label(p["values"].get(self.key)))) for p in members]
+            return [float(point.values[self.key]) for point in members]
+        return [float(self.ticks.index(value_label(p.values.get(self.key)))) for p in members]
 
 
-def curves(points: Sequence[SummaryPoint]) -> Curves:
+def curves(points: Sequence[PointSummary]) -> Curves:
     """Arrange the points of a sweep: over the loss rate if it is swept, else over the key with the
     most numbers, else over the last key."""
-    keys = list(dict.fromkeys(key for point in points for key in point["values"]))
-    numbers = [key for key in keys if all(_is_number(p["values"].get(key)) for p in points)]
+    keys = list(dict.fromkeys(key for point in points for key in point.values))
+    numbers = [key for key in keys if all(_is_number(p.values.get(key)) for p in points)]
     if "channel.loss" in numbers:
         key = "channel.loss"
     elif numbers:
-        key = max(numbers, key=lambda key: len({p["values"][key] for p in points}))
+        key = max(numbers, key=lambda key: len({p.values[key] for p in points}))
     else:
         key = keys[-1]
-    groups: dict[str, list[SummaryPoint]] = {}
+    groups: dict[str, list[PointSummary]] = {}
     for point in points:
-        others = {k: v for k, v in point["values"].items() if k != key}
+        others = {k: v for k, v in point.values.items() if k != key}
         groups.setdefault(setting_label(others), []).append(point)
     if key in numbers:
         return Curves(key, groups, None)
-    labels = [value_label(point["values"].get(key)) for point in points]
+    labels = [value_label(point.values.get(key)) for point in points]
     return Curves(key, groups, list(dict.fromkeys(labels)))
 
 
@@ -77,30 +88,24 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def estimate(point: SummaryPoint, name: str, metric: str) -> Mapping[str, Any]:
-    """{"mean", "low", "high"} of a repair; the interval is of its drop from the decode without
-    loss, placed around the mean."""
-    own: Mapping[str, Any] = point["concealers"][name][metric]
-    drop = point["gains"].get(f"{name} - {CLEAN}", {}).get(metric)
-    clean = point["concealers"][CLEAN][metric]["mean"]
-    if drop is None or clean is None or drop["low"] is None:
+def estimate(point: PointSummary, name: str, metric: str) -> Estimate:
+    """A repair's mean; the interval is of its drop from the decode without loss, placed around the
+    mean."""
+    own = point.concealers[name][metric]
+    drop = point.gains.get(f"{name} - {CLEAN}", {}).get(metric)
+    clean = point.concealers[CLEAN][metric].mean
+    if drop is None or not np.isfinite([clean, drop.low]).all():
         return own
-    return {"mean": own["mean"], "low": clean + drop["low"], "high": clean + drop["high"]}
+    return Estimate(own.mean, clean + drop.low, clean + drop.high, own.n)
 
 
-def dot_panel(axes: Axes, point: SummaryPoint, metric: str) -> None:
+def dot_panel(axes: Axes, point: PointSummary, metric: str) -> None:
     """One point: a row per repair, a dashed line for the decode without loss."""
-    repairs = [name for name in point["concealers"] if name != CLEAN]
+    repairs = [name for name in point.concealers if name != CLEAN]
     for row, name in enumerate(repairs):
-        found = estimate(point, name, metric)
-        if found["mean"] is None:
-            continue
-        colour, marker = look(name)
-        if found["low"] is not None:
-            axes.plot([found["low"], found["high"]], [row, row], color=colour, linewidth=2)
-        axes.plot(found["mean"], row, marker, color=colour, markersize=7)
-    clean = point["concealers"][CLEAN][metric]["mean"]
-    if clean is not None:
+        dot_with_bar(axes, estimate(point, name, metric), row, *look(name))
+    clean = point.concealers[CLEAN][metric].mean
+    if np.isfinite(clean):
         axes.axvline(clean, color="black", linestyle="--", linewidth=1)
         low, high = axes.get_xlim()
         place = (clean - low) / (high - low)
@@ -114,36 +119,34 @@ def dot_panel(axes: Axes, point: SummaryPoint, metric: str) -> None:
             ha="left" if place < 0.2 else "right" if place > 0.8 else "center",  # inside
         )
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.set_ylim(len(repairs) - 0.5, -0.5)
-    axes.set_yticks(range(len(repairs)), [plain_label(name) for name in repairs])
+    name_rows(axes, [plain_label(name) for name in repairs])
 
 
-def line_panel(axes: Axes, members: Sequence[SummaryPoint], found: Curves, metric: str) -> None:
+def line_panel(axes: Axes, members: Sequence[PointSummary], found: Curves, metric: str) -> None:
     """A sweep's quality over its key: a line per repair with its interval as a band."""
     order = np.argsort(found.positions(members), kind="stable")
     members = [members[i] for i in order]
     positions = found.positions(members)
-    for name in members[0]["concealers"]:
+    for place, name in enumerate(members[0].concealers):
         estimates = [estimate(point, name, metric) for point in members]
-        mean = floats([e["mean"] for e in estimates])
+        mean, low, high = _columns(estimates)
+        label, style = plain_label(name), styled(name)
         if np.isnan(mean).all():
             continue
         if name == CLEAN:
-            axes.plot(positions, mean, "k--", linewidth=1, label=plain_label(name))
-            continue
-        colour, marker = look(name)
-        low, high = floats([e["low"] for e in estimates]), floats([e["high"] for e in estimates])
-        if found.ticks is None:
-            axes.plot(
-                positions, mean, marker=marker, color=colour, markersize=4, label=plain_label(name)
-            )
-            axes.fill_between(positions, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(positions, mean, "k--", linewidth=1, label=label)
+        elif found.ticks is None:
+            line_with_band(axes, positions, estimates, label=label, **style)
         else:
-            shift = 0.12 * (list(members[0]["concealers"]).index(name) - 1)
-            at = np.array(positions) + shift
-            axes.plot(at, mean, marker, color=colour, markersize=6, label=plain_label(name))
-            axes.vlines(at, low, high, color=colour, linewidth=2)
+            at = np.array(positions) + 0.12 * (place - 1)
+            axes.plot(at, mean, linestyle="none", markersize=6, label=label, **style)
+            axes.vlines(at, low, high, color=style["color"], linewidth=2)
     _horizontal(axes, positions, found)
+
+
+def _columns(found: Sequence[Estimate]) -> NDArray[np.float64]:
+    """float64[3,n]: means, and where their intervals begin and end."""
+    return np.array([(e.mean, e.low, e.high) for e in found], np.float64).T
 
 
 def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
@@ -170,42 +173,40 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
-def rates_vary(points: Sequence[SummaryPoint]) -> bool:
+def rates_vary(points: Sequence[PointSummary]) -> bool:
     """Whether points repair and differ in their bits on the wire, so that quality can be drawn
     over rate."""
-    if set(points[0]["concealers"]) == {CLEAN}:
-        return False
-    rates = [point["bpp_wire"] for point in points]
-    return bool(max(rates) > 1.02 * min(rates))
+    rates = [point.bpp_wire for point in points]
+    return set(points[0].concealers) != {CLEAN} and max(rates) > 1.02 * min(rates)
 
 
-def rate_panel(axes: Axes, points: Sequence[SummaryPoint], metric: str, repair: str) -> None:
+def rate_panel(axes: Axes, points: Sequence[PointSummary], metric: str, repair: str) -> None:
     """Quality of one repair, and without loss, over bits per pixel on the wire; a line per group
     of points that differ only in the key of the horizontal axis of their curves."""
-    markers = "osD^vPX"
     for number, (title, members) in enumerate(rate_groups(points).items()):
-        ordered = sorted(members, key=lambda point: float(point["bpp_wire"]))
-        rates = [point["bpp_wire"] for point in ordered]
-        mean = floats([estimate(point, repair, metric)["mean"] for point in ordered])
-        colour, marker = _GROUPS[number % len(_GROUPS)], markers[number % len(markers)]
-        label = title or plain_label(repair)
-        axes.plot(rates, mean, marker=marker, color=colour, markersize=4, label=label)
-        low = floats([estimate(point, repair, metric)["low"] for point in ordered])
-        high = floats([estimate(point, repair, metric)["high"] for point in ordered])
-        axes.fill_between(rates, low, high, color=colour, alpha=0.15, linewidth=0)
+        ordered = sorted(members, key=lambda point: point.bpp_wire)
+        colour, marker = _GROUPS[number % len(_GROUPS)]
+        line_with_band(
+            axes,
+            [point.bpp_wire for point in ordered],
+            [estimate(point, repair, metric) for point in ordered],
+            color=colour,
+            marker=marker,
+            label=title or plain_label(repair),
+        )
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("bits per pixel on the wire")
 
 
-def rate_groups(points: Sequence[SummaryPoint]) -> dict[str, list[SummaryPoint]]:
+def rate_groups(points: Sequence[PointSummary]) -> dict[str, list[PointSummary]]:
     """Points that belong on one rate-quality line, by title."""
     found = curves(points)
     if found.ticks is not None:
-        return {setting_label(point["values"]): [point] for point in points}
+        return {setting_label(point.values): [point] for point in points}
     return {title: list(members) for title, members in found.groups.items()}
 
 
-_GROUPS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+_GROUPS = list(zip(PALETTE, "osD^vPX", strict=True))
 
 
 def axis_title(found: Curves) -> str:
@@ -213,56 +214,46 @@ def axis_title(found: Curves) -> str:
     return key_label(found.key)
 
 
-def best_repair(points: Sequence[SummaryPoint], metric: str) -> str:
+def best_repair(points: Sequence[PointSummary], metric: str) -> str:
     """The repair with the best mean over all points, the last of those that tie; without any
     repair, the decode without loss."""
     best, highest = CLEAN, -np.inf
-    for name in points[0]["concealers"]:
-        means = floats([point["concealers"][name][metric]["mean"] for point in points])
-        means *= metric_of(metric).sign
-        if name != CLEAN and np.isfinite(means).any() and np.nanmean(means) >= highest:
-            best, highest = name, float(np.nanmean(means))
+    for name in points[0].concealers:
+        means = [point.concealers[name][metric].mean for point in points]
+        mean = metric_of(metric).sign * finite_mean(means)
+        if name != CLEAN and mean >= highest:
+            best, highest = name, mean
     return best
 
 
-def finding(points: Sequence[SummaryPoint], metric: str) -> str:
+def finding(points: Sequence[PointSummary], metric: str) -> str:
     """What the best repair comes to, in one line: the title of a figure."""
-    repair = best_repair(points, metric)
-
-    def mean(members: Sequence[SummaryPoint]) -> float:
-        return float(np.nanmean(floats([estimate(p, repair, metric)["mean"] for p in members])))
-
-    about = metric_of(metric)
+    about, repair = metric_of(metric), best_repair(points, metric)
+    head = f"{about.label} with {plain_label(repair)}"
     if len(points) == 1:
-        clean = points[0]["concealers"][CLEAN][metric]["mean"]
-        if points[0]["loss"]["tokens"] == 0 or clean is None:
+        (point,) = points
+        clean, mean = (point.concealers[name][metric].mean for name in (CLEAN, repair))
+        if point.loss.tokens == 0 or np.isnan(clean):
             return "No token was lost"
-        reached, best = about.text(mean(points)), about.text(clean)
-        return f"{about.label} with {plain_label(repair)}: {reached}, of {best} without loss"
+        return f"{head}: {about.text(mean)}, of {about.text(clean)} without loss"
     found = curves(points)
-    places: dict[float, list[SummaryPoint]] = {}
+    places: dict[float, list[float]] = {}
     for members in found.groups.values():
         for point, place in zip(members, found.positions(members), strict=True):
-            places.setdefault(place, []).append(point)
-    means = {place: mean(members) for place, members in sorted(places.items())}
+            places.setdefault(place, []).append(point.concealers[repair][metric].mean)
+    means = {place: finite_mean(values) for place, values in sorted(places.items())}
     if found.ticks is None:
-        ends = (min(means), max(means))
-        told = " to ".join(f"{about.text(means[at])} at {at:g}" for at in ends)
+        ends = [f"{about.text(means[at])} at {at:g}" for at in (min(means), max(means))]
     else:
         ranked = sorted(means, key=lambda at: about.sign * means[at])
-        told = " to ".join(
+        ends = [
             f"{about.text(means[at])} ({plain_label(found.ticks[int(at)])})"
             for at in (ranked[0], ranked[-1])
-        )
-    return f"{about.label} with {plain_label(repair)}, over {axis_title(found)}: {told}"
+        ]
+    return f"{head}, over {axis_title(found)}: {' to '.join(ends)}"
 
 
-def floats(values: Sequence[float | None]) -> NDArray[np.float64]:
-    """float64[n], None as NaN."""
-    return np.array([np.nan if value is None else value for value in values], np.float64)
-
-
-def loss_panel(axes: Axes, members: Sequence[SummaryPoint], found: Curves | None) -> None:
+def loss_panel(axes: Axes, members: Sequence[PointSummary], found: Curves | None) -> None:
     """Shares lost, each with its 95% interval, and what theory expects of the packets.
 
     Args:
@@ -273,13 +264,14 @@ def loss_panel(axes: Axes, members: Sequence[SummaryPoint], found: Curves | None
     positions = [0.0] if found is None else found.positions(members)
     order = np.argsort(positions, kind="stable")
     at = np.array(positions)[order]
-    losses = [members[i]["loss"] for i in order]
-    packets = floats([loss["packets"] for loss in losses])
-    low, high = (floats([loss[end] for loss in losses]) for end in ("low", "high"))
-    tokens = floats([loss["tokens"] for loss in losses])
-    half = floats([loss["tokens_precision"]["half_width"] for loss in losses])
+    losses = [members[i].loss for i in order]
+    packets, low, high, tokens, half, expected = np.array(
+        [
+            (o.packets, o.low, o.high, o.tokens, o.tokens_precision.half_width, o.expected)
+            for o in losses
+        ]
+    ).T
     line = "-" if found is not None and found.ticks is None else "none"
-    expected = floats([loss.get("expected") for loss in losses])
     axes.plot(at, expected, "k_" if line == "none" else "k--", linewidth=1, label="theory, packets")
     for values, below, above, colour, marker, label in (
         (packets, packets - low, high - packets, ERASED, "o", "packets lost"),

@@ -1,50 +1,84 @@
-"""How every figure looks: one colour, marker and name for each repair and metric.
+"""The style of every figure: colours, markers, labels, small print, and elements they share.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; markers and heights repeat what
-they say, for print in grey.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; markers and heights repeat
+what they say, for print in grey.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from codec.files import replacing
+from sim.errors import UserError
 from sim.metrics import METRICS
-from sim.results.files import FIGURES, number
+from sim.results.files import FIGURES, check_kind
+from sim.results.run import reading
+from sim.statistics import Estimate
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ERASED, LATE, DELIVERED = "#D55E00", "#CC79A7", "#56B4E9"
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, YELLOW, GREY, BROWN = "#E69F00", "#56B4E9", "#F0E442", "#999999", "#8C510A"
+PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
+PALE = "#555555"
+"""Small print, and what explains a figure rather than belonging to it."""
+ERASED, LATE, DELIVERED = VERMILLION, PURPLE, SKY
 
-_STYLES = {
-    "none": ("#999999", "s"),
-    "most_frequent": ("#E69F00", "v"),
-    "nearest": ("#56B4E9", "^"),
-    "neighbour_average": ("#009E73", "D"),
-    "median": ("#CC79A7", "P"),
-    "telea": ("#D55E00", "X"),
-    "biharmonic": ("#8C510A", "*"),
-    "inpaint": ("#0072B2", "o"),
+_LOOKS = {
+    # repairs
+    "none": (GREY, "s"),
+    "most_frequent": (ORANGE, "v"),
+    "nearest": (SKY, "^"),
+    "neighbour_average": (GREEN, "D"),
+    "median": (PURPLE, "P"),
+    "telea": (VERMILLION, "X"),
+    "biharmonic": (BROWN, "*"),
+    "inpaint": (BLUE, "o"),
+    # orders in which tokens are sent, and in which they are filled in
+    "any": (BLUE, "o"),
+    "confidence": (BLUE, "o"),
+    "halton": (VERMILLION, "s"),
+    "raster": (GREY, "s"),
+    "checkerboard": (ORANGE, "D"),
+    "low_discrepancy": (BLUE, "o"),
+    "random": (GREEN, "^"),
+    # kinds of protection
+    "unprotected": (GREY, "s"),
+    "parity": (BLUE, "o"),
+    "ARQ": (VERMILLION, "^"),
+    "parity + ARQ": (GREEN, "D"),
+    # image formats
+    "jpeg": (GREY, "v"),
+    "webp": (SKY, "^"),
+    "jpeg2000": (YELLOW, "<"),
+    "avif": (GREEN, "D"),
+    "heic": (PURPLE, "s"),
+    "vvc": (VERMILLION, "P"),
+    "av1": ("#004D40", "X"),
+    "x265": ("#882255", ">"),
 }
-_MORE = (("#CC79A7", "P"), ("#D55E00", "X"), ("#E69F00", "<"), ("#999999", ">"))
-"""For repairs that have no look of their own, in the order of their names."""
+"""Colour and marker by name."""
+_MORE = ((PURPLE, "P"), (VERMILLION, "X"), (ORANGE, "<"), (GREY, ">"))
+"""For repairs that have no look of their own, chosen by their names."""
 
 _SCORES = ("psnr_db", "lpips", "ssimulacra2", *METRICS)
-"""The first two that there are say how good a picture is."""
+"""The first two that were measured are shown beside a picture."""
 
 KEY_LABELS = {
     "channel.loss": "loss rate of packets",
     "channel.mean_burst": "mean burst (packets)",
     "codec.codebook": "codewords in the codebook",
     "codec.patch": "pixels a token stands for, each way",
-    "channel": "channel",
     "codec.entropy": "entropy coder",
     "stream.interleaver": "interleaver",
     "stream.receivers": "receivers",
@@ -56,6 +90,7 @@ KEY_LABELS = {
     "stream.fec.depth": "interleaving depth",
     "stream.arq.retries": "retransmissions of a packet at most",
 }
+"""Keys of scenarios, for people."""
 
 SETTINGS: dict[Any, object] = {
     "font.size": 9,
@@ -86,21 +121,119 @@ def drawing(more: Mapping[Any, object] | None = None) -> Iterator[None]:
         yield
 
 
-def look(repair: str) -> tuple[str, str]:
-    """The colour and marker of a repair."""
-    return _STYLES.get(repair) or _MORE[sum(repair.encode()) % len(_MORE)]
+@contextlib.contextmanager
+def drawing_figures(folder: Path, kind: str) -> Iterator[None]:
+    """Draw the figures of a folder of finished results in this block.
+
+    Raises:
+        UserError: it holds no results of this kind, a table in it is not as it should be, or the
+            figures cannot be written.
+    """
+    check_kind(folder, kind)
+    try:
+        (folder / FIGURES).mkdir(exist_ok=True)
+        with reading(folder, kind), drawing():
+            yield
+    except OSError as error:
+        raise UserError(f"{folder}: cannot draw ({error})") from None
 
 
-def score(row: Mapping[str, str]) -> str:
-    """The quality that a row of a table tells, in few words: "23.45 dB, LPIPS 0.123"."""
-    there = [METRICS[name] for name in dict.fromkeys(_SCORES) if row.get(name)]
-    told = [(m.label, m.text(number(row[m.name]))) for m in there[:2]]
-    return ", ".join(text if text.endswith("dB") else f"{label} {text}" for label, text in told)
+def look(name: str) -> tuple[str, str]:
+    """The colour and marker of a repair, an order, a kind of protection or an image format."""
+    return _LOOKS.get(name) or _MORE[sum(name.encode()) % len(_MORE)]
+
+
+def styled(name: str) -> dict[str, Any]:
+    """The same as arguments of matplotlib."""
+    colour, marker = look(name)
+    return {"color": colour, "marker": marker}
+
+
+def score(quality: Mapping[str, float]) -> str:
+    """Some metrics, NaN where one is not defined, in few words: "23.45 dB, LPIPS 0.123"."""
+    known = [name for name in dict.fromkeys(_SCORES) if np.isfinite(quality.get(name, np.nan))]
+    texts = [(METRICS[name].label, METRICS[name].text(quality[name])) for name in known[:2]]
+    return ", ".join(text if text.endswith("dB") else f"{label} {text}" for label, text in texts)
 
 
 def key_label(key: str) -> str:
     """A swept key in words; the key itself where there are none."""
     return KEY_LABELS.get(key, key)
+
+
+def count_label(count: int, what: str) -> str:
+    """So many of something: "1 image", "2 images"."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def origin(what: str, seed: object, manifest: Mapping[str, Any]) -> str:
+    """The small print of a figure: where it comes from."""
+    revision, weights = manifest.get("revision"), manifest["weights_fingerprint"]
+    parts = [what, f"seed {seed}", f"lossy-stream-sim {manifest['version']}"]
+    parts += [f"revision {revision[:10]}"] if revision else []
+    parts += [f"weights {weights}"] if weights else []
+    return " · ".join(parts)
+
+
+def line_with_band(
+    axes: Axes,
+    x: ArrayLike,
+    found: Sequence[Estimate],
+    *,
+    alpha: float = 0.15,
+    **style: Any,
+) -> None:
+    """Means as a line, their intervals as a band of the same colour."""
+    mean, low, high = np.array([(e.mean, e.low, e.high) for e in found], np.float64).T
+    axes.plot(x, mean, markersize=4, **style)
+    axes.fill_between(x, low, high, color=style["color"], alpha=alpha, linewidth=0)
+
+
+def dot_with_bar(
+    axes: Axes,
+    found: Estimate,
+    row: int,
+    color: str,
+    marker: str,
+    width: float = 2,
+    size: float = 7,
+) -> None:
+    """A mean as a dot and its interval as a bar, in a row of its own; nothing where undefined."""
+    if np.isfinite(found.low):
+        axes.plot([found.low, found.high], [row, row], color=color, linewidth=width)
+    if np.isfinite(found.mean):
+        axes.plot(found.mean, row, marker, color=color, markersize=size)
+
+
+def name_rows(axes: Axes, names: Sequence[str], **style: Any) -> None:
+    """Names for rows 0, 1, ..., the first at the top."""
+    axes.set_yticks(range(len(names)), names, **style)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+
+
+def legend_outside(figure: Figure, axes: Axes, **style: Any) -> None:
+    """One legend for all axes, which show the same as these."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, **{"loc": "outside upper center", "frameon": False, **style})
+
+
+def picture_panels(
+    all_axes: Iterable[Axes], pictures: Iterable[tuple[str, NDArray[np.uint8]]]
+) -> None:
+    """Pictures below their titles; axes that are left over stay empty."""
+    shown = iter(pictures)
+    for axes in all_axes:
+        axes.axis("off")
+        title, pixels = next(shown, (None, None))
+        if title is not None and pixels is not None:
+            axes.imshow(pixels)
+            axes.set_title(title, fontsize=8)
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """An image file, uint8[H,W,3]."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), np.uint8)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -127,7 +260,7 @@ def save_figure(
     Returns:
         The first format's file.
     """
-    figure.text(0.995, 0.004, small_print, ha="right", va="bottom", size=6, color="#555555")
+    figure.text(0.995, 0.004, small_print, ha="right", va="bottom", size=6, color=PALE)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes in figure.axes:

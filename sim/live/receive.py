@@ -95,7 +95,7 @@ class IncomingStream:
         on_image: Callable[[int], object] = lambda frame: None,
     ) -> None:
         """Raises ValueError or LookupError if the stream cannot be received."""
-        book = coders_of(model, model.levels)
+        book = coders_of(model, model.codebook_sizes)
         self._terms = StreamStart.parse(start)
         self._end = ReceiverEndpoint(start, key, book, self._due)
         self._about, self._originals, self._monitor = about, originals, monitor
@@ -274,7 +274,6 @@ class _Repairs:
             if self._error is None:
                 try:
                     output = self._restorer.restore(ready)
-                    images = {name: found.image for name, found in output.restored.items()}
-                    self._done(ready, images)
+                    self._done(ready, output.images)
                 except BaseException as error:
                     self._error = error

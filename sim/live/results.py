@@ -79,9 +79,9 @@ def _without_originals(
     summary = {"scenario": scenario.name, "seed": scenario.seed, "receiver": record.counters}
     with new_folder(target) as folder:
         for ready in record.frames:
-            for name, restored in restorer.restore(ready).restored.items():
+            for name, image in restorer.restore(ready).images.items():
                 number = ready.frame + received.first
-                save_png(folder / OUTPUTS / name / f"image-{number:05}.png", restored.image)
+                save_png(folder / OUTPUTS / name / f"image-{number:05}.png", image)
         write_table(folder / PACKETS, [packet._asdict() for packet in record.packets])
         write_json(folder / SUMMARY, summary)
         what_ran = manifest(scenario, [], model.fingerprint)

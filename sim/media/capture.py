@@ -13,7 +13,6 @@ import queue
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +24,7 @@ from sim.errors import UserError
 from sim.media.images import LoadedImage, load_images
 
 CAMERA_FRAMES = 60
-"""Pictures taken by a camera unless told otherwise."""
+"""The default number of pictures taken by a camera."""
 _CAMERA_SIDE = 768  # pixels, the longer side of what is streamed
 
 
@@ -54,7 +53,7 @@ def digest(pixels: NDArray[np.uint8]) -> str:
 
 
 class Photographs:
-    """Images from disk, over and over if more frames are asked for than there are."""
+    """Images from disk, repeated in order if more frames are wanted than there are images."""
 
     def __init__(self, images: Sequence[LoadedImage], frames: int | None = None) -> None:
         self._images = list(itertools.islice(itertools.cycle(images), frames or len(images)))
@@ -76,12 +75,6 @@ class Photographs:
             yield LoadedImage(name, image.path, image.pixels)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    width: int
-    height: int
-
-
 class Video:
     """The pictures of a video file at the stream's rate, from its beginning to its end: each is
     the one that is shown at its time, whatever the file's own rate and however it varies."""
@@ -96,13 +89,13 @@ class Video:
             if first is None:
                 raise UserError(f"{path}: holds no pictures")
             self._start_s, picture = first
-            shape = _fitted(*_size(picture))
+            size = _fitted(*_size(picture))
         with _opened(str(path), f"{path}: not a video that can be read") as container:
             there = max(1, math.ceil((_end_s(container) - self._start_s) * fps - 1e-6))
         total = there if frames is None else min(frames, there)
-        self._shape = shape
+        self._size = size
         self.names = [f"{path.stem}-{number:05}" for number in range(total)]
-        self.sizes = [(shape.width, shape.height)] * total
+        self.sizes = [size] * total
         self.digests: list[str] = []
 
     def pictures(self) -> Iterator[LoadedImage]:
@@ -118,7 +111,7 @@ class Video:
                     coming = next(timed, None)
                 if shown is None:
                     raise UserError(f"{self._path}: holds no pictures")
-                yield LoadedImage(name, self._path, _pixels(shown, self._shape))
+                yield LoadedImage(name, self._path, _pixels(shown, self._size))
 
 
 class Camera:
@@ -140,13 +133,13 @@ class Camera:
         first = next(self._pictures, None)
         if first is None:
             raise UserError(f"camera {number}: gives no pictures")
-        self._shape = _fitted(*_size(first[1]))
+        self._size = _fitted(*_size(first[1]))
         self.names = [f"camera-{n:05}" for n in range(frames or CAMERA_FRAMES)]
-        self.sizes = [(self._shape.width, self._shape.height)] * len(self.names)
+        self.sizes = [self._size] * len(self.names)
         self.digests: list[str] = []
 
     def pictures(self) -> Iterator[LoadedImage]:
-        """Every picture: the latest there is, taken by a thread that lets none wait."""
+        """Every picture: the camera's latest when asked for; a thread discards older ones."""
         latest: queue.Queue[Any] = queue.Queue(1)
         over = threading.Event()
 
@@ -166,7 +159,7 @@ class Camera:
                 picture = latest.get()
                 if picture is None:
                     raise UserError(f"camera {self._number}: gives no more pictures")
-                yield LoadedImage(name, Path(name), _pixels(picture, self._shape))
+                yield LoadedImage(name, Path(name), _pixels(picture, self._size))
         finally:
             over.set()
             thread.join(1.0)
@@ -205,7 +198,7 @@ def open_source(
 
 @contextlib.contextmanager
 def _opened(name: str, otherwise: str, kind: str | None = None) -> Iterator[Any]:
-    """A file or device with a video stream; what goes wrong with it is told in one line."""
+    """A file or device with a video stream; UserError if it cannot be opened or has none."""
     try:
         import av
     except ImportError:
@@ -260,19 +253,19 @@ def _size(frame: Any) -> tuple[int, int]:
     return (frame.height, frame.width) if turned else (frame.width, frame.height)
 
 
-def _fitted(width: int, height: int) -> _Shape:
+def _fitted(width: int, height: int) -> tuple[int, int]:
     """The size to stream at: as taken, or smaller."""
     if min(width, height) < 16:
         raise UserError(f"pictures of {width} x {height} pixels are too small to stream")
     scale = min(1.0, _CAMERA_SIDE / max(width, height))
-    return _Shape(max(16, round(width * scale)), max(16, round(height * scale)))
+    return max(16, round(width * scale)), max(16, round(height * scale))
 
 
-def _pixels(frame: Any, shape: _Shape) -> NDArray[np.uint8]:
-    """uint8[H,W,3], sRGB, of a frame, upright."""
+def _pixels(frame: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """uint8[H,W,3], sRGB, of a frame, upright and of this width and height."""
     image = frame.to_image()
     if frame.rotation % 360:
         image = image.rotate(frame.rotation, expand=True)
-    if image.size != (shape.width, shape.height):
-        image = image.resize((shape.width, shape.height), Image.Resampling.BOX)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BOX)
     return np.asarray(image.convert("RGB"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec.coders import CoderBook
-from codec.concealment import Restored, restore
+from codec.concealment import restore
 from codec.decoding import ONE_PASS, Decoding
 from codec.device import CPU, Device
 from codec.model import Model
@@ -20,23 +20,9 @@ from codec.threads import one_thread
 from sim.drivers.record import MediaFrame
 from sim.errors import UserError
 from sim.media.images import LoadedImage
+from sim.media.outputs import RestoredFrame
 from sim.protocol.events import FrameReady
 from sim.protocol.interleaver import slice_positions
-
-
-@dataclass(frozen=True)
-class FrameOutput:
-    """Everything the receiver makes of one frame.
-
-    Attributes:
-        frame: its number in the stream.
-        received: bool[h,w], which tokens arrived.
-        restored: by concealer name.
-    """
-
-    frame: int
-    received: NDArray[np.bool_]
-    restored: Mapping[str, Restored]
 
 
 def encode_images(
@@ -57,7 +43,7 @@ _HIDDEN_PARTS = 4
 
 
 def with_token_importance(model: Model, frame: MediaFrame, codebook_size: int) -> MediaFrame:
-    """The frame with what each token would be missed for: float64[h,w], in bits.
+    """The frame with the importance of each token: float64[h,w], in bits.
 
     That is its surprise -log2 p to the receiver's own inpainter, which sees the three quarters of
     the grid that are not hidden with it, evenly spread. A model without inpainter gives none.
@@ -79,7 +65,7 @@ def with_token_importance(model: Model, frame: MediaFrame, codebook_size: int) -
 
 
 def decode_lossless(model: Model, frame: MediaFrame, codebook_size: int) -> NDArray[np.uint8]:
-    """What the decoder makes of a frame of which nothing is lost: uint8[H,W,3]."""
+    """A frame decoded without loss: uint8[H,W,3]."""
     with one_thread():
         return model.decode(frame.index_map, codebook_size, frame.height, frame.width)
 
@@ -112,15 +98,17 @@ class Restorer:
         except RepairMissing as error:
             raise UserError(f"concealers: {error}") from None
 
-    def restore(self, ready: FrameReady) -> FrameOutput:
+    def restore(self, ready: FrameReady) -> RestoredFrame:
         """Repair one frame; deterministic, so equal frames give equal images."""
         grid, level = ready.grid, ready.codebook_size
         size = (ready.height, ready.width)
-        with one_thread():
-            restored = {
-                name: restore(
+        indices, images, probability, pixel_error = {}, {}, {}, {}
+        for name in self.concealers:
+            with one_thread():
+                restored = restore(
                     name, self.model, grid.indices, grid.received, level, size, self.decoding
                 )
-                for name in self.concealers
-            }
-        return FrameOutput(ready.frame, grid.received, restored)
+            indices[name], images[name] = restored.concealed.indices, restored.image
+            probability[name] = restored.concealed.probability
+            pixel_error[name] = restored.concealed.pixel_error
+        return RestoredFrame(ready.frame, grid.received, indices, images, probability, pixel_error)

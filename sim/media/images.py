@@ -117,8 +117,8 @@ def load_image(path: Path, name: str | None = None) -> LoadedImage:
     except PermissionError:
         raise UserError(f"{path}: not allowed to read it") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        told = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"{path}: corrupt image ({told})") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"{path}: corrupt image ({reason})") from None
     return LoadedImage(name or path.stem, path, pixels)
 
 

@@ -40,7 +40,7 @@ def describe_model(folder: Path | None = None) -> dict[str, Any]:
         "folder": str(folder),
         "fingerprint": model.fingerprint,
         "kind": str(files[0]["network"].get("kind", "ours")),
-        "levels": [_describe_level(model, size) for size in model.levels],
+        "levels": [_describe_level(model, size) for size in model.codebook_sizes],
         "files": files,
         "parts": ["tokenizer", *(name for name, part in optional.items() if part is not None)],
         "to_train": [name for name, part in optional.items() if part is None],
@@ -107,7 +107,7 @@ def import_model(
         "file": str(out / TOKENIZER_FILE),
         "codewords": codewords,
         "dimensions": dimensions,
-        "levels": ladder.levels,
+        "levels": ladder.codebook_sizes,
         "ignored": found.ignored,
         "images": count,
         "to_train": [
@@ -122,11 +122,11 @@ def _usage(checkpoint: Any, images: str, progress: ProgressCallback) -> tuple[An
     """How often each codeword is used on some images, and how many images there are."""
     import torch
 
-    from codec.codebook import Looks, nearest
+    from codec.codebook import PatchStatistics, nearest
     from sim.media.images import load_images
 
     loaded = load_images([images], Path.cwd())
-    usage = Looks(len(checkpoint.codewords))
+    usage = PatchStatistics(len(checkpoint.codewords))
     encoder = checkpoint.encoder.eval()
     with torch.inference_mode():
         for number, image in enumerate(loaded):

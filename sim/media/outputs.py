@@ -1,14 +1,14 @@
-"""What the receiver makes of the frames, on its way to whoever measures it.
+"""Restored frames, and how a receiver in another process hands them over: as files.
 
-The receiver may be another process, so outputs travel as files, whichever driver runs.
+This module loads no networks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,38 +17,53 @@ from codec.decoding import Decoding
 from codec.files import replacing
 
 if TYPE_CHECKING:  # the sink imports the networks in the process that runs them
-    from sim.media.frames import FrameOutput, Restorer
+    from sim.media.frames import Restorer
     from sim.protocol.events import FrameReady
+
+_BY_CONCEALER = ("indices", "images", "probability", "pixel_error")
 
 
 @dataclass(frozen=True, slots=True)
-class SavedOutput:
-    """One frame as restored.
+class RestoredFrame:
+    """One frame as the receiver shows it.
 
     Attributes:
-        received: bool[h,w].
+        number: in the stream.
+        received: bool[h,w], which tokens arrived.
         indices: int64[h,w] by concealer.
         images: uint8[H,W,3] by concealer.
         probability, pixel_error: float32[h,w] by concealer; see `codec.concealment.Concealed`.
     """
 
+    number: int
     received: NDArray[np.bool_]
-    indices: Mapping[str, NDArray[np.int64]]
-    images: Mapping[str, NDArray[np.uint8]]
-    probability: Mapping[str, NDArray[np.float32]]
-    pixel_error: Mapping[str, NDArray[np.float32]]
+    indices: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    probability: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    pixel_error: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write it; the file appears whole."""
+        arrays: dict[str, NDArray[np.generic]] = {"received": self.received}
+        for part in _BY_CONCEALER:
+            found = getattr(self, part)
+            arrays |= {f"{part}.{name}": array for name, array in found.items()}
+        with replacing(_path(folder, self.number)) as partial:
+            np.savez(partial, **arrays)  # type: ignore[arg-type]
 
     @classmethod
-    def of(cls, output: FrameOutput) -> SavedOutput:
-        """The same without a file between."""
-        restored = output.restored.items()
-        return cls(
-            output.received,
-            {name: found.concealed.indices for name, found in restored},
-            {name: found.image for name, found in restored},
-            {name: found.concealed.probability for name, found in restored},
-            {name: found.concealed.pixel_error for name, found in restored},
-        )
+    def take(cls, folder: Path, number: int) -> Self:
+        """Read one that was saved, and remove its file."""
+        path = _path(folder, number)
+        found: dict[str, dict[str, NDArray[np.generic]]] = {part: {} for part in _BY_CONCEALER}
+        with np.load(path) as arrays:
+            received = arrays["received"]
+            for key in arrays:
+                part, _, name = key.partition(".")
+                if name:
+                    found[part][name] = arrays[key]
+        path.unlink()
+        return cls(number, received, **found)  # type: ignore[arg-type]
 
 
 class SavingSink:
@@ -59,8 +74,8 @@ class SavingSink:
         self._folder = folder
 
     def __call__(self, ready: FrameReady) -> None:
-        """Restore and save one frame; the file appears whole."""
-        save_output(self._folder, self._restorer.restore(ready))
+        """Restore and save one frame."""
+        self._restorer.restore(ready).save(self._folder)
 
 
 def saving_sink(
@@ -72,33 +87,5 @@ def saving_sink(
     return SavingSink(Restorer(load_model(model), concealers, decoding), folder)
 
 
-def save_output(folder: Path, output: FrameOutput) -> None:
-    """Write one frame's output."""
-    arrays: dict[str, NDArray[np.generic]] = {"received": output.received}
-    for name, restored in output.restored.items():
-        arrays[f"indices.{name}"] = restored.concealed.indices
-        arrays[f"probability.{name}"] = restored.concealed.probability
-        arrays[f"pixel_error.{name}"] = restored.concealed.pixel_error
-        arrays[f"image.{name}"] = restored.image
-    with replacing(_path(folder, output.frame)) as partial:
-        np.savez(partial, **arrays)  # type: ignore[arg-type]
-
-
-def read_output(folder: Path, frame: int) -> SavedOutput:
-    """Read one frame's output back and remove its file."""
-    path = _path(folder, frame)
-    with np.load(path) as arrays:
-        names = [key.removeprefix("image.") for key in arrays if key.startswith("image.")]
-        output = SavedOutput(
-            arrays["received"],
-            {name: arrays[f"indices.{name}"] for name in names},
-            {name: arrays[f"image.{name}"] for name in names},
-            {name: arrays[f"probability.{name}"] for name in names},
-            {name: arrays[f"pixel_error.{name}"] for name in names},
-        )
-    path.unlink()
-    return output
-
-
-def _path(folder: Path, frame: int) -> Path:
-    return folder / f"frame-{frame:06d}.npz"
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"frame-{number:06d}.npz"

@@ -91,7 +91,7 @@ class ImageCodec:
         config = StreamConfig(
             codebook_size=codebook_size,
             entropy=entropy,
-            slices=max(slices, _least_slices(grid_of(height, width, patch), codebook_size)),
+            slices=max(slices, _min_slices(grid_of(height, width, patch), codebook_size)),
             patch=patch,
             mtu=MAX_DATAGRAM_BYTES,
         )
@@ -163,8 +163,8 @@ class ImageCodec:
                 raise UserError(f"search: {error}") from None
         if patch not in PATCHES:
             raise UserError(f"patch {patch}: choose one of {', '.join(map(str, PATCHES))}")
-        if codebook_size not in self.model.levels:
-            levels = ", ".join(map(str, self.model.levels))
+        if codebook_size not in self.model.codebook_sizes:
+            levels = ", ".join(map(str, self.model.codebook_sizes))
             raise UserError(f"codebook {codebook_size}: this model has {levels}")
         if entropy not in ENTROPY_MODES:
             raise UserError(f"entropy {entropy}: choose one of {', '.join(ENTROPY_MODES)}")
@@ -174,7 +174,7 @@ class ImageCodec:
             raise UserError(f"entropy {entropy}: {error}") from None
 
 
-def _least_slices(grid: tuple[int, int], codebook_size: int) -> int:
+def _min_slices(grid: tuple[int, int], codebook_size: int) -> int:
     """The fewest packets such that each surely fits a datagram."""
     tokens = math.prod(grid)
     room = MAX_DATAGRAM_BYTES - HEADER_BYTES

@@ -21,10 +21,10 @@ from codec.threads import one_thread
 from sim.errors import UserError
 
 _KEPT_BYTES = 2**27
-"""Of originals' features, for each metric; those of the last one are kept however large."""
+"""Limit of the originals' features in memory, for each metric; the last original's always stay."""
 
 _MIN_SIDE = {"lpips": 31, "lpips_vgg": 16, "dists": 1}
-"""Pixels: below, pooling leaves nothing of an image."""
+"""Pixels: of a smaller image, pooling layers leave no output."""
 
 
 class DeepDistance:

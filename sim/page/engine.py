@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.concealment import Concealed
 from sim.drivers.record import PacketRecord
 from sim.drivers.virtual import VirtualStream
 from sim.media.frames import Restorer, coders_of
@@ -50,7 +49,7 @@ class Snapshot:
             retransmissions among them.
         sent: what became of each packet sent between this frame's capture and the next's; those
             of successive frames are the channel's packets, each once and in order.
-        concealed: the filled grid.
+        indices, probability: [h,w], the filled grid; see `codec.concealment.Concealed`.
         unrepaired, repaired: uint8[H,W,3].
     """
 
@@ -63,7 +62,8 @@ class Snapshot:
     ready: FrameReady
     packets: tuple[PacketRecord, ...]
     sent: tuple[PacketRecord, ...]
-    concealed: Concealed
+    indices: NDArray[np.int64]
+    probability: NDArray[np.float32]
     unrepaired: NDArray[np.uint8]
     repaired: NDArray[np.uint8]
 
@@ -83,7 +83,7 @@ class Snapshot:
     def token_accuracy(self) -> float:
         """Share of the lost tokens that were guessed exactly; NaN if none was lost."""
         sent = self.coded.frame.index_map
-        return token_accuracy(sent, self.concealed.indices, self.received)
+        return token_accuracy(sent, self.indices, self.received)
 
     @property
     def wire_bytes(self) -> int:
@@ -110,7 +110,7 @@ class Engine:
         coded = self._photos.coded(number, scenario.codec)
         names = dict.fromkeys((UNREPAIRED, concealer))
         restorer = Restorer(self._photos.model, names, scenario.decoding.schedule())
-        restored = restorer.restore(ready).restored
+        restored = restorer.restore(ready)
         frame = coded.frame
         layout = scenario.stream_config().layout(frame.width, frame.height)
         slice_of = np.empty(layout.tokens, np.int64)
@@ -126,9 +126,10 @@ class Engine:
             ready=ready,
             packets=segment.packets(number % SEGMENT_FRAMES),
             sent=segment.sent(number % SEGMENT_FRAMES),
-            concealed=restored[concealer].concealed,
-            unrepaired=restored[UNREPAIRED].image,
-            repaired=restored[concealer].image,
+            indices=restored.indices[concealer],
+            probability=restored.probability[concealer],
+            unrepaired=restored.images[UNREPAIRED],
+            repaired=restored.images[concealer],
         )
 
     def _segment_of(self, number: int, scenario: Scenario) -> _Segment:

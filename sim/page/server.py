@@ -65,8 +65,8 @@ def serve(
         model = load_model(loaded.model)
     except ModelError as error:
         raise UserError(str(error)) from None
-    if scenario.codec.codebook not in model.levels:
-        levels = ", ".join(map(str, model.levels))
+    if scenario.codec.codebook not in model.codebook_sizes:
+        levels = ", ".join(map(str, model.codebook_sizes))
         raise UserError(f"codec.codebook: {scenario.codec.codebook}: this model has {levels}")
     playback = Playback(Engine(CodedPhotos(images, model)), scenario, scenario.concealers[-1])
 
@@ -79,7 +79,7 @@ def serve(
         return Response(content, media_type=kind, headers={"Cache-Control": "no-store"})
 
     def page() -> None:
-        build(playback, model.levels, str(file))
+        build(playback, model.codebook_sizes, str(file))
 
     async def play() -> None:
         print(f"http://{HOST}:{port}  (Ctrl-C stops)", flush=True)

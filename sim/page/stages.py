@@ -110,7 +110,7 @@ def _lost(snapshot: Snapshot) -> Image.Image:
 def _filled(snapshot: Snapshot) -> Image.Image:
     """The repaired image in pale grey; over it the filled cells, the lighter the surer: by the
     square root of the probability, because among many codewords even 10% is a good guess."""
-    received, probability = snapshot.received, snapshot.concealed.probability
+    received, probability = snapshot.received, snapshot.probability
     side = cell_side(received.shape)
     height, width = snapshot.repaired.shape[:2]
     patch = patch_of(received.shape, height, width)

@@ -1,6 +1,6 @@
-"""The answer to a scenario's question in one sentence, computed from the tables.
+"""The answer to a scenario's question in one sentence, computed from the tables of its run.
 
-Differences are paired (same images, same repeats), come with 95% intervals, and are called not
+Estimates are paired (same images, same repeats), come with 95% intervals, and are called not
 decided when zero lies inside or when there are too few pairs to tell
 (`sim.statistics.MIN_PAIRS`).
 """
@@ -12,77 +12,65 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sim.figures.panels import best_repair, curves
+from sim.figures.run import losses_label
 from sim.figures.style import key_label
 from sim.metrics import Metric
 from sim.metrics import metric as metric_of
-from sim.results.run import Difference, Key, RunTables, Setting, averaged, difference
+from sim.results.run import PointSummary, Run, Values
 from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
-from sim.statistics import finite_mean
+from sim.statistics import MIN_PAIRS, Estimate, estimate, finite_mean
 
 
-def answer(runs: Sequence[RunTables], name: str) -> str:
-    """One sentence about one run, or about several compared, by the metric of that name."""
+def answer(run: Run, name: str) -> str:
+    """One sentence about a run, by the metric of that name."""
     metric = metric_of(name)
-    if len(runs) > 1:
-        return _between_runs(runs, metric)
-    (run,) = runs
     repair = best_repair(run.points, name)
     if repair == CLEAN:
-        shares = sorted(point["loss"]["packets"] for point in run.points)
-        lost = " to ".join(dict.fromkeys(f"{share:.1%}" for share in (shares[0], shares[-1])))
+        lost = losses_label(run.points)
         return f"The channel lost {lost} of the packets; no repair was asked for."
-    if len(run.settings) == 1:
-        return _one_setting(run.settings[0], repair, metric)
+    if len(run.points) == 1:
+        return _one_point(run, run.points[0], repair, metric)
     return _sweep(run, repair, metric)
 
 
-def _one_setting(setting: Setting, repair: str, metric: Metric) -> str:
-    point, values = setting.point, setting.values
-    mean = metric.text(finite_mean(values[repair, metric.name].values()))
-    loss = point["loss"]
-    if loss["tokens"] == 0:
+def _one_point(run: Run, point: PointSummary, repair: str, metric: Metric) -> str:
+    values = {name: run.values[point.index][name, metric.name] for name in point.concealers}
+    means = {name: finite_mean(found.values()) for name, found in values.items()}
+    loss, mean = point.loss, metric.text(means[repair])
+    if loss.tokens == 0:
         return (
             f"Nothing was lost: a mean {metric.label} of {mean} is what the codec makes of "
-            f"the images at {point['bpp']:.4f} bits per pixel, {point['bpp_wire']:.4f} on the wire."
+            f"the images at {point.bpp:.4f} bits per pixel, {point.bpp_wire:.4f} on the wire."
         )
-    cost = difference(values[repair, metric.name], values[CLEAN, metric.name])
+    cost = difference(values[repair], values[CLEAN])
     text = (
-        f"With {loss['packets']:.1%} of {loss['packets_sent']} packets lost, {plain_label(repair)} "
+        f"With {loss.packets:.1%} of {loss.packets_sent} packets lost, {plain_label(repair)} "
         f"reaches a mean {metric.label} of {mean}, {_apart(cost, metric)} the "
         "same images without loss"
     )
-    others = [name for name in point["concealers"] if name not in (CLEAN, repair)]
+    others = [name for name in point.concealers if name not in (CLEAN, repair)]
     if others:
-        means = {name: finite_mean(values[name, metric.name].values()) for name in others}
         nearest = max(others, key=lambda name: metric.sign * means[name])
         compared = ["none"] if "none" in others and nearest != "none" else []
-        gains = {
-            name: difference(values[repair, metric.name], values[name, metric.name])
-            for name in (*compared, nearest)
-        }
-        few = {_verdict(gain) for gain in gains.values()} == {_too_few(point["images"])}
+        gains = {name: difference(values[repair], values[name]) for name in (*compared, nearest)}
+        few = {_verdict(gain) for gain in gains.values()} == {_too_few(point.images)}
         text += ", " + " and ".join(
             f"{_apart(gain, metric)} "
             f"{'leaving the holes' if name == 'none' else plain_label(name)}"
             f"{'' if few else _verdict(gain)}"
             for name, gain in gains.items()
         )
-        text += _too_few(point["images"]) if few else ""
+        text += _too_few(point.images) if few else ""
     return text + "."
 
 
-def _sweep(run: RunTables, repair: str, metric: Metric) -> str:
+def _sweep(run: Run, repair: str, metric: Metric) -> str:
     found = curves(run.points)
-    places = {
-        id(point): place
-        for members in found.groups.values()
-        for point, place in zip(members, found.positions(members), strict=True)
-    }
-    by_place: dict[float, list[Mapping[Key, float]]] = {}
-    for setting in run.settings:
-        place = places[id(setting.point)]
-        by_place.setdefault(place, []).append(setting.values[repair, metric.name])
+    by_place: dict[float, list[Values]] = {}
+    for members in found.groups.values():
+        for point, place in zip(members, found.positions(members), strict=True):
+            by_place.setdefault(place, []).append(run.values[point.index][repair, metric.name])
     levels = {place: averaged(by_place[place]) for place in sorted(by_place)}
     names = {
         place: plain_label(found.ticks[int(place)]) if found.ticks else f"{place:g}"
@@ -95,7 +83,7 @@ def _sweep(run: RunTables, repair: str, metric: Metric) -> str:
 
 
 def _over_places(
-    levels: Mapping[float, Mapping[Key, float]],
+    levels: Mapping[float, Values],
     names: Mapping[float, str],
     key: str,
     ordered: bool,
@@ -130,25 +118,25 @@ def _over_places(
     return text
 
 
-def _between_groups(run: RunTables, repair: str, metric: Metric) -> str:
+def _between_groups(run: Run, repair: str, metric: Metric) -> str:
     """The best and the worst group, averaged over the axis where all have values."""
-    found = curves(run.points)
-    by_point = {id(s.point): s.values[repair, metric.name] for s in run.settings}
     groups = {
-        title: averaged([by_point[id(point)] for point in members])
-        for title, members in found.groups.items()
+        title: averaged([run.values[point.index][repair, metric.name] for point in members])
+        for title, members in curves(run.points).groups.items()
     }
-    ranked = sorted(groups, key=lambda title: -metric.sign * finite_mean(groups[title].values()))
+    ranked = _ranked(groups, metric)
     gap = difference(groups[ranked[0]], groups[ranked[-1]])
     return f"; on average, {ranked[0]} is {_apart(gap, metric)} {ranked[-1]}{_verdict(gap)}"
 
 
-def _between_runs(runs: Sequence[RunTables], metric: Metric) -> str:
+def comparison(runs: Mapping[str, Run], name: str) -> str:
+    """One sentence about several runs, by title, and the metric of that name."""
+    metric = metric_of(name)
     levels = {}
-    for run in runs:
-        repair = best_repair(run.points, metric.name)
-        levels[run.title] = averaged([s.values[repair, metric.name] for s in run.settings])
-    ranked = sorted(levels, key=lambda title: -metric.sign * finite_mean(levels[title].values()))
+    for title, run in runs.items():
+        repair = best_repair(run.points, name)
+        levels[title] = averaged([values[repair, name] for values in run.values.values()])
+    ranked = _ranked(levels, metric)
     best, second = ranked[0], ranked[1]
     lead = difference(levels[best], levels[second])
     text = (
@@ -156,23 +144,28 @@ def _between_runs(runs: Sequence[RunTables], metric: Metric) -> str:
         f"{metric.text(finite_mean(levels[best].values()))}"
     )
     other = f"{second} with {metric.text(finite_mean(levels[second].values()))}"
-    if not lead.pairs:
+    if not lead.n:
         return f"{text}, ahead of {other}; they share no images, so nothing is decided."
     if len(runs) > 2:
         other = f"the next best, {other}"
     return f"{text}, {_apart(lead, metric)} {other}{_verdict(lead)}."
 
 
+def _ranked(found: Mapping[str, Values], metric: Metric) -> list[str]:
+    """Names by their means, the best first."""
+    return sorted(found, key=lambda name: -metric.sign * finite_mean(found[name].values()))
+
+
 def _best(metric: Metric) -> str:
     return "highest" if metric.larger_is_better else "lowest"
 
 
-def _apart(found: Difference, metric: Metric) -> str:
+def _apart(found: Estimate, metric: Metric) -> str:
     """How far the first is from the second: "1.20 dB (0.31 to 2.05) above"."""
     return f"{_size(found, metric)} {'below' if found.mean < 0 else 'above'}"
 
 
-def _size(found: Difference, metric: Metric) -> str:
+def _size(found: Estimate, metric: Metric) -> str:
     """A difference without its sign: "1.20 dB (0.31 to 2.05)"."""
     sign = -1 if found.mean < 0 else 1
     ends = sorted((sign * found.low, sign * found.high))
@@ -183,13 +176,36 @@ def _size(found: Difference, metric: Metric) -> str:
     return f"{text} ({low} to {high})"
 
 
-def _verdict(found: Difference) -> str:
-    if found.decided:
+def _verdict(found: Estimate) -> str:
+    if decided(found):
         return ""
-    if found.pairs and (found.low > 0 or found.high < 0):
-        return _too_few(found.pairs)
+    if found.n and (found.low > 0 or found.high < 0):
+        return _too_few(found.n)
     return " (not decided)"
 
 
 def _too_few(pairs: int) -> str:
     return f", though {pairs} pictures are too few to be sure" if pairs > 1 else " (one picture)"
+
+
+def difference(a: Values, b: Values) -> Estimate:
+    """a - b over the images and repeats that both have; see `sim.statistics.estimate`."""
+    shared = [key for key in a if key in b]
+    images = {image: n for n, image in enumerate(dict.fromkeys(image for image, _ in shared))}
+    repeats = {repeat: n for n, repeat in enumerate(dict.fromkeys(repeat for _, repeat in shared))}
+    values = np.full((len(repeats), len(images)), np.nan)
+    with np.errstate(invalid="ignore"):
+        for image, repeat in shared:
+            values[repeats[repeat], images[image]] = a[image, repeat] - b[image, repeat]
+    return estimate(values)
+
+
+def decided(found: Estimate) -> bool:
+    """Whether the sign of a difference is beyond doubt at 95%."""
+    return found.n >= MIN_PAIRS and (found.low > 0 or found.high < 0)
+
+
+def averaged(parts: Sequence[Values]) -> dict[tuple[str, int], float]:
+    """The mean over parts, for the images and repeats that all of them have."""
+    shared = [key for key in parts[0] if all(key in part for part in parts)]
+    return {key: float(np.mean([part[key] for part in parts])) for key in shared}

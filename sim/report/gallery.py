@@ -18,9 +18,10 @@ from PIL import Image
 from codec.files import beside
 from sim.errors import UserError
 from sim.experiment.runner import run_experiment
+from sim.report.about import question
 from sim.report.answer import answer
 from sim.results.files import FIGURES
-from sim.results.run import RunTables, read_runs
+from sim.results.run import Run
 from sim.scenario.library import find_scenario
 from sim.scenario.loader import load_scenario
 
@@ -37,7 +38,7 @@ class GalleryEntry:
     overrides: tuple[str, ...] = ()
 
 
-SHOWN = (
+ENTRIES = (
     GalleryEntry("burst20", ("strip-coffee", "strip-chelsea", "packets")),
     GalleryEntry("outage", ("strip-chelsea",)),
     GalleryEntry("outage", ("strip-chelsea",), ("stream.interleaver=low_discrepancy",)),
@@ -56,15 +57,15 @@ _WIDTHS = (1400, 1200, 1000, 800)
 
 def make_gallery(
     target: Path = FOLDER,
-    shown: Sequence[GalleryEntry] = SHOWN,
+    entries: Sequence[GalleryEntry] = ENTRIES,
     doing: Callable[[str], object] = lambda name: None,
 ) -> Path:
-    """Run the shown scenarios and write the gallery; an earlier one is replaced when all is done.
+    """Run some scenarios and write the gallery; an earlier one is replaced when all is done.
 
     Args:
         target: the folder of the gallery.
-        shown: what to run and show.
-        doing: told the name of each scenario before it runs.
+        entries: what to run and show.
+        doing: called with the name of each scenario before it runs.
 
     Returns:
         The page.
@@ -79,12 +80,11 @@ def make_gallery(
     parts = []
     try:
         partial.mkdir(parents=True)
-        for one in shown:
+        for one in entries:
             doing(" ".join((one.scenario, *one.overrides)))
             overrides = (*one.overrides, "transport=virtual")  # the same results, no processes
             loaded = load_scenario(find_scenario(Path(one.scenario)), overrides)
-            (run,) = read_runs([run_experiment(loaded).folder])
-            parts.append(_entry(run, one, partial))
+            parts.append(_entry(Run.load(run_experiment(loaded).folder), one, partial))
         (partial / INDEX).write_text(_page(parts), encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
@@ -108,17 +108,17 @@ def _is_gallery(folder: Path) -> bool:
     return text.startswith(_HEAD) and all(f"({name})" in text for name in names - {INDEX})
 
 
-def _entry(run: RunTables, shown: GalleryEntry, folder: Path) -> str:
+def _entry(run: Run, entry: GalleryEntry, folder: Path) -> str:
     """One scenario's part of the page; copies its figures."""
-    changed = [text.partition("=")[2] for text in shown.overrides]
+    changed = [text.partition("=")[2] for text in entry.overrides]
     lines = [f"## {', '.join([run.name, *changed])}"]
-    lines += [] if changed else [run.question]
-    lines.append(f"**{answer([run], 'psnr_db')}**")
-    for figure in shown.figures:
+    lines += [] if changed else [question(run)]
+    lines.append(f"**{answer(run, 'psnr_db')}**")
+    for figure in entry.figures:
         name = "-".join([run.name, *changed, figure.removeprefix("strip-")]) + ".webp"
         shrink(run.folder / FIGURES / f"{figure}.png", folder / name)
         lines.append(f"![{_alt_text(figure, run.name)}]({name})")
-    settings = (word for text in shown.overrides for word in ("--set", text))
+    settings = (word for text in entry.overrides for word in ("--set", text))
     lines.append(f"```sh\n{shlex.join(['sim', 'run', run.name, *settings])}\n```")
     return "\n\n".join(line for line in lines if line)
 

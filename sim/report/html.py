@@ -1,11 +1,12 @@
-"""`sim report`: finished runs as one HTML file that needs nothing else, made from their tables.
+"""`sim report`: finished runs as one HTML file, made from their tables, figures and pictures.
 
-The page holds its style, figures (SVG) and pictures (WebP) itself and asks no network for anything;
-it has no scripts. The same runs give the same bytes.
+Style, figures (SVG) and pictures (WebP) are inside the page; it has no scripts and loads nothing.
+The same runs give the same bytes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from codec.files import replacing
 from sim.errors import UserError
+from sim.figures.panels import finding, rates_vary
+from sim.figures.run import losses_label
 from sim.metrics import METRICS
 from sim.metrics import metric as metric_of
-from sim.report.answer import answer
-from sim.report.inline import Block, loss_blocks, quality_blocks, rate_blocks
-from sim.report.pictures import PACKET_LOOKS, packet_counts, packet_rows, strips
-from sim.results.run import RunTables, read_runs
+from sim.report import about
+from sim.report.answer import answer, comparison
+from sim.report.inline import PACKET_LOOKS, figure, packet_counts, packet_rows, strips
+from sim.results.run import Run, reading
 from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
+from sim.statistics import Estimate, finite_mean
 
 GLOSSARY = {
     "codebook": "the list of K vectors (codewords) that the codec knows; a token names one of them",
@@ -70,8 +74,12 @@ def write_report(folders: Sequence[Path], target: Path, metric: str | None = Non
 
 def render(folders: Sequence[Path], metric: str | None = None) -> str:
     """The HTML of a report; see `write_report`."""
-    runs = read_runs(folders)
-    known = list(dict.fromkeys(name for run in runs for name in run.summary["metrics"]))
+    runs = {
+        title: Run.load(folder)
+        for title, folder in zip(about.titles(folders), folders, strict=True)
+    }
+    with reading(folders[0]):
+        known = list(dict.fromkeys(name for run in runs.values() for name in run.metrics))
     metric = metric or known[0]
     if metric not in known:
         raise UserError(f"--metric {metric}: is not among those measured: {', '.join(known)}")
@@ -82,18 +90,19 @@ def render(folders: Sequence[Path], metric: str | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    try:
+    parts: list[dict[str, Any]] = []
+    for title, run in runs.items():
+        with reading(run.folder):
+            parts.append({"title": title, **_run(run, f"r{len(parts)}", metric)})
+    with reading(", ".join(map(str, folders))):
         context = {
-            "runs": [_run(run, number, metric) for number, run in enumerate(runs)],
-            "answer": answer(runs, metric),
-            "title": _listed(list(dict.fromkeys(run.name for run in runs))),
+            "runs": parts,
+            "answer": comparison(runs, metric) if len(runs) > 1 else parts[0]["answer"],
+            "title": _listed(list(dict.fromkeys(run.name for run in runs.values()))),
             "compared": _compared(runs, metric) if len(runs) > 1 else [],
             "metric": metric_of(metric).heading,
             "glossary": GLOSSARY | {METRICS[m].label: _meaning(m) for m in known if m in METRICS},
         }
-    except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
-        where = ", ".join(map(str, folders))
-        raise UserError(f"{where}: the tables are not those of a run ({error!r})") from None
     return environment.get_template("report.html").render(context)
 
 
@@ -106,42 +115,38 @@ def _meaning(metric: str) -> str:
     return f"{found.meaning}; {'more' if found.larger_is_better else 'less'} is better"
 
 
-def _run(run: RunTables, number: int, metric: str) -> dict[str, Any]:
-    """What the template says about one run."""
-    metrics = [metric, *(name for name in run.summary["metrics"] if name != metric)]
-    prefix = f"r{number}"
-    quality = quality_blocks(run.points, [*metrics, "token_accuracy"], prefix)
-    key, rest = quality[:1], quality[1:]
-    repairs = set(run.points[0]["concealers"]) != {CLEAN}
-    if not repairs:
-        key, rest = loss_blocks(run.points, prefix), []
-    elif len(run.points) == 1:
-        key = [Block([], quality[0].panels[:1])]
-        rest = [Block([], quality[0].panels[1:])]
+def _run(run: Run, prefix: str, metric: str) -> dict[str, Any]:
+    """The values that the template shows of one run."""
+    metrics = [metric, *(name for name in run.metrics if name != metric)]
+    points, packets = run.points, run.pictured_packets()
+    repairs = set(points[0].concealers) != {CLEAN}
+    alt = finding(points, run.metrics[0]) if repairs else f"{losses_label(points)} lost"
+    alt += "; the table below has all numbers"
+    rate = repairs and len(points) > 1 and rates_vary(points)
     manifest = run.manifest
     return {
         "id": prefix,
-        "title": run.title,
         "name": run.name,
-        "question": run.question,
-        "look": run.look,
-        "answer": answer([run], metric),
+        "question": about.question(run),
+        "look": about.what_to_look_at(run),
+        "answer": answer(run, metric),
         "repairs": repairs,
-        "key": key,
-        "quality": rest,
-        "rate": rate_blocks(run.points, run.summary["metrics"], prefix),
+        "quality": figure(run, "quality" if repairs else "losses", prefix, alt),
+        "rate": figure(run, "rate", prefix, f"Quality over bits on the wire. {alt}")
+        if rate
+        else "",
         "strips": strips(run),
-        "packets": packet_rows(run),
+        "packets": packet_rows(packets),
         "packet_legend": [
-            {"look": name, "text": PACKET_LOOKS[name], "count": count}
-            for name, count in packet_counts(run).items()
+            {"look": name, "text": PACKET_LOOKS[name][0], "count": count}
+            for name, count in packet_counts(packets).items()
         ],
         "table": _table(run, [*metrics, "token_accuracy"]),
         "losses": _losses(run),
-        "command": run.command,
-        "scenario": run.scenario,
+        "command": about.command(run),
+        "scenario": about.scenario_yaml(run),
         "facts": {
-            "seed": run.summary["seed"],
+            "seed": run.seed,
             "streams per point": run.summary["repeats"],
             "version": manifest["version"],
             "revision": manifest["revision"] or "unknown",
@@ -153,67 +158,59 @@ def _run(run: RunTables, number: int, metric: str) -> dict[str, Any]:
     }
 
 
-def _table(run: RunTables, metrics: Sequence[str]) -> dict[str, Any]:
+def _table(run: Run, metrics: Sequence[str]) -> dict[str, Any]:
     """Means with intervals: a row per point and repair."""
-    swept = len(run.settings) > 1
     rows = []
-    for setting in run.settings:
-        label = setting.label
-        for name, found in setting.point["concealers"].items():
-            cells = [_estimate(found[metric], metric) for metric in metrics]
+    for point in run.points:
+        label = point.label
+        for name, found in point.concealers.items():
+            cells = [_cell(found[metric], metric) for metric in metrics]
             rows.append({"setting": label, "repair": plain_label(name), "cells": cells})
             label = ""
-    return {"swept": swept, "metrics": [metric_of(m).heading for m in metrics], "rows": rows}
+    heads = [metric_of(metric).heading for metric in metrics]
+    return {"swept": len(run.points) > 1, "metrics": heads, "rows": rows}
 
 
-def _estimate(found: Mapping[str, Any], metric: str) -> dict[str, str]:
-    if found["mean"] is None:
-        return {"mean": "", "range": ""}
-    mean, *ends = (
-        "" if found[key] is None else metric_of(metric).text(found[key], unit=False)
-        for key in ("mean", "low", "high")
+def _cell(found: Estimate, metric: str) -> dict[str, str]:
+    mean, low, high = (
+        metric_of(metric).text(value, unit=False) if math.isfinite(value) else ""
+        for value in (found.mean, found.low, found.high)
     )
-    return {"mean": mean, "range": " to ".join(ends) if all(ends) else ""}
+    return {"mean": mean, "range": f"{low} to {high}" if low and high else ""}
 
 
-def _losses(run: RunTables) -> list[dict[str, str]]:
+def _losses(run: Run) -> list[dict[str, str]]:
     """What was sent and lost, a row per point."""
     rows = []
-    for setting in run.settings:
-        point, loss = setting.point, setting.point["loss"]
-        expected = "" if "expected" not in loss else f"{loss['expected']:.1%}"
-        spread = "" if not expected else f"{loss['one_stream_low']:.0%} to "
-        spread += "" if not expected else f"{loss['one_stream_high']:.0%}"
+    for point in run.points:
+        loss = point.loss
+        known = not math.isnan(loss.expected)
+        spread = f"{loss.one_stream_low:.0%} to {loss.one_stream_high:.0%}"
         rows.append(
             {
-                "setting": setting.label or "all",
-                "packets": f"{loss['packets_sent']:,}",
-                "lost": f"{loss['packets']:.1%}",
-                "tokens": f"{loss['tokens']:.1%}",
-                "expected": expected,
-                "spread": spread,
-                "bpp": f"{point['bpp']:.4f}",
-                "wire": f"{point['bpp_wire']:.4f}",
+                "setting": point.label or "all",
+                "packets": f"{loss.packets_sent:,}",
+                "lost": f"{loss.packets:.1%}",
+                "tokens": f"{loss.tokens:.1%}",
+                "expected": f"{loss.expected:.1%}" if known else "",
+                "spread": spread if known else "",
+                "bpp": f"{point.bpp:.4f}",
+                "wire": f"{point.bpp_wire:.4f}",
             }
         )
     return rows
 
 
-def _compared(runs: Sequence[RunTables], metric: str) -> list[dict[str, str]]:
+def _compared(runs: Mapping[str, Run], metric: str) -> list[dict[str, str]]:
     """A row per run and repair, means over all points of the run."""
-    rows, text = [], metric_of(metric).text
-    for run in runs:
-        names = [name for name in run.points[0]["concealers"] if name != CLEAN]
-        for name in (CLEAN, *names):
-            means = [point["concealers"][name][metric]["mean"] for point in run.points]
-            known = [mean for mean in means if mean is not None]
-            rows.append(
-                {
-                    "run": run.title,
-                    "repair": plain_label(name),
-                    "mean": text(sum(known) / len(known), unit=False) if known else "",
-                    "wire": f"{sum(p['bpp_wire'] for p in run.points) / len(run.points):.4f}",
-                    "lost": f"{sum(p['loss']['packets'] for p in run.points) / len(means):.1%}",
-                }
-            )
+    rows = []
+    for title, run in runs.items():
+        points = run.points
+        for name in (CLEAN, *(name for name in points[0].concealers if name != CLEAN)):
+            mean = finite_mean([point.concealers[name][metric].mean for point in points])
+            text = metric_of(metric).text(mean, unit=False) if math.isfinite(mean) else ""
+            wire = finite_mean([point.bpp_wire for point in points])
+            lost = finite_mean([point.loss.packets for point in points])
+            row = {"run": title, "repair": plain_label(name), "mean": text}
+            rows.append(row | {"wire": f"{wire:.4f}", "lost": f"{lost:.1%}"})
     return rows

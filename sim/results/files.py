@@ -1,4 +1,4 @@
-"""The run folder: tables, manifest and pictures, all there or not there at all.
+"""Writing and reading a run folder; it appears complete, or not at all.
 
     manifest.json   what ran: resolved scenario, seeds, versions, revision, weights, hardware
     packets.csv     one row per packet: when sent, its fate, when it arrived
@@ -35,7 +35,7 @@ from sim.errors import UserError
 from sim.progress import finite
 
 RESULTS = Path("results")
-"""Where results go in the working directory, unless told otherwise."""
+"""The default folder for results, in the working directory."""
 
 MANIFEST, PACKETS, IMAGES, SUMMARY = "manifest.json", "packets.csv", "images.csv", "summary.json"
 FILES = "files"
@@ -81,7 +81,7 @@ class Outcome:
 
 
 def kind_of(folder: Path) -> object:
-    """What finished results a folder holds, by its manifest; None if there are none."""
+    """The kind of finished results in a folder, from its manifest; None if there are none."""
     try:
         return read_json(folder / MANIFEST).get("kind")
     except UserError:
@@ -148,14 +148,14 @@ def _put_in_place(partial: Path, target: Path) -> None:
 
 
 def list_files(folder: Path) -> None:
-    """Write down in a folder's manifest which files are ours: no others are ever removed."""
+    """List in a folder's manifest the files written with it: no others are ever removed."""
     if (folder / MANIFEST).is_file():
         made = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
         write_json(folder / MANIFEST, {**read_json(folder / MANIFEST), FILES: made})
 
 
 def listed_files(folder: Path) -> frozenset[str]:
-    """What `list_files` wrote down; nothing if there is no list."""
+    """The files that `list_files` listed; empty if there is no list."""
     try:
         return frozenset(map(str, read_json(folder / MANIFEST).get(FILES, ())))
     except (UserError, TypeError):
@@ -163,7 +163,7 @@ def listed_files(folder: Path) -> frozenset[str]:
 
 
 def keep_others(old: Path, new: Path, ours: frozenset[str]) -> None:
-    """Move the files in `old` that are not ours to where they were, now in `new`."""
+    """Move the files in `old` that are not listed in `ours` to the same places in `new`."""
     for path in old.rglob("*"):
         name = path.relative_to(old)
         there = new / name
@@ -182,7 +182,7 @@ def remove_empty(folders: Sequence[Path]) -> None:
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows of the same columns as CSV, or nothing. Floats keep nine significant digits."""
+    """Write rows of the same columns as CSV, atomically. Floats keep nine significant digits."""
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         columns = list(rows[0]) if rows else []
@@ -238,7 +238,7 @@ def number(cell: Any) -> float:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON, or nothing."""
+    """Write JSON, atomically."""
     with replacing(path) as partial:
         partial.write_bytes(to_json(value).encode("utf-8", "backslashreplace") + b"\n")
 

@@ -1,100 +1,244 @@
-"""What a report is made from: the tables of finished runs, and paired comparisons between them."""
+"""The reader of finished runs, for figures, reports, the command line and Python.
+
+Means and intervals are those of summary.json, rows those of images.csv and packets.csv; whatever is
+not defined, or was not measured, is NaN.
+"""
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from io import StringIO
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from ruamel.yaml import YAML
+from numpy.typing import NDArray
+from PIL import Image
 
 from sim.errors import UserError
+from sim.metrics import METRICS
 from sim.results.files import (
+    FIGURES,
     IMAGES,
     MANIFEST,
     PACKETS,
+    PANELS,
+    PIXEL_ERROR,
+    PROBABILITY,
     RUN,
     SUMMARY,
-    SummaryPoint,
     check_kind,
     number,
     read_json,
-    read_table,
     table_rows,
 )
 from sim.scenario.labels import setting_label
-from sim.scenario.library import library_files, opening_paragraphs, question_of
-from sim.statistics import MIN_PAIRS, estimate
+from sim.statistics import Estimate, Precision, repeats_needed
 
-Key = tuple[str, str]
-"""An image and a repeat."""
+Values = Mapping[tuple[str, int], float]
+"""A metric by image and repeat."""
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A paired difference of means with its 95% interval.
+class ImageRow:
+    """A row of images.csv: one image, through one stream, by one repair.
 
     Attributes:
-        mean, low, high: NaN where there are no pairs, the interval also with only one.
-        pairs: how many.
+        cell, point, repeat, frame: where it belongs, from 0.
+        image: its name.
+        width, height: pixels.
+        codebook: codewords.
+        tokens, tokens_lost, packets_sent, packets_lost: counts.
+        recovered, retransmitted: slices that parity restored, packets sent again.
+        latency_s: from capture to the last of its packets; NaN if none arrived.
+        bpp, bpp_wire: bits per pixel, payload and everything.
+        concealer: the repair; "clean": decoded without loss.
+        psnr_db to dists: see `sim.metrics.METRICS`.
+        token_accuracy: share of lost tokens that were guessed exactly.
+        values: every other column as text: what the sweep sets.
     """
 
-    mean: float
+    cell: int
+    point: int
+    repeat: int
+    frame: int
+    image: str
+    width: int
+    height: int
+    codebook: int
+    tokens: int
+    tokens_lost: int
+    packets_sent: int
+    packets_lost: int
+    recovered: int
+    retransmitted: int
+    latency_s: float
+    bpp: float
+    bpp_wire: float
+    concealer: str
+    psnr_db: float = math.nan
+    ssim: float = math.nan
+    ms_ssim: float = math.nan
+    ssimulacra2: float = math.nan
+    lpips: float = math.nan
+    lpips_vgg: float = math.nan
+    dists: float = math.nan
+    token_accuracy: float = math.nan
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    def metric(self, name: str) -> float:
+        """One of its metrics, also one that only older versions measured."""
+        return number(self.values[name]) if name in self.values else float(getattr(self, name))
+
+    @property
+    def quality(self) -> dict[str, float]:
+        """The metrics that are defined, by name."""
+        found = {name: getattr(self, name, math.nan) for name in METRICS}
+        return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+@dataclass(frozen=True, slots=True)
+class PacketRow:
+    """A row of packets.csv; see `sim.drivers.record.PacketRecord`. ``arrival_s`` is NaN for a
+    packet that never arrived."""
+
+    cell: int
+    repeat: int
+    image: str
+    sequence: int
+    frame: int
+    slice: int
+    size_bytes: int
+    sent_s: float
+    fate: str
+    arrival_s: float
+    late: bool
+    copies: int = 1
+    kind: str = "media"
+    last_frame: int = -1
+
+    @property
+    def outcome(self) -> str:
+        """ "delivered" in time, "late", or "erased", which here includes corrupted."""
+        if self.fate != "delivered":
+            return "erased"
+        return "late" if self.late else "delivered"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Losses at a point.
+
+    Attributes:
+        packets: share of packets lost, erased, corrupted or late.
+        low, high: 95% interval of the rate behind it, bursts accounted for.
+        packets_sent: all of them.
+        effective_packets: how many independent ones they are worth.
+        tokens: share of tokens lost.
+        tokens_precision: of that, over repeats.
+        expected: share of packets, by the channel's theory; NaN where there is none.
+        one_stream_low, one_stream_high: where that of one stream falls 95% of the time.
+    """
+
+    packets: float
     low: float
     high: float
-    pairs: int
+    packets_sent: int
+    effective_packets: float
+    tokens: float
+    tokens_precision: Precision = field(repr=False)
+    expected: float = math.nan
+    one_stream_low: float = field(default=math.nan, repr=False)
+    one_stream_high: float = field(default=math.nan, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PointSummary:
+    """One point of a run: one setting, its repeats and images taken together.
+
+    Attributes:
+        index: from 0.
+        values: what the sweep sets here, by dotted key.
+        channel: its channel section.
+        repeats: streams.
+        images: images, counted in every repeat.
+        loss: of packets and tokens.
+        bpp, bpp_wire: bits per pixel, payload and everything.
+        concealers: mean and interval by repair and metric; "clean" is the decode without loss.
+        gains: of paired differences, by "one - other" and metric.
+        precision: over repeats for these images, by repair and metric.
+    """
+
+    index: int
+    values: Mapping[str, Any]
+    channel: Mapping[str, Any] = field(repr=False)
+    repeats: int
+    images: int
+    loss: Loss
+    bpp: float
+    bpp_wire: float
+    concealers: Mapping[str, Mapping[str, Estimate]] = field(repr=False)
+    gains: Mapping[str, Mapping[str, Estimate]] = field(repr=False)
+    precision: Mapping[str, Mapping[str, Precision]] = field(repr=False)
 
     @property
-    def decided(self) -> bool:
-        """Whether the sign of the difference is beyond doubt at 95%."""
-        return self.pairs >= MIN_PAIRS and (self.low > 0 or self.high < 0)
+    def label(self) -> str:
+        """The values in words; "" for a run's only point."""
+        return setting_label(self.values)
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Self:
+        """From an element of summary.json's "points"."""
+
+        def typed(kind: type[Any], by_name: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+            return {
+                name: {metric: _typed(kind, values) for metric, values in metrics.items()}
+                for name, metrics in by_name.items()
+            }
+
+        loss = found["loss"]
+        precision = _typed(Precision, loss["tokens_precision"])
+        named: dict[str, Any] = {"index": found["point"]}
+        named["loss"] = _typed(Loss, loss, tokens_precision=precision)
+        for name, kind in (("concealers", Estimate), ("gains", Estimate), ("precision", Precision)):
+            named[name] = typed(kind, found[name])
+        known: dict[str, Any] = {f.name: found.get(f.name) for f in fields(cls)}
+        return cls(**known | named)
+
+
+def _typed(kind: type[Any], found: Mapping[str, Any], **named: Any) -> Any:
+    """A dataclass from an object of JSON, which has null for NaN."""
+    known = {f.name: found[f.name] for f in fields(kind) if f.name in found}
+    return kind(**{key: math.nan if v is None else v for key, v in known.items()} | named)
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One point of one run.
+class Run:
+    """A finished run.
 
     Attributes:
-        label: the values of the sweep here; "" for a run's only point.
-        point: of summary.json.
-        values: by (repair, metric), then by image and repeat.
+        folder: its folder.
+        summary: the content of summary.json.
+        manifest: the content of manifest.json: what ran, on what.
     """
 
-    label: str
-    point: SummaryPoint
-    values: Mapping[tuple[str, str], Mapping[Key, float]]
-
-
-@dataclass(frozen=True)
-class RunTables:
-    """A finished run, read.
-
-    Attributes:
-        title: unique among those of a report.
-        folder: where it lies.
-        manifest, summary: their content.
-        images, packets: rows of the pictured stream in images.csv and packets.csv, as text.
-        settings: one per point.
-    """
-
-    title: str
     folder: Path
-    manifest: Mapping[str, Any]
-    summary: Mapping[str, Any]
-    images: Sequence[Mapping[str, str]]
-    packets: Sequence[Mapping[str, str]]
-    settings: Sequence[Setting]
+    summary: Mapping[str, Any] = field(repr=False)
+    manifest: Mapping[str, Any] = field(repr=False)
 
-    @property
-    def points(self) -> Sequence[SummaryPoint]:
-        """Of summary.json."""
-        points: Sequence[SummaryPoint] = self.summary["points"]
-        return points
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read its manifest and summary; all else is read when asked for.
+
+        Raises:
+            UserError: there is none. Whatever is read later raises it too, if it is not as a run
+                leaves it.
+        """
+        check_kind(folder, RUN)
+        return cls(folder, read_json(folder / SUMMARY), read_json(folder / MANIFEST))
 
     @property
     def name(self) -> str:
@@ -102,114 +246,152 @@ class RunTables:
         return str(self.summary["scenario"])
 
     @property
-    def question(self) -> str:
-        """What the scenario asks; "" where nobody wrote it down."""
-        return question_of(self._opening())
+    def seed(self) -> int:
+        """Of the scenario."""
+        return int(self.summary["seed"])
 
     @property
-    def look(self) -> str:
-        """What the scenario says to look at."""
-        return " ".join(self._opening()[1:])
+    def metrics(self) -> list[str]:
+        """What was measured of every image, by name."""
+        return list(self.summary["metrics"])
 
-    def _opening(self) -> list[str]:
-        text = str(self.manifest.get("source", {}).get("question") or "")
-        if text:  # as in the file, with or without its marks of a comment
-            return opening_paragraphs(re.sub(r"^#? ?", "# ", text, flags=re.MULTILINE))
-        shipped = {path.stem: path for path in library_files()}.get(self.name)
-        return opening_paragraphs(shipped.read_text(encoding="utf-8")) if shipped else []
+    @cached_property
+    def points(self) -> list[PointSummary]:
+        """Means and intervals, one entry for each point of the sweep."""
+        with reading(self.folder):
+            return [PointSummary.of(found) for found in self.summary["points"]]
 
-    @property
-    def command(self) -> str:
-        """The command that runs it again, given its scenario file or the file of `scenario`."""
-        source = self.manifest.get("source", {})
-        file = Path(source.get("file") or f"{self.name}.yaml")
-        shipped = file.stem in {path.stem for path in library_files()}
-        words = ["sim", "run", file.stem if shipped else file.name]
-        for override in source.get("overrides") or ():
-            words += ["--set", override]
-        return shlex.join(words)
+    @cached_property
+    def images(self) -> list[ImageRow]:
+        """The rows of images.csv."""
+        return list(self._rows(ImageRow, IMAGES))
 
     @property
-    def scenario(self) -> str:
-        """The resolved scenario as YAML, every default written out."""
-        text = StringIO()
-        yaml = YAML()
-        yaml.default_flow_style = None
-        yaml.width = 96
-        yaml.dump(_plain(self.manifest["scenario"]), text)
-        return text.getvalue()
+    def packets(self) -> Iterator[PacketRow]:
+        """The rows of packets.csv, one by one: there may be millions."""
+        return self._rows(PacketRow, PACKETS)
+
+    @cached_property
+    def values(self) -> Mapping[int, Mapping[tuple[str, str], Values]]:
+        """Every single measurement: by point, then by repair and metric."""
+        found: dict[int, dict[tuple[str, str], dict[tuple[str, int], float]]] = {}
+        with reading(self.folder):
+            for row in self.images:
+                of_point = found.setdefault(row.point, {})
+                for metric in (*self.metrics, "token_accuracy"):
+                    values = of_point.setdefault((row.concealer, metric), {})
+                    values[row.image, row.repeat] = row.metric(metric)
+        return found
+
+    def pictured_images(self) -> dict[str, dict[str, ImageRow]]:
+        """Rows of images.csv of the cell whose pictures were kept, by image and repair."""
+        found: dict[str, dict[str, ImageRow]] = {}
+        for row in self._rows(ImageRow, IMAGES, self._pictured_cell):
+            found.setdefault(row.image, {})[row.concealer] = row
+        return found
+
+    def pictured_packets(self) -> list[PacketRow]:
+        """Rows of packets.csv of the cell whose pictures were kept."""
+        return list(self._rows(PacketRow, PACKETS, self._pictured_cell))
+
+    @property
+    def _pictured_cell(self) -> int:
+        with reading(self.folder):
+            return int(self.manifest["pictured_cell"])
+
+    def pictures(self, image: str) -> dict[str, NDArray[np.uint8]]:
+        """Pictures of one image of the pictured cell, uint8[H,W,3]: "original", "clean" and every
+        repair; "received", uint8[h,w], is 255 where a token arrived.
+
+        Raises:
+            UserError: no pictures of it were kept.
+        """
+        folder = self.folder / PANELS / image
+        if not folder.is_dir():
+            kept = ", ".join(sorted(path.name for path in folder.parent.glob("*"))) or "none"
+            raise UserError(f"{folder}: no pictures of this image; there are: {kept}")
+        found = {}
+        for path in sorted(folder.glob("*.png")):
+            with Image.open(path) as picture:
+                found[path.stem] = np.asarray(picture, np.uint8)
+        return found
+
+    def certainty(self, image: str) -> tuple[NDArray[np.float32], ...]:
+        """The probability that the transformer gave to the tokens it filled in, and the expected
+        error of their pixels, float32[h,w] each; () if it did not run. See
+        `codec.concealment.Concealed`."""
+        paths = [self.folder / PANELS / image / name for name in (PROBABILITY, PIXEL_ERROR)]
+        if not paths[0].is_file():
+            return ()
+        return tuple(np.load(path, allow_pickle=False) for path in paths)
+
+    def figure(self, name: str, kind: str = "svg") -> Path | None:
+        """The file of one of its figures; None if it has none of that name."""
+        path = self.folder / FIGURES / f"{name}.{kind}"
+        return path if path.is_file() else None
+
+    def repeats_needed(
+        self, half_width: float, metric: str = "psnr_db"
+    ) -> dict[tuple[int, str], int | None]:
+        """How many repeats would bring the 95% interval of a mean, for these images, to
+        +-half_width: by point and repair; None with fewer than two repeats so far."""
+        found: dict[tuple[int, str], int | None] = {}
+        for point in self.points:
+            for name, precision in point.precision.items():
+                sd = precision[metric].sd
+                needed = None if math.isnan(sd) else repeats_needed(sd, half_width)
+                found[point.index, name] = needed
+        return found
+
+    def repeats_table(self, half_width: float, metric: str) -> list[dict[str, Any]]:
+        """What `repeats_needed` says, a row for each point and repair: {"point", "values",
+        "repair", "repeats" and "half_width" so far, "needed"}.
+
+        Raises:
+            UserError: no such metric, no repairs, or a half width not above 0.
+        """
+        if not half_width > 0:
+            raise UserError(f"--within {half_width:g}: must be above 0")
+        known = [*self.metrics, "token_accuracy"]
+        if metric not in known:
+            raise UserError(f"--metric {metric}: choose one of {', '.join(known)}")
+        rows = []
+        for (index, name), needed in self.repeats_needed(half_width, metric).items():
+            point = self.points[index]
+            found = point.precision[name][metric]
+            row = {"point": index, "values": dict(point.values), "repair": name}
+            row |= {"repeats": found.repeats, "half_width": found.half_width, "needed": needed}
+            rows.append(row)
+        if not rows:
+            raise UserError(
+                f"{self.folder}: repairs nothing, so there is no {metric} to be certain of"
+            )
+        return rows
+
+    def _rows(self, kind: type[Any], table: str, cell: int | None = None) -> Iterator[Any]:
+        """Rows of a table as a dataclass; columns that it does not know go to its `values`."""
+        read = {f.name: _READ[str(f.type)] for f in fields(kind) if f.name != "values"}
+        with reading(self.folder):
+            for row in table_rows(self.folder / table, cell):
+                typed = {name: read[name](text) for name, text in row.items() if name in read}
+                if kind is ImageRow:
+                    typed["values"] = {name: row[name] for name in row if name not in read}
+                yield kind(**typed)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items() if v is not None}
-    return value
+_READ: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "str": str,
+    "bool": lambda text: text == "1",
+    "float": number,
+}
 
 
-def read_runs(folders: Sequence[Path]) -> list[RunTables]:
-    """Read finished runs.
-
-    Raises:
-        UserError: not a run folder, or a table in it is missing or unreadable.
-    """
-    titles = _titles(folders)
-    return [_read_run(folder, title) for folder, title in zip(folders, titles, strict=True)]
-
-
-def _titles(folders: Sequence[Path]) -> list[str]:
-    """The shortest tails of the paths that tell the runs apart."""
-    parts = [folder.resolve().parts for folder in folders]
-    if len(set(parts)) < len(parts):
-        raise UserError("one run is named twice")
-    for count in range(1, max(map(len, parts)) + 1):
-        titles = ["/".join(p[-count:]) for p in parts]
-        if len(set(titles)) == len(titles):
-            return titles
-    raise AssertionError("different paths differ")
-
-
-def _read_run(folder: Path, title: str) -> RunTables:
-    check_kind(folder, RUN)
-    manifest, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
+@contextlib.contextmanager
+def reading(folder: Path | str, kind: str = RUN) -> Iterator[None]:
+    """Raise UserError where reading in this block fails because a table, manifest or summary is not
+    as a run (or results of another kind) has it."""
     try:
-        values = _values(folder, [*summary["metrics"], "token_accuracy"])
-        settings = [
-            Setting(setting_label(point["values"]), point, values[str(point["point"])])
-            for point in summary["points"]
-        ]
-        pictured = manifest["pictured_cell"]
-        images, packets = (read_table(folder / name, pictured) for name in (IMAGES, PACKETS))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: its tables are not those of a run ({error!r})") from None
-    return RunTables(title, folder, manifest, summary, images, packets, settings)
-
-
-def _values(
-    folder: Path, metrics: Sequence[str]
-) -> dict[str, dict[tuple[str, str], dict[Key, float]]]:
-    """The values of a setting by its point."""
-    found: dict[str, dict[tuple[str, str], dict[Key, float]]] = {}
-    for row in table_rows(folder / IMAGES):
-        point, key = found.setdefault(row["point"], {}), (row["image"], row["repeat"])
-        for metric in metrics:
-            point.setdefault((row["concealer"], metric), {})[key] = number(row[metric])
-    return found
-
-
-def difference(a: Mapping[Key, float], b: Mapping[Key, float]) -> Difference:
-    """a - b over the images and repeats that both have; see `sim.statistics.estimate`."""
-    shared = [key for key in a if key in b]
-    images = {image: n for n, image in enumerate(dict.fromkeys(image for image, _ in shared))}
-    repeats = {repeat: n for n, repeat in enumerate(dict.fromkeys(repeat for _, repeat in shared))}
-    values = np.full((len(repeats), len(images)), np.nan)
-    with np.errstate(invalid="ignore"):
-        for image, repeat in shared:
-            values[repeats[repeat], images[image]] = a[image, repeat] - b[image, repeat]
-    found = estimate(values)
-    return Difference(found.mean, found.low, found.high, found.n)
-
-
-def averaged(parts: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
-    """The mean over parts, for the images and repeats that all of them have."""
-    shared = [key for key in parts[0] if all(key in part for part in parts)]
-    return {key: float(np.mean([part[key] for part in parts])) for key in shared}
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UserError(f"{folder}: its tables are not those of a {kind} ({error!r})") from None

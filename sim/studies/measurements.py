@@ -84,8 +84,8 @@ def load(
     if loaded.inpainter is None:
         raise UserError("this model has no inpainter to study: sim train inpainter")
     for level in levels:
-        if level not in loaded.levels:
-            known = ", ".join(map(str, loaded.levels))
+        if level not in loaded.codebook_sizes:
+            known = ", ".join(map(str, loaded.codebook_sizes))
             raise UserError(f"codebook {level}: this model has {known}")
     return loaded, photos
 

@@ -1,44 +1,47 @@
-"""`sim train calibrate`: fit the inpainter's temperatures on held-out photos, and show how honest
-its probabilities are on other held-out photos.
+"""`sim train calibrate`: fit the inpainter's temperatures on held-out photos and measure the
+calibration of its probabilities on other held-out photos.
 
-    inpainter.safetensors   the same weights, with what was fitted in their config
-    calibration.json        per level: what was fitted, ECE before and after, rank correlation of
-                            the promised and the actual pixel error
-    reliability.csv, .png   what was promised and what was kept, by bins of probability
+    inpainter.safetensors   the same weights, with the fitted numbers in their config
+    calibration.json        by codebook size: the fitted numbers, expected calibration error (ECE)
+                            before and after, rank correlation of predicted and actual pixel error
+    reliability.csv, .png   predicted probability against accuracy, by bins of probability
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.calibration import Reliability, fit, predict, reliability, surest, token_errors
+from codec.calibration import Reliability, fit, predict, reliability, token_errors, top_predictions
 from codec.checkpoint import ModelError, load_weights, save_weights
 from codec.decoding import UNFITTED, Calibration
 from codec.device import CPU, Device
+from codec.files import replacing
 from codec.model import INPAINTER_FILE, PRETRAINED, Model
 from codec.tokenizer import STRIDE
-from codec.training.data import HELD_OUT, Photos
+from codec.training.data import PhotoDataset
+from codec.training.options import HELD_OUT
 from sim.errors import UserError
+from sim.figures.style import drawing
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import write_json, write_table
 
 CALIBRATION = "calibration.json"
 SIDE = 256
-"""Pixels: photos are cut to at most this much each way, around their middle."""
+"""Pixels: photos are cropped to at most this much each way, around their centre."""
 DECODED = 16
-"""Photos that are decoded, for the fits that look at pixels; the others only lend their tokens."""
+"""Photos that are decoded, for the two fits that need pixels; of the others only tokens count."""
 
 
 @dataclass(frozen=True)
-class _Level:
-    """One level, fitted and checked."""
+class _Fitted:
+    """One codebook, its calibration fitted and checked."""
 
-    level: int
+    codebook_size: int
     fitted: Calibration
     tokens: int
     before: Reliability
@@ -58,6 +61,18 @@ def calibrate(
 ) -> dict[str, Any]:
     """Fit on every other held-out photo, check on the rest, write the folder `out`.
 
+    Args:
+        photos: a folder or a pack.
+        model_folder: default: the weights that ship.
+        out: must be empty or hold an earlier calibration, which is replaced.
+        count: held-out photos at most, >= 4.
+        progress: see `ProgressCallback`.
+        device: where networks run.
+        held_out: share of the photos that is held out, as in training.
+
+    Returns:
+        The content of calibration.json.
+
     Raises:
         UserError: too few photos, weights that cannot be used, or `out` cannot be written.
     """
@@ -67,31 +82,31 @@ def calibrate(
     try:
         model = Model.load(folder, device)
         config, tensors, _ = load_weights(folder / INPAINTER_FILE)
-        unseen = Photos(photos, held_out=True, min_side=SIDE // 2, share=held_out)
+        unseen = PhotoDataset(photos, held_out=True, min_side=SIDE // 2, share=held_out)
     except (ModelError, ValueError) as error:
         raise UserError(str(error)) from None
     chosen = np.random.default_rng(0).permutation(len(unseen))[:count]
     if len(chosen) < 4:
         raise UserError(f"{photos}: {len(chosen)} held-out photos; at least 4 are needed")
     try:
-        images = [_middle(unseen.photo(int(number))) for number in chosen]
+        images = [_centre(unseen.photo(int(number))) for number in chosen]
     except ValueError as error:
         raise UserError(str(error)) from None
-    levels = []
-    for done, level in enumerate(model.levels):
-        progress(done, len(model.levels), f"K={level}")
-        levels.append(_level(model, images, level))
-    config["calibration"] = {str(one.level): asdict(one.fitted) for one in levels}
+    fitted = []
+    for done, codebook_size in enumerate(model.codebook_sizes):
+        progress(done, len(model.codebook_sizes), f"K={codebook_size}")
+        fitted.append(_fit_and_check(model, images, codebook_size))
+    config["calibration"] = {str(one.codebook_size): one.fitted.to_config() for one in fitted}
     about = {
         "photos_fitted_on": len(images[::2]),
         "photos_checked_on": len(images[1::2]),
         "weights_fingerprint": model.fingerprint,
-        "levels": [_summary(one) for one in levels],
+        "levels": [_summary(one) for one in fitted],
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_table(out / "reliability.csv", [row for one in levels for row in _rows(one)])
-        _draw(levels, out / "reliability.png")
+        write_table(out / "reliability.csv", [row for one in fitted for row in _rows(one)])
+        _draw(fitted, out / "reliability.png")
         write_json(out / CALIBRATION, about)
         save_weights(out / INPAINTER_FILE, config, tensors)
     except OSError as error:
@@ -99,30 +114,32 @@ def calibrate(
     return about
 
 
-def _middle(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _centre(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The centre of uint8[H,W,3], at most `SIDE` pixels each way and a multiple of 16."""
     height, width = (min(SIDE, side // STRIDE * STRIDE) for side in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
-def _level(model: Model, images: list[NDArray[np.uint8]], level: int) -> _Level:
+def _fit_and_check(model: Model, images: list[NDArray[np.uint8]], codebook_size: int) -> _Fitted:
     from scipy.stats import spearmanr
 
-    # Apart, so that each half meets every loss rate.
-    fitted = fit(model, predict(model, images[::2], level), level, DECODED)
-    check = predict(model, images[1::2], level)
+    # In two calls, so that each half has every loss rate.
+    fitted = fit(model, predict(model, images[::2], codebook_size), codebook_size, DECODED)
+    check = predict(model, images[1::2], codebook_size)
     before, after = (
-        reliability(*surest(check, calibration.probability)) for calibration in (UNFITTED, fitted)
+        reliability(*top_predictions(check, calibration.probability_temperature))
+        for calibration in (UNFITTED, fitted)
     )
-    spread, error = token_errors(model, check[:DECODED], level, fitted)
+    spread, error = token_errors(model, check[:DECODED], codebook_size, fitted)
     correlation = float(spearmanr(spread, error).statistic)
-    return _Level(level, fitted, int(after.count.sum()), before, after, correlation)
+    return _Fitted(codebook_size, fitted, int(after.count.sum()), before, after, correlation)
 
 
-def _summary(one: _Level) -> dict[str, Any]:
+def _summary(one: _Fitted) -> dict[str, Any]:
     return {
-        "codebook": one.level,
-        **asdict(one.fitted),
+        "codebook": one.codebook_size,
+        **one.fitted.to_config(),
         "tokens_checked": one.tokens,
         "ece_before": one.before.ece,
         "ece": one.after.ece,
@@ -130,10 +147,10 @@ def _summary(one: _Level) -> dict[str, Any]:
     }
 
 
-def _rows(one: _Level) -> list[dict[str, Any]]:
+def _rows(one: _Fitted) -> list[dict[str, Any]]:
     return [
         {
-            "codebook": one.level,
+            "codebook": one.codebook_size,
             "from": float(found.edges[i]),
             "to": float(found.edges[i + 1]),
             "calibrated": calibrated,
@@ -146,33 +163,39 @@ def _rows(one: _Level) -> list[dict[str, Any]]:
     ]
 
 
-def _draw(levels: list[_Level], path: Path) -> None:
-    """Promised against kept, a panel per level; the area of a dot is its share of the tokens."""
+def _draw(fitted: list[_Fitted], path: Path) -> None:
+    """Reliability diagrams, a panel per codebook; the area of a dot is its share of the tokens."""
+    with drawing():
+        _draw_panels(fitted, path)
+
+
+def _draw_panels(fitted: list[_Fitted], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    columns = min(len(levels), 5)
-    lines = -(-len(levels) // columns)
+    columns = min(len(fitted), 5)
+    lines = -(-len(fitted) // columns)
     figure = Figure(figsize=(2.3 * columns, 2.5 * lines + 0.5), layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    for axes in grid.flat[len(levels) :]:
+    for axes in grid.flat[len(fitted) :]:
         axes.set_axis_off()
-    for axes, one in zip(grid.flat, levels, strict=False):
+    for axes, one in zip(grid.flat, fitted, strict=False):
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
-        looks = ((one.before, "#E69F00", "before"), (one.after, "#0072B2", "calibrated"))
-        for found, colour, label in looks:
+        series = ((one.before, "#E69F00", "before"), (one.after, "#0072B2", "calibrated"))
+        for found, colour, label in series:
             axes.plot(found.confidence, found.accuracy, color=colour, linewidth=1)
             area = 120 * found.count / max(1, one.tokens) + 4
             axes.scatter(found.confidence, found.accuracy, area, color=colour, label=label)
         axes.set_title(
-            f"K={one.level}: ECE {one.before.ece:.3f} to {one.after.ece:.3f}", fontsize=8
+            f"K={one.codebook_size}: ECE {one.before.ece:.3f} to {one.after.ece:.3f}", fontsize=8
         )
         axes.grid(alpha=0.25)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
     for axes in grid[-1]:
-        axes.set_xlabel("probability told", fontsize=8)
+        axes.set_xlabel("probability", fontsize=8)
     for axes in grid[:, 0]:
-        axes.set_ylabel("share right", fontsize=8)
+        axes.set_ylabel("accuracy", fontsize=8)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=8)
-    figure.savefig(path, dpi=140, metadata={"Software": None})
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=140, metadata={"Software": None})

@@ -1,7 +1,7 @@
-"""Slices and losses as streams make them: what context coder and inpainter are trained on.
+"""Slices and losses of streams, on which context coder and inpainter are trained.
 
-Each mask is one image's grid after a random interleaver, number of slices and channel took some of
-its packets, from the very code that transmits streams.
+A mask is the grid of one image after some of its packets were lost: interleaver, number of slices
+and channel are random, and computed by the code that transmits streams.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ from channels.erasure import UniformErasure
 from channels.gilbert_elliott import GilbertElliott
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions
 
-HIGHEST_LOSS = 0.6
+MAX_LOSS = 0.6
+"""Largest loss rate of a mask's channel."""
 MIN_TOKENS = 16
+"""Fewest tokens of a slice."""
 
 
 def packet_mask(rng: np.random.Generator, grid: tuple[int, int]) -> NDArray[np.bool_]:
-    """One pattern of received tokens, bool[h,w] (False = lost).
+    """Which tokens of a grid (h, w) are received: bool[h,w], False = lost.
 
-    4 to 64 slices, every interleaver, 2% to 60% loss, uniform or in bursts of 1.5 to 8 packets.
+    4 to 64 slices, any interleaver, 2% to 60% loss, independent or in bursts of a mean length of
+    1.5 to 8 packets.
     """
     slices = int(np.exp(rng.uniform(np.log(4), np.log(65))))
     slices = min(slices, grid[0] * grid[1])
     interleaver = INTERLEAVERS[int(rng.integers(len(INTERLEAVERS)))]
-    loss = float(rng.uniform(0.02, HIGHEST_LOSS))
+    loss = float(rng.uniform(0.02, MAX_LOSS))
     model: UniformErasure | GilbertElliott = UniformErasure(loss)
     if rng.random() < 0.5:
         shortest = max(1.5, loss / (1 - loss))
@@ -38,8 +41,9 @@ def packet_mask(rng: np.random.Generator, grid: tuple[int, int]) -> NDArray[np.b
 
 
 def random_slices(rng: np.random.Generator, grid: tuple[int, int]) -> tuple[NDArray[np.int64], ...]:
-    """The slices of a random interleaver, raster or one of the others with equal chance: one
-    slice or more, each of at least 16 tokens. See `slice_positions`."""
+    """The raster positions of each slice's tokens, in coding order: int64[n] each. One slice or
+    more, each of at least 16 tokens; the interleaver is raster with probability 1/2, else any
+    other. See `slice_positions`."""
     most = max(1, grid[0] * grid[1] // MIN_TOKENS)
     slices = int(np.exp(rng.uniform(0, np.log(most + 1))))
     raster, *others = INTERLEAVERS

@@ -1,5 +1,7 @@
 """Descriptions, lint, presets and plain data of whole channels."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from channels import (
     GilbertElliott,
     Link,
     NormalJitter,
+    UniformErasure,
     build,
     loss_mask,
     loss_model,
@@ -24,6 +27,7 @@ from channels.describe import (
     sample_autocorrelation,
     sample_chunks,
     sample_to_file,
+    student_t,
 )
 from channels.lint import Stream, lint
 from channels.spec import to_yaml
@@ -39,6 +43,20 @@ def test_a_description_agrees_with_theory():
     assert all(row.inside for row in description.rows)
     assert description.netem == "loss gemodel 5% 20%"
     assert description.warnings == ()
+
+
+@pytest.mark.parametrize("loss", [UniformErasure(0.2), BURSTY], ids=["independent", "bursty"])
+def test_one_row_in_a_hundred_lies_outside_its_interval(loss):
+    described = [describe(loss, 10_000, seed).rows[:7] for seed in range(200)]
+    outside = np.mean([[not row.inside for row in rows] for rows in described], axis=0)
+    assert 0.002 < outside.mean() < 0.025
+    assert outside.max() < 0.04, "no single row is off"
+
+
+def test_quantiles_of_students_t():
+    z = NormalDist().inv_cdf(0.995)
+    assert student_t(z, 30) == pytest.approx(2.7500, abs=1e-4)  # the tables of textbooks
+    assert student_t(z, 99) == pytest.approx(2.6264, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -80,7 +80,7 @@ def test_choices_are_those_of_the_parts(random_model: Any) -> None:
 
     assert get_args(Concealer) == CONCEALERS
     assert get_args(Interleaver) == INTERLEAVERS
-    assert get_args(CodebookSize) == random_model.levels
+    assert get_args(CodebookSize) == random_model.codebook_sizes
     assert set(get_args(Entropy)) <= set(ENTROPY_MODES)
 
 

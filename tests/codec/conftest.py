@@ -45,7 +45,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         upsampler_width=8,
     )
     ladder = Ladder.pairs(F.normalize(torch.randn(32, 4), dim=1))
-    ladder = ladder.counted({32: torch.arange(32).float()})
+    ladder = ladder.with_usage({32: torch.arange(32).float()})
     parts = {"encoder": Encoder(network), "decoder": Decoder(network)}
     tensors = {
         f"{name}.{key}": value.half()

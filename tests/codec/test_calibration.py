@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from codec.calibration import (
-    WORD_TEMPERATURES,
+    CODEWORD_TEMPERATURES,
     Predictions,
     fit,
-    honest_temperature,
     predict,
+    probability_temperature,
     reliability,
-    surest,
     token_errors,
+    top_predictions,
 )
 from codec.decoding import Calibration, fill, softmax
 from codec.model import Model
@@ -42,9 +42,9 @@ def test_the_temperature_that_truth_was_drawn_with_is_found(
     truth = (chance.cumsum(1) < rng.random((6000, 1))).sum(1).clip(max=15)
     image = np.zeros((16 * 60, 16 * 100, 3), np.uint8)
     found = Predictions(image, truth.reshape(60, 100), np.zeros((60, 100), bool), logits)
-    fitted = honest_temperature([found])
+    fitted = probability_temperature([found])
     assert fitted == pytest.approx(temperature, rel=0.06)
-    assert reliability(*surest([found], fitted)).ece < 0.03
+    assert reliability(*top_predictions([found], fitted)).ece < 0.03
 
 
 def test_fit_looks_at_the_hidden_tokens_of_photos(random_model: Model) -> None:
@@ -52,24 +52,24 @@ def test_fit_looks_at_the_hidden_tokens_of_photos(random_model: Model) -> None:
     images = [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(4)]
     found = predict(random_model, images, 64)
     for one in found:
-        assert one.logits.shape == ((~one.known).sum(), 64)
+        assert one.logits.shape == ((~one.received).sum(), 64)
     fitted = fit(random_model, found, 64)
-    assert 0.2 <= fitted.probability <= 8 and fitted.pixels > 0
+    assert 0.2 <= fitted.probability_temperature <= 8 and fitted.pixel_error_scale > 0
 
     def error(temperature: float) -> float:
-        told, total = Calibration(fitted.probability, temperature), 0.0
+        told, total = Calibration(fitted.probability_temperature, temperature), 0.0
         for one in found:
             filled = fill(  # type: ignore[var-annotated]
                 lambda i, k, one=one: one.logits,  # type: ignore[misc]
                 random_model.codewords(64),
                 one.indices,
-                one.known,
+                one.received,
                 calibration=told,
             )
-            done = random_model.decode_words(filled.words, *one.image.shape[:2])
+            done = random_model.decode_codewords(filled.codeword_vectors, *one.image.shape[:2])
             total += float(((done.astype(float) - one.image) ** 2).sum())
         return total
 
-    assert min(WORD_TEMPERATURES, key=error) == fitted.words
+    assert min(CODEWORD_TEMPERATURES, key=error) == fitted.codeword_temperature
     spread, error = token_errors(random_model, found, 64, Calibration())
-    assert spread.shape == error.shape == (sum((~one.known).sum() for one in found),)
+    assert spread.shape == error.shape == (sum((~one.received).sum() for one in found),)

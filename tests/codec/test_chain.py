@@ -17,9 +17,10 @@ from codec.model import Model
 from codec.tokenizer import TokenizerConfig
 from codec.training.chain import PLAN, Recipe, train_all
 from codec.training.context import ContextConfig, ContextTraining
-from codec.training.data import Folder, Setup
+from codec.training.data import PhotoFolder
 from codec.training.inpainter import InpainterTraining
 from codec.training.joint import JointTraining
+from codec.training.options import TrainingOptions
 from codec.training.pack import write_pack
 from codec.training.tokenizer import TokenizerTraining
 from codec.training.upsampler import UpsamplerTraining
@@ -77,7 +78,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
         small.resize((136, 130), Image.Resampling.BICUBIC).save(folder / name)
     path = folder / "photos.bin"
-    write_pack(Folder(folder), path)
+    write_pack(PhotoFolder(folder), path)
     return path
 
 
@@ -101,7 +102,7 @@ def test_one_command_makes_a_model(pack: Path, tmp_path: Path) -> None:
         calibrate(photos, model, folder, 8)
 
     for last in (stopped, calibrated):
-        options: Any = {"setup": Setup(workers=0), "say": said.append}
+        options: Any = {"options": TrainingOptions(workers=0), "log": said.append}
         run = (pack, out, 1e-6, masks, slices, last, RECIPE)
         if last is stopped:
             with pytest.raises(KeyboardInterrupt):
@@ -118,6 +119,6 @@ def test_one_command_makes_a_model(pack: Path, tmp_path: Path) -> None:
     ]
     model = Model.load(out)
     assert model.inpainter is not None and model.context is not None
-    assert np.isfinite(model.calibration[32].pixels), "calibrated"
+    assert np.isfinite(model.calibration[32].pixel_error_scale), "calibrated"
     image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
     assert model.decode(model.encode(image, 8), 8, 70, 50).shape == image.shape

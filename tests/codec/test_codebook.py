@@ -39,7 +39,7 @@ def test_ladder_is_nested(ladder: Ladder, kind: str) -> None:
     """Two base indices that share a codeword at one level share it at every smaller level."""
     ladder = ladder if kind == "clustered" else Ladder.pairs(ladder.codewords(256))
     base = torch.arange(256)
-    for small, large in zip(ladder.levels, ladder.levels[1:], strict=False):
+    for small, large in zip(ladder.codebook_sizes, ladder.codebook_sizes[1:], strict=False):
         fine, coarse = ladder.shrink(base, large), ladder.shrink(base, small)
         owner = torch.full((large,), -1)
         owner[fine] = coarse
@@ -49,7 +49,7 @@ def test_ladder_is_nested(ladder: Ladder, kind: str) -> None:
 
 def test_ladder_conserves_usage(ladder: Ladder) -> None:
     total = ladder.usage(256).sum()
-    for level in ladder.levels:
+    for level in ladder.codebook_sizes:
         assert ladder.usage(level).sum() == total
         counts = torch.zeros(level).index_add_(
             0, ladder.shrink(torch.arange(256), level), ladder.usage(256)
@@ -67,19 +67,19 @@ def test_codewords_are_usage_weighted_centroids(ladder: Ladder) -> None:
 
 
 def test_codewords_that_look_alike_merge(ladder: Ladder) -> None:
-    """With looks in the clustering, clusters differ less in looks at every level; and looks that
-    say nothing change nothing."""
+    """With mean patches in the clustering, clusters differ less in them at every level; constant
+    ones change nothing."""
     words, usage = ladder.codewords(256), ladder.usage(256)
-    looks = torch.randn(256, 3, generator=torch.Generator().manual_seed(4))
-    seeing = Ladder.build(words, usage, looks)
+    mean_patches = torch.randn(256, 3, generator=torch.Generator().manual_seed(4))
+    seeing = Ladder.build(words, usage, mean_patches)
 
     def spread(ladder: Ladder, level: int) -> float:
         labels = ladder.shrink(torch.arange(256), level)
         onehot = F.one_hot(labels, level).float()
-        means = (onehot.t() @ (looks * usage[:, None])) / (onehot.t() @ usage[:, None])
-        return float(usage @ (looks - means[labels]).square().sum(1))
+        means = (onehot.t() @ (mean_patches * usage[:, None])) / (onehot.t() @ usage[:, None])
+        return float(usage @ (mean_patches - means[labels]).square().sum(1))
 
-    for level in ladder.levels[:-1]:
+    for level in ladder.codebook_sizes[:-1]:
         assert spread(seeing, level) < 0.8 * spread(ladder, level)
         assert seeing.codewords(level).shape == (level, 8)
     blank = Ladder.build(words, usage, torch.zeros(256, 3))
@@ -88,7 +88,7 @@ def test_codewords_that_look_alike_merge(ladder: Ladder) -> None:
 
 def test_a_ladder_stays_where_it_has_settled(ladder: Ladder) -> None:
     again = Ladder.build(ladder.codewords(256), ladder.usage(256), start=ladder)
-    for level in ladder.levels:
+    for level in ladder.codebook_sizes:
         assert torch.equal(
             again.shrink(torch.arange(256), level), ladder.shrink(torch.arange(256), level)
         )
@@ -97,8 +97,8 @@ def test_a_ladder_stays_where_it_has_settled(ladder: Ladder) -> None:
 def test_ladder_survives_saving(ladder: Ladder) -> None:
     again = Ladder.from_tensors(ladder.tensors())
     assert again.fingerprint() == ladder.fingerprint()
-    assert again.levels == ladder.levels
-    for level in ladder.levels:
+    assert again.codebook_sizes == ladder.codebook_sizes
+    for level in ladder.codebook_sizes:
         assert np.array_equal(again.frequencies(level), ladder.frequencies(level))
 
 

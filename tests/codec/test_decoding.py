@@ -17,9 +17,11 @@ class Oracle:
     def __init__(self, scores: NDArray[np.float32]) -> None:
         self.scores, self.asked = scores, list[NDArray[np.bool_]]()
 
-    def __call__(self, indices: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-        self.asked.append(~known)
-        return self.scores[~known]
+    def __call__(
+        self, indices: NDArray[np.int64], received: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        self.asked.append(~received)
+        return self.scores[~received]
 
 
 def random_oracle(shape: tuple[int, int], seed: int = 0) -> Oracle:
@@ -31,18 +33,18 @@ def random_oracle(shape: tuple[int, int], seed: int = 0) -> Oracle:
 def test_every_schedule_fills_everything_in_at_most_its_steps(order: Order, steps: int) -> None:
     shape = (15, 17)  # of so many, every pass keeps some
     oracle = random_oracle(shape)
-    known = np.random.default_rng(1).random(shape) > 0.4
+    received = np.random.default_rng(1).random(shape) > 0.4
     tokens = np.random.default_rng(2).integers(0, 10, shape)
-    before = known.copy()
-    filled = fill(oracle, WORDS, tokens, known, Decoding(order, steps))
+    before = received.copy()
+    filled = fill(oracle, WORDS, tokens, received, Decoding(order, steps))
     assert len(oracle.asked) == steps
     counts = [int(asked.sum()) for asked in oracle.asked]
     taken = -np.diff([*counts, 0])
     assert (np.diff(taken) >= -1).all(), "few at first, many at last (rounded to whole tokens)"
-    assert np.array_equal(filled.indices[known], tokens[known])
+    assert np.array_equal(filled.indices[received], tokens[received])
     # This model does not listen to its own answers, so each order must give the same tokens.
-    assert np.array_equal(filled.indices[~known], oracle.scores.argmax(-1)[~known])
-    assert np.array_equal(known, before)
+    assert np.array_equal(filled.indices[~received], oracle.scores.argmax(-1)[~received])
+    assert np.array_equal(received, before)
 
 
 @pytest.mark.parametrize("lost", [0, 1, 3])
@@ -93,9 +95,9 @@ def test_soft_words_are_means_and_spread_is_their_deviation() -> None:
     """Against sums over all codewords, written out, at two temperatures."""
     oracle, nothing = random_oracle((2, 3), 3), np.zeros((2, 3), bool)
     codewords = np.random.default_rng(4).normal(size=(10, 5)).astype(np.float32)
-    calibration = Calibration(probability=1.5, words=3.0)
+    calibration = Calibration(probability_temperature=1.5, codeword_temperature=3.0)
     soft = fill(oracle, codewords, np.zeros((2, 3), int), nothing, calibration=calibration)
-    hard = fill(oracle, codewords, np.zeros((2, 3), int), nothing, Decoding(words="argmax"))
+    hard = fill(oracle, codewords, np.zeros((2, 3), int), nothing, Decoding(fill_mode="argmax"))
     for y, x in np.ndindex(2, 3):
         told = np.exp(oracle.scores[y, x] / 1.5)
         told /= told.sum()
@@ -104,14 +106,14 @@ def test_soft_words_are_means_and_spread_is_their_deviation() -> None:
         mean = sum(c * w for c, w in zip(chance, codewords, strict=True))
         centre = told @ codewords
         far = sum(c * ((w - centre) ** 2).sum() for c, w in zip(told, codewords, strict=True))
-        np.testing.assert_allclose(soft.words[y, x], mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(soft.codeword_vectors[y, x], mean, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(soft.spread[y, x], np.sqrt(far), rtol=1e-4)
         np.testing.assert_allclose(soft.probability[y, x], told.max(), rtol=1e-5)
-        assert np.array_equal(hard.words[y, x], codewords[hard.indices[y, x]])
+        assert np.array_equal(hard.codeword_vectors[y, x], codewords[hard.indices[y, x]])
     assert np.array_equal(soft.indices, hard.indices), "temperatures never change the tokens"
 
 
 def test_decoding_refuses_what_it_is_not() -> None:
-    for bad in ({"steps": 0}, {"steps": 13}, {"order": "raster"}, {"words": "loud"}):
+    for bad in ({"steps": 0}, {"steps": 13}, {"order": "raster"}, {"fill_mode": "loud"}):
         with pytest.raises(ValueError, match="choose"):
             Decoding(**bad)  # type: ignore[arg-type]

@@ -18,12 +18,13 @@ from codec.inpainting import InpainterConfig
 from codec.model import Model
 from codec.tokenizer import TokenizerConfig
 from codec.training.context import ContextConfig, ContextTraining
-from codec.training.data import Setup
 from codec.training.inpainter import InpainterTraining
 from codec.training.joint import JointTraining
 from codec.training.loop import CHECKPOINT, LoopConfig, load_checkpoint
+from codec.training.options import TrainingOptions
 from codec.training.runs import (
     CacheConfig,
+    Run,
     train_context,
     train_inpainter,
     train_joint,
@@ -103,12 +104,12 @@ def test_a_model_does_the_same_on_another_device(tiny_model: Path) -> None:
         there = Model.load(tiny_model, Device(pretended().PRETENDED))
         assert there.ladder.codewords(8).device == pretended().PRETENDED
         for name, model in (("here", here), ("there", there)):
-            known = np.random.default_rng(1).random(tokens.shape) > 0.4
-            filled = model.inpaint(tokens, known, 16, Decoding(steps=3))
+            received = np.random.default_rng(1).random(tokens.shape) > 0.4
+            filled = model.inpaint(tokens, received, 16, Decoding(steps=3))
             found = model.encode(image, 16), model.encode(image, 16, search=search)
             pictures = [model.decode(one, 16, 70, 53) for one in found]
             made[name] = (*found, filled.indices, *pictures, model.codewords(32))
-        there.logits(tokens, known, 16)
+        there.logits(tokens, received, 16)
     assert here.fingerprint == there.fingerprint
     for a, b in zip(made["here"], made["there"], strict=True):
         assert isinstance(b, np.ndarray) and np.array_equal(a, b)
@@ -127,34 +128,32 @@ def test_training_is_the_same_on_another_device(
         decoder_depths=(0, 0, 1),
     )
 
-    def run(folder: Path, steps: int, device: Device) -> None:
+    def train(folder: Path, steps: int, device: Device) -> None:
         folder.mkdir(exist_ok=True)
-        loop, setup = LoopConfig(steps, 1, warmup_steps=1), Setup(device, workers=0)
-        given: Any = {"setup": setup}
-        cached: Any = {"setup": setup, "cache": CACHE}
+        loop, options = LoopConfig(steps, 1, warmup_steps=1), TrainingOptions(device, workers=0)
+        run = Run(photos, folder, loop, CACHE, options)
         if name == "tokenizer":
             config = TokenizerTraining(
                 network, 32, 2, 32, continuous_steps=1, ladder_from=2, ladder_every=2
             )
-            train_tokenizer(photos, folder, loop, config, **cached)
+            train_tokenizer(run, config)
         elif name == "joint":
-            train_joint(photos, folder, loop, masks, tiny_model, JOINT, **cached)
+            train_joint(run, masks, tiny_model, JOINT)
         elif name == "upsampler":
             small = UpsamplerTraining(batch=2, side=16, crop=12)
-            given |= {"enhanced": False, "pairs": 18}
-            train_upsampler(photos, folder, loop, tiny_model, small, **given)
+            train_upsampler(run, tiny_model, small, enhanced=False, pairs=18)
         elif name == "inpainter":
             tiny = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=2)
-            train_inpainter(photos, folder, loop, masks, tiny_model, tiny, **cached)
+            train_inpainter(run, masks, tiny_model, tiny)
         else:
             shape = ContextConfig(heads=2, reach=1, embed=3, hidden=8, query=5)
             coder = ContextTraining(shape, batch=2)
-            train_context(photos, folder, loop, slices, tiny_model, coder, **cached)
+            train_context(run, slices, tiny_model, coder)
 
-    run(tmp_path / "here", 4, Device(torch.device("cpu"), torch.float32))
+    train(tmp_path / "here", 4, Device(torch.device("cpu"), torch.float32))
     with pretended().PretendedDevice():
         for steps in (2, 4):
-            run(tmp_path / "there", steps, Device(pretended().PRETENDED))
+            train(tmp_path / "there", steps, Device(pretended().PRETENDED))
     saved = [load_checkpoint(tmp_path / place / CHECKPOINT)["task"] for place in ("here", "there")]
     assert_close(*saved)
 

@@ -39,7 +39,7 @@ def test_padding_is_cropped_not_squeezed(model: Model) -> None:
 def test_levels_are_nested(model: Model) -> None:
     image = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     base = torch.from_numpy(model.encode(image, 2048))
-    for level in model.levels:
+    for level in model.codebook_sizes:
         assert np.array_equal(model.ladder.shrink(base, level).numpy(), model.encode(image, level))
 
 
@@ -53,8 +53,8 @@ def test_received_tokens_pass_unchanged(model: Model, name: str, lost: float) ->
     result = conceal(name, model, dirty, received, 64)
     assert np.array_equal(result.indices[received], indices[received])
     assert 0 <= result.indices.min() <= result.indices.max() < 64
-    assert np.array_equal(result.words[received], model.codewords(64)[indices[received]])
-    assert np.isfinite(result.words).all()
+    assert np.array_equal(result.codeword_vectors[received], model.codewords(64)[indices[received]])
+    assert np.isfinite(result.codeword_vectors).all()
     assert (result.pixel_error[received] == 0).all()
     assert (result.probability[received] == 1).all()
     assert np.array_equal(dirty, np.where(received, indices, -1)), "inputs are not modified"

@@ -27,8 +27,8 @@ def test_only_lost_squares_change_and_flat_stays_flat(name: str, random_model: M
     assert np.abs(repair_pixels(name, flat, received).astype(int) - 90).max() <= 3
     indices = np.random.default_rng(0).integers(0, 64, (3, 4))
     done = restore(name, random_model, indices, received, 64, (40, 60))
-    base = random_model.decode_words(
-        conceal("neighbour_average", random_model, indices, received, 64).words, 40, 60
+    base = random_model.decode_codewords(
+        conceal("neighbour_average", random_model, indices, received, 64).codeword_vectors, 40, 60
     )
     assert np.array_equal(done.image[~hole], base[~hole])
     whole = repair_pixels(name, base, np.zeros((3, 4), bool))

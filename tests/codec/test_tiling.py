@@ -55,7 +55,7 @@ def test_parts_of_an_encoder_that_is_told_the_level() -> None:
     images, reach = torch.rand(1, 3, 16 * 19, 16 * 9), reach_tokens(encoder.layers, 1)
     latents = []
     for bits in (3, 6):
-        told = partial(encoder, level_bits=torch.tensor([bits]))
+        told = partial(encoder, log2_size=torch.tensor([bits]))
         latents.append(told(images))
         torch.testing.assert_close(apply_tiled(told, images, 16, 1, reach, 7), latents[-1])
     assert not torch.allclose(*latents, atol=1e-2)

@@ -18,18 +18,19 @@ from PIL import Image
 
 from codec.calibration import LOSSES
 from codec.checkpoint import ModelError, load_weights
-from codec.codebook import Looks
+from codec.codebook import PatchStatistics
 from codec.inpainting import InpainterConfig
 from codec.model import Model, load_inpainter, load_tokenizer
 from codec.tokenizer import Encoder, TokenizerConfig
+from codec.training.augmentation import LossAugmentation
 from codec.training.context import ContextConfig, ContextTask, ContextTraining
-from codec.training.data import Photos, random_crops
+from codec.training.data import PhotoDataset, random_crops
 from codec.training.inpainter import InpainterTask, InpainterTraining
-from codec.training.joint import JointTask, JointTraining, Repair
+from codec.training.joint import JointTask, JointTraining
 from codec.training.loop import CHECKPOINT, LoopConfig, learning_rate_factor, load_checkpoint
 from codec.training.runs import (
     CacheConfig,
-    _cache,
+    Run,
     train_context,
     train_inpainter,
     train_joint,
@@ -78,14 +79,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     loop = LoopConfig(steps=4, decay_steps=2, warmup_steps=1)
-    train_tokenizer(photos, folder, loop, TOKENIZER, cache=CACHE)
+    train_tokenizer(Run(photos, folder, loop, CACHE), TOKENIZER)
     return folder
 
 
 @pytest.fixture(scope="module")
-def told(photos: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose encoder is told the level, with an inpainter."""
-    folder = tmp_path_factory.mktemp("told")
+def conditioned(photos: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose encoder is conditioned on the codebook size, with an inpainter."""
+    folder = tmp_path_factory.mktemp("conditioned")
     loop = LoopConfig(steps=4, decay_steps=1, warmup_steps=1)
     train_all(photos, model, folder, "encoder", loop)
     train_all(photos, folder, folder / "inpainter", "inpainter", loop)
@@ -96,21 +97,21 @@ def told(photos: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConfig) -> None:
     if name == "tokenizer":
-        train_tokenizer(photos, folder, loop, TOKENIZER, cache=CACHE)
+        train_tokenizer(Run(photos, folder, loop, CACHE), TOKENIZER)
     elif name == "encoder":
-        train_joint(photos, folder, loop, scattered_loss, model, ENCODER, depth=2, cache=CACHE)
+        train_joint(Run(photos, folder, loop, CACHE), scattered_loss, model, ENCODER, depth=2)
     elif name == "decoder":
         config = replace(JOINT, encoder_rate=0.0)
-        train_joint(photos, folder, loop, scattered_loss, model, config, cache=CACHE)
+        train_joint(Run(photos, folder, loop, CACHE), scattered_loss, model, config)
     elif name == "joint":
-        train_joint(photos, folder, loop, scattered_loss, model, JOINT, cache=CACHE)
+        train_joint(Run(photos, folder, loop, CACHE), scattered_loss, model, JOINT)
     elif name == "context":
         network = ContextConfig(heads=2, reach=1, embed=3, hidden=8, query=5)
         coder = ContextTraining(network, batch=2)
-        train_context(photos, folder, loop, halves, model, coder, cache=CACHE)
+        train_context(Run(photos, folder, loop, CACHE), halves, model, coder)
     else:
         tiny = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=2)
-        train_inpainter(photos, folder, loop, scattered_loss, model, tiny, cache=CACHE)
+        train_inpainter(Run(photos, folder, loop, CACHE), scattered_loss, model, tiny)
 
 
 def logged(run: Path) -> list[dict[str, Any]]:
@@ -139,13 +140,13 @@ def assert_same(a: Any, b: Any) -> None:
 def test_resume_is_exact(
     photos: Path,
     model: Path,
-    told: Path,
+    conditioned: Path,
     tmp_path: Path,
     name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped by SIGTERM and started again, a run ends with the very same state."""
-    model = told if name == "joint" else model
+    model = conditioned if name == "joint" else model
     loop = LoopConfig(steps=6, decay_steps=3, warmup_steps=2, evaluate_every=2, report_every=3)
     train_all(photos, model, tmp_path / "whole", name, loop)
 
@@ -189,18 +190,20 @@ def test_tokens_are_kept_for_the_very_photos(photos: Path, model: Path, tmp_path
     other.mkdir()
     for path in sorted(photos.iterdir())[:40]:
         Image.open(path).transpose(Image.Transpose.ROTATE_90).save(other / path.name)
+    loop = LoopConfig(1, 1)
     caches = [
-        _cache(tmp_path, folder, encoder, ladder, CACHE) for folder in (photos, other, photos)
+        Run(folder, tmp_path, loop, CACHE).tokens(tmp_path, encoder, ladder)
+        for folder in (photos, other, photos)
     ]
     assert len(list(tmp_path.glob("tokens-*.npz"))) == 2
     assert np.array_equal(caches[0].maps, caches[2].maps)
     (tmp_path / "new").mkdir()
-    alone = _cache(tmp_path / "new", other, encoder, ladder, CACHE)
+    alone = Run(other, tmp_path, loop, CACHE).tokens(tmp_path / "new", encoder, ladder)
     assert np.array_equal(caches[1].maps, alone.maps)
 
 
 def test_calibration_fits_one_half_and_checks_the_other_after_all_losses(
-    told: Path, tmp_path: Path
+    conditioned: Path, tmp_path: Path
 ) -> None:
     rng, folder = np.random.default_rng(3), tmp_path / "held-out"
     folder.mkdir()
@@ -210,7 +213,7 @@ def test_calibration_fits_one_half_and_checks_the_other_after_all_losses(
     for name in itertools.islice(names, 8):
         small = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
         small.resize((256, 256), Image.Resampling.BICUBIC).save(folder / name)
-    about = calibrate(folder, told, tmp_path / "out", 8)
+    about = calibrate(folder, conditioned, tmp_path / "out", 8)
     assert about["photos_fitted_on"] == about["photos_checked_on"] == 4
     fitted = load_inpainter(tmp_path / "out")[1]["calibration"]
     assert set(fitted) == {"8", "16", "32"}
@@ -218,23 +221,23 @@ def test_calibration_fits_one_half_and_checks_the_other_after_all_losses(
         # Of 4 x 256 tokens the mean of LOSSES is hidden: .275, with 5 standard deviations of .013.
         assert level["tokens_checked"] / 1024 == pytest.approx(np.mean(LOSSES), abs=0.065)
         assert 0 <= level["ece"] <= 1
-    weights = [load_inpainter(at)[0].state_dict() for at in (told, tmp_path / "out")]
+    weights = [load_inpainter(at)[0].state_dict() for at in (conditioned, tmp_path / "out")]
     assert_same(weights[0], weights[1])
     assert (tmp_path / "out" / "reliability.png").exists()
 
 
-def test_trained_weights_make_a_model(photos: Path, told: Path, tmp_path: Path) -> None:
+def test_trained_weights_make_a_model(photos: Path, conditioned: Path, tmp_path: Path) -> None:
     """The runs end in files that load together; the decoder run keeps every token."""
     loop = LoopConfig(steps=3, decay_steps=1, warmup_steps=1)
     for name in ("decoder", "inpainter", "context"):
-        train_all(photos, told, tmp_path, name, loop)
+        train_all(photos, conditioned, tmp_path, name, loop)
         (tmp_path / CHECKPOINT).unlink()
     tuned = Model.load(tmp_path)
-    assert tuned.levels == (8, 16, 32)
-    assert tuned.context is not None and tuned.context.sizes == tuned.levels
-    first = Model.load(told)
+    assert tuned.codebook_sizes == (8, 16, 32)
+    assert tuned.context is not None and tuned.context.codebook_sizes == tuned.codebook_sizes
+    first = Model.load(conditioned)
     image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
-    for level in tuned.levels:
+    for level in tuned.codebook_sizes:
         assert np.array_equal(tuned.encode(image, level), first.encode(image, level))
     assert not np.array_equal(
         tuned.decode(tuned.encode(image, 32), 32, 70, 50),
@@ -244,8 +247,8 @@ def test_trained_weights_make_a_model(photos: Path, told: Path, tmp_path: Path) 
     assert load_weights(tmp_path / "tokenizer.safetensors")[0]["network"]["latent_dim"] == 4
 
 
-def test_an_encoder_is_told_the_level(
-    photos: Path, model: Path, told: Path, tmp_path: Path
+def test_an_encoder_is_conditioned_on_the_codebook_size(
+    photos: Path, model: Path, conditioned: Path, tmp_path: Path
 ) -> None:
     """At first it looks for what it looked for before; then it learns each level, and how often
     each of a level's codewords is used is counted. Everything downstream learns from its tokens."""
@@ -254,34 +257,33 @@ def test_an_encoder_is_told_the_level(
     before, after = Model.load(model), Model.load(tmp_path / "still")
     image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
     assert np.array_equal(before.encode(image, 32), after.encode(image, 32))
-    for level in after.levels:
+    for level in after.codebook_sizes:
         assert np.array_equal(after.codewords(level), before.codewords(level))
 
-    network, encoder, _, ladder, _ = load_tokenizer(told)
+    network, encoder, _, ladder, _ = load_tokenizer(conditioned)
     assert network.encoder_depths[2] == 2
     assert isinstance(encoder, Encoder) and encoder.levels is not None
     trained = encoder.levels.weight[[3, 4, 5]]
     assert not torch.equal(trained[0], trained[2]) and trained.abs().min() > 0
-    shapes = {np.load(path)["indices"].shape for path in told.glob("tokens-*.npz")}
+    shapes = {np.load(path)["indices"].shape for path in conditioned.glob("tokens-*.npz")}
     assert shapes == {(6, 3, 4, 4), (4, 3, 4, 4)}, "crops and held-out ones, every level"
-    (maps,) = (m for p in told.glob("tokens-*.npz") if len(m := np.load(p)["indices"]) == 6)
-    for at, level in enumerate(ladder.levels):
+    (maps,) = (m for p in conditioned.glob("tokens-*.npz") if len(m := np.load(p)["indices"]) == 6)
+    for at, level in enumerate(ladder.codebook_sizes):
         used = np.bincount(maps[:, at].ravel(), minlength=level)
         assert np.array_equal(ladder.usage(level).numpy(), used)
 
-    train_all(photos, told, tmp_path / "joint", "joint", LoopConfig(2, 1, 1))
+    train_all(photos, conditioned, tmp_path / "joint", "joint", LoopConfig(2, 1, 1))
     (tmp_path / "joint" / CHECKPOINT).unlink()
     train_all(photos, tmp_path / "joint", tmp_path / "joint", "context", LoopConfig(3, 1, 1))
     joint = Model.load(tmp_path / "joint")
     assert joint.context is not None and joint.inpainter is not None
-    first = load_weights(told / "tokenizer.safetensors")[1]
+    first = load_weights(conditioned / "tokenizer.safetensors")[1]
     last = load_weights(tmp_path / "joint" / "tokenizer.safetensors")[1]
     for part, stays in (("encoder.", False), ("decoder.", False), ("ladder.words", True)):
         same = [torch.equal(first[key], last[key]) for key in first if key.startswith(part)]
         assert all(same) == stays, part
-    options: Any = {"depth": 1, "cache": CACHE}
     with pytest.raises(ValueError, match="has 2"):
-        train_joint(photos, tmp_path / "x", still, scattered_loss, told, **options)
+        train_joint(Run(photos, tmp_path, still, CACHE), scattered_loss, conditioned, depth=1)
 
 
 def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -290,8 +292,8 @@ def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_pat
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     train_all(photos, model, first, "inpainter", LoopConfig(3, 1, 1))
     tiny = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=2)
-    train_inpainter(photos, second, still, scattered_loss, model, tiny, start=first, cache=CACHE)
-    train_tokenizer(photos, third, still, TOKENIZER, start=model, cache=CACHE)
+    train_inpainter(Run(photos, second, still, CACHE), scattered_loss, model, tiny, start=first)
+    train_tokenizer(Run(photos, third, still, CACHE), TOKENIZER, start=model)
     for old, new, name in ((first, second, "inpainter"), (model, third, "tokenizer")):
         before = load_weights(old / f"{name}.safetensors")[1]
         after = load_weights(new / f"{name}.safetensors")[1]
@@ -300,22 +302,22 @@ def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_pat
                 assert torch.allclose(before[key].float(), after[key].float(), atol=1e-3), key
 
 
-def test_looks_are_the_mean_patches_of_codewords() -> None:
+def test_statistics_are_the_mean_patches_of_codewords() -> None:
     images = torch.randn(2, 3, 32, 48)
     indices = torch.tensor([0, 1, 0, 2, 0, 1, 1, 1, 2, 2, 0, 2])
-    looks = Looks(4)
-    looks.add(indices[:6], images[:1])
-    looks.add(indices[6:], images[1:])
+    statistics = PatchStatistics(4)
+    statistics.add(indices[:6], images[:1])
+    statistics.add(indices[6:], images[1:])
     tiles = images.reshape(2, 3, 2, 4, 4, 3, 4, 4).mean((4, 7))  # B, 3, row, 4, column, 4
     patches = tiles.permute(0, 2, 4, 1, 3, 5).reshape(12, 48)
     for word in range(3):
-        torch.testing.assert_close(looks.means()[word], patches[indices == word].mean(0))
-    torch.testing.assert_close(looks.means()[3], patches.mean(0))
+        torch.testing.assert_close(statistics.means()[word], patches[indices == word].mean(0))
+    torch.testing.assert_close(statistics.means()[3], patches.mean(0))
 
 
 def test_the_ladder_can_be_made_anew(photos: Path, model: Path, tmp_path: Path) -> None:
     """The same networks and base codewords; smaller levels from what codewords look like."""
-    train_ladder(photos, tmp_path, model, cache=CACHE)
+    train_ladder(Run(photos, tmp_path, LoopConfig(1, 1), CACHE), model)
     before, after = (load_weights(f / "tokenizer.safetensors")[1] for f in (model, tmp_path))
     base = f"ladder.words.{TOKENIZER.codebook_size}"
     assert before.keys() == after.keys()
@@ -331,17 +333,17 @@ def test_an_inpainter_grows_deeper_as_the_same_function(
     still = LoopConfig(steps=1, decay_steps=1, warmup_steps=10**9)
     first, second = tmp_path / "first", tmp_path / "second"
     train_all(photos, model, first, "inpainter", LoopConfig(3, 1, 1))
-    options = {"start": first, "cache": CACHE}
-    train_inpainter(photos, second, still, scattered_loss, model, depth=4, **options)
+    run = Run(photos, second, still, CACHE)
+    train_inpainter(run, scattered_loss, model, start=first, depth=4)
     shallow, deep = load_inpainter(first)[0], load_inpainter(second)[0]
     assert (shallow.config.depth, deep.config.depth) == (2, 4)
     words = torch.randn(1, 9, 7, shallow.config.latent_dim)
-    known = torch.rand(1, 9, 7) > 0.4
+    received = torch.rand(1, 9, 7) > 0.4
     with torch.inference_mode():
-        before, after = (n.hidden(words, known, torch.tensor([5])) for n in (shallow, deep))
+        before, after = (n.hidden(words, received, torch.tensor([5])) for n in (shallow, deep))
     assert torch.allclose(before, after, atol=1e-2)
     with pytest.raises(ValueError, match=r"1 layers: .* has 2"):
-        train_inpainter(photos, tmp_path, still, scattered_loss, model, depth=1, **options)
+        train_inpainter(run, scattered_loss, model, start=first, depth=1)
 
 
 def test_the_decoder_learns_from_repaired_losses(
@@ -355,23 +357,23 @@ def test_the_decoder_learns_from_repaired_losses(
     (folder / "tokenizer.safetensors").write_bytes((model / "tokenizer.safetensors").read_bytes())
     (folder / CHECKPOINT).unlink()
     filled: list[torch.Tensor] = []
-    original = Repair.fill
+    original = LossAugmentation.fill
 
     def fill(
-        self: Repair,
+        self: LossAugmentation,
         given: torch.Tensor,
         indices: torch.Tensor,
-        known: torch.Tensor,
+        received: torch.Tensor,
         level: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        words, nats = original(self, given, indices, known, level)
+        words, nats = original(self, given, indices, received, level)
         exact = self.ladder.codewords(level)[indices]
         assert torch.equal(given, exact)
-        assert torch.equal(words[known], exact[known])
-        filled.append((words - exact)[~known].detach())
+        assert torch.equal(words[received], exact[received])
+        filled.append((words - exact)[~received].detach())
         return words, nats
 
-    monkeypatch.setattr(Repair, "fill", fill)
+    monkeypatch.setattr(LossAugmentation, "fill", fill)
     train_all(photos, folder, tmp_path / "decoder", "decoder", loop)
     assert filled and all((difference.abs().sum(1) > 0).all() for difference in filled)
     log = (tmp_path / "decoder" / "log.jsonl").read_text()
@@ -390,7 +392,7 @@ def test_weights_for_another_codebook_are_refused(
     train_all(photos, model, tmp_path, name, loop)
     (tmp_path / CHECKPOINT).unlink()
     other = TokenizerTraining(NETWORK, codebook_size=32, batch=2, crop=32, continuous_steps=0)
-    train_tokenizer(photos, tmp_path, loop, other, cache=CACHE)
+    train_tokenizer(Run(photos, tmp_path, loop, CACHE), other)
     with pytest.raises(ModelError, match="fingerprint mismatch"):
         Model.load(tmp_path)
 
@@ -405,10 +407,10 @@ def test_learning_rate_is_a_trapezoid() -> None:
 
 
 def test_crops_are_a_pure_function_of_seed_and_step(photos: Path) -> None:
-    a, b = (Photos(photos, min_side=32) for _ in range(2))
+    a, b = (PhotoDataset(photos, min_side=32) for _ in range(2))
     random_crops(a, 5, 32, seed=1, step=0)  # what was drawn before does not matter
     assert torch.equal(random_crops(a, 4, 32, 1, 7), random_crops(b, 4, 32, 1, 7))
     assert not torch.equal(random_crops(a, 4, 32, 1, 7), random_crops(a, 4, 32, 1, 8))
-    held_out = Photos(photos, held_out=True, min_side=32)
+    held_out = PhotoDataset(photos, held_out=True, min_side=32)
     assert not set(held_out.names) & set(a.names)
     assert len(held_out) + len(a) == 80

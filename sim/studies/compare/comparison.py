@@ -246,7 +246,7 @@ class Comparison:
             name = unit.strategy.concealer
             schedule = unit.scenario.decoding.schedule()
             output = Restorer(self.model, [name], schedule).restore(ready)
-            return output.restored[name].image, float(ready.grid.received.mean())
+            return output.images[name], float(ready.grid.received.mean())
         grid = ready.grid
         file = received_file(grid.indices, grid.received, ready.width, ready.height)
         coder = self.coders[unit.strategy.coder]

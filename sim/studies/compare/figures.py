@@ -9,10 +9,11 @@ strip-*     one budget: what the viewer sees at one cell, a picture per strategy
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,41 +21,49 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from PIL import Image
 
-from sim.errors import UserError
-from sim.figures.style import drawing, new_figure, save_figure, score
+from sim.figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PALE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    count_label,
+    drawing_figures,
+    line_with_band,
+    new_figure,
+    origin,
+    picture_panels,
+    read_picture,
+    save_figure,
+    score,
+)
+from sim.metrics import METRICS
 from sim.metrics import metric as metric_of
 from sim.results.files import (
     COMPARISON,
-    FIGURES,
     MANIFEST,
     PANELS,
-    check_kind,
     number,
     read_json,
     read_table,
 )
+from sim.statistics import Estimate
 
 Row = Mapping[str, str]
 
-_TOKEN_COLOURS = ("#0072B2", "#56B4E9", "#004D80", "#00A5A5", "#7A5FD0", "#3D3D9E")
+_TOKEN_COLOURS = (BLUE, SKY, "#004D80", "#00A5A5", "#7A5FD0", "#3D3D9E")
 _FILE_COLOURS = (
-    "#D55E00",
-    "#E69F00",
-    "#CC79A7",
-    "#8C564B",
-    "#B0A000",
-    "#888888",
-    "#7A0019",
-    "#F0806A",
-    "#444444",
+    *(VERMILLION, ORANGE, PURPLE),
+    *("#8C564B", "#B0A000", "#888888", "#7A0019", "#F0806A", "#444444"),
 )
 _MARKERS = "oDsP^v<>Xphd"
 _SSIMULACRA2_CUT = -250
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Results:
     """What the figures are drawn from."""
 
@@ -64,18 +73,18 @@ class _Results:
     winners: Sequence[Row]
     fec: Sequence[Row]
 
-    @property
+    @cached_property
     def looks(self) -> dict[str, dict[str, Any]]:
-        """Colour and marker of every strategy: blues send tokens, the others files."""
+        """How every strategy is drawn: blue and solid lines send tokens, the others files."""
         looks: dict[str, dict[str, Any]] = {}
         for strategy in self.manifest["strategies"]:
-            tokens = strategy["coder"] == "tokens"
-            colours = _TOKEN_COLOURS if tokens else _FILE_COLOURS
-            own = sum(look["tokens"] == tokens for look in looks.values())
+            line = "-" if strategy["coder"] == "tokens" else "--"
+            colours = _TOKEN_COLOURS if line == "-" else _FILE_COLOURS
+            own = sum(look["linestyle"] == line for look in looks.values())
             looks[strategy["name"]] = {
-                "tokens": tokens,
                 "color": colours[own % len(colours)],
                 "marker": _MARKERS[own % len(_MARKERS)],
+                "linestyle": line,
             }
         return looks
 
@@ -92,19 +101,6 @@ class _Results:
             and (float(row["loss"]) == 0 or _burst(row["mean_burst"]) == burst)
         ]
 
-    def save(self, figure: Figure, name: str, formats: Sequence[str] = ("png", "svg")) -> Path:
-        """Write a figure with its small print; returns the first file."""
-        what = self.manifest
-        parts = [
-            f"comparison {what['name']}",
-            f"seed {what['seed']}",
-            f"lossy-stream-sim {what['version']}",
-            f"revision {what['revision'][:10]}" if what["revision"] else "",
-            f"weights {what['weights_fingerprint']}" if what["weights_fingerprint"] else "",
-        ]
-        text = " · ".join(part for part in parts if part)
-        return save_figure(figure, self.folder, name, text, formats)
-
 
 def draw_comparison(folder: Path) -> list[Path]:
     """Draw every figure into `figures/`; returns the PNG files.
@@ -112,23 +108,26 @@ def draw_comparison(folder: Path) -> list[Path]:
     Raises:
         UserError: not a comparison's folder, or a table in it is missing or unreadable.
     """
-    check_kind(folder, COMPARISON)
-    names = ("means.csv", "winners.csv", "fec.csv")
-    tables = [read_table(folder / name) for name in names]
-    results = _Results(folder, read_json(folder / MANIFEST), *tables)
-    try:
-        (folder / FIGURES).mkdir(exist_ok=True)
-        with drawing():
-            paths = []
-            for budget in results.manifest["bpp_wire"]:
-                if any(float(row["budget"]) == budget for row in results.means):
-                    paths += [_quality(results, budget), _winners(results, budget)]
-                paths += _strips(results, budget)
-            return [*paths, *_fec(results)]
-    except OSError as error:
-        raise UserError(f"{folder}: cannot draw ({error})") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: its tables are not those of a comparison ({error!r})") from None
+    with drawing_figures(folder, COMPARISON):
+        manifest = read_json(folder / MANIFEST)
+        tables = [read_table(folder / f"{name}.csv") for name in ("means", "winners", "fec")]
+        small_print = origin(f"comparison {manifest['name']}", manifest["seed"], manifest)
+        return [
+            save_figure(figure, folder, name, small_print, formats)
+            for name, figure, formats in _figures(_Results(folder, manifest, *tables))
+        ]
+
+
+def _figures(results: _Results) -> Iterator[tuple[str, Figure, Sequence[str]]]:
+    """Name, figure and formats of each."""
+    for budget in results.manifest["bpp_wire"]:
+        if any(float(row["budget"]) == budget for row in results.means):
+            yield f"quality-{budget:g}", _quality(results, budget), ("png", "svg")
+            yield f"winners-{budget:g}", _winners(results, budget), ("png", "svg")
+        for image, figure in _strips(results, budget):
+            yield f"strip-{budget:g}-{image}", figure, ("png",)
+    if results.fec:
+        yield "fec", _fec(results), ("png", "svg")
 
 
 def _burst(text: str) -> str:
@@ -143,7 +142,7 @@ def burst_words(burst: str) -> str:
 # Quality
 
 
-def _quality(results: _Results, budget: float) -> Path:
+def _quality(results: _Results, budget: float) -> Figure:
     metrics, bursts = results.manifest["metrics"], results.bursts()
     names = {row["strategy"] for row in results.means if float(row["budget"]) == budget}
     columns, width = _layout(len(bursts))
@@ -163,16 +162,18 @@ def _quality(results: _Results, budget: float) -> Path:
             axes.set_ylabel(f"{metric_of(metric).label}, cut off below")
         if not metric_of(metric).larger_is_better:
             axes.invert_yaxis()
-    handles = [_handle(results, name) for name in results.looks if name in names]
+    handles = [
+        Line2D([], [], label=name, **look) for name, look in results.looks.items() if name in names
+    ]
     _legend(figure, handles, columns)
     images, repeats = len(results.manifest["images"]), results.manifest["base"]["repeats"]
     figure.suptitle(
         f"Every strategy at {budget:g} bits per pixel on the wire; upwards is better\n"
-        f"{_count(images, 'image')} x {_count(repeats, 'stream')}: means, 95% intervals\n"
+        f"{count_label(images, 'image')} x {count_label(repeats, 'stream')}: means, 95% intervals\n"
         "blue, solid: tokens; others, dashed: files of classical codecs",
         size=9,
     )
-    return results.save(figure, f"quality-{budget:g}")
+    return figure
 
 
 def _layout(panels: int) -> tuple[int, float]:
@@ -191,48 +192,24 @@ def _legend(figure: Figure, handles: list[Any], columns: int) -> None:
     )
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
 def _lines(
     axes: Axes, rows: Sequence[Row], metric: str, looks: Mapping[str, Mapping[str, Any]]
 ) -> None:
     for name, look in looks.items():
         own = sorted((r for r in rows if r["strategy"] == name), key=lambda r: float(r["loss"]))
-        if not own:
-            continue
-        x = [float(row["loss"]) for row in own]
-        mean, low, high = (
-            np.array([number(row[f"{metric}{end}"]) for row in own])
-            for end in ("", "_low", "_high")
-        )
-        style = {"linestyle": "-", "linewidth": 2, "zorder": 4} if look["tokens"] else {}
-        axes.plot(
-            x,
-            mean,
-            **{
-                "color": look["color"],
-                "marker": look["marker"],
-                "markersize": 4,
-                "linewidth": 1.1,
-                "linestyle": "--",
-                **style,
-            },
-        )
-        axes.fill_between(x, low, high, color=look["color"], alpha=0.10, linewidth=0)
-
-
-def _handle(results: _Results, name: str) -> Line2D:
-    look = results.looks[name]
-    line: Literal["-", "--"] = "-" if look["tokens"] else "--"
-    return Line2D([], [], color=look["color"], marker=look["marker"], linestyle=line, label=name)
+        if own:
+            columns = _columns(own, metric, f"{metric}_low", f"{metric}_high")
+            found = [Estimate(m, low, high, 1) for m, low, high in zip(*columns, strict=True)]
+            tokens = look["linestyle"] == "-"
+            style = {"linewidth": 2, "zorder": 4} if tokens else {"linewidth": 1.1}
+            losses = [float(row["loss"]) for row in own]
+            line_with_band(axes, losses, found, alpha=0.10, **look, **style)
 
 
 # Winners
 
 
-def _winners(results: _Results, budget: float) -> Path:
+def _winners(results: _Results, budget: float) -> Figure:
     """A table per burst length: metrics across, loss rates down, the winner's name in its colour;
     pale where the runner-up may be as good."""
     metrics, bursts = results.manifest["metrics"], results.bursts()
@@ -266,15 +243,13 @@ def _winners(results: _Results, budget: float) -> Path:
         "its lead over the next holds 0",
         size=9,
     )
-    return results.save(figure, f"winners-{budget:g}")
+    return figure
 
 
 # Parity
 
 
-def _fec(results: _Results) -> list[Path]:
-    if not results.fec:
-        return []
+def _fec(results: _Results) -> Figure:
     bursts = results.bursts()
     columns, width = _layout(len(bursts))
     figure = new_figure(width, 3.9)
@@ -295,7 +270,7 @@ def _fec(results: _Results) -> list[Path]:
             x, y, low, high = _columns(points, "loss", "residual", "low", "high")
             spans = np.maximum(0, [y - low, high - y])
             axes.errorbar(x, y, spans, fmt="o", color=colour, markersize=4, capsize=2, linewidth=1)
-        axes.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1)
+        axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
         axes.set_xlim(-0.01, max(results.manifest["losses"]) + 0.01)
         axes.set_ylim(-0.01, max(results.manifest["losses"]) + 0.05)
         axes.set_title(burst_words(burst))
@@ -307,12 +282,12 @@ def _fec(results: _Results) -> list[Path]:
     ]
     handles = [Line2D([], [], color=c, label=t) for c, t in zip(colours, labels, strict=True)]
     handles += [
-        Line2D([], [], color="#999999", linestyle=":", label="no parity"),
-        Line2D([], [], color="#555555", marker="o", linestyle="", label="simulated, 95% interval"),
+        Line2D([], [], color=GREY, linestyle=":", label="no parity"),
+        Line2D([], [], color=PALE, marker="o", linestyle="", label="simulated, 95% interval"),
     ]
     _legend(figure, handles, columns + 1)
     figure.suptitle("What Reed-Solomon parity leaves lost: exact theory (lines)", size=9)
-    return [results.save(figure, "fec")]
+    return figure
 
 
 def _columns(rows: Sequence[Row], *names: str) -> list[Any]:
@@ -324,51 +299,40 @@ def _columns(rows: Sequence[Row], *names: str) -> list[Any]:
 _COLUMNS = 5
 
 
-def _strips(results: _Results, budget: float) -> list[Path]:
+def _strips(results: _Results, budget: float) -> Iterator[tuple[str, Figure]]:
+    """Images by name: the original, and what every strategy leaves of it."""
     panels, cell = results.folder / PANELS, results.manifest["pictured"]
     outcomes = read_table(results.folder / "outcomes.csv")
-    paths = []
+    burst = _burst(str(cell["mean_burst"]))
     for image in cell["images"]:
-        pictures = [("original", panels / "original" / f"{image}.png")]
-        for name in results.looks:
-            pictures.append((name, panels / f"{budget:g}" / name / f"{image}.png"))
-        pictures = [(name, path) for name, path in pictures if path.is_file()]
-        if len(pictures) < 2:
+        files = {"original": panels / "original" / f"{image}.png"}
+        files |= {name: panels / f"{budget:g}" / name / f"{image}.png" for name in results.looks}
+        files = {name: path for name, path in files.items() if path.is_file()}
+        if len(files) < 2:
             continue
         rows = {
             row["strategy"]: row
             for row in outcomes
-            if row["image"] == image
-            and row["repeat"] == str(cell["repeat"])
-            and float(row["budget"]) == budget
-            and float(row["loss"]) == cell["loss"]
-            and _burst(row["mean_burst"]) == _burst(str(cell["mean_burst"]))
+            if (row["image"], row["repeat"]) == (image, str(cell["repeat"]))
+            and (float(row["budget"]), float(row["loss"])) == (budget, cell["loss"])
+            and _burst(row["mean_burst"]) == burst
         }
-        figure = _strip(pictures, rows)
-        burst = burst_words(_burst(str(cell["mean_burst"])))
+        pictures = [(_title(n, rows.get(n)), read_picture(path)) for n, path in files.items()]
+        height, width = pictures[0][1].shape[:2]
+        lines = -(-len(pictures) // _COLUMNS)
+        figure = new_figure(2.9 * _COLUMNS, (2.9 * height / width + 0.42) * lines + 0.5)
+        picture_panels(figure.subplots(lines, _COLUMNS, squeeze=False).ravel(), pictures)
         figure.suptitle(
-            f"{image}: {cell['loss']:.0%} of packets lost, {burst}, {budget:g} bits per pixel on "
-            f"the wire; stream {cell['repeat']} of each strategy",
+            f"{image}: {cell['loss']:.0%} of packets lost, {burst_words(burst)}, {budget:g} bits "
+            f"per pixel on the wire; stream {cell['repeat']} of each strategy",
             size=10,
         )
-        paths.append(results.save(figure, f"strip-{budget:g}-{image}", ("png",)))
-    return paths
+        yield image, figure
 
 
-def _strip(pictures: Sequence[tuple[str, Path]], rows: Mapping[str, Row]) -> Figure:
-    with Image.open(pictures[0][1]) as first:
-        shape = first.height / first.width
-    lines = -(-len(pictures) // _COLUMNS)
-    figure = new_figure(2.9 * _COLUMNS, (2.9 * shape + 0.42) * lines + 0.5)
-    all_axes = figure.subplots(lines, _COLUMNS, squeeze=False).ravel()
-    for axes in all_axes:
-        axes.axis("off")
-    for axes, (name, path) in zip(all_axes, pictures, strict=False):
-        with Image.open(path) as picture:
-            axes.imshow(np.asarray(picture))
-        row = rows.get(name)
-        below = ""
-        if row is not None:
-            below = f"{float(row['source_there']):.0%} there, {score(row)}"
-        axes.set_title(f"{name}\n{below}", fontsize=8)
-    return figure
+def _title(name: str, row: Row | None) -> str:
+    """A strategy, how much of its file or tokens arrived, and how good that is."""
+    if row is None:
+        return f"{name}\n"
+    quality = {metric: number(row.get(metric)) for metric in METRICS}
+    return f"{name}\n{float(row['source_there']):.0%} there, {score(quality)}"

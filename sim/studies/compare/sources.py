@@ -97,7 +97,7 @@ class TokenSource:
         Raises:
             StreamConfigError: the images do not fit the stream's settings.
         """
-        levels = [scenario.codec.codebook] if fixed else list(self.model.levels)
+        levels = [scenario.codec.codebook] if fixed else list(self.model.codebook_sizes)
         least: StreamSet | None = None
         found: StreamSet | None = None
         low, high = 0, len(levels)

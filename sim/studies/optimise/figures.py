@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from sim.errors import UserError
-from sim.figures.style import drawing, new_figure, save_figure
+from sim.figures.style import (
+    dot_with_bar,
+    drawing_figures,
+    look,
+    name_rows,
+    new_figure,
+    origin,
+    save_figure,
+    styled,
+)
 from sim.metrics import metric as metric_of
 from sim.results.files import (
-    FIGURES,
     MANIFEST,
     OPTIMISATION,
-    check_kind,
     number,
     read_json,
     read_table,
 )
+from sim.statistics import Estimate
 
-_KINDS = {
-    "unprotected": ("#999999", "s"),
-    "parity": ("#0072B2", "o"),
-    "ARQ": ("#D55E00", "^"),
-    "parity + ARQ": ("#009E73", "D"),
-}
+_KINDS = ("unprotected", "parity", "ARQ", "parity + ARQ")
 
 
 def draw_optimisation(folder: Path) -> Path:
@@ -35,40 +36,31 @@ def draw_optimisation(folder: Path) -> Path:
     Raises:
         UserError: not the folder of a search, or a table in it is missing or unreadable.
     """
-    check_kind(folder, OPTIMISATION)
-    manifest = read_json(folder / MANIFEST)
-    predicted, verified = (read_table(folder / f"{n}.csv") for n in ("candidates", "verified"))
-    try:
-        metric = manifest["metric"]
-        height = max(3.6, 1.6 + 0.34 * len(verified))
-        with drawing():
-            figure = new_figure(11, height)
-            left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
-            _all(left, predicted, metric, manifest["bpp_wire"])
-            _best(right, verified, metric)
-            figure.suptitle(
-                f"{len(predicted)} ways to spend {manifest['bpp_wire']:g} bits per pixel on the "
-                f"wire; the best by theory, streamed for real, 95% intervals",
-                size=9,
-            )
-            small = f"scenario {manifest['scenario']['name']} · seed {manifest['seed']}"
-            small += f" · lossy-stream-sim {manifest['version']}"
-            small += f" · weights {manifest['weights_fingerprint']}"
-            (folder / FIGURES).mkdir(exist_ok=True)
-            return save_figure(figure, folder, "optimise", small)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot draw ({error})") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: its tables are not those of a search ({error!r})") from None
+    with drawing_figures(folder, OPTIMISATION):
+        manifest = read_json(folder / MANIFEST)
+        predicted, verified = (read_table(folder / f"{n}.csv") for n in ("candidates", "verified"))
+        metric, budget = manifest["metric"], manifest["bpp_wire"]
+        figure = new_figure(11, max(3.6, 1.6 + 0.34 * len(verified)))
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+        _all(left, predicted, metric)
+        _best(right, verified, metric)
+        figure.suptitle(
+            f"{len(predicted)} ways to spend {budget:g} bits per pixel on the wire; the best by "
+            "theory, streamed for real, 95% intervals",
+            size=9,
+        )
+        what = f"scenario {manifest['scenario']['name']}"
+        small_print = origin(what, manifest["seed"], manifest)
+        return save_figure(figure, folder, "optimise", small_print)
 
 
-def _all(axes: Axes, rows: list[dict[str, str]], metric: str, budget: float) -> None:
-    for kind, (colour, marker) in _KINDS.items():
+def _all(axes: Axes, rows: list[dict[str, str]], metric: str) -> None:
+    for kind in _KINDS:
         own = [row for row in rows if row["kind"] == kind]
         x = np.array([number(row["residual"]) for row in own])
         y = np.array([number(row["quality"]) for row in own])
         if own:
-            axes.plot(x, y, marker, color=colour, markersize=4, alpha=0.7, label=kind)
+            axes.plot(x, y, linestyle="", markersize=4, alpha=0.7, label=kind, **styled(kind))
     axes.set_xlabel("expected share of slices that stay lost")
     axes.set_ylabel(f"expected {metric_of(metric).axis}")
     axes.legend(frameon=False, fontsize=8)
@@ -78,14 +70,10 @@ def _all(axes: Axes, rows: list[dict[str, str]], metric: str, budget: float) -> 
 def _best(axes: Axes, rows: list[dict[str, str]], metric: str) -> None:
     labels = []
     for place, row in enumerate(rows):
-        colour, marker = _KINDS[row["kind"]]
         mean, low, high = (number(row[f"{metric}{end}"]) for end in ("", "_low", "_high"))
-        axes.plot([low, high], [place, place], color=colour, linewidth=2)
-        axes.plot(mean, place, marker, color=colour, markersize=7)
-        expected: Any = number(row["expected_quality"])
-        axes.plot(expected, place, "|", color="black", markersize=11)
+        dot_with_bar(axes, Estimate(mean, low, high, 1), place, *look(row["kind"]))
+        axes.plot(number(row["expected_quality"]), place, "|", color="black", markersize=11)
         labels.append(f"K = {row['level']}, {row['strategy']}")
-    axes.set_yticks(range(len(rows)), labels, size=8)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    name_rows(axes, labels, size=8)
     axes.set_xlabel(f"{metric_of(metric).axis} (bar: theory's expectation)")
     axes.set_title("real streams, best first", loc="left", size=9)

@@ -100,7 +100,7 @@ def optimise(
         for candidate in candidates(scenario)
         if (
             found := predict(
-                candidate, scenario, chain, bpp_wire, sizes, tokens.model.levels, curves
+                candidate, scenario, chain, bpp_wire, sizes, tokens.model.codebook_sizes, curves
             )
         )
     ]
@@ -173,7 +173,7 @@ class QualityCurves:
 
     def _measure(self, level: int) -> list[float]:
         found = []
-        total = len(self._tokens.model.levels) * len(LOSSES)
+        total = len(self._tokens.model.codebook_sizes) * len(LOSSES)
         for number, loss in enumerate(LOSSES):
             done = len(self._means) * len(LOSSES) + number
             self._progress(done, total, f"quality at {level} codewords, {loss:.0%} lost")

@@ -92,8 +92,8 @@ def _schedule_rows(
         filled = model.inpaint(indices, there, level, Decoding(order, passes))
         seconds = now() - began
         best = model.codewords(level)[filled.indices]  # what "argmax" gives: the same tokens
-        for kind, words in (("soft", filled.words), ("argmax", best)):
-            done = model.decode_words(words, *size)
+        for kind, words in (("soft", filled.codeword_vectors), ("argmax", best)):
+            done = model.decode_codewords(words, *size)
             rows.append(
                 {
                     **about,
@@ -262,7 +262,7 @@ def _interleaver_rows(
         concealed = conceal("inpaint", model, indices, there, level)
         psnr = clean
         if not there.all():
-            psnr = psnr_db(image.pixels, model.decode_words(concealed.words, *size))
+            psnr = psnr_db(image.pixels, model.decode_codewords(concealed.codeword_vectors, *size))
         rows.append(
             {
                 "image": image.name,

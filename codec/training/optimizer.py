@@ -1,8 +1,8 @@
-"""Networks with their optimiser and averaged weights: what every task steps, saves and resumes.
+"""Networks with their optimizer and averaged weights, and what all training tasks share.
 
-Where several processes train together, gradients are averaged over them by torch's
-DistributedDataParallel. Its contract is one call of a module a step; tasks call several networks,
-and parts of them, so the function that does is what is called: `Optimised.compute`.
+With several processes, torch's DistributedDataParallel averages the gradients over them. It expects
+one call of a module per step. Tasks call several networks, and parts of them, in one function; a
+module that calls this function is what DistributedDataParallel wraps: `OptimizerWithEma.compute`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 
 class Ema:
-    """Exponential moving average of a module's parameters, with a short memory at the start."""
+    """Exponential moving average of a module's state dict. At step n the decay is at most
+    (1 + n) / (10 + n), so that the first weights are soon forgotten."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -35,13 +36,13 @@ class Ema:
         torch._foreach_lerp_(averages, list(present.values()), 1 - decay)
 
     def load(self, values: dict[str, Tensor]) -> None:
-        """Go on with these averages."""
+        """Replace the averages, by name."""
         for name, value in values.items():
             self.values[name].copy_(value)
 
 
-class _Called(nn.Module):
-    """Some networks, and whatever function of them is called."""
+class _Function(nn.Module):
+    """A module whose forward pass is a given function of the networks it owns."""
 
     def __init__(self, networks: nn.ModuleDict) -> None:
         super().__init__()
@@ -51,9 +52,9 @@ class _Called(nn.Module):
         return function()
 
 
-class Optimised:
-    """AdamW over some networks, each at its own peak learning rate, gradient clipping at norm 1,
-    and the moving average."""
+class OptimizerWithEma:
+    """AdamW over several networks, each at its own peak learning rate, with gradients clipped to
+    norm 1 and an exponential moving average (EMA) of the weights."""
 
     def __init__(
         self,
@@ -69,37 +70,41 @@ class Optimised:
         groups = [{"params": list(network.parameters())} for network in networks.values()]
         cuda = any(parameter.is_cuda for parameter in self.networks.parameters())
         options: Any = {"betas": (0.9, 0.95), "weight_decay": weight_decay, "fused": cuda or None}
-        self.optimizer = torch.optim.AdamW(groups, **options)
-        self._called: nn.Module = _Called(self.networks)
+        self.adamw = torch.optim.AdamW(groups, **options)
+        self._function: nn.Module = _Function(self.networks)
         if parallel.processes() > 1:
-            self._called = DistributedDataParallel(
-                self._called, broadcast_buffers=False, find_unused_parameters=True
+            self._function = DistributedDataParallel(
+                self._function, broadcast_buffers=False, find_unused_parameters=True
             )
 
     def compute(self, function: Callable[[], T]) -> T:
-        """The result of a function that uses the networks and ends in a loss, whose gradients are
-        averaged over all processes in `step`."""
-        result: T = self._called(function)
+        """The result of a function of the networks, from which a loss comes. In `step`, the loss's
+        gradients are averaged over all processes."""
+        result: T = self._function(function)
         return result
 
     def step(self, loss: Tensor, step: int, factor: float) -> Tensor:
-        """One step at `factor` times the peak learning rates; returns the gradient norm."""
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+        """Minimise a scalar loss by one step at `factor` times the peak learning rates.
+
+        Returns:
+            The norm of the gradient before clipping, a scalar.
+        """
+        for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        self.optimizer.zero_grad(set_to_none=True)
+        self.adamw.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
-        self.optimizer.step()
+        self.adamw.step()
         self.ema.update(self.networks, step)
         return norm
 
     def restart_average(self) -> None:
-        """Begin the moving average anew at the networks' present weights."""
+        """Reset the EMA to the networks' present weights."""
         self.ema = Ema(self.networks, self.ema.decay)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within the block the networks hold the averaged weights."""
+        """The networks hold the EMA weights within the block."""
         current = {k: v.clone() for k, v in self.networks.state_dict().items()}
         self.networks.load_state_dict(self.ema.values)
         try:
@@ -108,17 +113,17 @@ class Optimised:
             self.networks.load_state_dict(current)
 
     def parameters(self) -> dict[str, int]:
-        """Number of parameters by network."""
+        """Number of parameters of each network."""
         return {k: sum(p.numel() for p in m.parameters()) for k, m in self.networks.items()}
 
     def state(self) -> dict[str, Any]:
         return {
             "networks": self.networks.state_dict(),
             "ema": self.ema.values,
-            "optimizer": self.optimizer.state_dict(),
+            "adamw": self.adamw.state_dict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.networks.load_state_dict(state["networks"])
         self.ema.load(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.adamw.load_state_dict(state["adamw"])

@@ -1,0 +1,154 @@
+"""The figures of photographs: an image through a stream, and the tokens that the transformer filled
+in, by how sure it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from codec.patches import patch_of, spread
+from sim.figures.style import ERASED, score
+from sim.results.files import INPAINT
+from sim.results.run import ImageRow
+from sim.scenario.labels import plain_label
+from sim.scenario.schema import CLEAN
+
+Pixels = NDArray[np.uint8]
+Panel = tuple[str, Pixels]
+"""A title, and uint8[H,W,3] below it."""
+
+_SHADE = 0.62
+_TICKS = (0, 0.02, 0.1, 0.25, 0.5, 1)
+
+
+def strip_figure(name: str, rows: Mapping[str, ImageRow], pictures: Mapping[str, Pixels]) -> Figure:
+    """One image: original | without loss | lost tokens | unrepaired | repaired.
+
+    Args:
+        name: of the image.
+        rows: of the table, by repair.
+        pictures: see `sim.results.run.Run.pictures`.
+    """
+    about = rows[CLEAN]
+    lost = mark_lost(pictures[CLEAN], pictures["received"] > 0)
+    packets = f"{about.packets_lost} of {about.packets_sent} packets lost"
+    panels = [
+        (f"{name}, original\n{about.width} x {about.height}", pictures["original"]),
+        (f"decoded without loss\n{score(about.quality)}", pictures[CLEAN]),
+        (f"{about.tokens_lost / about.tokens:.0%} of tokens lost\n{packets}", lost),
+    ]
+    for kind, repair in zip(("unrepaired", "repaired"), strip_repairs(rows), strict=True):
+        title = kind if repair == "none" else f"{kind}: {plain_label(repair)}"
+        panels.append((f"{title}\n{score(rows[repair].quality)}", pictures[repair]))
+    return _row(panels, across=3.2, head=0.48, foot=0.2, gap=0.04)[0]
+
+
+def strip_repairs(rows: Mapping[str, ImageRow]) -> tuple[str, str]:
+    """Which of the repairs of an image its strip shows, first the one that does least."""
+    repairs = [repair for repair in rows if repair != CLEAN]
+    return (
+        "none" if "none" in repairs else repairs[0],
+        INPAINT if INPAINT in repairs else repairs[-1],
+    )
+
+
+def invention_figure(
+    name: str,
+    pictures: Mapping[str, Pixels],
+    probability: NDArray[np.float32],
+    pixel_error: NDArray[np.float32],
+) -> Figure:
+    """The repair by the transformer, its filled tokens shaded by how sure it was, and by how far
+    off it expects to be where it was calibrated.
+
+    Args:
+        name: of the image.
+        pictures: see `sim.results.run.Run.pictures`.
+        probability, pixel_error: float32[h,w]; see `codec.concealment.Concealed`.
+    """
+    repaired, lost = pictures[INPAINT], pictures["received"] == 0
+    sure = PowerNorm(0.5, 0, 1)  # among many codewords even 10% is a good guess
+    mean = float(probability[lost].mean())
+    panels = [
+        (f"{name}, repaired", repaired),
+        (
+            f"{lost.mean():.0%} of tokens made up, {mean:.0%} sure on average",
+            shade(repaired, lost, sure(probability)),
+        ),
+    ]
+    scales: list[tuple[Normalize, str, tuple[float, ...] | None]] = [
+        (sure, "how sure: probability given to the filled token", _TICKS)
+    ]
+    if np.isfinite(pixel_error).all():
+        far = Normalize(0, max(1.0, float(pixel_error.max())))
+        panels.append(("how far it may be off", shade(repaired, lost, far(pixel_error))))
+        scales.append((far, "expected error of the filled pixels (grey levels of 255)", None))
+    figure, all_axes = _row(panels, across=4.6, head=0.34, foot=0.72, gap=0.06)
+    height = figure.get_figheight()
+    for axes, (norm, label, ticks) in zip(all_axes[1:], scales, strict=True):
+        box = axes.get_position()
+        below = (box.x0 + 0.02, 0.52 / height, box.width - 0.04, 0.1 / height)
+        bar: Axes = figure.add_axes(below)
+        mappable = ScalarMappable(norm, "viridis")
+        bars = figure.colorbar(mappable, cax=bar, orientation="horizontal", ticks=ticks)
+        bars.set_label(label, size=8, labelpad=1)
+        bar.tick_params(labelsize=7)
+        bar.grid(False)
+    return figure
+
+
+def _row(
+    panels: Sequence[Panel], *, across: float, head: float, foot: float, gap: float
+) -> tuple[Figure, list[Axes]]:
+    """Pictures of one size side by side, each so many inches across, below their titles."""
+    height, width = panels[0][1].shape[:2]
+    down = across * height / width
+    total = (len(panels) * (across + gap), head + down + foot)
+    figure = Figure(figsize=total)
+    for column, (title, pixels) in enumerate(panels):
+        left = (column * (across + gap) + gap / 2) / total[0]
+        axes = figure.add_axes((left, foot / total[1], across / total[0], down / total[1]))
+        axes.imshow(pixels, interpolation="antialiased", aspect="auto")
+        axes.set_title(title, size=10)
+        axes.set_axis_off()
+    return figure, list(figure.axes)
+
+
+def shade(
+    image: NDArray[np.uint8], lost: NDArray[np.bool_], value: NDArray[np.floating]
+) -> NDArray[np.uint8]:
+    """The image in grey with every lost token tinted by its value, 0 dark to 1 light.
+
+    Args:
+        image: uint8[H,W,3].
+        lost: bool[h,w].
+        value: float[h,w], 0 to 1.
+    """
+    height, width = image.shape[:2]
+    colours = 255 * colormaps["viridis"](np.ma.filled(value, 0).astype(np.float64))[..., :3]
+    grey = image.mean(2, keepdims=True).repeat(3, 2)
+    tinted = (1 - _SHADE) * grey + _SHADE * spread(colours, height, width)
+    mixed = np.where(spread(lost, height, width)[..., None], tinted, 0.75 * grey + 50)
+    painted: NDArray[np.uint8] = mixed.clip(0, 255).astype(np.uint8)
+    return painted
+
+
+def mark_lost(image: NDArray[np.uint8], received: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The image in grey with every lost token painted, and thin lines between tokens."""
+    height, width = image.shape[:2]
+    grey = image.mean(2, keepdims=True).repeat(3, 2) * 0.8 + 40
+    mask = spread(~received, height, width)
+    colour = np.array([int(ERASED[i : i + 2], 16) for i in (1, 3, 5)], np.float64)
+    grey[mask] = 0.2 * grey[mask] + 0.8 * colour
+    patch = patch_of(received.shape, height, width)
+    grey[patch - 1 :: patch] *= 0.85
+    grey[:, patch - 1 :: patch] *= 0.85
+    painted: NDArray[np.uint8] = grey.clip(0, 255).astype(np.uint8)
+    return painted
