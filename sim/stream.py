@@ -15,7 +15,7 @@ from codec.coders import CoderBook
 from codec.context import ContextTables
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
-from sim.media.outputs import SavingSink
+from sim.media.sink import SavingSink
 from sim.protocol.config import StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.protection import ArqConfig
