@@ -13,9 +13,8 @@ from sim.cli.console import print_folder, print_line, print_result, print_table
 from sim.cli.options import (
     AsJson,
     NewOut,
-    NewSeed,
+    OverrideOptions,
     ScenarioOptions,
-    Set,
     Workers,
     with_options,
 )
@@ -26,10 +25,15 @@ if TYPE_CHECKING:
 _SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "lpips", "dists")
 
 
+@with_options(OverrideOptions)
 def compare(
-    comparison: Annotated[Path, typer.Argument(help="Comparison file.", show_default=False)],
-    set_: Set = None,
-    seed: NewSeed = None,
+    options: OverrideOptions,
+    comparison: Annotated[
+        Path,
+        typer.Argument(
+            help="Comparison file (YAML), or the name of one that ships.", show_default=False
+        ),
+    ],
     out: NewOut = None,
     workers: Workers = 1,
     as_json: AsJson = False,
@@ -38,8 +42,7 @@ def compare(
     from sim.scenario.library import find_scenario
     from sim.studies.compare.config import load_comparison
 
-    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
-    loaded = load_comparison(find_scenario(comparison), overrides)
+    loaded = load_comparison(find_scenario(comparison), options.overrides)
 
     from sim.progress import progress_bar
     from sim.studies.compare.runner import run_comparison

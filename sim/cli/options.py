@@ -88,27 +88,33 @@ ScenarioName = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScenarioOptions:
-    """A scenario, and what the command line changes in it."""
+class OverrideOptions:
+    """What the command line changes in a file of settings."""
 
-    scenario: ScenarioName
     set_: Set = None
     images: NewImages = None
-    codebook: NewCodebook = None
     model: ModelName = None
     seed: NewSeed = None
 
     @property
     def overrides(self) -> list[str]:
         """KEY=VALUE for every key that an option sets."""
-        given = {
-            "images": self.images,
-            "codec.codebook": self.codebook,
-            "codec.model": self.model,
-            "seed": self.seed,
-        }
-        changed = {key: value for key, value in given.items() if value is not None}
-        return [*(self.set_ or []), *(f"{key}={json.dumps(v)}" for key, v in changed.items())]
+        given = {"images": self.images, "codec.model": self.model, "seed": self.seed}
+        return [*(self.set_ or []), *(_override(k, v) for k, v in given.items() if v is not None)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioOptions(OverrideOptions):
+    """A scenario, and what the command line changes in it."""
+
+    scenario: ScenarioName
+    codebook: NewCodebook = None
+
+    @property
+    def overrides(self) -> list[str]:
+        """As of `OverrideOptions`."""
+        codebook = [] if self.codebook is None else [_override("codec.codebook", self.codebook)]
+        return [*super().overrides, *codebook]
 
     def load(self) -> LoadedScenario:
         """The checked scenario; raises UserError where it cannot be read."""
@@ -178,6 +184,10 @@ def with_options(
         return called
 
     return decorate
+
+
+def _override(key: str, value: str | int) -> str:
+    return f"{key}={json.dumps(value)}"
 
 
 def chosen_device(name: str, dtype: str) -> Device:

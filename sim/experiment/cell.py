@@ -26,7 +26,8 @@ from sim.errors import UserError
 from sim.experiment.packets import FrameSent, packet_table
 from sim.jobs.store import Files, Record
 from sim.media.images import LoadedImage
-from sim.media.outputs import RestoredFrame, saving_sink
+from sim.media.outputs import RestoredFrame
+from sim.media.sink import saving_sink
 from sim.metrics.quality import quality, token_accuracy
 from sim.protocol.config import StreamConfigError
 from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text, png

@@ -1,24 +1,19 @@
-"""Restored frames, and how a receiver in another process hands them over: as files.
+"""Restored frames, in memory and as files.
 
 This module loads no networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.decoding import Decoding
 from codec.files import replacing
-
-if TYPE_CHECKING:  # the sink imports the networks in the process that runs them
-    from sim.media.frames import Restorer
-    from sim.protocol.events import FrameReady
 
 _BY_CONCEALER = ("indices", "images", "probability", "pixel_error")
 
@@ -64,27 +59,6 @@ class RestoredFrame:
                     found[part][name] = arrays[key]
         path.unlink()
         return cls(number, received, **found)  # type: ignore[arg-type]
-
-
-class SavingSink:
-    """Restores each frame and saves it in a folder."""
-
-    def __init__(self, restorer: Restorer, folder: Path) -> None:
-        self._restorer = restorer
-        self._folder = folder
-
-    def __call__(self, ready: FrameReady) -> None:
-        """Restore and save one frame."""
-        self._restorer.restore(ready).save(self._folder)
-
-
-def saving_sink(
-    model: str | None, concealers: Sequence[str], decoding: Decoding, folder: Path
-) -> SavingSink:
-    """A sink for another process: loads the model there. See `sim.media.frames.load_model`."""
-    from sim.media.frames import Restorer, load_model
-
-    return SavingSink(Restorer(load_model(model), concealers, decoding), folder)
 
 
 def _path(folder: Path, number: int) -> Path:
