@@ -42,6 +42,20 @@ class NormalJitter:
 
 
 @dataclass(frozen=True, slots=True)
+class UniformJitter:
+    """Symmetric and bounded: uniform within +- ``half_s`` >= 0 seconds, as netem's is."""
+
+    half_s: float
+
+    def __post_init__(self) -> None:
+        at_least("half_s", self.half_s, 0.0)
+
+    def draw(self, rng: np.random.Generator, n: int) -> Floats:
+        """See `Jitter.draw`."""
+        return (2.0 * rng.random(n) - 1.0) * self.half_s
+
+
+@dataclass(frozen=True, slots=True)
 class ParetoJitter:
     """Right-skewed: Lomax with mean ``mean_s`` >= 0 and tail index ``shape`` > 1.
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from channels.base import LossModel
 from channels.link import Link
-from channels.netem import CORRELATED, from_netem
+from channels.netem import CORRELATED
 from channels.parameters import ChannelParameterError
 from channels.spec import read_channel
+from channels.tc import from_tc, to_tc
 from channels.theory import (
     effective_sample_size,
     loss_rate,
@@ -67,13 +68,15 @@ def lint(spec: Mapping[str, object], stream: Stream | None = None) -> list[Findi
 
 
 def lint_netem(options: str) -> list[Finding]:
-    """Remarks about netem loss options such as ``loss random 20% 50%``."""
+    """Remarks about a line of tc or netem's options, such as ``loss random 20% 50%``."""
     try:
-        model = from_netem(options)
+        model, link = from_tc(options)
     except ChannelParameterError as error:
         level = "warning" if error.problem == CORRELATED else "error"
         return [Finding(level, error.parameter, error.problem)]
     found = [Finding("warning", "netem", line) for line in model.warnings()]
+    line = to_tc(model, link)
+    found += [Finding("note", "netem", note) for note in (line.notes if line else ())]
     found.append(Finding("note", "netem", "netem starts in the good state and loses less at first"))
     return found
 

@@ -7,9 +7,8 @@ whose ``state`` takes p13 p31 p32 p23 p14; net/sched/sch_netem.c.
 from __future__ import annotations
 
 from channels.base import LossModel
-from channels.erasure import PerfectLoss, UniformErasure
+from channels.erasure import UniformErasure
 from channels.gilbert_elliott import GilbertElliott
-from channels.link import Link
 from channels.markov import FourState
 from channels.parameters import ChannelParameterError
 
@@ -32,7 +31,7 @@ def from_netem(options: str) -> LossModel:
     if words[:1] == ["loss"]:
         words = words[1:]
     kind = words.pop(0) if words and words[0] in ("random", "gemodel", "state") else "random"
-    values = [_percent(word) for word in words]
+    values = [percent(word) for word in words]
     most = {"random": 2, "gemodel": 4, "state": 5}[kind]
     if not 1 <= len(values) <= most:
         raise ChannelParameterError("netem", f"loss {kind} takes 1 to {most} numbers")
@@ -56,7 +55,12 @@ def from_netem(options: str) -> LossModel:
     )
 
 
-def _percent(word: str) -> float:
+def percent(word: str) -> float:
+    """A share in [0, 1] from percent, with or without ``%``.
+
+    Raises:
+        ChannelParameterError: ("netem") it is none.
+    """
     try:
         value = float(word.removesuffix("%")) / 100.0
     except ValueError:
@@ -69,36 +73,20 @@ def _percent(word: str) -> float:
 def to_netem(model: LossModel) -> str | None:
     """The equivalent netem options, such as ``loss gemodel 5% 20%``; None if there are none."""
     if isinstance(model, UniformErasure):
-        return f"loss random {_text(model.loss)}"
+        return f"loss random {percent_text(model.loss)}"
     if isinstance(model, GilbertElliott):
         values = [model.p, model.r]
         if model.loss_bad != 1.0 or model.loss_good != 0.0:
             values.append(model.loss_bad)
         if model.loss_good != 0.0:
             values.append(model.loss_good)
-        return "loss gemodel " + " ".join(map(_text, values))
+        return "loss gemodel " + " ".join(map(percent_text, values))
     if isinstance(model, FourState):
         values = [model.p13, model.p31, model.p32, model.p23, model.p14]
-        return "loss state " + " ".join(map(_text, values))
+        return "loss state " + " ".join(map(percent_text, values))
     return None
 
 
-def tc_command(loss: LossModel, link: Link) -> str | None:
-    """The ``tc`` command for an equivalent channel; None if there is none.
-
-    There is one for losses that `to_netem` knows (or none) over a link that is a constant delay:
-    netem's jitter reorders, and its queue counts packets that are already under way.
-    """
-    options = [f"delay {1000.0 * link.delay_s:.6g}ms"] if link.delay_s else []
-    netem = to_netem(loss)
-    if netem is not None:
-        options.append(netem)
-    elif not isinstance(loss, PerfectLoss):
-        return None
-    if not options or link != Link(delay_s=link.delay_s):
-        return None
-    return f"tc qdisc add dev DEV root netem {' '.join(options)}"
-
-
-def _text(probability: float) -> str:
+def percent_text(probability: float) -> str:
+    """A probability as tc writes it, such as ``5%``."""
     return f"{100.0 * probability:.6g}%"

@@ -216,11 +216,12 @@ _TYPES = (
         "trace",
         "replays recorded losses from a file, in a circle",
         (
-            Parameter("path", "path", ".npy mask, text of 0 and 1, or CSV with lost or sequence"),
+            Parameter("path", "path", ".npy mask, text of 0 and 1, CSV, capture or log of ping"),
             Parameter("start", "text", "random (default) or first"),
             Parameter("bits", "whole", "width of the sequence counter; found out by default"),
+            Parameter("stream", "text", "part of the name of one of several streams in the file"),
         ),
-        (Form(("path",), ("start", "bits")),),
+        (Form(("path",), ("start", "bits", "stream")),),
         LossTrace.read,
     ),
     LossType(

@@ -14,12 +14,13 @@ from channels.base import LossModel
 from channels.composite import AnyLoss
 from channels.erasure import PerfectLoss, Scripted, UniformErasure
 from channels.gilbert_elliott import GilbertElliott
-from channels.jitter import EmpiricalJitter, Jitter, NormalJitter, ParetoJitter
+from channels.jitter import EmpiricalJitter, Jitter, NormalJitter, ParetoJitter, UniformJitter
 from channels.link import DelayLoss, Link
 from channels.markov import FourState, OrderN
 from channels.parameters import ChannelParameterError, as_list
 from channels.presets import PRESETS
-from channels.registry import Form, LossType, Parameter, loss_model
+from channels.registry import LOSS_TYPES, Form, LossType, Parameter, loss_model, parse_inline
+from channels.tc import from_tc, is_tc
 from channels.trace import CapacityTrace
 
 LINK_PARAMETERS = (
@@ -29,7 +30,7 @@ LINK_PARAMETERS = (
     Parameter("mtu_bytes", "whole", "bytes per delivery of the capacity trace; 1500"),
     Parameter("queue_packets", "whole", "packets the buffer holds; none is unlimited"),
     Parameter("queue_bytes", "whole", "bytes the buffer holds; none is unlimited"),
-    Parameter("jitter", "mapping", "extra delay: type normal, pareto or empirical"),
+    Parameter("jitter", "mapping", "extra delay: type normal, uniform, pareto, empirical"),
     Parameter("reorder", "probability", "packets held back so that later ones overtake"),
     Parameter("reorder_s", "number", "how long they are held back, seconds"),
     Parameter("duplicate", "probability", "packets that arrive twice"),
@@ -41,6 +42,7 @@ _T = TypeVar("_T")
 _Make = Callable[..., Jitter]
 _JITTER: Mapping[str, tuple[Form, _Make]] = {
     "normal": (Form(("std_s",)), NormalJitter),
+    "uniform": (Form(("half_s",)), UniformJitter),
     "pareto": (Form(("mean_s",), ("shape",)), ParetoJitter),
     "empirical": (
         Form(("samples_s",)),
@@ -165,6 +167,42 @@ def loss_spec(model: LossModel) -> dict[str, object]:
     if isinstance(model, AnyLoss):
         return {"type": "any", "of": [loss_spec(part) for part in model.parts]}
     raise ValueError(f"{type(model).__name__} has no plain form")
+
+
+def spec_of_text(text: str) -> dict[str, object]:
+    """Plain data for `read_channel` from one line: the name of a preset, ``type:name=value,...``
+    or a line of tc (see `channels.tc.from_tc`).
+
+    Raises:
+        ChannelParameterError: none of these; ("type") if it looks like none of them.
+    """
+    if text in PRESETS:
+        return {"preset": text}
+    if text.partition(":")[0].strip() in LOSS_TYPES:
+        return parse_inline(text)
+    if is_tc(text):
+        loss, link = from_tc(text)
+        return (
+            {"loss": loss_spec(loss), "link": _link_spec(link)}
+            if link != Link()
+            else loss_spec(loss)
+        )
+    raise ChannelParameterError(
+        "type",
+        f"is no channel: give a preset ({', '.join(PRESETS)}), type:name=value,... with a type "
+        f"among {', '.join(LOSS_TYPES)}, or a line of tc netem",
+    )
+
+
+def _link_spec(link: Link) -> dict[str, object]:
+    """Plain data of a link that `from_tc` made."""
+    default = Link()
+    spec = {key: value for key, value in asdict(link).items() if value != getattr(default, key)}
+    if isinstance(link.jitter, NormalJitter):
+        spec["jitter"] = {"type": "normal", "std_s": link.jitter.std_s}
+    elif isinstance(link.jitter, UniformJitter):
+        spec["jitter"] = {"type": "uniform", "half_s": link.jitter.half_s}
+    return spec
 
 
 def to_yaml(spec: Mapping[str, object], indent: int = 0) -> str:

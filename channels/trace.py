@@ -6,15 +6,20 @@ import csv
 import math
 import os
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from channels.capture import is_capture, rtp_streams
 from channels.erasure import ScriptSampler
+from channels.logs import is_ping, ping_runs, rtp_of_csv
 from channels.parameters import ChannelParameterError, choice, whole
 from channels.sequence import MAX_NUMBER, Numbers, SequenceLosses, losses_of_sequence
+from channels.streams import chosen_stream
 
 _FATES = ("lost", "loss")
 _SEQUENCES = ("sequence", "seq", "sequence_number")
@@ -43,11 +48,13 @@ class LossTrace:
             raise ChannelParameterError("path", "needs at least one fate, each 0 or 1")
 
     @classmethod
-    def read(cls, path: str, start: str = "random", bits: int | None = None) -> LossTrace:
+    def read(
+        cls, path: str, start: str = "random", bits: int | None = None, stream: str | None = None
+    ) -> LossTrace:
         """From a file that `read_loss_trace` understands."""
         if bits is not None:
             whole("bits", bits, 1)
-        found = read_loss_trace(path, bits)
+        found = read_loss_trace(path, bits, stream)
         return cls(found.mask.tobytes(), start, found.notes)
 
     @property
@@ -72,36 +79,44 @@ class LossTrace:
         return ScriptSampler(np.frombuffer(self.fates, np.bool_), "repeat", first)
 
 
-def read_loss_trace(path: str | Path, bits: int | None = None) -> SequenceLosses:
+def read_loss_trace(
+    path: str | Path, bits: int | None = None, stream: str | None = None
+) -> SequenceLosses:
     """Read which packets were lost.
 
-    Understood are: ``.npy`` with bools or 0/1 (a mask, 1 = lost) or other whole numbers (sequence
-    numbers that arrived); text with only the characters 0 and 1; and CSV, with commas, semicolons
-    or tabs, with a column ``lost`` (0/1) or ``sequence`` / ``seq`` (numbers that arrived, as a
-    packet capture lists them: see `losses_of_sequence`; what stands before a dot in a name does
-    not matter). CSV with a single nameless column is a mask if it holds only 0 and 1. Lines that
-    begin with # are comments.
+    Understood are: captures with RTP (see `channels.capture`); logs of `ping` and Wireshark's CSV
+    (see `channels.logs`); ``.npy`` with bools or 0/1 (a mask, 1 = lost) or other whole numbers
+    (sequence numbers that arrived); text with only the characters 0 and 1; and CSV, with commas,
+    semicolons or tabs, with a column ``lost`` (0/1) or ``sequence`` / ``seq`` (numbers that
+    arrived: see `losses_of_sequence`; what stands before a dot in a name does not matter). CSV with
+    a single nameless column is a mask if it holds only 0 and 1. Lines that begin with # are
+    comments.
 
     Args:
         path: the file; ~ is the user's home.
         bits: width of the counter of sequence numbers, if it is not to be found out.
+        stream: part of the name of the stream to read, where a capture or log holds several.
 
     Returns:
         bool[n], True = lost, n >= 1, and notes on the numbers.
 
     Raises:
-        ChannelParameterError: ("path") unreadable, empty, or not understood; ("bits").
+        ChannelParameterError: ("path") unreadable, empty, or not understood; ("bits");
+            ("stream") none or several of that name, or the file has no names of streams.
     """
     file = Path(os.path.expanduser(path))
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise ChannelParameterError("path", f"{file} is larger than 1 GiB; cut it")
-        read = _read_npy if file.suffix.lower() == ".npy" else _read_text
-        values, is_mask = read(file)
-        found = SequenceLosses(values == 1) if is_mask else losses_of_sequence(values, bits)
+        held = _read_npy(file) if file.suffix.lower() == ".npy" else _read_bytes(file, stream)
+        if stream is not None and held.stream is None:
+            raise ChannelParameterError("stream", f"{file} has no names of streams; leave it out")
+        values, named = held.values, (f"stream: {held.stream}",) if held.stream else ()
+        found = SequenceLosses(values == 1) if held.is_mask else losses_of_sequence(values, bits)
+        found = SequenceLosses(found.mask, (*named, *found.notes))
     except ChannelParameterError as error:
-        named = error.parameter == "path" and str(file) not in error.problem
-        problem = f"{file}: {error.problem}" if named else error.problem
+        bare = error.parameter in ("path", "stream") and str(file) not in error.problem
+        problem = f"{file}: {error.problem}" if bare else error.problem
         raise ChannelParameterError(error.parameter, problem) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -111,10 +126,20 @@ def read_loss_trace(path: str | Path, bits: int | None = None) -> SequenceLosses
     return found
 
 
-_Values = tuple[Numbers, bool]  # and whether they are a mask
+class _Held(NamedTuple):
+    """What a file holds: a mask of 0 and 1, or numbers that arrived; which of its streams."""
+
+    values: Numbers
+    is_mask: bool
+    stream: str | None = None
 
 
-def _read_npy(file: Path) -> _Values:
+def _rtp(streams: Mapping[str, list[int]], wanted: str | None) -> _Held:
+    name, numbers = chosen_stream(streams, wanted)
+    return _Held(np.array(numbers, np.int64), False, name)
+
+
+def _read_npy(file: Path) -> _Held:
     try:  # a header may promise more than the file holds: memory is taken for what is there
         values = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError:
@@ -128,18 +153,33 @@ def _read_npy(file: Path) -> _Values:
     return _mask_or_sequence(np.array(values, np.int64))
 
 
-def _mask_or_sequence(values: Numbers) -> _Values:
-    return values, bool(np.all((values == 0) | (values == 1)))
+def _mask_or_sequence(values: Numbers) -> _Held:
+    return _Held(values, bool(np.all((values == 0) | (values == 1))))
 
 
-def _read_text(file: Path) -> _Values:
+def _read_bytes(file: Path, stream: str | None) -> _Held:
+    data = file.read_bytes()
+    if is_capture(data):
+        return _rtp(rtp_streams(data), stream)
+    if data[:2] == b"\x1f\x8b":
+        raise ChannelParameterError("path", f"{file} is compressed; unpack it with gunzip")
     try:
-        data = file.read_bytes()
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
         raise ChannelParameterError(
-            "path", f"{file} is neither .npy nor text; save the mask with numpy.save"
+            "path", f"{file} is neither a capture, .npy nor text; save the mask with numpy.save"
         ) from None
+    if text.lstrip()[:1] == "{":
+        raise ChannelParameterError(
+            "path", f"{file} is JSON, as iperf3 writes it: sim channel fit finds its loss rate"
+        )
+    if is_ping(text):
+        name, lost = chosen_stream(ping_runs(text), stream)
+        return _Held(lost.astype(np.int64), True, name)
+    return _read_text(file, text, stream)
+
+
+def _read_text(file: Path, text: str, stream: str | None) -> _Held:
     lines = [
         (number, line)
         for number, line in enumerate(text.splitlines(), start=1)
@@ -150,7 +190,7 @@ def _read_text(file: Path) -> _Values:
     if len(texts) == 1:
         digits = digits.replace(",", "").replace(";", "")
     if not digits.strip("01"):
-        return np.frombuffer(digits.encode(), np.uint8).astype(np.int64) - ord("0"), True
+        return _Held(np.frombuffer(digits.encode(), np.uint8).astype(np.int64) - ord("0"), True)
     delimiter = max(",;\t", key=texts[0].count)
     try:
         rows = [next(csv.reader([line], delimiter=delimiter)) for line in texts]
@@ -162,17 +202,21 @@ def _read_text(file: Path) -> _Values:
         for name in set(names).intersection(header):
             values = _column(file, rows[1:], header.index(name), numbers[1:])
             if names is _SEQUENCES:
-                return values, False
+                return _Held(values, False)
             if not np.all((values == 0) | (values == 1)):
                 raise ChannelParameterError(
                     "path", f"{file}: column {name!r} must hold only 0 and 1"
                 )
-            return values, True
+            return _Held(values, True)
+    streams = rtp_of_csv(header, rows[1:]) if "info" in header else {}
+    if streams:
+        return _rtp(streams, stream)
     if len(header) == 1:
         return _mask_or_sequence(_column(file, rows, 0, numbers))
     columns = ", ".join(header)[:100]
     raise ChannelParameterError(
-        "path", f"{file} needs a column named lost or sequence; its columns: {columns}"
+        "path",
+        f"{file} needs a column named lost or sequence (or Info with RTP); its columns: {columns}",
     )
 
 

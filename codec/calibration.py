@@ -120,19 +120,19 @@ def fit(
     The first `decoded` photos (default: all) are decoded, for the two fits that need pixels.
     """
     probability = probability_temperature(found)
-    seen = found[:decoded]
+    subset = found[:decoded]
     errors = []
     for temperature in CODEWORD_TEMPERATURES:
-        images = _filled(model, seen, codebook_size, Calibration(probability, temperature))
+        images = _filled(model, subset, codebook_size, Calibration(probability, temperature))
         errors.append(
             sum(
                 _squared_error(done, one.image).sum()
-                for (done, _), one in zip(images, seen, strict=True)
+                for (done, _), one in zip(images, subset, strict=True)
             )
         )
     codeword = CODEWORD_TEMPERATURES[int(np.argmin(errors))]
     fitted = Calibration(probability, codeword)
-    spread, pixels = token_errors(model, seen, codebook_size, fitted)
+    spread, pixels = token_errors(model, subset, codebook_size, fitted)
     return Calibration(probability, codeword, float((spread * pixels).sum() / (spread**2).sum()))
 
 

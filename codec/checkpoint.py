@@ -1,8 +1,8 @@
 """Weights on disk: safetensors with a config and a fingerprint, never pickle.
 
 The fingerprint is the SHA-256 of the config and of every tensor's name, dtype, shape and bytes. It
-is stored in the file and checked at loading: probabilities that drive an entropy coder must be the
-very ones the other side has, so altered weights are refused rather than decoded to garbage.
+is stored in the file and checked at loading: both ends of an entropy coder need identical
+probabilities, so altered weights are refused rather than decoded to garbage.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ class ModelError(ValueError):
 
 def fingerprint(config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     """SHA-256 over config and tensors, as 64 hexadecimal digits."""
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    sha = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].cpu().contiguous()
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        sha.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
 def save_weights(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """Write atomically; returns the fingerprint. Floating-point tensors are stored as given."""
+    """Write a weights file atomically, tensors in their own dtype; returns the fingerprint."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    mark = fingerprint(config, plain)
-    about = {"config": json.dumps(config, sort_keys=True), "fingerprint": mark}
+    digest = fingerprint(config, plain)
+    about = {"config": json.dumps(config, sort_keys=True), "fingerprint": digest}
     with replacing(path) as partial:
         partial.write_bytes(save(plain, about))  # save_file makes files that others cannot read
-    return mark
+    return digest
 
 
 def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
     """Config, tensors and fingerprint of a weights file.
 
     Raises:
-        ModelError: no such file, not a safetensors file of ours, or the fingerprint does not match.
+        ModelError: no such file, not a weights file of `save_weights`, or altered.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file; train one or restore the shipped weights")
@@ -71,18 +71,18 @@ def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         config: dict[str, Any] = json.loads(about["config"])
     except (ValueError, RecursionError):
         raise ModelError(f"{path}: its config is not JSON; restore the file") from None
-    mark = fingerprint(config, tensors)
-    if mark != about["fingerprint"]:
+    digest = fingerprint(config, tensors)
+    if digest != about["fingerprint"]:
         raise ModelError(
             f"{path}: fingerprint mismatch (stored {about['fingerprint'][:16]}, computed "
-            f"{mark[:16]}); the file was altered: restore it or save it again with sim train"
+            f"{digest[:16]}); the file was altered: restore it or save it again with sim train"
         )
     refuse_not_finite(path, tensors)
-    return config, tensors, mark
+    return config, tensors, digest
 
 
 def refuse_text(path: Path) -> None:
-    """Raise ModelError if text lies where weights should."""
+    """Raise ModelError if a file is text, such as a Git LFS pointer, instead of weights."""
     with path.open("rb") as file:
         start = file.read(512)
     if start.startswith(_POINTER):
@@ -93,7 +93,7 @@ def refuse_text(path: Path) -> None:
 
 
 def refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise ModelError naming a tensor with NaN or infinite values, which make no picture."""
+    """Raise ModelError naming a tensor with NaN or infinite values, if there is one."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelError(

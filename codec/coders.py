@@ -1,4 +1,4 @@
-"""All coders of one model, by the number that a packet's header has."""
+"""All entropy coders of one model, by mode and codebook size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from codec.entropy import ENTROPY_MODES, FixedCoder, SliceCoder, StaticCoder
 
 
 class CoderBook:
-    """The coders of one model: ``book(mode, codebook_size)``. Can be pickled."""
+    """The coders of one model, made when they are first needed: ``book(mode, codebook_size)``, the
+    mode being an index into `ENTROPY_MODES`, as in a packet's header. Can be pickled."""
 
     def __init__(
         self, frequencies: Mapping[int, ArrayLike], context: ContextTables | None = None
     ) -> None:
-        """``frequencies``: by codebook size, the table of its `StaticCoder`; {} for none.
-        ``context``: the model's tables for its `ContextCoder`s; None for none."""
+        """``frequencies``: by codebook size, the table uint32[K] of its `StaticCoder`; {}: no such
+        coders. ``context``: the model's tables for its `ContextCoder`s; None: no such coders."""
         self._static = {size: StaticCoder(table) for size, table in frequencies.items()}
         self._fixed: dict[int, FixedCoder] = {}
         self._tables = context

@@ -1,12 +1,12 @@
 """Entropy coding in the context of a slice's own tokens, by a small network of whole numbers.
 
-Each token gets its own probabilities: a network looks at the tokens of the *same slice* that are
-coded before it, near it in the image, wherever the interleaver has put them; nothing of any other
-slice is seen, so a slice still decodes alone.
+Each token gets its own probabilities, from a network whose inputs are the tokens of the *same
+slice* that are coded before it and near it in the image, wherever the interleaver has put them. No
+token of another slice is an input, so a slice still decodes alone.
 
-**In waves.** A slice's tokens are coded wave by wave (`coding_waves`): those of a wave do not see
-each other, so a decoder evaluates them at once, as the encoder does. On a grid of 32 x 48 one slice
-of 1,536 tokens in raster order takes 265 waves, a dispersed one of five takes 17.
+**In waves.** A slice's tokens are coded wave by wave (`coding_waves`). Those of a wave are not in
+each other's context, so a decoder evaluates them at once, as the encoder does. On a grid of 32 x 48
+one slice of 1,536 tokens in raster order takes 265 waves, a dispersed one of five takes 17.
 
 **Equal on every machine by construction.** A decoder must find the very integers that the encoder
 had, and floating-point sums depend on the order in which a machine adds. So every number here is an
@@ -23,9 +23,9 @@ whose last bit a platform chooses.
 The network, for one token:
 
     1. For each of B heads, the mean of the embeddings of the coded tokens at most `reach` rows and
-       columns away, weighted by a learned table over displacements; and the mean of all tokens of
-       earlier waves. A constant in each sum and its divisor tells how much was there.
-    2. Two layers with ReLU, the first with a bias of the codebook level.
+       columns away, weighted by a learnt table over displacements; and the mean of all tokens of
+       earlier waves. A constant in each embedding and in the divisor encodes the total weight.
+    2. Two layers with ReLU, the first with a bias that depends on the codebook size.
     3. Scores: a query times the key of each codeword, plus the codeword's bias, in base 2.
 
 Trained in floating point by `codec.training.context`, then rounded. numpy only.
@@ -74,11 +74,11 @@ _TOGETHER = 16  # slices decoded in step; bounds the memory
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
 
 multiply = np.matmul
-"""Every product here; a test puts others in its place, which add in another order."""
+"""Every matrix product here; tests replace it by ones that sum in another order."""
 
 
 class ContextTables:
-    """The network's integers for every level of one codebook ladder. Can be pickled.
+    """The network's integers for every codebook of a ladder. Can be pickled.
 
     Arrays by name, E the size of an embedding, H of a layer, Q of a query, R the reach:
     ``heads`` int16[B, (2R+1)^2] >= 0; ``floors`` int32[B+1] >= 1, added to each mean's divisor;
@@ -183,7 +183,7 @@ class ContextCoder(SliceCoder):
         part = 2.0 ** (SCORE_BITS - ACTIVATION_BITS - WEIGHT_BITS)
         self._keys = np.ascontiguousarray(array[f"keys.{codebook_size}"].T) * part
         self._bias = array[f"bias.{codebook_size}"] * part
-        # One row more, of zeros, for what is not known; one column more, which counts.
+        # One more row, of zeros, for tokens not yet coded; one more column, the constant.
         embed = array[f"embed.{codebook_size}"]
         self._embed = np.zeros((codebook_size + 1, embed.shape[1] + 1))
         self._embed[:-1, :-1] = embed
@@ -204,18 +204,18 @@ class ContextCoder(SliceCoder):
         """See `SliceCoder.decode_all`."""
         found: list[NDArray[np.int64]] = [np.full(len(cells), -1) for cells in positions]
         errors: dict[int, CorruptPayload] = {}
-        coded: list[tuple[int, Any]] = []
+        entropy_coded: list[tuple[int, Any]] = []
         for number, (data, cells) in enumerate(zip(payloads, positions, strict=True)):
             try:
                 if len(data) >= fixed_bytes(len(cells), self.codebook_size):
                     found[number] = self._fixed.decode(data, cells, grid)
                 else:
                     decoder = constriction.stream.queue.RangeDecoder(words_of(data))
-                    coded.append((number, decoder))
+                    entropy_coded.append((number, decoder))
             except CorruptPayload as error:
                 errors[number] = error
-        for start in range(0, len(coded), _TOGETHER):
-            part = coded[start : start + _TOGETHER]
+        for start in range(0, len(entropy_coded), _TOGETHER):
+            part = entropy_coded[start : start + _TOGETHER]
             decoders = [decoder for _, decoder in part]
             where = [positions[number] for number, _ in part]
             with _one_thread():
@@ -246,7 +246,7 @@ class ContextCoder(SliceCoder):
         window = 2 * self._reach + 1
         corners = [self._corners(cells, grid) for cells in positions]
         height, width = (max(int(part[axis].max()) for part in corners) + window for axis in (0, 1))
-        known = np.full(len(positions) * height * width, self.codebook_size)  # the margin's, too
+        coded = np.full(len(positions) * height * width, self.codebook_size)  # the margin's, too
         near = (np.arange(window)[:, None] * width + np.arange(window)).ravel()
         middle = self._reach * (width + 1)
         # Of all tokens: their slice, their wave, the cell where their window begins.
@@ -264,7 +264,7 @@ class ContextCoder(SliceCoder):
             for start in range(0, len(together), _CHUNK):
                 tokens = together[start : start + _CHUNK]
                 slices, cells = owner[tokens], first[tokens]
-                weights = self._weights(known.take(cells[:, None] + near), earlier[slices])
+                weights = self._weights(coded.take(cells[:, None] + near), earlier[slices])
                 found = np.zeros_like(tokens)
                 runs = [0, *(np.flatnonzero(slices[1:] != slices[:-1]) + 1).tolist()]
                 for run, end in pairwise([*runs, len(tokens)]):
@@ -275,7 +275,7 @@ class ContextCoder(SliceCoder):
                         found[run:end] = decoders[place].decode(_FAMILY, weights[run:end])
                     except AssertionError as error:  # how constriction reports an impossible code
                         errors[place] = CorruptPayload(str(error))
-                indices[tokens] = known[cells + middle] = found
+                indices[tokens] = coded[cells + middle] = found
                 sums[slices[runs]] += np.add.reduceat(self._embed.take(found, 0), runs)
         return np.split(indices, np.cumsum(lengths)[:-1]), errors
 
@@ -298,12 +298,12 @@ class ContextCoder(SliceCoder):
         wave = coding_waves(positions, grid, self._reach)
         order = np.argsort(wave, kind="stable")
         shape = int(rows.max()) + window, int(columns.max()) + window
-        known = np.full(shape, self.codebook_size)  # nothing known in the margin
+        coded = np.full(shape, self.codebook_size)  # and no tokens in the margin
         when = np.full(shape, len(wave))
         inner = rows + self._reach, columns + self._reach
-        known[inner], when[inner] = indices, wave
+        coded[inner], when[inner] = indices, wave
         view = np.lib.stride_tricks.sliding_window_view
-        all_near, all_when = (view(grid_, (window, window)) for grid_ in (known, when))
+        all_near, all_when = (view(grid_, (window, window)) for grid_ in (coded, when))
         # Sums of the embeddings of all before a token in this order, of which its wave's first
         # token's counts.
         begin = np.searchsorted(wave[order], wave[order])
@@ -327,9 +327,13 @@ class ContextCoder(SliceCoder):
         return rows - rows.min(), columns - columns.min()
 
     def _weights(self, near: NDArray[np.int64], before: Exact) -> Exact:
-        """From the tokens around each, int64[m,(2R+1)^2], K where none is known, and the sum of the
-        embeddings of all of earlier waves, [m,E+1]: what constriction turns into the frequencies
-        ``weight + 1``, which sum to 2^24: whole numbers [m,K] >= 1."""
+        """The weights of every codeword for m tokens, whole numbers [m,K] >= 1, which constriction
+        turns into frequencies ``weight + 1`` that sum to 2^24.
+
+        Args:
+            near: int64[m,(2R+1)^2], the coded tokens around each, K where there is none.
+            before: [m,E+1], the sum of the embeddings of all tokens of earlier waves.
+        """
         sums = np.empty((len(near), len(self._heads) + 1, self._embed.shape[1]))
         multiply(self._heads, self._embed.take(near, 0), out=sums[:, :-1])
         sums[:, -1] = before

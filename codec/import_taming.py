@@ -1,8 +1,8 @@
 """Import of published taming-transformers VQGAN checkpoints into a model folder.
 
 A checkpoint is a pickle. It is read by torch's restricted reader, which builds tensors and plain
-containers; whatever else it names (Lightning keeps callbacks, options and optimisers beside the
-weights) becomes an inert stand-in by that name: nothing is imported and nothing in it runs.
+containers. Whatever else it names (Lightning keeps callbacks, options and optimizers beside the
+weights) becomes an inert placeholder of that name: nothing is imported and nothing is executed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _TORCH_READS = ("torch.", "collections.", "builtins.", "__builtin__.")
 
 @dataclass(frozen=True)
 class TamingCheckpoint:
-    """A checkpoint's networks, codewords float[K,D], and what was left aside (for a note)."""
+    """A checkpoint's networks and codewords float[K,D], the names of what was not read, and the
+    file's name, SHA-256 and training steps."""
 
     config: TamingConfig
     encoder: TamingEncoder
@@ -44,8 +45,8 @@ class TamingCheckpoint:
     source: dict[str, Any]
 
 
-class _StandIn:
-    """What a checkpoint's foreign objects are read as: takes anything, does nothing."""
+class _Placeholder:
+    """A placeholder for objects of unknown classes: accepts anything, does nothing."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         pass
@@ -91,15 +92,15 @@ def read_checkpoint(path: Path) -> TamingCheckpoint:
     try:
         config = read_config(needed)
         encoder, decoder = TamingEncoder(config), TamingDecoder(config)
-        words = needed.pop("quantize.embedding.weight")
+        codewords = needed.pop("quantize.embedding.weight")
         _fill(needed, (encoder, decoder))
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise ModelError(f"{path}: not the tensors of a VQGAN ({_reason(error)})") from None
-    if words.ndim != 2:
+    if codewords.ndim != 2:
         raise ModelError(f"{path}: quantize.embedding.weight is no table of codewords")
-    size = len(words)
+    size = len(codewords)
     if size < 8 or size & (size - 1) or size > 1 << 15:
         raise ModelError(f"{path}: {size} codewords; a power of two from 8 to 32768 is needed")
     ignored = (*beside, *sorted({name.partition(".")[0] + ".*" for name in aside}))
@@ -108,11 +109,11 @@ def read_checkpoint(path: Path) -> TamingCheckpoint:
         "sha256": _sha256(path),
         "steps": _plain(content.get("global_step")),
     }
-    return TamingCheckpoint(config, encoder, decoder, words.contiguous(), ignored, about)
+    return TamingCheckpoint(config, encoder, decoder, codewords.contiguous(), ignored, about)
 
 
 def _reason(error: Exception) -> str:
-    """Why a reader failed; torch's advice on how to read unsafely is left aside."""
+    """Why a reader failed, in one line, without torch's advice on reading unsafely."""
     text = str(error)
     refused = re.search(r"(?:Unsupported (?:global|class|operand)[^\n]*|GLOBAL [\w.]+)", text)
     if refused is None and "weights_only" in text:
@@ -127,10 +128,10 @@ def _read(path: Path) -> dict[str, Any]:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     else:
         names = _names_in_pickles(path)
-    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-        (type(name.rpartition(".")[2], (_StandIn,), {}), name) for name in names
+    placeholders: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        (type(name.rpartition(".")[2], (_Placeholder,), {}), name) for name in names
     ]
-    with torch.serialization.safe_globals(stand_ins):
+    with torch.serialization.safe_globals(placeholders):
         content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
         raise ValueError("it holds no table")
@@ -141,7 +142,10 @@ def _names_in_pickles(path: Path) -> list[str]:
     """What a file of the time before torch 1.6 names beyond torch's own: several pickles in a row
     and the raw tensors after them."""
     names: dict[str, None] = {}
-    with path.open("rb") as file, contextlib.suppress(ValueError):  # no pickle: told by the reader
+    with (
+        path.open("rb") as file,
+        contextlib.suppress(ValueError),
+    ):  # not a pickle: the reader will say so
         for _ in range(_PICKLES):
             for code, argument, _position in pickletools.genops(file):
                 if code.name == "GLOBAL" and isinstance(argument, str):
@@ -150,16 +154,16 @@ def _names_in_pickles(path: Path) -> list[str]:
 
 
 def _fill(tensors: dict[str, Tensor], networks: tuple[torch.nn.Module, ...]) -> None:
-    """Load every tensor where it belongs; raises ModelError naming one that does not fit."""
-    wanted = {name: value.shape for net in networks for name, value in net.state_dict().items()}
-    missing, foreign = sorted(wanted.keys() - tensors), sorted(tensors.keys() - wanted)
+    """Load every tensor into its network; raises ModelError naming one that does not fit."""
+    shapes = {name: value.shape for net in networks for name, value in net.state_dict().items()}
+    missing, foreign = sorted(shapes.keys() - tensors), sorted(tensors.keys() - shapes)
     for names, what in ((missing, "lacks"), (foreign, "has the unknown")):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise ModelError(f"{what} {', '.join(names[:3])}{more}")
     for name, tensor in tensors.items():
-        if tensor.shape != wanted[name]:
-            raise ModelError(f"{name}: {tuple(tensor.shape)} instead of {tuple(wanted[name])}")
+        if tensor.shape != shapes[name]:
+            raise ModelError(f"{name}: {tuple(tensor.shape)} instead of {tuple(shapes[name])}")
     for network in networks:
         network.load_state_dict({name: tensors[name] for name in network.state_dict()})
 

@@ -1,11 +1,11 @@
-"""LPIPS (Zhang et al., CVPR 2018) and DISTS (Ding et al., TPAMI 2022): how far two images are apart
-in the features of networks that learnt to recognise things.
+"""LPIPS (Zhang et al., CVPR 2018) and DISTS (Ding et al., TPAMI 2022): distances of two images in
+the features of classification networks.
 
 LPIPS v0.1: features of five layers, normalised over channels, squared difference weighted by a
-learnt head, averaged over positions, summed over layers (eq. 1). With AlexNet it is what papers
-report, and what everything here is judged by; its weights ship. With VGG16 it is what networks are
-trained against. DISTS compares means and correlations of VGG16's features, so it forgives a texture
-that is another sample of the same.
+learnt head, averaged over positions, summed over layers (eq. 1). With AlexNet, whose weights ship,
+it is the metric that papers report and that is reported here. With VGG16 it is a training loss.
+DISTS compares means and correlations of VGG16's features, so it is small between two samples of the
+same texture.
 
 Weights: AlexNet and VGG16 of torchvision (BSD-3), heads of the LPIPS authors (BSD-2); DISTS' (MIT).
 Those of VGG16 and DISTS come from two data-only packages that ask for more than is needed here:
@@ -133,10 +133,10 @@ class Lpips(nn.Module):
                 taps.append(x)
         return [F.normalize(tap, dim=1, eps=1e-8) for tap in taps]
 
-    def between(self, features: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    def between(self, features: list[Tensor], target_features: list[Tensor]) -> Tensor:
         """The distance of two sets of features, float[B]."""
         total = features[0].new_zeros(len(features[0]))
-        for number, (a, b) in enumerate(zip(features, wanted, strict=True)):
+        for number, (a, b) in enumerate(zip(features, target_features, strict=True)):
             head = self.get_buffer(f"head{number}").view(-1, 1, 1)
             total = total + ((a - b).square() * head).sum(1).mean((1, 2))
         return total
@@ -144,8 +144,8 @@ class Lpips(nn.Module):
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """The distance of float[B,3,H,W] in [-1, 1], float[B]; gradients flow to `images` only."""
         with torch.no_grad():
-            wanted = self.features(targets)
-        return self.between(self.features(images), wanted)
+            target_features = self.features(targets)
+        return self.between(self.features(images), target_features)
 
 
 class Dists(nn.Module):
@@ -194,12 +194,12 @@ class Dists(nn.Module):
             taps.append(x)
         return taps
 
-    def between(self, features: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    def between(self, features: list[Tensor], target_features: list[Tensor]) -> Tensor:
         """The distance of two sets of features, float[B] (Ding et al. 2022, eq. 3 to 6)."""
         alike = features[0].new_zeros(len(features[0]))
         alphas = torch.split(self.get_buffer("alpha"), self._CHANNELS)
         betas = torch.split(self.get_buffer("beta"), self._CHANNELS)
-        for a, b, alpha, beta in zip(features, wanted, alphas, betas, strict=True):
+        for a, b, alpha, beta in zip(features, target_features, alphas, betas, strict=True):
             mean_a, mean_b = a.mean((2, 3)), b.mean((2, 3))
             luminance = (2 * mean_a * mean_b + 1e-6) / (mean_a**2 + mean_b**2 + 1e-6)
             variances = a.var((2, 3), correction=0) + b.var((2, 3), correction=0)

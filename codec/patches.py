@@ -1,9 +1,9 @@
-"""How many pixels a token stands for, in each direction.
+"""Patch sizes: how many pixels, each way, one token stands for.
 
-The networks turn 16 x 16 pixels into one token. For fewer tokens, an image is shrunk before it is
-encoded and enlarged after it is decoded: at few bits per pixel, more words for fewer patches beat
-fewer words for more (docs/codec.md). Which of `PATCHES` was used follows from an image's size and
-its grid of tokens, so nobody who decodes has to be told.
+The networks turn 16 x 16 pixels into one token. For larger patches, an image is shrunk before it is
+encoded and enlarged after it is decoded: at few bits per pixel, larger codebooks for fewer patches
+beat smaller ones for more (docs/codec.md). The patch size follows from an image's size and its grid
+of tokens, so it need not be transmitted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PATCHES = (16, 20, 24, 32)
-_NETWORKS = PATCHES[0]
+_NETWORK_PATCH = PATCHES[0]
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T", bound=np.generic)
@@ -26,10 +26,10 @@ def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
 
 
 def patch_of(grid: tuple[int, ...], height: int, width: int) -> int:
-    """The smallest of `PATCHES` that gives this grid.
+    """The smallest of `PATCHES` that gives this grid (rows, columns).
 
     Raises:
-        ValueError: none does.
+        ValueError: none of them does.
     """
     for patch in PATCHES:
         if grid_of(height, width, patch) == grid:
@@ -40,7 +40,7 @@ def patch_of(grid: tuple[int, ...], height: int, width: int) -> int:
 def coded_size(height: int, width: int, patch: int) -> tuple[int, int]:
     """Height and width in which an image is encoded; its grid at 16 pixels a token is that of the
     whole image at ``patch``."""
-    return -(-height * _NETWORKS // patch), -(-width * _NETWORKS // patch)
+    return -(-height * _NETWORK_PATCH // patch), -(-width * _NETWORK_PATCH // patch)
 
 
 def shrink(image: Pixels, patch: int) -> Pixels:
@@ -50,12 +50,12 @@ def shrink(image: Pixels, patch: int) -> Pixels:
 
 
 def enlarge(image: Pixels, height: int, width: int) -> Pixels:
-    """The way back: uint8[h,w,3] -> uint8[height,width,3]."""
+    """The inverse of `shrink`: uint8[h,w,3] -> uint8[height,width,3]."""
     return _resized(image, (height, width))
 
 
 def spread(cells: NDArray[T], height: int, width: int) -> NDArray[T]:
-    """What is known of each token, told for each pixel: [h,w] -> [height,width]."""
+    """Values per token repeated for each of its pixels: [h,w] -> [height,width]."""
     patch = patch_of(cells.shape[:2], height, width)
     rows, columns = np.arange(height) // patch, np.arange(width) // patch
     pixels: NDArray[T] = cells[rows][:, columns]
@@ -65,7 +65,7 @@ def spread(cells: NDArray[T], height: int, width: int) -> NDArray[T]:
 def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
     if image.shape[:2] == size:
         return image
-    from PIL import Image  # not everyone who needs a grid needs pictures
+    from PIL import Image  # slow to import, and grids do not need it
 
     resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS)
     return np.asarray(resized)

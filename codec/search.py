@@ -1,11 +1,10 @@
-"""Analysis by synthesis: tokens chosen by what the decoder makes of them.
+"""Analysis by synthesis: a search for the tokens whose decode is nearest to the image.
 
-The encoder names, for each patch, the codeword nearest to its latent vector. The decoder draws each
-patch from its neighbours' codewords too, so another choice may look better. The search follows the
-gradient of the reconstruction's error (L1 of the pixels and LPIPS with VGG16) through the decoder
-to the latents, straight through the choice of codewords (van den Oord et al., NeurIPS 2017, section
-3.2), and keeps the best choice that it met. Only the sender searches: the tokens mean what they
-always mean.
+The encoder chooses, for each patch, the codeword nearest to its latent vector. The decoder draws
+each patch from its neighbours' codewords too, so another choice may be better. The search descends
+the gradient of the reconstruction error (L1 of the pixels and LPIPS with VGG16) with respect to the
+latents, straight through the choice of codewords (van den Oord et al., NeurIPS 2017, section 3.2),
+and keeps the best choice found. Only the sender searches; the meaning of tokens does not change.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from codec.tokenizer import STRIDE
 
 Progress = Callable[[float], None]
 
-TILE = 48  # tokens a side that are searched for at once; bounds the memory
-MARGIN = 4  # tokens around them that stay as they are
+TILE = 48  # tokens a side that are optimised at once; bounds the memory
+MARGIN = 4  # fixed tokens around them
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What is minimised, and how.
+    """Hyper-parameters of the search.
 
     Attributes:
         rate: length of an Adam step in the latents (unit vectors), falling linearly to a quarter.
         perceptual: weight of LPIPS beside the pixels.
-        blocks: of the five of VGG16, how many LPIPS looks at, as in training.
+        blocks: how many of VGG16's five LPIPS uses.
         bit: squared distance that saving one bit of the static code is worth.
     """
 
@@ -45,22 +44,21 @@ class Terms:
 
 
 class Search:
-    """Chooses tokens by looking at what they decode to."""
+    """The search, for one decoder."""
 
     def __init__(
         self, decoder: nn.Module, device: Device = CPU, terms: Terms | None = None
     ) -> None:
-        """Of a decoder on a device; so are all tensors.
-
-        Raises FeaturesMissing if the weights of VGG16 are not installed."""
+        """``decoder`` is on ``device``, where all tensors must be. Raises FeaturesMissing if the
+        weights of VGG16 are not installed."""
         self._decoder, self._device, self._terms = decoder, device, terms or Terms()
         self._perceptual = Lpips("vgg16", self._terms.blocks).to(device.where)
 
     def error(
         self, codewords: Tensor, images: Tensor, features: list[Tensor] | None = None
     ) -> Tensor:
-        """What is minimised, a scalar: how far the decoded codewords float[1,D,h,w] are from
-        float[1,3,16h,16w]. ``features``: of these images, where they are known."""
+        """The error that is minimised, a scalar, of the decoded codewords float[1,D,h,w] against
+        images float[1,3,16h,16w]; ``features``: of these images, if already computed."""
         with self._device.autocast():
             if features is None:
                 features = self._perceptual.features(images)
@@ -88,7 +86,7 @@ class Search:
             codewords: float[K,D].
             bits: float[K], what each token costs.
             steps: how often everything is decoded, at least 1.
-            progress: told the share that is done, up to 1.
+            progress: called with the share that is done, up to 1.
 
         Returns:
             int64[h,w]. Its error is at most that of ``indices`` where one tile is the whole image;
@@ -99,10 +97,10 @@ class Search:
         corners = [(y, x) for y in range(0, height, TILE) for x in range(0, width, TILE)]
         for number, corner in enumerate(corners):
 
-            def told(step: int, number: int = number) -> None:
+            def report(step: int, number: int = number) -> None:
                 progress((number + step / steps) / len(corners))
 
-            self._tile(found, latents, pixels, codewords, bits, steps, corner, told)
+            self._tile(found, latents, pixels, codewords, bits, steps, corner, report)
         return found
 
     def _tile(
@@ -114,7 +112,7 @@ class Search:
         bits: Tensor,
         steps: int,
         corner: tuple[int, int],
-        told: Callable[[int], None],
+        report: Callable[[int], None],
     ) -> None:
         """Improve one tile of ``found``, in place."""
         rows, columns = (slice(max(0, at - MARGIN), at + TILE + MARGIN) for at in corner)
@@ -153,7 +151,7 @@ class Search:
                 optimizer.zero_grad()
                 error.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-            told(step)
+            report(step)
         found[corner[0] : corner[0] + TILE, corner[1] : corner[1] + TILE] = best.view(
             min(TILE, found.shape[0] - corner[0]), min(TILE, found.shape[1] - corner[1])
         )

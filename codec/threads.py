@@ -10,8 +10,8 @@ import torch
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Run networks on one thread: with more, convolutions split and add up differently, and the
-    last bits of an image, so of every table, would depend on the machine."""
+    """Run networks on one thread within the block. With more, convolutions are split and summed
+    differently, and the last bits of images and tables would depend on the machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,9 +1,9 @@
-"""Large images in parts: a convolutional network on tiles that overlap by its reach, so that the
-result is that of the whole (up to the rounding of float sums) and memory stays bounded.
+"""Large images in tiles: a convolutional network on tiles that overlap by its reach, so that the
+result equals that of the whole image (up to the rounding of float sums) in bounded memory.
 
-A network's reach is how far an output can see. Where a tile ends inside the image, it carries that
-much of its surroundings as a margin, which is computed and thrown away; where it ends at the
-image's edge it is padded as the whole would be.
+A network's reach is the radius of its receptive field. Where a tile ends inside the image, that
+much of its surroundings is added as a margin, whose output is discarded; where it ends at the
+image's edge, it is padded as the whole image would be.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ TILE = 128
 
 
 def reach_tokens(layers: nn.Module, pixels_per_cell: int) -> int:
-    """How many tokens beyond its own an output can see, at most.
+    """The radius of the receptive field, in tokens beyond an output's own, rounded up.
 
     Args:
-        layers: convolutions of 1 or 3, pixel shuffles, and what works on single positions, in the
-            order of their modules.
+        layers: convolutions of odd kernels, pixel shuffles and operations on single positions, in
+            the order of their modules.
         pixels_per_cell: of the input: 16 where it is a grid of tokens, 1 where it is an image.
     """
     scale, reach = float(pixels_per_cell), 0.0
@@ -70,9 +70,9 @@ def apply_tiled(
             down, right = min(top + tile, height), min(left + tile, width)
             rows = slice(into * (top - above), into * min(down + reach, height))
             columns = slice(into * (left - before), into * min(right + reach, width))
-            done = network(x[:, :, rows, columns])
+            output = network(x[:, :, rows, columns])
             rows = slice(out_of * above, out_of * (above + down - top))
             columns = slice(out_of * before, out_of * (before + right - left))
-            line.append(done[:, :, rows, columns].clone())  # lets go of the margin
+            line.append(output[:, :, rows, columns].clone())  # frees the margin
         parts.append(torch.cat(line, dim=3))
     return torch.cat(parts, dim=2)

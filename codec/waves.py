@@ -1,5 +1,5 @@
-"""The order in which a slice's tokens are coded in context: in waves whose tokens do not see each
-other, so that a decoder evaluates a wave at once."""
+"""The coding order of a slice's tokens in context mode: in waves. The tokens of a wave are not in
+each other's context, so a decoder evaluates the network for all of them at once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 def coding_waves(
     positions: NDArray[np.int64], grid: tuple[int, int], reach: int
 ) -> NDArray[np.int64]:
-    """In which wave each token of a slice is coded: the first that comes after the waves of all
-    tokens before it, in the slice's order, that are at most `reach` rows and columns away.
+    """The wave in which each token of a slice is coded: the one after the latest wave of those
+    tokens that precede it in the slice's order and are at most `reach` rows and columns away.
 
     Args:
         positions: int64[n], raster positions in the slice's order.
@@ -21,7 +21,7 @@ def coding_waves(
         reach: >= 0.
 
     Returns:
-        int64[n], from 1, read-only. The coding order is by wave, and in a wave the slice's.
+        int64[n], from 1, read-only. Tokens are coded by wave, and within a wave in slice order.
     """
     return _coding_waves(positions.tobytes(), grid, reach)
 
@@ -36,6 +36,6 @@ def _coding_waves(positions: bytes, grid: tuple[int, int], reach: int) -> NDArra
         wave = last[row : row + window, column : column + window].max() + 1
         last[row + reach, column + reach] = wave
         waves.append(wave)
-    found = np.array(waves, np.int64)
-    found.flags.writeable = False
-    return found
+    result = np.array(waves, np.int64)
+    result.flags.writeable = False
+    return result

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -107,12 +108,16 @@ class PhotoDataset:
     ) -> None:
         self.source = photo_source(path)
         everything = self.source.names()
-        chosen = [name for name in everything if _held_out(name, share) == held_out]
+        chosen = [name for name in everything if (_place(name) < share) == held_out]
         found = [(name, *self.source.size(name)) for name in chosen]
         found = [(name, w, h) for name, w, h in found if min(w, h) >= min_side]
         if not found:
             part = f"held out ({share:.3g} of all, by their names)" if held_out else "to train on"
             wanted = f"; some {_enough(share)} photos are needed, or a larger share" * held_out
+            large = [name for name in everything if min(self.source.size(name)) >= min_side]
+            if held_out and len(large) > 1:
+                least = math.ceil(1000 * min(map(_place, large)) + 1e-9) / 1000
+                wanted += f": {least:g} holds out one of these"
             raise ValueError(
                 f"{path}: of {len(everything)} photos none {part} has a short side of {min_side} "
                 f"pixels or more{wanted}"
@@ -174,8 +179,9 @@ class PhotoDataset:
         return pixels[:, ::-1] if crop.mirrored else pixels
 
 
-def _held_out(name: str, share: float) -> bool:
-    return zlib.crc32(name.encode()) / 2**32 < share
+def _place(name: str) -> float:
+    """Where a photo stands in [0, 1); those below the share are held out."""
+    return zlib.crc32(name.encode("utf-8", "surrogateescape")) / 2**32
 
 
 def _enough(share: float) -> int:

@@ -119,8 +119,8 @@ class Run:
         """Tokens of the crops to train on and of held-out ones. The main process makes them."""
 
         def read() -> tuple[TokenCache, TokenCache]:
-            tokens = self.tokens(folder, encoder, ladder)
-            return tokens, self._cached(folder, encoder, ladder, held_out=True)
+            held_out = self._cached(folder, encoder, ladder, held_out=True)  # few, so first
+            return self.tokens(folder, encoder, ladder), held_out
 
         with parallel.main_process() as is_main:
             if is_main:

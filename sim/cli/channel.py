@@ -33,7 +33,7 @@ ChannelName = Annotated[
     str,
     typer.Argument(
         metavar="CHANNEL",
-        help="A preset, type:name=value,... or a YAML file (a scenario too).",
+        help="A preset, type:name=value,..., a line of tc netem, or a YAML file (a scenario too).",
         show_default=False,
     ),
 ]
@@ -55,15 +55,16 @@ def describe(
     """
     from channels import PerfectLoss, UniformErasure
     from channels.describe import describe as describe_loss
-    from channels.netem import tc_command
+    from channels.tc import to_tc
     from sim.scenario.channel_argument import read_source
 
     source = read_source(channel)
     loss, link = source.models()
     with user_errors(channel):
         found = describe_loss(loss, packets, seed)
-    command = tc_command(loss, link)
-    notes = [*found.warnings, *_link_notes(link)]
+    line = to_tc(loss, link)
+    command = line.command if line else None
+    notes = [*found.warnings, *_link_notes(link), *(line.notes if line else ())]
     if command and not isinstance(loss, (PerfectLoss, UniformErasure)):
         notes.append(_NETEM_START)
     summary = {
@@ -124,7 +125,8 @@ def fit(
     trace: Annotated[
         Path,
         typer.Argument(
-            help="Mask or trace: .npy, text of 0 and 1, or CSV with lost or sequence.",
+            help="Mask (.npy, text of 0 and 1), CSV with lost or sequence, capture with RTP "
+            "(pcap, pcapng, Wireshark's CSV), log of ping, or iperf3 --json.",
             show_default=False,
         ),
     ],
@@ -138,6 +140,10 @@ def fit(
             min=1, max=62, help="Width of the counter of sequence numbers.", show_default="found"
         ),
     ] = None,
+    stream: Annotated[
+        str | None,
+        typer.Option(help="Part of the name of one of several streams: SSRC, address, host."),
+    ] = None,
     out: NewOutFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -147,19 +153,25 @@ def fit(
     """
     from channels.fit import CANDIDATES
     from channels.fit import fit as fit_models
+    from channels.iperf import fit_intervals, is_json, notes_of, read_iperf3
     from channels.parameters import ChannelParameterError
     from channels.trace import read_loss_trace
     from sim.scenario.channel_argument import new_file
 
     names = [name.strip() for name in models.split(",")] if models else list(CANDIDATES)
     try:
-        mask, notes = read_loss_trace(trace, bits)
-        report = fit_models(mask, names)
+        if is_json(trace):
+            counts = read_iperf3(trace)
+            report, notes = fit_intervals(counts, names), notes_of(counts)
+            packets = report.packets
+        else:
+            mask, notes = read_loss_trace(trace, bits, stream)
+            report, packets = fit_models(mask, names), int(mask.size)
     except ChannelParameterError as error:
-        named = {"path": "", "candidates": "--models: ", "bits": "--bits: "}
-        where = named.get(error.parameter, f"{trace}: ")
+        named = {"candidates": "--models: ", "bits": "--bits: ", "stream": "--stream: "}
+        where = named.get(error.parameter, "" if error.parameter == "path" else f"{trace}: ")
         raise UserError(f"{where}{error.problem}") from None
-    text = _fit_text(trace, report, int(mask.size), notes)
+    text = _fit_text(trace, report, packets, notes)
     if out is not None:
         with new_file(out) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -221,10 +233,11 @@ def _findings(channel: str, given: dict[str, Any]) -> list[Finding]:
 
     from channels.lint import Stream, lint_netem
     from channels.lint import lint as lint_channel
-    from sim.scenario.channel_argument import is_netem, read_source
+    from channels.tc import is_tc
+    from sim.scenario.channel_argument import read_source
 
     found: list[Finding] = []
-    if is_netem(channel):
+    if is_tc(channel):
         found = lint_netem(channel)
         if not any(finding.level == "note" for finding in found):
             return found  # no model stands for these options

@@ -41,6 +41,10 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do everything again, whatever is there.")
     ] = False,
+    pcap: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write a stream's packets, for Wireshark."),
+    ] = None,
     device: DeviceName = "auto",
     dtype: DtypeName = "auto",
     as_json: AsJson = False,
@@ -58,11 +62,20 @@ def run(
     from sim.progress import progress_bar
 
     where = chosen_device(device, dtype)
+    if pcap is not None:
+        from sim.experiment.capture import check_target, write_capture
+
+        check_target(pcap)
     how = RunOptions(out, save_images, fresh, workers, dask, where)
     with progress_bar(loaded.scenario.name) as progress:
         outcome = run_experiment(loaded, how, progress)
     about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}
+    if pcap is not None:
+        stream = write_capture(loaded, pcap, where)
+        about |= {"pcap": str(pcap)}
     print_result(as_json, about | (outcome.summary or {}), print_summary, outcome)
+    if pcap is not None and not as_json:
+        print_line(f"packets:  {pcap} ({stream})")
 
 
 def repeats(

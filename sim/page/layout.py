@@ -365,7 +365,8 @@ def _foot(playback: Playback, file: str) -> Callable[[], None]:
         line = _text("code")
 
     def refresh() -> None:
-        line.set_content(escape(command(playback.base, playback.scenario, file)))
+        words = command(playback.base, playback.scenario, file)
+        line.set_content(escape(words.encode(errors="backslashreplace").decode()))
 
     return refresh
 

@@ -66,7 +66,7 @@ def write_report(folders: Sequence[Path], target: Path, metric: str | None = Non
     page = render(folders, metric)
     try:
         with replacing(target) as partial:
-            partial.write_text(page, encoding="utf-8")
+            partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror})") from None
     return target

@@ -12,11 +12,11 @@ from ruamel.yaml.comments import CommentedMap
 from channels.base import LossModel
 from channels.link import Link
 from channels.lint import Stream
-from channels.netem import from_netem
 from channels.parameters import ChannelParameterError
 from channels.presets import PRESETS, Preset
-from channels.registry import LOSS_TYPES, parse_inline
-from channels.spec import loss_spec, read_channel
+from channels.registry import LOSS_TYPES
+from channels.spec import read_channel, spec_of_text
+from channels.tc import is_tc
 from codec.files import replacing
 from sim.errors import UserError
 from sim.scenario.yaml_lines import line_of, parse_mapping, plain, rebase_traces, undotted
@@ -63,41 +63,23 @@ class ChannelSource:
 def read_source(text: str) -> ChannelSource:
     """Find what `text` names.
 
-    It may be the name of a preset; ``type`` or ``type:name=value,...``; netem's own
-    ``loss gemodel 5% 20%``; a YAML file that holds a channel; or a scenario file.
+    It may be the name of a preset; ``type`` or ``type:name=value,...``; a line of tc or netem's
+    options alone, ``loss gemodel 5% 20%``; a YAML file that holds a channel; or a scenario file.
 
     Raises:
         UserError: nothing of the kind, or a file that cannot be read.
     """
-    if text in PRESETS:
-        return ChannelSource(text, {"preset": text}, PRESETS[text])
-    if text.partition(":")[0].strip() in LOSS_TYPES:
-        try:
-            return ChannelSource(text, parse_inline(text))
-        except ChannelParameterError as error:
-            raise UserError(f"{text}: {error}") from None
-    if is_netem(text):
-        return _netem(text)
+    named = text in PRESETS or text.partition(":")[0].strip() in LOSS_TYPES or is_tc(text)
     path = Path(text)
-    if path.exists() or path.suffix in (".yaml", ".yml"):
+    if not named and (path.exists() or path.suffix in (".yaml", ".yml")):
         return _file(text, path)
-    raise UserError(
-        f"{text}: is no channel: give a preset ({', '.join(PRESETS)}), type:name=value,... "
-        f"with a type among {', '.join(LOSS_TYPES)}, or a YAML file"
-    )
-
-
-def is_netem(text: str) -> bool:
-    """Whether a channel is given by netem's options, ``loss ...``."""
-    return text.split()[:1] == ["loss"]
-
-
-def _netem(text: str) -> ChannelSource:
     try:
-        spec = loss_spec(from_netem(text))
+        return ChannelSource(text, spec_of_text(text), PRESETS.get(text))
     except ChannelParameterError as error:
-        raise UserError(f"{text}: {error.problem}") from None
-    return ChannelSource(text, spec)
+        if not named:
+            raise UserError(f"{text}: {error.problem}, or a YAML file") from None
+        told = error.problem if error.parameter == "netem" else str(error)
+        raise UserError(f"{text}: {told}") from None
 
 
 def _file(text: str, path: Path) -> ChannelSource:

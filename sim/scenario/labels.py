@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sim.scenario.schema import CLEAN, Scenario
@@ -28,6 +30,11 @@ class Cell:
     values: Mapping[str, Any]
     scenario: Scenario
     repeat: int
+
+
+def name_of(path: Path) -> str:
+    """A scenario's name where it has none: its file's, with _ for what `Scenario.name` refuses."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).lstrip("._-")[:100] or "scenario"
 
 
 def cells(

@@ -17,6 +17,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from codec.files import rooted
 from sim.errors import UserError
+from sim.scenario.labels import name_of
 from sim.scenario.schema import (
     SWEEPABLE,
     ArqSection,
@@ -91,7 +92,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
     source = Source(str(path), tree)
     if "strategies" in source.raw:
         raise UserError(f"{path}: compares strategies; run it with sim compare")
-    source.raw.setdefault("name", path.stem)
+    source.raw.setdefault("name", name_of(path))
     about = {"file": str(path), "question": _opening(path), "overrides": list(overrides)}
     return _load(source, path.parent, dict(map(parse_override, overrides)), about)
 

@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from channels import LINK_PARAMETERS, LOSS_TYPES, PRESETS, ChannelParameterError, read_channel
 from channels.registry import Parameter
+from channels.spec import spec_of_text
 from channels.theory import loss_rate
 from codec.decoding import MAX_STEPS, Decoding, FillMode, Order
 from sim.metrics import DEFAULT, MetricName
@@ -179,6 +180,7 @@ class _ChannelSchema:
         return {
             "description": "loss process (started in its stationary state), link, or preset",
             "oneOf": [
+                {"type": "string", "description": "a preset, type:name=value,... or a line of tc"},
                 *losses,
                 _object("preset", "a ready channel", preset),
                 _object("loss and link", "a loss process and what else happens", both),
@@ -299,6 +301,15 @@ class Scenario(Section):
     until: UntilSection | None = Field(
         None, description="add repeats to each point until its means are this certain"
     )
+
+    @field_validator("channel", mode="before")
+    @classmethod
+    def _channel_of_text(cls, given: Any) -> Any:
+        try:
+            return spec_of_text(given) if isinstance(given, str) else given
+        except ChannelParameterError as error:
+            problem = {"problem": error.problem, "parameter": ""}
+            raise PydanticCustomError("channel", "{problem}", problem) from None
 
     @field_validator("channel")
     @classmethod

@@ -187,7 +187,11 @@ def test_links_from_plain_data():
         ({"loss": 0.2}, "loss", "must be a mapping"),
         ({"loss": {"type": "uniform", "loss": 1.5}}, "loss.loss", "probability"),
         ({"link": {"dely_s": 1}}, "link.dely_s", "its parameters: delay_s"),
-        ({"link": {"jitter": {"type": "odd"}}}, "link.jitter.type", "normal, pareto, empirical"),
+        (
+            {"link": {"jitter": {"type": "odd"}}},
+            "link.jitter.type",
+            "normal, uniform, pareto, empirical",
+        ),
         ({"link": {"jitter": {"type": "normal"}}}, "link.jitter.std_s", "is missing"),
         ({"link": {"capacity": 5}}, "link.capacity", "path of a trace"),
         ({"link": {"mtu_bytes": 5}}, "link.mtu_bytes", "goes with capacity"),

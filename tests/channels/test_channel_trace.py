@@ -42,7 +42,7 @@ def test_arrays(tmp_path, values):
         ("a.csv", b"time,size\n1,2\n", "needs a column named lost or sequence"),
         ("a.csv", b"lost\n0\n2\n", "only 0 and 1"),
         ("a.csv", b"lost\n0\nx\n", r"csv:3: .x. is not a whole number"),
-        ("a.csv", b"\xff\xfe\x00", "neither .npy nor text"),
+        ("a.csv", b"\xff\xfe\x00", "neither a capture, .npy nor text"),
         ("a.npy", b"not numpy", "not a valid .npy"),
         ("missing.npy", None, "cannot read"),
     ],

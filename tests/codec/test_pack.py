@@ -87,6 +87,16 @@ def test_the_share_held_out_is_chosen(photos: Path) -> None:
         PhotoDataset(photos, held_out=True, min_side=32, share=1e-4)
 
 
+def test_of_few_photos_a_share_that_holds_one_out_is_told(photos: Path) -> None:
+    for path in sorted(photos.rglob("*.png"))[4:]:
+        path.unlink()
+    with pytest.raises(ValueError, match=r"larger share: .* holds out one of these") as told:
+        PhotoDataset(photos, held_out=True, min_side=32, share=1e-4)
+    share = float(str(told.value).split("share: ")[1].split()[0])
+    kept = [len(PhotoDataset(photos, held_out=h, min_side=32, share=share)) for h in (True, False)]
+    assert kept == [1, 3]
+
+
 @pytest.mark.parametrize("cut", [0, 10, 16, -1])
 def test_what_is_no_pack_is_told(photos: Path, tmp_path: Path, cut: int) -> None:
     path = tmp_path / "photos.bin"

@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from channels import ChannelParameterError, read_channel
 from codec.files import rooted
 from sim.baselines.byte_frames import BYTE_STREAM
+from sim.scenario.labels import name_of
 from sim.scenario.loader import Source, explain, parse_override, unknown_key
 from sim.scenario.schema import Concealer, Scenario, Section, with_values
 from sim.scenario.yaml_lines import Location, parse_mapping, rebase_traces
@@ -160,7 +161,7 @@ def load_comparison(path: Path, overrides: Sequence[str] = ()) -> LoadedComparis
     rebase_traces(source.raw.get("channel"), path.parent)
     given = dict(map(parse_override, overrides))
     source.override(given)
-    source.raw.setdefault("name", path.stem)
+    source.raw.setdefault("name", name_of(path))
     own = source.own()
     base_raw = {k: v for k, v in source.raw.items() if k not in _Comparison.model_fields}
     channel = base_raw.get("channel", {})
