@@ -87,10 +87,9 @@ def test_tasks_are_handed_out_in_parts() -> None:
         parts.append(tasks)
         return tasks
 
-    workers = Workers(SerialExecutor(), work, 2, lambda task: task / 4)
-    assert list(workers.results(iter([1, 1, 3, 5, 2, 2, 1]))) == [
-        (n, n) for n in (1, 1, 3, 5, 2, 2, 1)
-    ]
+    numbers = [1, 1, 3, 5, 2, 2, 1]
+    workers = Workers(SerialExecutor(), work, share=lambda task: task / 4)
+    assert list(workers.results(iter(numbers))) == [(n, n) for n in numbers]
     assert parts == [[1, 1, 3], [5], [2, 2], [1]]
 
 
