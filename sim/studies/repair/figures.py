@@ -105,8 +105,8 @@ def _by_level(
 def _head(grid: Any, titles: Sequence[str], below: str, title: str) -> Figure:
     """Titles above the columns, what the horizontal axes show below, and above all of it what is
     shown, over the legend."""
-    for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, size=9)
+    for axes, name in zip(grid[0], titles, strict=True):
+        axes.set_title(name, size=9)
     for axes in grid[-1]:
         axes.set_xlabel(below)
     figure: Figure = grid[0, 0].figure
