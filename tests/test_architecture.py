@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sim.results.run import Run
 from sim.scenario.loader import load_scenario
@@ -101,25 +102,30 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(house: Path) -> dict[str, Path]:
-    """By recipe, what its command makes of one photograph, untrained and in virtual time."""
-    small = "images=[samples/chelsea] codec.model=random codec.codebook=64 transport=virtual"
-    settings = [word for setting in small.split() for word in ("--set", setting)]
-    folders, calls = {}, []
-    for number, (title, recipe) in enumerate(RECIPES.items()):
+    """By recipe, what its command makes of one photograph, untrained and in virtual time. The
+    settings of all commands go into one run; those of the key, which are seen by the losses of a
+    channel that is known without the recipes, into a second."""
+    Image.radial_gradient("L").resize((96, 64)).save(house / "photo.png")
+    small = "images=[photo.png] codec.model=random codec.codebook=64 transport=virtual"
+    settings: dict[str, list[str]] = {"all": [], "key": ["--set", "metrics=[psnr_db]"]}
+    for title, recipe in RECIPES.items():
         (command,) = blocks(recipe, "sh")
-        folders[title] = house / f"run-{number}"
-        quick = [] if title == METRIC else ["--set", "metrics=[psnr_db]"]
-        words = [*shlex.split(command)[1:], *settings, *quick, "--out", str(folders[title])]
-        calls.append("\t".join(words))
+        sim, run, scenario, *words = shlex.split(command)
+        assert [sim, run, scenario] == ["sim", "run", "burst20"]
+        settings["key" if title == KEY else "all"] += words
+    calls = [
+        ["run", "burst20", *words, *(w for s in small.split() for w in ("--set", s)), "-o", name]
+        for name, words in settings.items()
+    ]
     ended = subprocess.run(
         [sys.executable, "-c", RUN_ALL],
-        input="\n".join(calls),
+        input="\n".join(map("\t".join, calls)),
         capture_output=True,
         text=True,
         cwd=house,
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
-    return folders
+    return {title: house / ("key" if title == KEY else "all") for title in RECIPES}
 
 
 def test_what_the_recipes_write_is_in_style(house: Path) -> None:
@@ -140,8 +146,8 @@ def erased(folder: Path) -> list[bool]:
 def test_the_channel_loses_every_fifth(runs: dict[str, Path]) -> None:
     fates = erased(runs[CHANNEL])
     first = fates.index(True)
-    assert first < 5 and len(fates) == 32
-    assert fates == [number % 5 == first for number in range(32)]
+    assert first < 5 and len(fates) >= 20
+    assert fates == [number % 5 == first for number in range(len(fates))]
 
 
 def test_the_concealer_repairs(runs: dict[str, Path]) -> None:
