@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from sim.cli.options import AsJson, DeviceName, DtypeName, chosen_device
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.progress import no_progress, print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -117,10 +117,8 @@ def training(
 
     check_photos(images)
     device = options.chosen_device()
-    try:
+    with os_errors(out, "cannot make the run folder"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot make the run folder ({error.strerror})") from None
     try:
         with joined(device) as own_device:
             bar = progress_bar(label) if rank() == 0 else contextlib.nullcontext(no_progress)

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.jobs.claims import complete
 from sim.jobs.executor import open_workers
 from sim.jobs.store import Record
@@ -90,14 +90,12 @@ def run_bench(
 
 def _open(out: Path) -> None:
     """Make the folder of a new comparison, or find the one of an earlier."""
-    try:
+    with os_errors(out, "cannot write results here"):
         if out.exists() and not out.is_dir():
             raise UserError(f"{out}: is a file; results need a folder")
         if out.exists() and any(out.iterdir()) and not (out / POINTS).is_dir():
             raise UserError(f"{out}: is not empty and holds no comparison; choose another folder")
         (out / POINTS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot write results here ({error.strerror})") from None
 
 
 class _BenchRun:
