@@ -4,6 +4,8 @@ they name: read whole, up to a limit.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 _LONGEST = 380
@@ -24,6 +26,16 @@ class UserError(Exception):
         if len(line) > _LONGEST:
             line = f"{line[:_HEAD]} ... {line[len(line) + _HEAD + 5 - _LONGEST :]}"
         super().__init__(line)
+
+
+@contextlib.contextmanager
+def os_errors(path: object, problem: str) -> Iterator[None]:
+    """What the operating system refuses in this block becomes a user's mistake: path, problem, and
+    its reason in brackets."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {problem} ({error.strerror})") from None
 
 
 def read_bytes(path: Path, kind: str, most: int) -> bytes:
