@@ -132,7 +132,6 @@ def drawing_figures(folder: Path, kind: str) -> Iterator[None]:
     """
     check_kind(folder, kind)
     try:
-        (folder / FIGURES).mkdir(exist_ok=True)
         with reading(folder, kind), drawing():
             yield
     except OSError as error:
@@ -173,6 +172,8 @@ def origin(what: str, seed: object, manifest: Mapping[str, Any]) -> str:
     parts = [what, f"seed {seed}", f"lossy-stream-sim {manifest['version']}"]
     parts += [f"revision {revision[:10]}"] if revision else []
     parts += [f"weights {weights}"] if weights else []
+    enhanced = manifest.get("scenario", {}).get("codec", {}).get("enhance")
+    parts += ["enlarged by Real-ESRGAN"] if enhanced else []
     return " · ".join(parts)
 
 
@@ -266,6 +267,7 @@ def save_figure(
     figure.set_layout_engine("none")
     for axes in figure.axes:
         axes.set_position(np.round(axes.get_position(original=True).bounds, 6).tolist())
+    (folder / FIGURES).mkdir(exist_ok=True)
     paths = [folder / FIGURES / f"{name}.{kind}" for kind in formats]
     for path in paths:
         nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}

@@ -1,12 +1,11 @@
 """The table in docs/faults.md: one row for each test that injects a fault.
 
-PYTHONPATH=. python tests/drivers/fault_table.py     writes it again
+python -m tests.drivers.fault_table     writes it again
 """
 
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +70,11 @@ def with_table(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    import fault_table
-    import test_faults_bytes  # noqa: F401  (fills the rows)
-    import test_faults_commands  # noqa: F401
-    import test_faults_peers  # noqa: F401
+    from tests.drivers import (
+        fault_table,
+        test_faults_bytes,  # noqa: F401  (fills the rows)
+        test_faults_commands,  # noqa: F401
+        test_faults_peers,  # noqa: F401
+    )
 
     DOCUMENT.write_text(fault_table.with_table(DOCUMENT.read_text()))

@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import live_peers as peers
 import numpy as np
 
 from sim.drivers.clock import Clock, WallClock
@@ -20,6 +19,7 @@ from sim.drivers.live_sender import LiveSender
 from sim.drivers.record import MediaFrame
 from sim.drivers.virtual import run_virtual
 from sim.protocol.events import FrameReady
+from tests.drivers import live_peers as peers
 
 BURSTS = {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fault_table
-import test_faults_bytes  # noqa: F401  (fills the table)
-import test_faults_commands  # noqa: F401
-import test_faults_peers  # noqa: F401
-
 from sim.drivers.live_receiver import RECEIVER_ANOMALIES
 from sim.drivers.live_sender import SENDER_ANOMALIES
+from tests.drivers import (
+    fault_table,
+    test_faults_bytes,  # noqa: F401  (fills the table)
+    test_faults_commands,  # noqa: F401
+    test_faults_peers,  # noqa: F401
+)
 
 
 def test_every_anomaly_has_a_fault_that_makes_it_count() -> None:
@@ -19,4 +20,4 @@ def test_every_anomaly_has_a_fault_that_makes_it_count() -> None:
 
 def test_the_document_has_the_rows_of_these_tests() -> None:
     text = fault_table.DOCUMENT.read_text()
-    assert fault_table.with_table(text) == text, "run python tests/drivers/fault_table.py"
+    assert fault_table.with_table(text) == text, "run python -m tests.drivers.fault_table"

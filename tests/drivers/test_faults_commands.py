@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_table import fault
+
+from tests.drivers.fault_table import fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

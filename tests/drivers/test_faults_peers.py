@@ -18,11 +18,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import live_peers as peers
 import numpy as np
 import pytest
-from fault_table import fault
-from live_pair import (
+
+from sim.drivers.links import open_receiver
+from sim.drivers.live_sender import Stopped
+from sim.drivers.recording import Recorder, replay
+from tests.drivers import live_peers as peers
+from tests.drivers.fault_table import fault
+from tests.drivers.live_pair import (
     Collector,
     Receiving,
     expected,
@@ -35,10 +39,6 @@ from live_pair import (
     sending_end,
     wait_for,
 )
-
-from sim.drivers.links import open_receiver
-from sim.drivers.live_sender import Stopped
-from sim.drivers.recording import Recorder, replay
 
 pytestmark = pytest.mark.timeout(120)
 

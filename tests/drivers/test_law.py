@@ -6,11 +6,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import live_peers as peers
 import numpy as np
 import pytest
-from live_pair import Receiving, make_sender
-from test_live import as_data
 
 from channels import UniformErasure, build
 from channels.base import ConstantDelay
@@ -22,6 +19,9 @@ from sim.drivers.virtual import run_virtual
 from sim.protocol.config import StreamConfig
 from sim.protocol.interleaver import INTERLEAVERS
 from sim.protocol.protection import ArqConfig, FecConfig
+from tests.drivers import live_peers as peers
+from tests.drivers.live_pair import Receiving, make_sender
+from tests.drivers.test_live import as_data
 
 CHANNELS: dict[str, dict[str, Any]] = {
     "perfect": {"type": "perfect"},

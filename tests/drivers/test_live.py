@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import live_peers as peers
 import pytest
 
 from sim.drivers.live import PeerError, run_live
 from sim.drivers.record import StreamRecord
 from sim.drivers.virtual import run_virtual
+from tests.drivers import live_peers as peers
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -191,11 +191,9 @@ def test_an_error_here_takes_both_peers_down() -> None:
 
 def test_peers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     script = f"""
-import sys
-sys.path[:0] = {sys.path!r}
 from functools import partial
 from pathlib import Path
-import live_peers as peers
+from tests.drivers import live_peers as peers
 from sim.drivers.live import run_live
 if __name__ == "__main__":
     folder = Path({str(tmp_path)!r})
@@ -211,7 +209,8 @@ if __name__ == "__main__":
 """
     path = tmp_path / "parent.py"
     path.write_text(script)
-    parent = subprocess.Popen([sys.executable, str(path)])
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    parent = subprocess.Popen([sys.executable, str(path)], env=environment)
     pids = [tmp_path / "sender", tmp_path / "receiver"]
     try:
         wait_for(lambda: all(path.exists() and path.read_text() for path in pids))

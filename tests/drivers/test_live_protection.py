@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import live_peers as peers
 import pytest
 
 from sim.drivers.live import run_live
@@ -12,6 +11,7 @@ from sim.drivers.virtual import run_virtual
 from sim.protocol.config import StreamConfig
 from sim.protocol.protection import ArqConfig, FecConfig
 from sim.stream import make_channel, make_feedback
+from tests.drivers import live_peers as peers
 
 ROUGH = {
     "loss": {"type": "gilbert_elliott", "loss": 0.3, "mean_burst": 3},

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import live_peers as peers
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from sim.protocol.config import StreamConfig, StreamConfigError, StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.handshake import ForeignStream
 from sim.protocol.packet import HEADER_BYTES
+from tests.drivers import live_peers as peers
 
 BURSTS = {"type": "gilbert_elliott", "loss": 0.3, "mean_burst": 4}
 

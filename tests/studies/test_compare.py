@@ -264,7 +264,7 @@ def test_the_typical_repeat_is_one_of_the_streams() -> None:
     from sim.studies.compare.comparison import typical_repeat
     from sim.studies.compare.config import LossCondition, load_comparison
 
-    path = Path(__file__).parent.parent / "scenarios" / "equal-bytes.yaml"
+    path = Path(__file__).parents[2] / "scenarios" / "equal-bytes.yaml"
     loaded = load_comparison(path, ["repeats=5"])
     spec = {"loss": {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5}}
     cell, slices = LossCondition(0.2, 5.0, spec), loaded.base.stream.slices

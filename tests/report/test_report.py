@@ -420,7 +420,7 @@ def test_a_report_in_a_browser(
 @in_a_browser
 def test_the_gallery_in_a_browser(tmp_path: Path) -> None:
     """Every picture is there, can be shown, and has words for those who cannot see it."""
-    gallery = Path(__file__).parent.parent / "results" / "gallery"
+    gallery = Path(__file__).parents[2] / "results" / "gallery"
     text = (gallery / "README.md").read_text()
     pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", text)
     assert {name for _, name in pictures} == {path.name for path in gallery.glob("*.webp")}

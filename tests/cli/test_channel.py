@@ -17,7 +17,7 @@ from PIL import Image
 from channels import GilbertElliott, loss_mask, loss_model, read_channel
 
 Cli = Callable[..., Any]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 BURSTY = "gilbert_elliott:loss=0.2,mean_burst=5"
 MODEL = GilbertElliott.from_loss(0.2, 5)

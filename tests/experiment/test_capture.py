@@ -20,7 +20,7 @@ from sim.protocol.packing import split_parts
 from sim.protocol.parity import parse_parity
 
 Cli = Callable[..., Any]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 SCENARIO = """\
 images: [../photo.png, ../photo.png, ../photo.png, ../photo.png, ../photo.png]
