@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import live_peers as peers
 import numpy as np
 import pytest
 
@@ -15,6 +14,7 @@ from sim.drivers.record import LOST, PacketRecord
 from sim.drivers.virtual import run_virtual
 from sim.live.monitor import StreamMonitor
 from sim.protocol.config import StreamConfig
+from tests.drivers import live_peers as peers
 
 EVERYTHING = {
     "loss": {"type": "uniform", "loss": 0.1},

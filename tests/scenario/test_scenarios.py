@@ -54,14 +54,14 @@ def test_the_seed_of_burst20_is_typical() -> None:
 
 
 def test_the_seed_of_the_loss_sweep_loses_what_was_asked_for() -> None:
-    """As its comment claims, at each of its points: within one point of the nominal rate."""
+    """As its comment claims, at each of its points: within two points of the nominal rate."""
     loaded = load_scenario(next(p for p in SCENARIOS if p.stem == "loss-sweep"))
-    packets = 4 * loaded.scenario.stream.slices
+    packets = 2 * loaded.scenario.stream.slices
     for values, scenario in loaded.points:
         loss = read_channel(scenario.channel)[0]
         seeds = [SeedSequence(scenario.seed, spawn_key=(n,)) for n in range(scenario.repeats)]
         rate = np.mean([loss_mask(loss, packets, seed) for seed in seeds])
-        assert rate == pytest.approx(values["channel.loss"], abs=0.01), values
+        assert rate == pytest.approx(values["channel.loss"], abs=0.02), values
 
 
 def _ends(values: Any) -> Any:
