@@ -113,7 +113,7 @@ def _equal_pictures(run: Run, found: Curves, repair: str, metric: Metric) -> str
     means = {value: float(np.mean(rates)) for value, rates in bits.items()}
     rates = ", ".join(f"{rate:.4f} with {value}" for value, rate in means.items())
     mean = metric.text(run.points[0].concealers[repair][metric.name].mean)
-    same = f"the pictures are the same at every {key_label(found.key)}"
+    same = f"The pictures are the same at every {key_label(found.key)}"
     about = f"mean {metric.label} {mean}" if len(found.groups) == 1 else "bit for bit"
     return f"{same} ({about}); bits per pixel on the wire are {rates}."
 
@@ -168,7 +168,9 @@ def _between_groups(run: Run, repair: str, metric: Metric) -> str:
             f"{finite_mean([p.bpp_wire for p in members[title]]):.4f} with {title}"
             for title in groups
         ]
-        return f"; {best} changes no picture, only bits per pixel on the wire: {', '.join(bits)}"
+        return (
+            f"; the choice changes no picture, only bits per pixel on the wire: {', '.join(bits)}"
+        )
     gap = difference(groups[best], groups[worst])
     return f"; on average, {ranked[0]} is {_apart(gap, metric)} {ranked[-1]}{_verdict(gap)}"
 
