@@ -85,12 +85,16 @@ def _sweep(run: Run, repair: str, metric: Metric) -> str:
     text = _over_places(levels, names, key_label(found.key), found.ticks is None, repair, metric)
     if len(found.groups) > 1:
         text += _between_groups(run, repair, metric)
-    if run.points[0].repeats >= MIN_REPEATS and found.ticks is None:
-        low, high = (
-            f"{metric.text(_spread(levels[at]))} at {names[at]}"
-            for at in (min(levels), max(levels))
+    if run.points[0].repeats >= MIN_REPEATS and len(levels) > 1:
+        spreads = {place: _spread(values) for place, values in levels.items()}
+        least, most = (
+            f"{names[place]} ({metric.text(spreads[place])})"
+            for place in (
+                min(spreads, key=spreads.__getitem__),
+                max(spreads, key=spreads.__getitem__),
+            )
         )
-        text += f"; the means of single streams scatter by {low} and {high} (standard deviation)"
+        text += f"; the means of single streams scatter least at {least} and most at {most}"
     return text + "."
 
 
