@@ -179,7 +179,10 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
         )
         axes.set_xlim(-0.5, len(found.ticks) - 0.5)
         return
-    if min(positions) > 0 and max(positions) >= _LOG_SPAN * min(positions):
+    if found.measured:
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    elif min(positions) > 0 and max(positions) >= _LOG_SPAN * min(positions):
         axes.set_xscale("log")
         kept = positions if len(positions) <= 6 else positions[::2]
         axes.xaxis.set_major_locator(FixedLocator(kept))
@@ -313,7 +316,7 @@ def loss_panel(axes: Axes, members: Sequence[PointSummary], found: Curves | None
         *others,
         (tokens, half, half, DELIVERED, "s", "tokens lost"),
     ):
-        errors = np.nan_to_num(np.array([below, above]))
+        errors = np.nan_to_num(np.array([np.minimum(below, values), np.minimum(above, 1 - values)]))
         style: dict[str, Any] = {
             "color": colour,
             "marker": marker,
