@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sim.drivers.record import LOST
 from sim.errors import os_errors
 from sim.experiment.cell import CellTask, ReferenceTask, Task
 from sim.jobs.executor import usable_cores
@@ -75,7 +76,7 @@ class Plan:
         self.device = device
         shown = [[image.name, image.digest] for image in images]
         self._points = [
-            digest(_resolved(scenario), shown, self.networks, __version__)
+            digest(_resolved(scenario), shown, self.networks, __version__, LOST)
             for _, scenario in loaded.points
         ]
 

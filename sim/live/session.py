@@ -80,8 +80,8 @@ def send_session(
     """Stream a scenario's pictures to the receiver at an address; keys are CURVE keys.
 
     Returns:
-        "images", "interrupted", "packets", "erased", "late", "bpp", "bpp_wire", "expected_loss"
-        (by theory; None where there is none), "anomalies" by name.
+        "images", "interrupted", "packets", of these every way in `sim.drivers.record.LOST`, "bpp",
+        "bpp_wire", "expected_loss" (by theory; None where there is none), "anomalies" by name.
 
     Raises:
         UserError: see `send_stream`; or an address, a source or the model cannot be used.
@@ -313,8 +313,7 @@ def _sent_summary(sent: SendResult, monitor: StreamMonitor) -> dict[str, Any]:
         "images": sent.captured,
         "interrupted": sent.interrupted,
         "packets": ledger.sent,
-        "erased": ledger.erased,
-        "late": ledger.late,
+        **monitor.lost,
         "bpp": ledger.bpp,
         "bpp_wire": ledger.bpp_wire,
         "expected_loss": None if monitor.expected is None else monitor.expected.loss,
