@@ -16,6 +16,7 @@ from sim.cli.options import (
     OverrideOptions,
     ScenarioOptions,
     Workers,
+    numbers,
     with_options,
 )
 
@@ -68,6 +69,9 @@ def optimise(
     verify: Annotated[
         int, typer.Option(min=1, help="Stream so many for real, and the best of each kind.")
     ] = 3,
+    slices: Annotated[
+        str, typer.Option(help="Packets per image to try, with commas between them.")
+    ] = "8,16,32,64",
     out: NewOut = None,
     as_json: AsJson = False,
 ) -> None:
@@ -75,13 +79,14 @@ def optimise(
 
     Settings are the codebook, packets, parity and retransmissions.
     """
+    counts = numbers("--slices", slices, int, 1, 256)
     loaded = options.load()
 
     from sim.progress import progress_bar
     from sim.studies.optimise.runner import optimise as search
 
     with progress_bar(loaded.scenario.name) as progress:
-        found = search(loaded, bpp_wire, deadline, metric, verify, out, progress)
+        found = search(loaded, bpp_wire, deadline, metric, verify, out, progress, counts)
     summary = {"folder": str(found.folder), **found.summary}
     print_result(as_json, summary, _print_optimisation, found.folder, found.summary)
 

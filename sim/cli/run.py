@@ -13,6 +13,7 @@ from sim.cli.options import (
     AsJson,
     DeviceName,
     DtypeName,
+    Figures,
     NewOut,
     SaveImages,
     ScenarioOptions,
@@ -41,6 +42,7 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do everything again, whatever is there.")
     ] = False,
+    figures: Figures = True,
     pcap: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also write a stream's packets, for Wireshark."),
@@ -66,7 +68,7 @@ def run(
         from sim.experiment.capture import check_target, write_capture
 
         check_target(pcap)
-    how = RunOptions(out, save_images, fresh, workers, dask, where)
+    how = RunOptions(out, save_images, fresh, workers, dask, where, figures)
     with progress_bar(loaded.scenario.name) as progress:
         outcome = run_experiment(loaded, how, progress)
     about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}

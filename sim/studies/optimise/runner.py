@@ -40,6 +40,7 @@ from sim.studies.compare.sources import TokenSource, stream
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.studies.optimise.search import (
     LOSSES,
+    SLICES,
     Floats,
     Prediction,
     SliceBytes,
@@ -69,6 +70,7 @@ def optimise(
     verify: int = 3,
     out: Path | None = None,
     progress: ProgressCallback = no_progress,
+    slices: Sequence[int] = SLICES,
 ) -> SearchResult:
     """Find the best way to protect a scenario's stream, and write it as a scenario.
 
@@ -80,6 +82,7 @@ def optimise(
         verify: how many of the best by theory to stream for real, beside the best of each kind.
         out: the folder; None: results/<scenario>-optimised.
         progress: told how far it is.
+        slices: numbers of packets per image to try.
 
     Raises:
         UserError: nothing fits the budget, or the scenario cannot be optimised.
@@ -94,10 +97,10 @@ def optimise(
     comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), [metric], progress)
     tokens = comparison.tokens
     curves = QualityCurves(tokens, scenario, metric, progress)
-    sizes = cache(lambda level, slices: measured_bytes(tokens, scenario, level, slices))
+    sizes = cache(lambda level, count: measured_bytes(tokens, scenario, level, count))
     predictions = [
         found
-        for candidate in candidates(scenario)
+        for candidate in candidates(scenario, slices)
         if (
             found := predict(
                 candidate, scenario, chain, bpp_wire, sizes, tokens.model.codebook_sizes, curves
