@@ -147,7 +147,7 @@ def restore(
         ValueError: as for `conceal`, or RepairMissing: a pixel repair's library is not installed.
     """
     concealed = conceal(name, model, indices, received, codebook_size, decoding)
-    image = model.decode_codewords(concealed.codeword_vectors, *size)
+    image = model.decode_codewords(concealed.codeword_vectors, *size, decoding.enhance)
     if name in PIXEL_REPAIRS:
         image = repair_pixels(name, image, received)
     return Restored(concealed, image)

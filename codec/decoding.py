@@ -30,13 +30,14 @@ MAX_STEPS = 12
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a grid is filled.
+    """How a grid is filled, and the image decoded.
 
     Attributes:
         order: which positions are filled first; without effect in one pass.
         steps: passes, 1 to 12. Tokens filled in one count as received in the next.
         fill_mode: the vector of a filled position: "soft", the mean of all codewords weighted by
             their probabilities; "argmax", the most probable codeword.
+        enhance: whether Real-ESRGAN enlarges the image that is decoded then (`codec.enhance`).
 
     Raises:
         ValueError: an attribute is none of these.
@@ -45,6 +46,7 @@ class Decoding:
     order: Order = "confidence"
     steps: int = 1
     fill_mode: FillMode = "soft"
+    enhance: bool = False
 
     def __post_init__(self) -> None:
         for name, value, choices in (

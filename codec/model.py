@@ -19,11 +19,12 @@ from codec.codebook import Ladder, log2_sizes, quantise
 from codec.context import ContextTables
 from codec.decoding import ONE_PASS, Calibration, Decoding, Filled, fill
 from codec.device import CPU, Device
+from codec.enhance import ENHANCED_REACH, ENHANCED_TILE, EnhancedDecoder
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.patches import coded_size, enlarge, grid_of, patch_of, shrink
 from codec.search import Progress, Search
 from codec.taming import TamingConfig, TamingDecoder, TamingEncoder
-from codec.tiling import apply_tiled, reach_tokens
+from codec.tiling import TILE, apply_tiled, reach_tokens
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, is_level_conditioned
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -223,18 +224,27 @@ class Model:
         return Search(self.decoder, self.device)
 
     def decode_codewords(
-        self, codeword_vectors: NDArray[np.float32], height: int, width: int
+        self,
+        codeword_vectors: NDArray[np.float32],
+        height: int,
+        width: int,
+        enhance: bool = False,
     ) -> NDArray[np.uint8]:
         """Codeword vectors float32[h,w,D] -> image uint8[height,width,3].
 
+        With ``enhance``, Real-ESRGAN enlarges the picture of a quarter of each side that the
+        decoder draws (`codec.enhance`).
+
         Raises:
             ValueError: an image of this size never has a grid of this size.
+            FeaturesMissing: the weights of Real-ESRGAN are not installed.
         """
         patch = patch_of(codeword_vectors.shape[:2], height, width)
         rows, columns = coded_size(height, width, patch)
         with self.device.inference():
             vectors = torch.from_numpy(codeword_vectors).to(self.device.where)
-            decoded = self._decode(vectors.permute(2, 0, 1)[None]).float()
+            decoder = self._enhanced_decoder if enhance else self.decoder
+            decoded = self._decode(decoder, vectors.permute(2, 0, 1)[None]).float()
             pixels = decoded[0, :, :rows, :columns]
             pixels = pixels.clamp_(-1, 1).add_(1).mul_(127.5).round_().byte()
             image = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
@@ -249,18 +259,35 @@ class Model:
         reach = reach_tokens(self.encoder.layers, 1)
         return apply_tiled(encoder, pixels, STRIDE, 1, reach)
 
-    def _decode(self, codewords: Tensor) -> Tensor:
+    @cached_property
+    def _enhanced_decoder(self) -> EnhancedDecoder:
+        network = EnhancedDecoder(self.decoder).to(self.device.where).eval()
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    @staticmethod
+    def _decode(decoder: nn.Module, codewords: Tensor) -> Tensor:
         """Codewords float[1,D,h,w] -> images float[1,3,16h,16w]."""
-        if not isinstance(self.decoder, Decoder):
-            whole: Tensor = self.decoder(codewords)
-            return whole
-        return apply_tiled(self.decoder, codewords, 1, STRIDE, reach_tokens(self.decoder, STRIDE))
+        match decoder:
+            case Decoder():
+                reach, tile = reach_tokens(decoder, STRIDE), TILE
+            case EnhancedDecoder():
+                reach, tile = ENHANCED_REACH, ENHANCED_TILE
+            case _:
+                whole: Tensor = decoder(codewords)
+                return whole
+        return apply_tiled(decoder, codewords, 1, STRIDE, reach, tile)
 
     def decode(
-        self, indices: NDArray[np.int64], codebook_size: int, height: int, width: int
+        self,
+        indices: NDArray[np.int64],
+        codebook_size: int,
+        height: int,
+        width: int,
+        enhance: bool = False,
     ) -> NDArray[np.uint8]:
         """Indices int64[h,w] -> image uint8[height,width,3]; see `decode_codewords`."""
-        return self.decode_codewords(self.codewords(codebook_size)[indices], height, width)
+        vectors = self.codewords(codebook_size)[indices]
+        return self.decode_codewords(vectors, height, width, enhance)
 
     def codewords(self, codebook_size: int) -> NDArray[np.float32]:
         """The codewords of a codebook, float32[K,D]."""

@@ -115,6 +115,7 @@ class StreamSetup:
 
 def check_model(model: Model, scenario: Scenario) -> None:
     """Raise UserError unless the model has all that a scenario needs of it."""
+    from codec.enhance import check_enhancer
     from codec.lpips import check_vgg16
     from codec.perceptual import FeaturesMissing
 
@@ -127,6 +128,11 @@ def check_model(model: Model, scenario: Scenario) -> None:
             check_vgg16()
         except FeaturesMissing as error:
             raise UserError(f"codec.search: {error}") from None
+    if scenario.codec.enhance:
+        try:
+            check_enhancer()
+        except FeaturesMissing as error:
+            raise UserError(f"codec.enhance: {error}") from None
     if entropy == "context" and model.context is None:
         raise UserError(
             "codec.entropy: context: this model has no context coder; train one, sim train context"

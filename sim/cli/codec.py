@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +90,9 @@ def decode(
     concealer: Annotated[
         str, typer.Option(help="What fills in the tokens of damaged packets.")
     ] = "inpaint",
+    enhance: Annotated[
+        bool, typer.Option("--enhance", help="Let Real-ESRGAN enlarge what is decoded; slow.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write each token file's image.
@@ -96,6 +100,8 @@ def decode(
     It is PNG, or has the format of the output's ending.
     """
     from codec.concealment import CONCEALERS
+    from codec.enhance import check_enhancer
+    from codec.perceptual import FeaturesMissing
     from codec.pixel_repair import RepairMissing, check_installed
     from sim.media.coded_files import decode_files
 
@@ -104,8 +110,14 @@ def decode(
         check_installed(concealer)
     except RepairMissing as error:
         raise UserError(f"--concealer: {error}") from None
+    if enhance:
+        try:
+            check_enhancer()
+        except FeaturesMissing as error:
+            raise UserError(f"--enhance: {error}") from None
     codec = options.codec()
-    rows = decode_files(codec, input_, out, concealer, lambda row: _print_decoded(row, as_json))
+    written = partial(_print_decoded, as_json=as_json)
+    rows = decode_files(codec, input_, out, concealer, written, enhance)
     print_result(as_json, {**_made_by(codec), "files": rows}, lambda: None)
 
 

@@ -81,11 +81,12 @@ class LosslessReference:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceTask:
-    """Tokenize one image (by number) at one codebook, patch and search."""
+    """Tokenize one image (by number) at one codebook, patch and search, and decode it."""
 
     key: str
     image: int
     tokenizer: TokenizerKey
+    enhance: bool
 
     steps = 1
     """Of progress."""
@@ -166,7 +167,7 @@ class CellWorker:
 
         image = self._images[task.image]
         (frame,) = encode_images(self._model, [image], *task.tokenizer)
-        decoded = decode_lossless(self._model, frame, task.tokenizer.codebook_size)
+        decoded = decode_lossless(self._model, frame, task.tokenizer.codebook_size, task.enhance)
         tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
         self._progress(task, 1)
         return {
@@ -236,7 +237,7 @@ class CellWorker:
     def _stream(self, task: CellTask, frames: Sequence[MediaFrame], scratch: Path) -> StreamRecord:
         """Stream a cell; a live one's frames are saved in `scratch` by its receiver."""
         cell = task.cell
-        names, decoding = tuple(cell.scenario.concealers), cell.scenario.decoding.schedule()
+        names, decoding = tuple(cell.scenario.concealers), cell.scenario.decoding_options()
         counted = 0
 
         def count(out: int, total: int) -> None:
@@ -267,7 +268,7 @@ class CellWorker:
             return
         from sim.media.frames import Restorer
 
-        restorer = Restorer(self._model, scenario.concealers, scenario.decoding.schedule())
+        restorer = Restorer(self._model, scenario.concealers, scenario.decoding_options())
         for number, ready in enumerate(record.frames):
             if ready.complete and number >= task.pictures:
                 tokens = {str(name): frames[number].index_map for name in scenario.concealers}
@@ -316,7 +317,8 @@ class CellWorker:
     ) -> dict[str, bytes]:
         from sim.media.frames import decode_lossless
 
-        lossless = decode_lossless(self._model, frame, cell.scenario.codec.codebook)
+        codec = cell.scenario.codec
+        lossless = decode_lossless(self._model, frame, codec.codebook, codec.enhance)
         shown = {"original": self._images[number].pixels, CLEAN: lossless, **output.images}
         shown["received"] = output.received.astype(np.uint8) * 255
         files = {f"{name}.png": png(pixels) for name, pixels in shown.items()}

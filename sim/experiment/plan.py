@@ -24,7 +24,7 @@ from sim.jobs.store import digest, pixel_digest
 from sim.media.images import LoadedImage
 from sim.scenario.labels import Cell, cells
 from sim.scenario.loader import LoadedScenario
-from sim.scenario.schema import Scenario, nominal_loss
+from sim.scenario.schema import Scenario, TokenizerKey, nominal_loss
 from sim.scenario.yaml_lines import TRACE_KEYS
 from sim.version import __version__
 
@@ -32,6 +32,7 @@ _ELSEWHERE = {"name", "sweep", "repeats", "until", "images"}
 """Keys of a scenario that do not say what one cell is, or are hashed by content instead."""
 
 _WORTH_PROCESSES_S = 15.0  # below, starting them and loading networks costs more than it saves
+_ENHANCE_S = 3e-5  # a pixel, on one core
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +97,10 @@ class Plan:
         """The name of a cell."""
         return digest(self._points[cell.point], cell.repeat)
 
-    def reference_key(self, image: int, codebook: int, patch: int, search: int) -> str:
+    def reference_key(self, image: int, tokenizer: TokenizerKey, enhance: bool) -> str:
         """The name of one image's tokens and quality without loss."""
         about = self.images[image]
-        settings = codebook, patch, search, self.scenario.metrics
+        settings = *tokenizer, enhance, self.scenario.metrics
         return digest(about.name, about.digest, *settings, self.networks, __version__)
 
     def pictured(self) -> tuple[int, int]:
@@ -119,10 +120,12 @@ def cost_s(piece: Cell | Task, pixels: Sequence[int]) -> float:
         pixels: of every image.
     """
     if isinstance(piece, ReferenceTask):
-        return 6e-6 * pixels[piece.image] * (1 + piece.tokenizer.search)
+        each = 6e-6 * (1 + piece.tokenizer.search) + _ENHANCE_S * piece.enhance
+        return each * pixels[piece.image]
     scenario = piece.cell.scenario if isinstance(piece, CellTask) else piece.scenario
     packets = scenario.stream.slices * len(pixels)
-    return 1e-4 * packets + 6e-6 * sum(pixels) * len(scenario.concealers)
+    each = 6e-6 + _ENHANCE_S * scenario.codec.enhance
+    return 1e-4 * packets + each * sum(pixels) * len(scenario.concealers)
 
 
 def worthwhile(pieces: Sequence[Cell | ReferenceTask], pixels: Sequence[int]) -> int:

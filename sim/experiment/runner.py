@@ -218,7 +218,7 @@ class Runner:
         self._alone: TaskWorkers = alone(self._worker.run)
         self._workers = self._alone
         self._pixels = [image.width * image.height for image in context.images]
-        self._references: dict[TokenizerKey, tuple[LosslessReference, ...]] = {}
+        self._references: dict[tuple[TokenizerKey, bool], tuple[LosslessReference, ...]] = {}
 
     def compute(self) -> list[int]:
         """Do all that is missing; returns the repeats of each point."""
@@ -254,7 +254,7 @@ class Runner:
             self.computed += self._work(tasks, workers)
 
     def _task(self, cell: Cell) -> CellTask:
-        references = self._references[cell.scenario.codec.tokenizer_key]
+        references = self._references[_decoded_as(cell)]
         return CellTask(self._plan.cell_key(cell), cell, references, self._pictures(cell))
 
     def _has(self, key: str, pictures: int) -> bool:
@@ -276,12 +276,12 @@ class Runner:
         """Have the lossless reference of every image for every tokenizer key of the cells."""
         numbers = range(len(self._context.images))
         wanted = {
-            tokenizer: [self._plan.reference_key(n, *tokenizer) for n in numbers]
-            for tokenizer in sorted({cell.scenario.codec.tokenizer_key for cell in cells})
+            how: [self._plan.reference_key(n, *how) for n in numbers]
+            for how in sorted({_decoded_as(cell) for cell in cells})
         }
         tasks = [
-            ReferenceTask(key, n, tokenizer)
-            for tokenizer, keys in wanted.items()
+            ReferenceTask(key, n, *how)
+            for how, keys in wanted.items()
             for n, key in enumerate(keys)
             if not self._has(key, 0)
         ]
@@ -289,8 +289,8 @@ class Runner:
             few = worthwhile(tasks, self._pixels) == 1
             workers = self._alone if few else self._workers_for([*tasks, *cells])
             self._work(tasks, workers)
-        for tokenizer, keys in wanted.items():
-            self._references[tokenizer] = tuple(read_reference(self.store.get(key)) for key in keys)
+        for how, keys in wanted.items():
+            self._references[how] = tuple(read_reference(self.store.get(key)) for key in keys)
 
     def _work(self, tasks: Sequence[Task], workers: TaskWorkers) -> int:
         """Have all tasks done; returns how many were done here."""
@@ -330,6 +330,12 @@ class Runner:
 
 def _cell_worker(context: WorkerContext) -> Callable[[Task], Result]:
     return CellWorker(context).run
+
+
+def _decoded_as(cell: Cell) -> tuple[TokenizerKey, bool]:
+    """What a cell's references depend on, besides images and weights."""
+    codec = cell.scenario.codec
+    return codec.tokenizer_key, codec.enhance
 
 
 def _doing(task: Task) -> str:

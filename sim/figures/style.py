@@ -171,6 +171,8 @@ def origin(what: str, seed: object, manifest: Mapping[str, Any]) -> str:
     parts = [what, f"seed {seed}", f"lossy-stream-sim {manifest['version']}"]
     parts += [f"revision {revision[:10]}"] if revision else []
     parts += [f"weights {weights}"] if weights else []
+    enhanced = manifest.get("scenario", {}).get("codec", {}).get("enhance")
+    parts += ["enlarged by Real-ESRGAN"] if enhanced else []
     return " · ".join(parts)
 
 

@@ -104,7 +104,7 @@ class IncomingStream:
         self._quality_news: dict[str, Any] | None = None
         self._kept: dict[int, LoadedImage] = {}
         self._repairs = _Repairs(
-            Restorer(model, scenario.concealers, scenario.decoding.schedule()), self._repaired
+            Restorer(model, scenario.concealers, scenario.decoding_options()), self._repaired
         )
         self.next_time, self.replies = self._end.next_time, self._end.replies
         monitor.total, monitor.config = len(self._terms.sizes), self._terms.config

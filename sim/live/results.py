@@ -75,7 +75,7 @@ def _without_originals(
     target: Path,
 ) -> Outcome:
     scenario, record = loaded.scenario, received.record
-    restorer = Restorer(model, scenario.concealers, scenario.decoding.schedule())
+    restorer = Restorer(model, scenario.concealers, scenario.decoding_options())
     summary = {"scenario": scenario.name, "seed": scenario.seed, "receiver": record.counters}
     with new_folder(target) as folder:
         for ready in record.frames:

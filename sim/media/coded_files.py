@@ -83,6 +83,7 @@ def decode_files(
     out: Path,
     concealer: str,
     written: Callable[[Row], object] = lambda row: None,
+    enhance: bool = False,
 ) -> list[Row]:
     """Write the image of each token file; nothing is written if one of them cannot be read.
 
@@ -92,9 +93,10 @@ def decode_files(
         out: the image to write, in the format of its ending, or a folder, for PNG.
         concealer: fills in the tokens of damaged packets.
         written: called with each row as soon as its image is there.
+        enhance: whether Real-ESRGAN enlarges what is decoded.
 
     Returns:
-        {"file", "image", "packets", "packets_lost", "concealer"} of each.
+        {"file", "image", "packets", "packets_lost", "concealer", "enhanced"} of each.
 
     Raises:
         UserError: a file cannot be decoded, or an image cannot be written.
@@ -106,7 +108,7 @@ def decode_files(
         _about(path, codec.read, _read(path))
     rows = []
     for path, target in zip(files, targets, strict=True):
-        done = _about(path, lambda data: codec.decode(data, concealer), _read(path))
+        done = _about(path, lambda data: codec.decode(data, concealer, enhance), _read(path))
         _save(target, done.image)
         rows.append(
             {
@@ -115,6 +117,7 @@ def decode_files(
                 "packets": done.packets,
                 "packets_lost": done.lost,
                 "concealer": done.concealer,
+                "enhanced": enhance,
             }
         )
         written(rows[-1])

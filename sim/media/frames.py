@@ -64,10 +64,12 @@ def with_token_importance(model: Model, frame: MediaFrame, codebook_size: int) -
     return replace(frame, token_importance=bits.reshape(grid))
 
 
-def decode_lossless(model: Model, frame: MediaFrame, codebook_size: int) -> NDArray[np.uint8]:
+def decode_lossless(
+    model: Model, frame: MediaFrame, codebook_size: int, enhance: bool = False
+) -> NDArray[np.uint8]:
     """A frame decoded without loss: uint8[H,W,3]."""
     with one_thread():
-        return model.decode(frame.index_map, codebook_size, frame.height, frame.width)
+        return model.decode(frame.index_map, codebook_size, frame.height, frame.width, enhance)
 
 
 def load_model(name: str | None, device: Device = CPU) -> Model:

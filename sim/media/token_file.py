@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.concealment import restore
+from codec.decoding import Decoding
 from codec.entropy import ENTROPY_MODES, CoderFor, fixed_bytes
 from codec.lpips import check_vgg16
 from codec.model import Model
@@ -101,14 +102,18 @@ class ImageCodec:
         payload = sum(len(packet.payload) for packet in packets)
         return EncodedImage(pack_file(packets, self.key), payload)
 
-    def decode(self, data: bytes, concealer: str = "inpaint") -> DecodedImage:
+    def decode(
+        self, data: bytes, concealer: str = "inpaint", enhance: bool = False
+    ) -> DecodedImage:
         """File -> image; tokens of damaged packets are filled in.
 
         Args:
             data: any bytes whatever.
             concealer: one of `codec.concealment.CONCEALERS`.
+            enhance: whether Real-ESRGAN enlarges what is decoded (`codec.enhance`).
 
         Raises:
+            FeaturesMissing: its weights are not installed.
             UserError: not such a file, of another model, wholly damaged, or for an image too large.
         """
         contents = self.read(data)
@@ -122,7 +127,10 @@ class ImageCodec:
         if concealer == "inpaint" and self.model.inpainter is None:
             concealer = "neighbour_average"
         pixels = (layout.height, layout.width)
-        restored = restore(concealer, self.model, grid.indices, grid.received, size, pixels)
+        decoding = Decoding(enhance=enhance)
+        restored = restore(
+            concealer, self.model, grid.indices, grid.received, size, pixels, decoding
+        )
         lost = layout.slice_count - used
         return DecodedImage(restored.image, layout.slice_count, lost, concealer)
 

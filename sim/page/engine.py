@@ -109,7 +109,7 @@ class Engine:
         ready = segment.frame(number % SEGMENT_FRAMES)
         coded = self._photos.coded(number, scenario.codec)
         names = dict.fromkeys((UNREPAIRED, concealer))
-        restorer = Restorer(self._photos.model, names, scenario.decoding.schedule())
+        restorer = Restorer(self._photos.model, names, scenario.decoding_options())
         restored = restorer.restore(ready)
         frame = coded.frame
         layout = scenario.stream_config().layout(frame.width, frame.height)

@@ -75,6 +75,9 @@ class CodecSection(Section):
         0, ge=0, le=256, description="steps in which the sender seeks better tokens; 16 is plenty"
     )
     entropy: Entropy = Field("static", description="coder of a slice's tokens")
+    enhance: bool = Field(
+        False, description="let Real-ESRGAN, where installed, enlarge what is decoded; slow"
+    )
     model: str | None = Field(
         None, description="folder of weights, relative to this file; left out, those that ship"
     )
@@ -157,10 +160,6 @@ class DecodingSection(Section):
     words: FillMode = Field(
         "soft", description="decode the mean of all codewords by their probabilities, or the best"
     )
-
-    def schedule(self) -> Decoding:
-        """As the codec takes it."""
-        return Decoding(self.order, self.steps, self.words)
 
 
 class _ChannelSchema:
@@ -339,6 +338,11 @@ class Scenario(Section):
                 "stream", "{problem}", {"problem": error.message, "parameter": error.parameter}
             ) from None
         return self
+
+    def decoding_options(self) -> Decoding:
+        """How grids are filled and decoded."""
+        how = self.decoding
+        return Decoding(how.order, how.steps, how.words, self.codec.enhance)
 
     def stream_config(self) -> StreamConfig:
         """What sender and receiver are told."""

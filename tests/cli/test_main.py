@@ -64,7 +64,7 @@ def test_help_is_quick() -> None:
 def test_schema_is_json_and_describes_scenarios(cli: Cli) -> None:
     schema = json.loads(cli("schema").stdout)
     assert set(schema["properties"]) >= {"images", "codec", "stream", "channel", "sweep", "seed"}
-    kinds = {kind["title"] for kind in schema["properties"]["channel"]["oneOf"]}
+    kinds = {kind.get("title") for kind in schema["properties"]["channel"]["oneOf"]}
     assert kinds >= {"perfect", "uniform", "gilbert_elliott", "scripted"}
     assert "name" not in schema.get("required", [])
 

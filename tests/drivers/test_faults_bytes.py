@@ -177,7 +177,7 @@ def test_unknown_keys_are_refused(tmp_path: Path) -> Mapping[str, int]:
             contextlib.closing(open_sender(address, keys)) as link,
             pytest.raises(UserError, match=says),
         ):
-            for _ in range(50):
+            for _ in range(200):
                 link.send(pack(Probe(1, 1)))
                 assert link.receive(0.1) is None
     assert not any(receiving.receiver.anomalies[name] for name in RECEIVER_ANOMALIES)

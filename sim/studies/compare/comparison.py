@@ -243,7 +243,7 @@ class Comparison:
         if unit.strategy.coder == TOKENS:
             assert self.model is not None
             name = unit.strategy.concealer
-            schedule = unit.scenario.decoding.schedule()
+            schedule = unit.scenario.decoding_options()
             output = Restorer(self.model, [name], schedule).restore(ready)
             return output.images[name], float(ready.grid.received.mean())
         grid = ready.grid

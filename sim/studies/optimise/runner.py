@@ -198,7 +198,7 @@ class QualityCurves:
             received[positions[lost]] = False
         there = received.reshape(indices.shape)
         shown = np.where(there, indices, -1)
-        concealer, how = self._scenario.concealers[0], self._scenario.decoding.schedule()
+        concealer, how = self._scenario.concealers[0], self._scenario.decoding_options()
         size = (image.height, image.width)
         with one_thread():
             pixels = restore(concealer, model, shown, there, level, size, how).image
