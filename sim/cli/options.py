@@ -80,6 +80,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated."),
 ]
+Figures = Annotated[bool, typer.Option(help="Draw figures, or leave that to the command plot.")]
 SaveImages = Annotated[bool, typer.Option("--save-images", help="Also write every output image.")]
 ScenarioName = Annotated[
     Path,

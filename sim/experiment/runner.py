@@ -68,6 +68,7 @@ class RunOptions:
         dask: the address of a Dask scheduler, or "local" to start one here; None: none.
         device: where the networks run, in every process. Results of different devices are kept
             apart.
+        figures: draw them at the end; otherwise `sim plot` can.
     """
 
     out: Path | None = None
@@ -76,6 +77,7 @@ class RunOptions:
     workers: int | None = None
     dask: str | None = None
     device: Device = CPU
+    figures: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,9 @@ def run_experiment(
         run = Runner(plan, context, model, folder, options, progress)
         counts = run.compute()
         progress(1, 1, "drawing")
-        summary = finish_run(folder, plan, run.store, counts, options.save_images)
+        summary = finish_run(
+            folder, plan, run.store, counts, options.save_images, figures=options.figures
+        )
     return Outcome(target, summary, run.cells, run.cells - run.computed)
 
 

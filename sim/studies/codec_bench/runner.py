@@ -63,6 +63,7 @@ def run_bench(
     progress: ProgressCallback = no_progress,
     model: str | None = None,
     prepare: bool = False,
+    figures: bool = True,
 ) -> dict[str, Any]:
     """Compare, and write the folder `out`, figures included; returns the summary.
 
@@ -76,6 +77,7 @@ def run_bench(
         progress: told how far it is.
         model: the name `codec` was loaded by, for other processes.
         prepare: measure the other codecs only, whose points depend on no weights; {} is returned.
+        figures: draw them too.
 
     Raises:
         UserError: the folder cannot be written, a level or coder that the model lacks, or a
@@ -85,7 +87,7 @@ def run_bench(
         codec.check(level.codebook, config.entropy, level.patch, config.search)
     bench = Bench(codec, config, out)
     _open(out)
-    return _BenchRun(bench, images, model, progress).run(prepare)
+    return _BenchRun(bench, images, model, progress).run(prepare, figures)
 
 
 def _open(out: Path) -> None:
@@ -115,7 +117,7 @@ class _BenchRun:
         self._progress, self._done = progress, 0
         self._total = len(images) * (1 + len(bench.baselines))
 
-    def run(self, prepare: bool) -> dict[str, Any]:
+    def run(self, prepare: bool, figures: bool) -> dict[str, Any]:
         """Measure, tabulate, draw."""
         if not prepare:
             self._measure([self.bench.task(image, OURS) for image in self.images])
@@ -139,7 +141,8 @@ class _BenchRun:
         write_json(self.folder / MANIFEST, self._manifest())
         from sim.studies.codec_bench.figures import draw_bench
 
-        draw_bench(self.folder)
+        if figures:
+            draw_bench(self.folder)
         return summary
 
     def _measure(self, tasks: Sequence[CodecTask]) -> None:
