@@ -4,7 +4,8 @@ they name: read whole, up to a limit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _LONGEST = 380
@@ -29,6 +30,16 @@ class UserError(Exception):
             line = f"{line[:_HEAD]} ... {line[len(line) + _HEAD + 5 - _LONGEST :]}"
         super().__init__(line)
         self.others = tuple(others)
+
+
+@contextlib.contextmanager
+def os_errors(path: object, problem: str) -> Iterator[None]:
+    """What the operating system refuses in this block becomes a user's mistake: path, problem, and
+    its reason in brackets."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {problem} ({error.strerror})") from None
 
 
 def read_bytes(path: Path, kind: str, most: int) -> bytes:

@@ -256,9 +256,9 @@ def test_a_folder_is_not_an_image(tmp_path: Path) -> None:
         load_image(tmp_path)
 
 
-@pytest.mark.usefixtures("photo", "small_model")
+@pytest.mark.usefixtures("photo")
 def test_unwritable_output(cli: Cli) -> None:
-    path = scenario(GOOD)
+    path = scenario(GOOD + "codec: {model: random}\n")
     Path("file").write_text("mine")
     assert "is a file" in refused(cli, "run", path, "--out", "file")
     assert "cannot write results here" in refused(cli, "run", path, "--out", "file/below")
@@ -268,9 +268,9 @@ def test_unwritable_output(cli: Cli) -> None:
     assert "holds no run; choose another" in refused(cli, "run", path, "--out", "full")
 
 
-@pytest.mark.usefixtures("photo", "small_model")
+@pytest.mark.usefixtures("photo")
 def test_packets_that_do_not_fit(cli: Cli) -> None:
-    path = scenario(GOOD + "stream: {slices: 1, mtu: 64}\ncodec: {codebook: 2048}\n")
+    path = scenario(GOOD + "stream: {slices: 1, mtu: 64}\ncodec: {codebook: 2048, model: random}\n")
     Image.new("RGB", (160, 160)).save("../photo.png")
     assert "mtu" in refused(cli, "run", path, "--set", "codec.entropy=fixed")
 
@@ -319,7 +319,7 @@ def test_a_stream_that_could_not_be_written_is_not_taken(cli: Cli) -> None:
     assert "did you mean burst20" in refused(cli, "demo", "burst02")
 
 
-@pytest.mark.usefixtures("photo", "small_model")
+@pytest.mark.usefixtures("photo")
 def test_dask_workers_stream_in_virtual_time(cli: Cli) -> None:
     path = scenario(GOOD.replace("virtual", "zeromq"))
     assert "--set transport=virtual" in refused(cli, "run", path, "--dask", "local")

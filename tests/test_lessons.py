@@ -89,12 +89,9 @@ def test_commands_are_known_and_name_what_ships(lesson: Path) -> None:
 
 
 @pytest.mark.slow
-def test_commands_run(
-    lesson: Path, cli: Cli, photo: Path, small_model: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_run(lesson: Path, cli: Cli, photo: Path) -> None:
     """In order, in an empty folder, on one small image, with the ends of each swept list; then the
     Python that reads what they made."""
-    monkeypatch.setattr("sim.figures.run.draw_figures", lambda folder: [])
     for _, *words in commands(lesson):
         extra = []
         if words[0] == "run":
@@ -102,7 +99,7 @@ def test_commands_run(
             sweep = {key: [values[0], values[-1]] for key, values in scenario.sweep.items()}
             for text in ("images=[../photo.png]", "repeats=1", f"sweep={json.dumps(sweep)}"):
                 extra += ["--set", text]
-            extra += ["--set", "transport=virtual"]
+            extra += ["--set", "transport=virtual", "--model", "random", "--no-figures"]
         result = cli(*words, *extra)
         assert result.exit_code == 0, f"{words}: {result.output}"
     for block in re.findall(r"^```python\n(.*?)^```", lesson.read_text(), re.DOTALL | re.MULTILINE):

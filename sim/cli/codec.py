@@ -15,6 +15,7 @@ from sim.cli.options import (
     AsJson,
     Codebook,
     Codebooks,
+    Figures,
     Images,
     Limit,
     ModelOptions,
@@ -151,6 +152,7 @@ def bench(
     prepare: Annotated[
         bool, typer.Option("--prepare", help="Measure the other codecs only; call again for ours.")
     ] = False,
+    figures: Figures = True,
     as_json: AsJson = False,
 ) -> None:
     """Compare with other codecs at equal bytes.
@@ -182,7 +184,7 @@ def bench(
     counted: Counted = "file" if count == "file" else "payload"
     config = BenchConfig(levels, entropy, others, search, counted, wanted, tuple(bpp), workers or 1)
     with progress_bar("bench") as progress:
-        summary = run_bench(codec, loaded, config, out, progress, options.model, prepare)
+        summary = run_bench(codec, loaded, config, out, progress, options.model, prepare, figures)
     if prepare:
         typer.echo(f"{out}: the other codecs are measured; now call without --prepare", err=True)
     else:

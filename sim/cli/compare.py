@@ -17,6 +17,7 @@ from sim.cli.options import (
     OverrideOptions,
     ScenarioOptions,
     Workers,
+    numbers,
     with_options,
 )
 
@@ -73,6 +74,9 @@ def optimise(
         int | None,
         typer.Option(min=1, help="Streams of each. Default: 8, or the scenario's if more."),
     ] = None,
+    slices: Annotated[
+        str, typer.Option(help="Packets per image to try, with commas between them.")
+    ] = "8,16,32,64",
     out: NewOut = None,
     as_json: AsJson = False,
 ) -> None:
@@ -80,13 +84,14 @@ def optimise(
 
     Settings are the codebook, packets, parity and retransmissions.
     """
+    counts = numbers("--slices", slices, int, 1, 256)
     loaded = options.load()
 
     from sim.progress import progress_bar
     from sim.studies.optimise.runner import optimise as search
 
     with progress_bar(loaded.scenario.name) as progress:
-        found = search(loaded, bpp_wire, deadline, metric, verify, repeats, out, progress)
+        found = search(loaded, bpp_wire, deadline, metric, verify, repeats, out, progress, counts)
     summary = {"folder": str(found.folder), **found.summary}
     print_result(as_json, summary, _print_optimisation, found.folder, found.summary)
 

@@ -64,7 +64,8 @@ def print_folder(folder: Path) -> None:
     """Where the figures and tables of a finished run are."""
     from sim.results.files import FIGURES
 
-    print_line(f"pictures: {folder / FIGURES}")
+    if (folder / FIGURES).is_dir():
+        print_line(f"pictures: {folder / FIGURES}")
     print_line(f"tables:   {folder}")
 
 

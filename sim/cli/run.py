@@ -14,6 +14,7 @@ from sim.cli.options import (
     AsJson,
     DeviceName,
     DtypeName,
+    Figures,
     NewOut,
     SaveImages,
     ScenarioOptions,
@@ -44,6 +45,7 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do everything again, whatever is there.")
     ] = False,
+    figures: Figures = True,
     pcap: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also write a stream's packets, for Wireshark."),
@@ -70,7 +72,7 @@ def run(
         from sim.experiment.capture import check_target, write_capture
 
         check_target(pcap)
-    how = RunOptions(out, save_images, fresh, workers, dask, where)
+    how = RunOptions(out, save_images, fresh, workers, dask, where, figures)
     with progress_bar(loaded.scenario.name) as progress:
         outcome = run_experiment(loaded, how, progress)
     about = {"run": str(outcome.folder), "cells": outcome.cells, "found": outcome.found}

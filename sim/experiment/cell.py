@@ -154,8 +154,8 @@ class CellWorker:
         """The record of a piece, and its pictures.
 
         Raises:
-            UserError: a stream does not fit its settings, or its processes failed.
-            ModelError: the weights that it needs cannot be loaded here.
+            UserError: a stream does not fit its settings, or its processes failed; the weights that
+                it needs cannot be loaded here.
             ValueError: the weights found here are others.
         """
         if isinstance(task, ReferenceTask):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.drivers.record import LOST
-from sim.errors import UserError
+from sim.errors import os_errors
 from sim.experiment.cell import CellTask, ReferenceTask, Task
 from sim.jobs.executor import usable_cores
 from sim.jobs.store import digest, pixel_digest
@@ -168,11 +168,9 @@ def _traces_by_content(node: Any) -> Any:
 
 
 def _file_digest(path: str) -> str:
-    try:
+    with os_errors(path, "cannot be read"):
         about = Path(path).stat()
         return _digest_of(path, about.st_mtime_ns, about.st_size)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 @lru_cache(maxsize=64)

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codec.checkpoint import ModelError
 from codec.device import CPU, Device
 from codec.model import Model
 from sim.drivers.record import StreamRecord
@@ -69,6 +68,7 @@ class RunOptions:
         dask: the address of a Dask scheduler, or "local" to start one here; None: none.
         device: where the networks run, in every process. Results of different devices are kept
             apart.
+        figures: draw them at the end; otherwise `sim plot` can.
     """
 
     out: Path | None = None
@@ -77,6 +77,7 @@ class RunOptions:
     workers: int | None = None
     dask: str | None = None
     device: Device = CPU
+    figures: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,9 @@ def run_experiment(
         run = Runner(plan, context, model, folder, options, progress)
         counts = run.compute()
         progress(1, 1, "drawing")
-        summary = finish_run(folder, plan, run.store, counts, options.save_images)
+        summary = finish_run(
+            folder, plan, run.store, counts, options.save_images, figures=options.figures
+        )
     return Outcome(target, summary, run.cells, run.cells - run.computed)
 
 
@@ -151,10 +154,7 @@ def _model_for(
 ) -> Model:
     """The model, when it can do what every point asks for; all before anything is written."""
     check_metrics(loaded.scenario.metrics)
-    try:
-        model = load_model(loaded.model, device)
-    except ModelError as error:
-        raise UserError(str(error)) from None
+    model = load_model(loaded.model, device)
     sizes = {(image.width, image.height) for image in images}
     for _, scenario in loaded.points:
         check_model(model, scenario)

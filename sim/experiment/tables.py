@@ -44,6 +44,7 @@ def finish_run(
     repeats: Sequence[int],
     save_images: bool,
     live: Mapping[str, Any] | None = None,
+    figures: bool = True,
 ) -> dict[str, Any]:
     """Make everything that is made of the cells, and put it into the run's folder.
 
@@ -54,6 +55,7 @@ def finish_run(
         repeats: of each point.
         save_images: also write every output at original size.
         live: how the stream went, if it ran elsewhere.
+        figures: draw them too.
 
     Returns:
         The content of summary.json.
@@ -70,7 +72,8 @@ def finish_run(
         if live is not None:
             what_ran["live"] = live
         write_json(aside / MANIFEST, what_ran)
-        draw_figures(aside)
+        if figures:
+            draw_figures(aside)
     return summary
 
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codec.checkpoint import ModelError
 from codec.model import Model
 from sim.drivers.clock import WallClock
 from sim.drivers.links import ReceiverLink, open_receiver, open_sender
 from sim.drivers.live_receiver import Incoming, LiveReceiver
 from sim.drivers.recording import Recorder, recorded_about, replay
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.experiment.folder import check_run
 from sim.live.monitor import StreamMonitor
 from sim.live.process import SenderProcess, interruptible
@@ -344,10 +343,7 @@ def _as_recorded(recording: Path, about: Mapping[str, Any]) -> LoadedScenario:
 
 
 def _model(loaded: LoadedScenario) -> Model:
-    try:
-        model = load_model(loaded.model)
-    except ModelError as error:
-        raise UserError(str(error)) from None
+    model = load_model(loaded.model)
     check_model(model, loaded.scenario)
     return model
 
@@ -368,7 +364,5 @@ def _pictures_here(
 
 
 def _make(folder: Path) -> None:
-    try:
+    with os_errors(folder, "cannot write here"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write here ({error.strerror})") from None

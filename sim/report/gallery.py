@@ -20,10 +20,10 @@ from sim.errors import UserError
 from sim.experiment.runner import run_experiment
 from sim.report.about import question
 from sim.report.answer import answer
-from sim.results.files import FIGURES
+from sim.results.files import FIGURES, Outcome
 from sim.results.run import Run
 from sim.scenario.library import find_scenario
-from sim.scenario.loader import load_scenario
+from sim.scenario.loader import LoadedScenario, load_scenario
 
 FOLDER = Path("results/gallery")
 INDEX = "README.md"
@@ -59,6 +59,7 @@ def make_gallery(
     target: Path = FOLDER,
     entries: Sequence[GalleryEntry] = ENTRIES,
     doing: Callable[[str], object] = lambda name: None,
+    run: Callable[[LoadedScenario], Outcome] = run_experiment,
 ) -> Path:
     """Run some scenarios and write the gallery; an earlier one is replaced when all is done.
 
@@ -66,6 +67,7 @@ def make_gallery(
         target: the folder of the gallery.
         entries: what to run and show.
         doing: called with the name of each scenario before it runs.
+        run: runs a scenario.
 
     Returns:
         The page.
@@ -84,7 +86,7 @@ def make_gallery(
             doing(" ".join((one.scenario, *one.overrides)))
             overrides = (*one.overrides, "transport=virtual")  # the same results, no processes
             loaded = load_scenario(find_scenario(Path(one.scenario)), overrides)
-            parts.append(_entry(Run.load(run_experiment(loaded).folder), one, partial))
+            parts.append(_entry(Run.load(run(loaded).folder), one, partial))
         (partial / INDEX).write_text(_page(parts), encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)

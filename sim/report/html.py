@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from codec.files import replacing
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.figures.panels import finding, rates_vary
 from sim.figures.run import losses_label
 from sim.metrics import METRICS
@@ -65,11 +65,8 @@ def write_report(folders: Sequence[Path], target: Path, metric: str | None = Non
         UserError: not a run, an unknown metric, or a file that cannot be written.
     """
     page = render(folders, metric)
-    try:
-        with replacing(target) as partial:
-            partial.write_text(page, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror})") from None
+    with os_errors(target, "cannot be written"), replacing(target) as partial:
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return target
 
 

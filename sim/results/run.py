@@ -97,13 +97,15 @@ class ImageRow:
     values: Mapping[str, str] = field(default_factory=dict)
 
     def metric(self, name: str) -> float:
-        """One of its metrics, also one that only older versions measured."""
-        return number(self.values[name]) if name in self.values else float(getattr(self, name))
+        """One of its metrics, also one that only another version measured; NaN where none did."""
+        if name in self.values:
+            return number(self.values[name])
+        return float(getattr(self, name, math.nan))
 
     @property
     def quality(self) -> dict[str, float]:
         """The metrics that are defined, by name."""
-        found = {name: getattr(self, name, math.nan) for name in METRICS}
+        found = {name: self.metric(name) for name in METRICS}
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
 

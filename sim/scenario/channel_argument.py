@@ -18,7 +18,7 @@ from channels.registry import LOSS_TYPES
 from channels.spec import read_channel, spec_of_text
 from channels.tc import is_tc
 from codec.files import replacing
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.scenario.yaml_lines import line_of, parse_mapping, plain, rebase_traces, undotted
 
 if TYPE_CHECKING:
@@ -110,8 +110,5 @@ def new_file(target: Path) -> Iterator[Path]:
     """
     if target.is_dir():
         raise UserError(f"{target}: is a folder; give the name of a file")
-    try:
-        with replacing(target) as partial:
-            yield partial
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror})") from None
+    with os_errors(target, "cannot be written"), replacing(target) as partial:
+        yield partial

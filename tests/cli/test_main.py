@@ -84,8 +84,10 @@ def test_choices_are_those_of_the_parts(random_model: Any) -> None:
     assert set(get_args(Entropy)) <= set(ENTROPY_MODES)
 
 
-def test_summary_says_where_the_pictures_are(cli: Cli, photo: Path, small_model: object) -> None:
-    Path("s.yaml").write_text("images: [../photo.png]\ntransport: virtual\nstream: {fps: 10}\n")
+def test_summary_says_where_the_pictures_are(cli: Cli, photo: Path) -> None:
+    Path("s.yaml").write_text(
+        "images: [../photo.png]\ncodec: {model: random}\ntransport: virtual\nstream: {fps: 10}\n"
+    )
     result = cli("run", "s.yaml", "--out", "run")
     assert result.exit_code == 0, result.output
     assert "pictures: run/figures" in result.stdout

@@ -72,8 +72,8 @@ def test_every_help_has_the_same_style(cli: Cli, words: tuple[str, ...]) -> None
     assert not any("\u2500" in line for line in lines)  # no frames
 
 
-def test_scenario_options_are_overrides(cli: Cli, photo: Path, small_model: object) -> None:
-    Path("s.yaml").write_text("stream: {slices: 2}\ntransport: virtual\n")
+def test_scenario_options_are_overrides(cli: Cli, photo: Path) -> None:
+    Path("s.yaml").write_text("codec: {model: random}\nstream: {slices: 2}\ntransport: virtual\n")
     options = ("--images", photo, "--codebook", 64, "--seed", 7, "--out", "run")
     result = cli("run", "s.yaml", *options)
     assert result.exit_code == 0, result.output
@@ -82,8 +82,8 @@ def test_scenario_options_are_overrides(cli: Cli, photo: Path, small_model: obje
     assert (scenario["codec"]["codebook"], scenario["seed"]) == (64, 7)
 
 
-def test_images_may_be_one_name(cli: Cli, photo: Path, small_model: object) -> None:
-    Path("s.yaml").write_text("stream: {slices: 2}\ntransport: virtual\n")
+def test_images_may_be_one_name(cli: Cli, photo: Path) -> None:
+    Path("s.yaml").write_text("codec: {model: random}\nstream: {slices: 2}\ntransport: virtual\n")
     result = cli("run", "s.yaml", "--set", f"images={photo}", "--out", "run")
     assert result.exit_code == 0, result.output
     assert json.loads(Path("run/manifest.json").read_text())["scenario"]["images"] == [str(photo)]

@@ -20,7 +20,7 @@ Cli = Callable[..., Any]
 SCENARIO = """\
 name: protected
 images: [../photo.png, ../photo.png, ../photo.png, ../photo.png]
-codec: {codebook: 256, entropy: fixed}
+codec: {codebook: 256, entropy: fixed, model: random}
 stream:
   slices: 6
   playout_delay_s: 4
@@ -39,7 +39,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.usefixtures("photo", "small_model")
+@pytest.mark.usefixtures("photo")
 def test_protection_is_told_and_paid_for(cli: Cli) -> None:
     Path("protected.yaml").write_text(SCENARIO)
     result = cli("run", "protected.yaml", "--out", "run")

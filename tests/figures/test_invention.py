@@ -27,11 +27,10 @@ def test_only_lost_tokens_are_tinted_and_sure_ones_differ_from_unsure() -> None:
     assert light.mean() > dark.mean() + 50
 
 
-def test_a_run_keeps_how_sure_it_was_and_shows_it(
-    cli: Cli, photo: Path, small_model: object
-) -> None:
+def test_a_run_keeps_how_sure_it_was_and_shows_it(cli: Cli, photo: Path) -> None:
     Path("s.yaml").write_text(
-        f"images: [{photo}]\ncodec: {{codebook: 64}}\nchannel: {{type: uniform, loss: 0.5}}\n"
+        f"images: [{photo}]\ncodec: {{codebook: 64, model: random}}\n"
+        "channel: {type: uniform, loss: 0.5}\n"
         "stream: {slices: 6}\ntransport: virtual\nconcealers: [none, inpaint]\nseed: 3\n"
         "decoding: {order: halton, steps: 3}\n"
     )

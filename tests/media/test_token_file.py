@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import sim.media.frames
 from codec.coders import CoderBook
 from codec.model import Model
 from sim.errors import UserError
@@ -170,17 +169,6 @@ def test_large_images_get_more_packets(
 
 
 # The commands
-
-
-@pytest.fixture(autouse=True)
-def one_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> None:
-    """The tiny untrained model is not made anew for each command."""
-    load = sim.media.frames.load_model
-    monkeypatch.setattr(
-        sim.media.frames,
-        "load_model",
-        lambda name, device=None: random_model if name == "random" else load(name),
-    )
 
 
 def test_encode_and_decode_one_image(cli: Cli, photo: Path, random_model: Model) -> None:

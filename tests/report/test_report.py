@@ -309,29 +309,27 @@ def test_damaged_tables_are_told(runs: list[Path], cli: Cli, tmp_path: Path) -> 
     assert result.exit_code == 2 and "not those of a run" in result.stderr
 
 
-def test_a_gallery_is_made_anew_or_not_at_all(
-    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from types import SimpleNamespace
-
+def test_a_gallery_is_made_anew_or_not_at_all(runs: list[Path], tmp_path: Path) -> None:
     from PIL import Image
 
     from sim.report.gallery import GalleryEntry, make_gallery
+    from sim.results.files import Outcome
 
     run = tmp_path / "run"
     shutil.copytree(runs[0], run)
     (run / "figures").mkdir(exist_ok=True)
     Image.linear_gradient("L").resize((2600, 400)).save(run / "figures" / "strip-photo.png")
-    monkeypatch.setattr(
-        "sim.report.gallery.run_experiment", lambda loaded: SimpleNamespace(folder=run)
-    )
+
+    def make(folder: Path) -> Path:
+        return make_gallery(folder, shown, run=lambda loaded: Outcome(run, {}))
+
     target = tmp_path / "gallery"
     shown = (
         GalleryEntry("clean", ("strip-photo",)),
         GalleryEntry("clean", ("strip-photo",), ("seed=2",)),
     )
-    page = make_gallery(target, shown).read_text()
-    assert make_gallery(target, shown).read_text() == page
+    page = make(target).read_text()
+    assert make(target).read_text() == page
     pictures = {path.name for path in target.glob("*.webp")}
     assert pictures == {"small-photo.webp", "small-2-photo.webp"}
     assert all(f"]({name})" in page for name in pictures)
@@ -342,11 +340,11 @@ def test_a_gallery_is_made_anew_or_not_at_all(
     (run / "README.md").write_text("# My project")
     for taken in (target, run, run / "manifest.json"):
         with pytest.raises(UserError, match="holds no gallery"):
-            make_gallery(taken, shown)
+            make(taken)
     (target / "thesis.tex").unlink()
     (run / "figures" / "strip-photo.png").unlink()
     with pytest.raises(UserError, match="cannot be written"):
-        make_gallery(target, shown)
+        make(target)
     assert (target / "README.md").read_text() == page, "the old one stays"
     assert {path.name for path in tmp_path.iterdir()} == {"run", "gallery"}
 

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sim.studies.compare.comparison
 from channels import build, read_channel
 from channels.theory import block_failure, residual_losses
-from codec.model import Model
-from sim.results.files import read_table
+from sim.metrics.quality import measurable
+from sim.progress import no_progress
+from sim.results.files import read_table, write_table
+from sim.studies.compare.comparison import Comparison
+from sim.studies.compare.config import load_comparison
 from sim.studies.compare.figures import draw_comparison
 from sim.studies.compare.sources import largest
 from sim.studies.compare.summary import mean_rows, winner_rows
@@ -51,12 +53,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def one_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> None:
-    """The tiny untrained model is not made anew for each command."""
-    monkeypatch.setattr(sim.studies.compare.comparison, "load_model", lambda name: random_model)
-
-
 def comparison(text: str = COMPARISON) -> Path:
     """A comparison file in the working directory."""
     path = Path("test.yaml")
@@ -64,9 +60,9 @@ def comparison(text: str = COMPARISON) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("photo", "one_model")
+@pytest.mark.usefixtures("photo")
 def test_bytes_are_kept_losses_paired_and_parts_reused(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, redrawn: Redrawn
+    cli: Cli, own_cache: Path, redrawn: Redrawn
 ) -> None:
     done = cli("compare", comparison(), "-o", "out", "--json")
     assert done.exit_code == 0, done.output
@@ -87,16 +83,13 @@ def test_bytes_are_kept_losses_paired_and_parts_reused(
     drawn = sorted(path.name for path in Path("out/figures").glob("*.png"))
     assert drawn == ["quality-2.png", "strip-2-photo.png", "winners-2.png"]
     assert redrawn(Path("out"), draw_comparison)
-
-    def never(*arguments: object) -> None:
-        raise AssertionError("a finished part was made again")
-
-    monkeypatch.setattr(sim.studies.compare.comparison.Comparison, "measure", never)
-    monkeypatch.setattr("sim.studies.compare.figures.draw_comparison", lambda folder: [])
-    again = cli("compare", comparison(), "-o", "again", "--json")
-    assert again.exit_code == 0, again.output
-    for name in ("outcomes.csv", "means.csv", "winners.csv"):
-        assert Path("out", name).read_bytes() == Path("again", name).read_bytes()
+    # Finished parts are not computed again.
+    kept = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*.json")}
+    loaded = load_comparison(comparison())
+    outcomes, _ = Comparison(loaded, measurable(), no_progress).outcomes(Path("again"), workers=1)
+    assert kept == {path: path.stat().st_mtime_ns for path in own_cache.rglob("*.json")}
+    write_table(Path("again.csv"), outcomes)
+    assert Path("again.csv").read_bytes() == Path("out/outcomes.csv").read_bytes()
 
 
 @pytest.mark.slow
@@ -132,7 +125,7 @@ def test_processes_change_nothing_but_the_time(cli: Cli, own_cache: Path) -> Non
         (("../photo.png", "none.png"), "none.png: no such image"),
     ],
 )
-@pytest.mark.usefixtures("photo", "one_model")
+@pytest.mark.usefixtures("photo")
 def test_mistakes_are_told_by_line(cli: Cli, change: tuple[str, str], expected: str) -> None:
     assert change[0] in COMPARISON
     done = cli("compare", comparison(COMPARISON.replace(*change, 1)), "-o", "out")
@@ -288,14 +281,11 @@ repeats: 2
 """
 
 
-@pytest.mark.usefixtures("photo", "one_model", "small_model")
-def test_the_optimum_runs_and_keeps_its_budget(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, redrawn: Redrawn
-) -> None:
-    monkeypatch.setattr("sim.studies.optimise.search.SLICES", (3, 6))
-    monkeypatch.setattr("sim.studies.optimise.runner.LOSSES", (0.0, 0.5, 1.0))
+@pytest.mark.usefixtures("photo")
+def test_the_optimum_runs_and_keeps_its_budget(cli: Cli, redrawn: Redrawn) -> None:
     path = comparison(SCENARIO)
-    options = ("--metric", "psnr_db", "--deadline", 1.5, "--verify", 1, "--repeats", 3)
+    options = ("--slices", "3,6", "--metric", "psnr_db", "--deadline", 1.5, "--verify", 1)
+    options += ("--repeats", 3)
     done = cli("optimise", path, "--bpp-wire", 0.6, *options, "-o", "out", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -345,7 +335,7 @@ def test_without_losses_the_fewest_bytes_win(cli: Cli, monkeypatch: pytest.Monke
         (("--bpp-wire", 1, "--set", 'channel={type: scripted, mask: "01"}'), "no law of this"),
     ],
 )
-@pytest.mark.usefixtures("photo", "one_model")
+@pytest.mark.usefixtures("photo")
 def test_what_cannot_be_optimised(cli: Cli, options: tuple[object, ...], expected: str) -> None:
     done = cli("optimise", comparison(SCENARIO), *options, "-o", "out")
     assert done.exit_code == 2 and done.stdout == "", done.output

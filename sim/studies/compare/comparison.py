@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from channels import loss_mask, read_channel
-from codec.checkpoint import ModelError
 from codec.model import Model
 from sim.baselines import find_baselines
 from sim.baselines.byte_frames import received_file
@@ -270,10 +269,7 @@ class Comparison:
         return self.loaded.scenarios[strategy.name].model_copy(update={"channel": cell.channel})
 
     def _load_model(self) -> Model:
-        try:
-            model = load_model(self.loaded.model)
-        except ModelError as error:
-            raise UserError(str(error)) from None
+        model = load_model(self.loaded.model)
         for strategy in self.strategies:
             if strategy.coder == TOKENS:
                 check_model(model, self.loaded.scenarios[strategy.name])

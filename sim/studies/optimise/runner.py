@@ -41,6 +41,7 @@ from sim.studies.compare.sources import TokenSource, stream
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.studies.optimise.search import (
     LOSSES,
+    SLICES,
     Floats,
     Prediction,
     SliceBytes,
@@ -71,6 +72,7 @@ def optimise(
     repeats: int | None = None,
     out: Path | None = None,
     progress: ProgressCallback = no_progress,
+    slices: Sequence[int] = SLICES,
 ) -> SearchResult:
     """Find the best way to protect a scenario's stream, and write it as a scenario.
 
@@ -83,6 +85,7 @@ def optimise(
         repeats: streams of each of these; None: the scenario's, and at least `MIN_REPEATS`.
         out: the folder; None: results/<scenario>-optimised.
         progress: told how far it is.
+        slices: numbers of packets per image to try.
 
     Raises:
         UserError: nothing fits the budget, or the scenario cannot be optimised.
@@ -98,10 +101,10 @@ def optimise(
     comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), [metric], progress)
     tokens = comparison.tokens
     curves = QualityCurves(tokens, scenario, metric, progress)
-    sizes = cache(lambda level, slices: measured_bytes(tokens, scenario, level, slices))
+    sizes = cache(lambda level, count: measured_bytes(tokens, scenario, level, count))
     predictions = [
         found
-        for candidate in candidates(scenario)
+        for candidate in candidates(scenario, slices)
         if (
             found := predict(
                 candidate, scenario, chain, bpp_wire, sizes, tokens.model.codebook_sizes, curves

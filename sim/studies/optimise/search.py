@@ -100,9 +100,10 @@ class Prediction:
     quality: float
 
 
-def candidates(scenario: Scenario) -> Iterator[Candidate]:
-    """Every way to protect that the scenario's deadline, mtu and rates leave room for."""
-    for count in SLICES:
+def candidates(scenario: Scenario, slices: Sequence[int] = SLICES) -> Iterator[Candidate]:
+    """Every way to protect that the scenario's deadline, mtu and rates leave room for, with so many
+    packets per image."""
+    for count in slices:
         parities = sorted({round(share * count) for share in PARITY_SHARES})
         for parity in parities:
             for depth in DEPTHS if parity else (1,):
