@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from codec.patches import patch_of, spread
 from sim.figures.style import ERASED, score
 from sim.results.files import INPAINT
-from sim.results.run import ImageRow
+from sim.results.rows import ImageRow
 from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 

@@ -18,7 +18,8 @@ from sim.errors import UserError
 from sim.figures.pictures import strip_repairs
 from sim.figures.style import score
 from sim.results.files import PANELS
-from sim.results.run import ImageRow, PacketRow, Run
+from sim.results.rows import ImageRow, PacketRow
+from sim.results.run import Run
 from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 

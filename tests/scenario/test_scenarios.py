@@ -109,6 +109,19 @@ def test_both_transports_give_the_same_run(cli: Cli, photo: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_link_that_is_too_slow_makes_packets_late_and_then_drops_them(cli: Cli) -> None:
+    """As the scenario about it claims, with the trained weights, whose packets these are."""
+    path = next(p for p in SCENARIOS if p.stem == "congested")
+    result = cli("run", path, "--json", "--out", "run", "--set", "concealers=[]")
+    assert result.exit_code == 0, result.output
+    slow, _, late, full = (point["loss"] for point in json.loads(result.stdout)["points"])
+    assert slow["packets"] == 0
+    assert late["late"] > 0.1 and late["overflowed"] == 0
+    assert full["overflowed"] > 0.2 and full["late"] > 0.1
+    assert {loss["erased"] for loss in (slow, late, full)} == {0}
+
+
+@pytest.mark.slow
 def test_repair_pays_on_the_shipped_images(cli: Cli) -> None:
     """With the trained weights: inpainting beats leaving the holes, by every measure."""
     path = next(p for p in SCENARIOS if p.stem == "burst20")
