@@ -31,7 +31,7 @@ from codec.training.loop import LoopConfig
 from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
 from codec.training.runs import (
     CacheConfig,
-    Run,
+    TrainingRun,
     train_context,
     train_inpainter,
     train_joint,
@@ -48,7 +48,7 @@ FILES = (TOKENIZER_FILE, INPAINTER_FILE, CONTEXT_FILE)
 # (photos, model folder, folder to write): writes an inpainter with calibrated temperatures
 Calibrate = Callable[[Path, Path, Path], object]
 # runs a stage; returns its last evaluation
-Stage = Callable[[Run], dict[str, float]]
+Stage = Callable[[TrainingRun], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def train_all(
         if name == "upsampler" and not _has_enhancer():
             log("  Real-ESRGAN is not installed: from random weights, by the photos themselves")
         folder = out / "runs" / name
-        held_out = stages[name](Run(photos, folder, _loop(plan["seconds"]), cache, options))
+        held_out = stages[name](TrainingRun(photos, folder, _loop(plan["seconds"]), cache, options))
         evaluations |= {f"{name}: {what}": value for what, value in held_out.items()}
         with parallel.main_process() as is_main:
             if is_main:
@@ -175,14 +175,14 @@ def _stages(
     """The stages by name; each trains for the model in `out` as it is then."""
 
     def joint(config: JointTraining, depth: int | None = None) -> Stage:
-        def stage(run: Run) -> dict[str, float]:
+        def stage(run: TrainingRun) -> dict[str, float]:
             # The crops only serve to count how often tokens are used.
             fewer = replace(run.cache, crops=max(32, run.cache.crops // 8))
             return train_joint(replace(run, cache=fewer), masks, out, config, depth=depth)
 
         return stage
 
-    def upsampler(run: Run) -> dict[str, float]:
+    def upsampler(run: TrainingRun) -> dict[str, float]:
         seconds = run.loop.seconds or 0.0
         run = replace(run, loop=_loop(0.6 * seconds))
         return train_upsampler(
@@ -194,7 +194,7 @@ def _stages(
             enhanced=_has_enhancer(),
         )
 
-    def calibration(run: Run) -> dict[str, float]:
+    def calibration(run: TrainingRun) -> dict[str, float]:
         if parallel.rank() == 0:
             calibrate(run.images, out, run.folder)
         return {}

@@ -75,7 +75,7 @@ DEFAULT_CACHE = CacheConfig()
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """What every run needs, whatever it trains.
 
     Attributes:
@@ -139,7 +139,7 @@ class Run:
 
 
 def train_tokenizer(
-    run: Run, config: TokenizerTraining | None = None, *, start: Path | None = None
+    run: TrainingRun, config: TokenizerTraining | None = None, *, start: Path | None = None
 ) -> dict[str, float]:
     """Train a tokenizer and write `tokenizer.safetensors`.
 
@@ -170,7 +170,7 @@ def train_tokenizer(
     return run.train(task, save)
 
 
-def train_ladder(run: Run, model: Path | None = None) -> None:
+def train_ladder(run: TrainingRun, model: Path | None = None) -> None:
     """Build the ladder of the tokenizer in `model` (default: the shipped one) again and write
     `tokenizer.safetensors`. What was trained for the smaller codebooks has to be trained again."""
     source = model or PRETRAINED
@@ -180,7 +180,7 @@ def train_ladder(run: Run, model: Path | None = None) -> None:
     save_tokenizer(run.folder, network, encoder, decoder, _ladder(tokens, run))
 
 
-def _ladder(tokens: TokenCache, run: Run, start: Ladder | None = None) -> Ladder:
+def _ladder(tokens: TokenCache, run: TrainingRun, start: Ladder | None = None) -> Ladder:
     """The ladder of a base codebook, from its codewords' usage and mean patches on crops."""
     size = tokens.ladder.base_size
     patches = tokens.mean_patches(options=run.options)
@@ -188,7 +188,7 @@ def _ladder(tokens: TokenCache, run: Run, start: Ladder | None = None) -> Ladder
 
 
 def train_upsampler(
-    run: Run,
+    run: TrainingRun,
     model: Path | None = None,
     config: UpsamplerTraining | None = None,
     *,
@@ -201,7 +201,7 @@ def train_upsampler(
     write a `tokenizer.safetensors` with the same tokens.
 
     Args:
-        run: see `Run`.
+        run: see `TrainingRun`.
         model: a model folder.
         config: hyper-parameters.
         depth: hidden convolutions of the upsampler, if the decoder has none yet.
@@ -235,7 +235,7 @@ def train_upsampler(
 
 
 def train_joint(
-    run: Run,
+    run: TrainingRun,
     masks: MaskSource,
     model: Path | None = None,
     config: JointTraining | None = None,
@@ -250,7 +250,7 @@ def train_joint(
     fine-tuned too, written as well, and has to be calibrated again.
 
     Args:
-        run: see `Run`.
+        run: see `TrainingRun`.
         masks: draws which tokens are received.
         model: a model folder.
         config: hyper-parameters.
@@ -298,7 +298,7 @@ def train_joint(
 
 
 def train_inpainter(
-    run: Run,
+    run: TrainingRun,
     masks: MaskSource,
     model: Path | None = None,
     config: InpainterTraining | None = None,
@@ -310,7 +310,7 @@ def train_inpainter(
     `inpainter.safetensors`.
 
     Args:
-        run: see `Run`.
+        run: see `TrainingRun`.
         masks: draws which tokens are received.
         model: a model folder.
         config: hyper-parameters.
@@ -340,7 +340,7 @@ def train_inpainter(
 
 
 def train_context(
-    run: Run,
+    run: TrainingRun,
     slices: SliceSource,
     model: Path | None = None,
     config: ContextTraining | None = None,

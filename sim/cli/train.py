@@ -146,10 +146,10 @@ def ladder(
     """The smaller codebooks again. Decoder, inpainter and context coder are then trained for it."""
     from codec.model import TOKENIZER_FILE
     from codec.training.loop import LoopConfig
-    from codec.training.runs import CacheConfig, Run, train_ladder
+    from codec.training.runs import CacheConfig, TrainingRun, train_ladder
 
     with training(images, options, out, "ladder") as training_options:
-        run = Run(images, out, LoopConfig(1, 1), CacheConfig(crops=crops), training_options)
+        run = TrainingRun(images, out, LoopConfig(1, 1), CacheConfig(crops=crops), training_options)
         train_ladder(run, model)
     weights = f"{out / TOKENIZER_FILE}"
     print_result(options.as_json, {"weights": weights}, typer.echo, f"weights: {weights}")

@@ -17,7 +17,7 @@ from sim.progress import no_progress, print_json, progress_bar
 if TYPE_CHECKING:
     from codec.device import Device
     from codec.training.options import TrainingOptions
-    from codec.training.runs import Run
+    from codec.training.runs import TrainingRun
 
 Images = Annotated[
     Path, typer.Option(help="Folder of photographs, searched recursively, or a pack of them.")
@@ -134,19 +134,19 @@ def training(
 
 
 def carry_out(
-    weights: Path, options: TrainArguments, train: Callable[[Run], dict[str, float]]
+    weights: Path, options: TrainArguments, train: Callable[[TrainingRun], dict[str, float]]
 ) -> None:
     """Train in the folder of the weights file to be written, and print the last evaluation."""
     from codec.training.loop import LoopConfig
     from codec.training.parallel import rank
-    from codec.training.runs import CacheConfig, Run
+    from codec.training.runs import CacheConfig, TrainingRun
 
     out = weights.parent
     loop = LoopConfig(options.steps, options.decay_steps)
     cache = CacheConfig(crops=options.crops)
     how = options.workers, options.compiled
     with training(options.images, options, out, weights.stem, *how) as training_options:
-        held_out = train(Run(options.images, out, loop, cache, training_options))
+        held_out = train(TrainingRun(options.images, out, loop, cache, training_options))
         if rank() > 0:
             return
     if options.as_json:

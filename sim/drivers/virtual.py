@@ -149,10 +149,10 @@ class VirtualStream:
     def _carry_back(self) -> None:
         for sent_s, data in self._receiving.replies():
             for arrival_s, copy in self._sending.reply(sent_s, data):
-                self._at(arrival_s, _HEAR, partial(self._hear, arrival_s, copy))
+                self._at(arrival_s, _HEAR, partial(self._receive_feedback, arrival_s, copy))
         self._set_timers()
 
-    def _hear(self, now: float, data: bytes) -> None:
+    def _receive_feedback(self, now: float, data: bytes) -> None:
         self._sending.receive_feedback(now, data)
         self._set_timers()
 

@@ -62,7 +62,7 @@ def _fate(packet: PacketRecord) -> str:
     return LATE if packet.late else OK
 
 
-class History:
+class FrameHistory:
     """Takes snapshots; keeps the latest `KEPT` points, and what was lost under the settings of now.
 
     Attributes:

@@ -16,7 +16,7 @@ from sim.errors import UserError
 from sim.page.charts import packet_chart, quality_chart
 from sim.page.controls import SettingRefused, Value, changed, values
 from sim.page.engine import Engine, Snapshot
-from sim.page.history import History
+from sim.page.history import FrameHistory
 from sim.page.stages import STAGES, picture
 from sim.page.text import Number, numbers
 from sim.scenario.schema import Scenario
@@ -75,7 +75,7 @@ class Playback:
         self.paused = self.stepping = False
         self.stage = self._watched = _LAST
         self.trouble = ""
-        self._engine, self._history = engine, History()
+        self._engine, self._history = engine, FrameHistory()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stream")
         self._watchers: list[Callable[[], object]] = []
         self._wake = asyncio.Event()

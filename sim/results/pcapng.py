@@ -26,7 +26,7 @@ _IN, _OUT = 1, 2  # epb_flags: inbound, outbound
 _COMMENT, _FLAGS, _NAME, _DESCRIPTION, _RESOLUTION, _PROGRAM = 1, 2, 2, 3, 9, 4
 
 
-class _Captured(NamedTuple):
+class _Datagram(NamedTuple):
     time_s: float
     interface: int
     direction: int
@@ -54,8 +54,8 @@ def pcapng(
         program: that writes it.
     """
     captured = [
-        _Captured(0.0, _SENDER, _OUT, _SENDER, 0, start, "start of the stream, sent reliably"),
-        _Captured(0.0, _RECEIVER, _IN, _SENDER, 0, start, ""),
+        _Datagram(0.0, _SENDER, _OUT, _SENDER, 0, start, "start of the stream, sent reliably"),
+        _Datagram(0.0, _RECEIVER, _IN, _SENDER, 0, start, ""),
     ]
     number = 0
     for packet, passage in zip(packets, forth, strict=True):
@@ -89,13 +89,13 @@ def _fate(packet: PacketRecord) -> str:
     return ", ".join(words)
 
 
-def _passage(passage: Passage, number: int, source: int, comment: str) -> list[_Captured]:
+def _passage(passage: Passage, number: int, source: int, comment: str) -> list[_Datagram]:
     target = 1 - source
-    sent = _Captured(passage.sent_s, source, _OUT, source, number, passage.data, comment)
+    sent = _Datagram(passage.sent_s, source, _OUT, source, number, passage.data, comment)
     return [
         sent,
         *(
-            _Captured(
+            _Datagram(
                 arrival_s,
                 target,
                 _IN,
@@ -132,7 +132,7 @@ def _interface(name: str, about: str) -> bytes:
     return _block(1, struct.pack("<HHI", _RAW, 0, 0) + options + _option(0, b""))
 
 
-def _packet(one: _Captured) -> bytes:
+def _packet(one: _Datagram) -> bytes:
     data = _datagram(one)
     nanoseconds = round(one.time_s * 1e9)
     head = struct.pack(
@@ -147,7 +147,7 @@ def _packet(one: _Captured) -> bytes:
     return _block(6, head + data + bytes(-len(data) % 4) + options + _option(0, b""))
 
 
-def _datagram(one: _Captured) -> bytes:
+def _datagram(one: _Datagram) -> bytes:
     """The bytes in UDP in IPv4; a message too long for one datagram is cut."""
     content = one.data[:MAX_DATAGRAM_BYTES]
     udp = struct.pack(">HHHH", PORT, PORT, 8 + len(content), 0) + content

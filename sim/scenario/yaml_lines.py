@@ -22,9 +22,9 @@ from codec.files import rooted
 from sim.errors import UserError, read_text
 
 _MAX_BYTES = 1_000_000
-_MOST_NODES = 100_000
+_MAX_NODES = 100_000
 _DEEPEST = 40
-_MOST_BITS = 1000
+_MAX_BITS = 1000
 _TOO_DEEP = f"nested more than {_DEEPEST} levels deep"
 _TAGS_RAISE = (
     ValueError,
@@ -90,13 +90,13 @@ def _check_depth(text: str) -> None:
 
 def _check_size(tree: Any) -> None:
     waiting = [(tree, 0)]
-    for _ in range(_MOST_NODES):
+    for _ in range(_MAX_NODES):
         if not waiting:
             return
         node, depth = waiting.pop()
         if depth > _DEEPEST:
             raise YamlError(_TOO_DEEP)
-        if isinstance(node, int) and node.bit_length() > _MOST_BITS:
+        if isinstance(node, int) and node.bit_length() > _MAX_BITS:
             raise YamlError("holds a number of more than 300 digits")
         children: list[Any] = []
         if isinstance(node, Mapping):
@@ -104,7 +104,7 @@ def _check_size(tree: Any) -> None:
         elif isinstance(node, (list, tuple, set)):
             children = list(node)
         waiting += [(child, depth + 1) for child in children]
-    raise YamlError(f"holds more than {_MOST_NODES:,} values when its aliases are spelled out")
+    raise YamlError(f"holds more than {_MAX_NODES:,} values when its aliases are spelled out")
 
 
 def parse_mapping(path: Path, kind: str, example: str) -> CommentedMap:

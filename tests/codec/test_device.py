@@ -24,7 +24,7 @@ from codec.training.loop import CHECKPOINT, LoopConfig, load_checkpoint
 from codec.training.options import TrainingOptions
 from codec.training.runs import (
     CacheConfig,
-    Run,
+    TrainingRun,
     train_context,
     train_inpainter,
     train_joint,
@@ -131,7 +131,7 @@ def test_training_is_the_same_on_another_device(
     def train(folder: Path, steps: int, device: Device) -> None:
         folder.mkdir(exist_ok=True)
         loop, options = LoopConfig(steps, 1, warmup_steps=1), TrainingOptions(device, workers=0)
-        run = Run(photos, folder, loop, CACHE, options)
+        run = TrainingRun(photos, folder, loop, CACHE, options)
         if name == "tokenizer":
             config = TokenizerTraining(
                 network, 32, 2, 32, continuous_steps=1, ladder_from=2, ladder_every=2

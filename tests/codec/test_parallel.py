@@ -47,7 +47,7 @@ def slices(rng, grid):
 
 
 with parallel.joined(Device(torch.device("cpu"), torch.float32)) as device:
-    run = runs.Run(photos, out, loop, cache, TrainingOptions(device, workers=0))
+    run = runs.TrainingRun(photos, out, loop, cache, TrainingOptions(device, workers=0))
     if name == "tokenizer":
         config = TokenizerTraining(TokenizerConfig(), batch=4, crop=32, ladder_every=2)
         runs.train_tokenizer(run, config, start=model)

@@ -24,13 +24,12 @@ from codec.model import Model, load_inpainter, load_tokenizer
 from codec.tokenizer import Encoder, TokenizerConfig
 from codec.training.augmentation import LossAugmentation
 from codec.training.context import ContextConfig, ContextTask, ContextTraining
-from codec.training.data import PhotoDataset, random_crops
 from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.joint import JointTask, JointTraining
-from codec.training.loop import CHECKPOINT, LoopConfig, learning_rate_factor, load_checkpoint
+from codec.training.loop import CHECKPOINT, LoopConfig, load_checkpoint
 from codec.training.runs import (
     CacheConfig,
-    Run,
+    TrainingRun,
     train_context,
     train_inpainter,
     train_joint,
@@ -79,7 +78,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     loop = LoopConfig(steps=4, decay_steps=2, warmup_steps=1)
-    train_tokenizer(Run(photos, folder, loop, CACHE), TOKENIZER)
+    train_tokenizer(TrainingRun(photos, folder, loop, CACHE), TOKENIZER)
     return folder
 
 
@@ -96,22 +95,22 @@ def conditioned(photos: Path, model: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConfig) -> None:
+    run = TrainingRun(photos, folder, loop, CACHE)
     if name == "tokenizer":
-        train_tokenizer(Run(photos, folder, loop, CACHE), TOKENIZER)
+        train_tokenizer(run, TOKENIZER)
     elif name == "encoder":
-        train_joint(Run(photos, folder, loop, CACHE), scattered_loss, model, ENCODER, depth=2)
+        train_joint(run, scattered_loss, model, ENCODER, depth=2)
     elif name == "decoder":
-        config = replace(JOINT, encoder_rate=0.0)
-        train_joint(Run(photos, folder, loop, CACHE), scattered_loss, model, config)
+        train_joint(run, scattered_loss, model, replace(JOINT, encoder_rate=0.0))
     elif name == "joint":
-        train_joint(Run(photos, folder, loop, CACHE), scattered_loss, model, JOINT)
+        train_joint(run, scattered_loss, model, JOINT)
     elif name == "context":
         network = ContextConfig(heads=2, reach=1, embed=3, hidden=8, query=5)
         coder = ContextTraining(network, batch=2)
-        train_context(Run(photos, folder, loop, CACHE), halves, model, coder)
+        train_context(run, halves, model, coder)
     else:
         tiny = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=2)
-        train_inpainter(Run(photos, folder, loop, CACHE), scattered_loss, model, tiny)
+        train_inpainter(run, scattered_loss, model, tiny)
 
 
 def logged(run: Path) -> list[dict[str, Any]]:
@@ -192,13 +191,13 @@ def test_tokens_are_kept_for_the_very_photos(photos: Path, model: Path, tmp_path
         Image.open(path).transpose(Image.Transpose.ROTATE_90).save(other / path.name)
     loop = LoopConfig(1, 1)
     caches = [
-        Run(folder, tmp_path, loop, CACHE).tokens(tmp_path, encoder, ladder)
+        TrainingRun(folder, tmp_path, loop, CACHE).tokens(tmp_path, encoder, ladder)
         for folder in (photos, other, photos)
     ]
     assert len(list(tmp_path.glob("tokens-*.npz"))) == 2
     assert np.array_equal(caches[0].maps, caches[2].maps)
     (tmp_path / "new").mkdir()
-    alone = Run(other, tmp_path, loop, CACHE).tokens(tmp_path / "new", encoder, ladder)
+    alone = TrainingRun(other, tmp_path, loop, CACHE).tokens(tmp_path / "new", encoder, ladder)
     assert np.array_equal(caches[1].maps, alone.maps)
 
 
@@ -283,7 +282,9 @@ def test_an_encoder_is_conditioned_on_the_codebook_size(
         same = [torch.equal(first[key], last[key]) for key in first if key.startswith(part)]
         assert all(same) == stays, part
     with pytest.raises(ValueError, match="has 2"):
-        train_joint(Run(photos, tmp_path, still, CACHE), scattered_loss, conditioned, depth=1)
+        train_joint(
+            TrainingRun(photos, tmp_path, still, CACHE), scattered_loss, conditioned, depth=1
+        )
 
 
 def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -292,8 +293,10 @@ def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_pat
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     train_all(photos, model, first, "inpainter", LoopConfig(3, 1, 1))
     tiny = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=2)
-    train_inpainter(Run(photos, second, still, CACHE), scattered_loss, model, tiny, start=first)
-    train_tokenizer(Run(photos, third, still, CACHE), TOKENIZER, start=model)
+    train_inpainter(
+        TrainingRun(photos, second, still, CACHE), scattered_loss, model, tiny, start=first
+    )
+    train_tokenizer(TrainingRun(photos, third, still, CACHE), TOKENIZER, start=model)
     for old, new, name in ((first, second, "inpainter"), (model, third, "tokenizer")):
         before = load_weights(old / f"{name}.safetensors")[1]
         after = load_weights(new / f"{name}.safetensors")[1]
@@ -317,7 +320,7 @@ def test_statistics_are_the_mean_patches_of_codewords() -> None:
 
 def test_the_ladder_can_be_made_anew(photos: Path, model: Path, tmp_path: Path) -> None:
     """The same networks and base codewords; smaller levels from what codewords look like."""
-    train_ladder(Run(photos, tmp_path, LoopConfig(1, 1), CACHE), model)
+    train_ladder(TrainingRun(photos, tmp_path, LoopConfig(1, 1), CACHE), model)
     before, after = (load_weights(f / "tokenizer.safetensors")[1] for f in (model, tmp_path))
     base = f"ladder.words.{TOKENIZER.codebook_size}"
     assert before.keys() == after.keys()
@@ -333,7 +336,7 @@ def test_an_inpainter_grows_deeper_as_the_same_function(
     still = LoopConfig(steps=1, decay_steps=1, warmup_steps=10**9)
     first, second = tmp_path / "first", tmp_path / "second"
     train_all(photos, model, first, "inpainter", LoopConfig(3, 1, 1))
-    run = Run(photos, second, still, CACHE)
+    run = TrainingRun(photos, second, still, CACHE)
     train_inpainter(run, scattered_loss, model, start=first, depth=4)
     shallow, deep = load_inpainter(first)[0], load_inpainter(second)[0]
     assert (shallow.config.depth, deep.config.depth) == (2, 4)
@@ -392,25 +395,6 @@ def test_weights_for_another_codebook_are_refused(
     train_all(photos, model, tmp_path, name, loop)
     (tmp_path / CHECKPOINT).unlink()
     other = TokenizerTraining(NETWORK, codebook_size=32, batch=2, crop=32, continuous_steps=0)
-    train_tokenizer(Run(photos, tmp_path, loop, CACHE), other)
+    train_tokenizer(TrainingRun(photos, tmp_path, loop, CACHE), other)
     with pytest.raises(ModelError, match="fingerprint mismatch"):
         Model.load(tmp_path)
-
-
-def test_learning_rate_is_a_trapezoid() -> None:
-    loop = LoopConfig(steps=100, decay_steps=20, warmup_steps=10)
-    rates = [learning_rate_factor(step, loop) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[9:81] == [1.0] * 72
-    assert rates[100] == 0
-    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
-
-
-def test_crops_are_a_pure_function_of_seed_and_step(photos: Path) -> None:
-    a, b = (PhotoDataset(photos, min_side=32) for _ in range(2))
-    random_crops(a, 5, 32, seed=1, step=0)  # what was drawn before does not matter
-    assert torch.equal(random_crops(a, 4, 32, 1, 7), random_crops(b, 4, 32, 1, 7))
-    assert not torch.equal(random_crops(a, 4, 32, 1, 7), random_crops(a, 4, 32, 1, 8))
-    held_out = PhotoDataset(photos, held_out=True, min_side=32)
-    assert not set(held_out.names) & set(a.names)
-    assert len(held_out) + len(a) == 80

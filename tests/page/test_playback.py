@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sim.page.engine import Engine
-from sim.page.history import KEPT, History
+from sim.page.history import KEPT, FrameHistory
 from sim.page.photos import CodedPhotos
 from sim.page.playback import Playback
 from sim.page.stages import STAGES, cell_side, picture
@@ -156,7 +156,7 @@ def test_every_stage_has_a_picture_and_words(photos: CodedPhotos) -> None:
 
 
 def test_history_is_bounded_and_counts_what_was_lost(photos: CodedPhotos) -> None:
-    engine, history = Engine(photos), History()
+    engine, history = Engine(photos), FrameHistory()
     lost = sent = 0
     for n in range(KEPT + 10):
         snapshot = engine.frame(n, GIVEN, "none")

@@ -2,147 +2,29 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from codec.coders import CoderBook
-from sim.protocol.config import StreamConfig, StreamConfigError, StreamKey
-from sim.protocol.events import REJECTIONS, FrameReady, PacketSent
-from sim.protocol.feedback import pack_requests
+from sim.protocol.config import StreamConfigError
 from sim.protocol.handshake import StreamStart
 from sim.protocol.packet import HEADER_BYTES, PACK, PARITY, Packet, pack, parse
 from sim.protocol.parity import ParityPacket, pack_parity, parse_parity
 from sim.protocol.plan import Group, walk
 from sim.protocol.protection import ArqConfig, FecConfig
-from sim.protocol.receiver import Receiver
-from sim.protocol.sender import Sender
-
-KEY = StreamKey("0123456789abcdef", 3)
-BOOK = CoderBook({64: np.repeat([2560, 512], [16, 48])})
-SIZES = ((64, 48), (33, 80), (16, 16), (100, 50), (64, 48), (100, 20), (128, 64))
-RS = FecConfig("reed_solomon", 6, 3, 2)
-Maps = list[NDArray[np.int64]]
-
-
-def make_maps(sizes: Iterable[tuple[int, int]], seed: int = 0) -> Maps:
-    rng = np.random.default_rng(seed)
-    return [rng.integers(0, 64, (-(-height // 16), -(-width // 16))) for width, height in sizes]
-
-
-def configured(**changes: Any) -> StreamConfig:
-    basic = {"codebook_size": 64, "slices": 9, "fps": 10, "playout_delay_s": 1.5}
-    return StreamConfig(**{**basic, "first_sequence": 65500, **changes})
-
-
-@dataclass
-class Run:
-    """What became of a stream."""
-
-    sent: list[PacketSent] = field(default_factory=list)
-    datagrams: list[bytes] = field(default_factory=list)
-    frames: list[FrameReady] = field(default_factory=list)
-    requests: list[tuple[float, bytes]] = field(default_factory=list)
-    counters: dict[str, int] = field(default_factory=dict)
-    refused: int = 0
-
-
-Fate = Callable[[PacketSent], bool]
-
-
-def play(
-    config: StreamConfig,
-    arrives: Fate,
-    sizes: tuple[tuple[int, int], ...] = SIZES,
-    *,
-    delay_s: float = 0.0,
-    importance: Maps | None = None,
-    extra: Iterable[tuple[float, bytes]] = (),
-    feedback_arrives: Callable[[int], bool] = lambda number: True,
-) -> Run:
-    """Run a stream event by event, in the order of the driver law."""
-    run = Run()
-    start = StreamStart(config, KEY, sizes)
-    assert StreamStart.parse(start.pack()) == start
-    sender = Sender(start, BOOK)
-    receiver = Receiver(start, KEY, BOOK)
-    maps = make_maps(sizes)
-    captured, entered = 0, 0
-    events: list[tuple[float, int, int, bytes]] = []  # when, feedback before arrival, order
-    for when, data in extra:
-        heapq.heappush(events, (when, 2, (entered := entered + 1), data))
-    while True:
-        capture_s = config.capture_s(captured) if captured < len(sizes) else None
-        times = [t for t in (capture_s, sender.next_timer()) if t is not None]
-        ring_s = receiver.next_timer()
-        nexts = [(min(times), 1)] if times else []
-        nexts += [events[0][:2]] if events else []
-        nexts += [(ring_s, 3)] if ring_s is not None else []
-        if not nexts:
-            break
-        now, moment = min(nexts)
-        if moment == 0:
-            sender.receive_feedback(heapq.heappop(events)[3], now)
-        elif moment == 1:
-            if capture_s is not None and capture_s <= now:
-                hard = None if importance is None else importance[captured]
-                sender.submit(maps[captured], *sizes[captured], now, hard)
-                captured += 1
-            for data in sender.datagrams_to_send(now):
-                sent = sender.next_event()
-                assert sent is not None
-                run.sent.append(sent)
-                run.datagrams.append(data)
-                if arrives(sent):
-                    heapq.heappush(events, (now + delay_s, 2, (entered := entered + 1), data))
-        elif moment == 2:
-            receiver.receive_datagram(heapq.heappop(events)[3], now)
-        else:
-            receiver.handle_timer(now)
-        for data in receiver.feedback_to_send():
-            run.requests.append((now, data))
-            assert config.arq is not None
-            if feedback_arrives(len(run.requests) - 1):
-                back_s = now + config.arq.delay_s
-                heapq.heappush(events, (back_s, 0, (entered := entered + 1), data))
-    while (event := receiver.next_event()) is not None:
-        if isinstance(event, FrameReady):
-            run.frames.append(event)
-    run.counters, run.refused = receiver.counters, sender.counters["refused"]
-    assert [frame.frame for frame in run.frames] == list(range(len(sizes)))
-    for frame, index_map in zip(run.frames, maps, strict=True):  # lost or right, never wrong
-        expected = np.where(frame.grid.received, index_map, -1)
-        np.testing.assert_array_equal(frame.grid.indices, expected)
-        assert frame.complete == frame.grid.received.all()
-    rejected = sum(receiver.counters[reason] for reason in REJECTIONS)
-    assert receiver.counters["received"] == receiver.counters["accepted"] + rejected
-    assert not receiver._frames and not receiver._expected, "memory is given back"
-    if receiver._repair is not None:
-        assert not receiver._repair._groups and not receiver._repair._states
-        assert not receiver._repair._loose
-    if receiver._requests is not None:
-        assert not receiver._requests._awaited
-    return run
-
-
-def everything(sent: PacketSent) -> bool:
-    return True
-
-
-def original(sent: PacketSent) -> bool:
-    return sent.kind == "media"
-
-
-def lossy(loss: float, seed: int) -> Fate:
-    rng = np.random.default_rng(seed)
-    return lambda sent: bool(rng.random() >= loss)
+from tests.protocol.protected_stream import (
+    KEY,
+    RS,
+    SIZES,
+    configured,
+    everything,
+    lossy,
+    original,
+    play,
+)
 
 
 @st.composite
@@ -319,78 +201,6 @@ def test_several_images_share_packets() -> None:
         np.testing.assert_array_equal(np.sort(lost), np.sort(layout.positions[2]))
 
 
-def test_what_is_missing_is_asked_for_while_an_answer_can_come() -> None:
-    arq = ArqConfig(retries=3, delay_s=0.03, wait_s=0.01, budget=9)
-    again: dict[int, int] = {}
-
-    def third_time(sent: PacketSent) -> bool:
-        again[sent.sequence] = again.get(sent.sequence, 0) + 1
-        return sent.slice % 4 > 0 or again[sent.sequence] == 3
-
-    run = play(configured(arq=arq), third_time, delay_s=0.02)
-    assert all(frame.complete for frame in run.frames)
-    assert run.counters["requested"] == sum(s.kind == "retransmission" for s in run.sent)
-    assert set(again.values()) == {1, 3}
-    first = next(s.sent_s for s in run.sent if s.kind == "retransmission")
-    # The second packet tells the delay: one interval, the delay, its deviation, patience, return.
-    assert first <= 2 * 0.1 / 9 + 3 * 0.02 + 0.01 + 0.03 + 1e-9
-
-    hopeless = play(configured(arq=arq, playout_delay_s=0.04), third_time, delay_s=0.02)
-    assert not hopeless.requests
-
-
-def test_lost_requests_are_repeated() -> None:
-    arq = ArqConfig(retries=4, delay_s=0.03, budget=9)
-    run = play(
-        configured(arq=arq),
-        lambda s: s.kind == "retransmission" or s.slice != 1,
-        feedback_arrives=lambda number: number % 2 > 0,
-    )
-    assert all(frame.complete for frame in run.frames)
-    assert len(run.requests) > sum(s.kind == "retransmission" for s in run.sent) > 0
-
-
-def test_with_parity_only_what_parity_cannot_restore_is_asked_for() -> None:
-    fec, arq = FecConfig("reed_solomon", 9, 2), ArqConfig(delay_s=0.03)
-    sizes = ((128, 96),) * 4
-    two = play(configured(fec=fec, arq=arq), lambda s: not original(s) or s.slice > 1, sizes)
-    assert not two.requests and all(frame.complete for frame in two.frames)
-    four = play(configured(fec=fec, arq=arq), lambda s: not original(s) or s.slice > 3, sizes)
-    assert all(frame.complete for frame in four.frames)
-    assert sum(s.kind == "retransmission" for s in four.sent) == 2 * 4
-    assert four.counters["recovered"] == 2 * 4
-
-
-@pytest.mark.parametrize("order", ["first", "hardest"])
-def test_groups_that_end_within_an_image_are_asked_for_too(order: str) -> None:
-    """Groups of 7, images of 9: hardly any group ends with an image."""
-    config = configured(
-        fec=FecConfig("reed_solomon", 7, 1), arq=ArqConfig(delay_s=0.03, order=order)
-    )
-    lost = {0, 1, 4, 5}
-    run = play(config, lambda s: not original(s) or s.slice not in lost, ((128, 96),) * 6)
-    assert all(frame.complete for frame in run.frames)
-    again = [s for s in run.sent if s.kind == "retransmission"]
-    assert 0 < len(again) < 6 * len(lost)
-    latest = {s.sent_s - config.capture_s(s.frame) for s in again}
-    assert max(latest) < 0.3, "one image further at most"
-
-
-def test_the_hardest_of_what_is_missing_is_sent_again_first() -> None:
-    arq = ArqConfig(delay_s=0.03, order="hardest", budget=0.3)
-    config = configured(arq=arq)
-    sizes = ((128, 96),) * 3
-    importance = [np.zeros((6, 8)) for _ in sizes]
-    positions = config.layout(128, 96).positions
-    for slice_ in range(9):
-        for grid in importance:
-            grid.ravel()[positions[slice_]] = slice_
-    run = play(config, lambda s: not original(s) or s.slice % 2 == 0, sizes, importance=importance)
-    again = [(s.frame, s.slice) for s in run.sent if s.kind == "retransmission"]
-    assert again == [(frame, slice_) for frame in range(3) for slice_ in (7, 5, 3)]
-    assert run.refused == 3  # slice 1 of each: over budget
-
-
 @settings(max_examples=12)
 @given(st.lists(st.binary(max_size=40), max_size=10), st.integers(0, 2**32))
 def test_hostile_parity_never_changes_a_token(noise: list[bytes], seed: int) -> None:
@@ -427,26 +237,6 @@ def _changed(packet: ParityPacket, **changes: Any) -> ParityPacket:
 def test_packets_later_than_their_whole_group_leave_nothing_behind() -> None:
     run = play(configured(fec=RS), lossy(0.3, 1), delay_s=2.0)
     assert run.counters["late"] == run.counters["received"] > 0
-
-
-@settings(max_examples=12)
-@given(st.lists(st.binary(max_size=300), max_size=10))
-def test_hostile_feedback_cannot_make_the_sender_send_more_than_allowed(
-    noise: list[bytes],
-) -> None:
-    config = configured(arq=ArqConfig(retries=2, budget=0.5))
-    start = StreamStart(config, KEY, SIZES)
-    sender = Sender(start, BOOK)
-    for frame, index_map in enumerate(make_maps(SIZES[:2])):
-        sender.submit(index_map, *SIZES[frame], 0.1 * frame)
-    count = len(sender.datagrams_to_send(0.5))
-    everything_ever = pack_requests(range(65500, 65500 + 2000), KEY.seed)
-    for data in [*noise, *everything_ever * 20]:
-        sender.receive_feedback(data, 0.5)
-    assert len(sender.datagrams_to_send(0.5)) <= 2 * np.ceil(0.5 * count / 2) + 2
-    assert sender.counters["feedback"] == len(noise) + 20
-    sender.receive_feedback(everything_ever[0], 5.0)  # past every deadline
-    assert sender.next_timer() is None
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import html.parser
 import json
 import re
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,60 +19,11 @@ from sim.errors import UserError
 from sim.figures.run import draw_figures
 from sim.report import about
 from sim.report.answer import answer, comparison, decided, difference
-from sim.report.html import render, write_report
+from sim.report.html import render
 from sim.results.run import Run
 from sim.statistics import MIN_PAIRS
 
 Cli = Callable[..., Any]
-
-SCENARIO = """\
-# Question: what do holes cost?
-#
-# Look at them.
-
-name: small
-images: [{image}, {image}]
-codec: {{codebook: 64}}
-stream: {{slices: 6, fps: 10}}
-channel: {{type: uniform, loss: 0.3}}
-transport: virtual
-concealers: [none, neighbour_average, inpaint]
-repeats: 2
-seed: 3
-"""
-SWEEP = "sweep:\n  stream.interleaver: [raster, random]\n  codec.codebook: [8, 64]\n"
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iterator[list[Path]]:
-    """A run of one point, and a sweep over two keys; made once."""
-    from sim.experiment.runner import RunOptions, run_experiment
-    from sim.scenario.loader import load_scenario
-
-    folder = tmp_path_factory.mktemp("runs")
-    rows, columns = np.mgrid[:96, :128]
-    from PIL import Image
-
-    picture = np.stack([rows * 2, columns, rows + columns], axis=2).astype(np.uint8)
-    Image.fromarray(picture).save(folder / "photo.png")
-    made = []
-    for name, more in (("one", ""), ("swept", SWEEP)):
-        path = folder / f"{name}.yaml"
-        text = SCENARIO.format(image="photo.png") + more + "codec: {codebook: 64, model: random}\n"
-        path.write_text(text.replace("codec: {codebook: 64}\n", "", 1))
-        how = RunOptions(out=folder / name, workers=1)
-        made.append(run_experiment(load_scenario(path), how).folder)
-    yield made
-
-
-@pytest.fixture(scope="module")
-def pages(runs: list[Path]) -> dict[str, str]:
-    """The pages of the one, of the sweep, and of both compared."""
-    return {
-        "one": render(runs[:1]),
-        "swept": render(runs[1:]),
-        "both": render(runs),
-    }
 
 
 class Page(html.parser.HTMLParser):
@@ -347,140 +297,3 @@ def test_a_gallery_is_made_anew_or_not_at_all(runs: list[Path], tmp_path: Path) 
         make(target)
     assert (target / "README.md").read_text() == page, "the old one stays"
     assert {path.name for path in tmp_path.iterdir()} == {"run", "gallery"}
-
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--enable-logging=stderr",
-    "--v=0",
-]
-
-
-# The pages have no scripts: one is added to measure them.
-PROBE = """<script>onload = () => {
-    const d = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)");
-    const light = c => c.match(/\\d+/g).map(v => v / 255)
-        .map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-        .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-    const style = getComputedStyle(document.body);
-    const two = [light(style.color), light(style.backgroundColor)].sort((a, b) => b - a);
-    d.dataset.found = [
-        d.scrollWidth <= innerWidth, dark.matches ? "dark" : "light",
-        [...document.images].filter(image => !image.naturalWidth).length,
-        performance.getEntriesByType("resource")
-            .filter(entry => !/^(data|file):/.test(entry.name)).length,
-        (two[0] + .05) / (two[1] + .05) > 7,
-    ].join()
-}</script>"""
-
-
-def seen(page: Path, profile: Path, width: int, scheme: int = 1) -> str:
-    """What the probe finds in a page, in Chromium: that nothing is wider than the screen, the
-    colour scheme, how many pictures are broken, how many requests were made, and that ink stands
-    out from the paper (WCAG 2.1: 4.5 to 1; here 7 to 1). No message on the console either."""
-    assert BROWSER is not None
-    command = [BROWSER, *FLAGS, f"--user-data-dir={profile}", "--dump-dom"]
-    command += [f"--window-size={width},900", f"--blink-settings=preferredColorScheme={scheme}"]
-    command.append(page.as_uri())
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    assert "CONSOLE" not in done.stderr, done.stderr
-    found = re.search(r'data-found="([^"]+)"', done.stdout)
-    assert found, done.stdout
-    return found[1]
-
-
-in_a_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-
-
-@pytest.mark.slow
-@in_a_browser
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize(("scheme", "number"), [("dark", 0), ("light", 1)])
-def test_a_report_in_a_browser(
-    runs: list[Path], tmp_path: Path, width: int, scheme: str, number: int
-) -> None:
-    page = write_report(runs, tmp_path / "page.html")
-    page.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
-    assert seen(page, tmp_path / "profile", width, number) == f"true,{scheme},0,0,true"
-
-
-@pytest.mark.slow
-@in_a_browser
-def test_the_gallery_in_a_browser(tmp_path: Path) -> None:
-    """Every picture is there, can be shown, and has words for those who cannot see it."""
-    gallery = Path(__file__).parents[2] / "results" / "gallery"
-    text = (gallery / "README.md").read_text()
-    pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", text)
-    assert {name for _, name in pictures} == {path.name for path in gallery.glob("*.webp")}
-    assert all(len(alt.split()) > 5 for alt, _ in pictures)
-    shown = "".join(
-        f'<img style="max-width: 100%" src="{(gallery / name).as_uri()}">' for _, name in pictures
-    )
-    page = tmp_path / "gallery.html"
-    page.write_text(f"<!doctype html><body style='color: black; background: white'>{shown}{PROBE}")
-    assert seen(page, tmp_path / "profile", 390) == "true,light,0,0,true"
-
-
-def swept(folder: Path, photo: Path, **settings: object) -> Run:
-    """A finished sweep of one small image, twice."""
-    from sim.api import run
-
-    scenario = {
-        "images": [str(photo), str(photo)],
-        "codec": {"model": "random", "codebook": 64},
-        "stream": {"slices": 6, "fps": 10},
-        "transport": "virtual",
-        "concealers": ["none"],
-        "metrics": ["psnr_db"],
-    }
-    return run(scenario | settings, out=folder)
-
-
-@pytest.mark.usefixtures("small_model")
-def test_what_is_equal_by_construction_is_told_by_its_bits(photo: Path, tmp_path: Path) -> None:
-    coders = {"codec.entropy": ["fixed", "static"]}
-    alone = answer(swept(tmp_path / "a", photo, sweep=coders), "psnr_db")
-    assert alone.startswith("The pictures are the same at every") and "0.00 dB" not in alone
-    sizes = coders | {"codec.codebook": [8, 64]}
-    both = answer(swept(tmp_path / "b", photo, sweep=sizes), "psnr_db")
-    assert "the choice changes no picture" in both
-    for bits in (alone, both):
-        assert re.search(r"on the wire.*\d\.\d{4} with .*fixed, \d\.\d{4} with .*static", bits)
-
-
-@pytest.mark.usefixtures("small_model")
-def test_of_many_streams_the_spread_is_told_too(photo: Path, tmp_path: Path) -> None:
-    sweep = {"channel.mean_burst": [2, 4]}
-    channel = {"type": "gilbert_elliott", "loss": 0.3, "mean_burst": 2}
-    many = swept(tmp_path / "many", photo, sweep=sweep, channel=channel, repeats=8)
-    assert re.search(
-        r"scatter least at \d \(\d.* dB\) and most at \d \(\d", answer(many, "psnr_db")
-    )
-    few = swept(tmp_path / "few", photo, sweep=sweep, channel=channel, repeats=2)
-    assert "scatter" not in answer(few, "psnr_db")
-
-
-@pytest.mark.usefixtures("small_model")
-def test_late_packets_are_no_erased_ones(photo: Path, tmp_path: Path) -> None:
-    """In the sentence, the table of the page, and its raster."""
-    stream = {"slices": 6, "fps": 2, "playout_delay_s": 0.2}
-    run = swept(tmp_path / "late", photo, stream=stream, channel={"type": "perfect"})
-    (point,) = run.points
-    assert (point.loss.erased, point.loss.late) == (0, point.loss.packets) and point.loss.late > 0.4
-    assert (point.loss.low, point.loss.expected) == (0, 0), "the interval is that of the channel"
-    assert f"(0.0% erased, {point.loss.late:.1%} late)" in answer(run, "psnr_db")
-    page = render([run.folder])
-    assert '<th scope="col" class="n">late</th>' in page and "overflowed</th>" not in page
-    assert sum(row.late for row in run.images if row.concealer == "clean") == sum(
-        packet.outcome == "late" for packet in run.packets
-    )

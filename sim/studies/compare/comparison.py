@@ -207,7 +207,7 @@ class Comparison:
         pictures: dict[str, bytes] = {}
         for number, image in enumerate(self.images):
             for repeat, record in enumerate(sent.records):
-                pixels, share = self._shown(unit, record.frames[number], image)
+                pixels, share = self._restored(unit, record.frames[number], image)
                 shown = repeat == self.pictured_repeat and unit.cell is self.pictured_cell
                 if shown and number < MAX_PICTURED:
                     pictures[f"{image.name}.png"] = png(pixels)
@@ -238,7 +238,7 @@ class Comparison:
         fixed = unit.strategy.name in self.loaded.fixed_level
         return self.tokens.send(unit.scenario, unit.bpp_wire, fixed)
 
-    def _shown(
+    def _restored(
         self, unit: Unit, ready: FrameReady, image: LoadedImage
     ) -> tuple[NDArray[np.uint8], float]:
         """What the viewer sees, and the share of tokens or bytes that were there in time."""

@@ -74,19 +74,19 @@ class _Results:
     fec: Sequence[Row]
 
     @cached_property
-    def looks(self) -> dict[str, dict[str, Any]]:
+    def line_styles(self) -> dict[str, dict[str, Any]]:
         """How every strategy is drawn: blue and solid lines send tokens, the others files."""
-        looks: dict[str, dict[str, Any]] = {}
+        line_styles: dict[str, dict[str, Any]] = {}
         for strategy in self.manifest["strategies"]:
             line = "-" if strategy["coder"] == "tokens" else "--"
             colours = _TOKEN_COLOURS if line == "-" else _FILE_COLOURS
-            own = sum(look["linestyle"] == line for look in looks.values())
-            looks[strategy["name"]] = {
+            own = sum(look["linestyle"] == line for look in line_styles.values())
+            line_styles[strategy["name"]] = {
                 "color": colours[own % len(colours)],
                 "marker": _MARKERS[own % len(_MARKERS)],
                 "linestyle": line,
             }
-        return looks
+        return line_styles
 
     def bursts(self) -> list[str]:
         """Burst lengths as they are in the tables."""
@@ -152,7 +152,7 @@ def _quality(results: _Results, budget: float) -> Figure:
     for column, burst in enumerate(bursts):
         rows = results.rows(results.means, budget, burst)
         for axes, metric in zip(grid[:, column], metrics, strict=True):
-            _lines(axes, rows, metric, results.looks)
+            _lines(axes, rows, metric, results.line_styles)
         grid[0, column].set_title(burst_words(burst))
         grid[-1, column].set_xlabel("loss rate of packets")
     for axes, metric in zip(grid[:, 0], metrics, strict=True):
@@ -163,7 +163,9 @@ def _quality(results: _Results, budget: float) -> Figure:
         if not metric_of(metric).larger_is_better:
             axes.invert_yaxis()
     handles = [
-        Line2D([], [], label=name, **look) for name, look in results.looks.items() if name in names
+        Line2D([], [], label=name, **look)
+        for name, look in results.line_styles.items()
+        if name in names
     ]
     _legend(figure, handles, columns)
     images, repeats = len(results.manifest["images"]), results.manifest["base"]["repeats"]
@@ -193,9 +195,9 @@ def _legend(figure: Figure, handles: list[Any], columns: int) -> None:
 
 
 def _lines(
-    axes: Axes, rows: Sequence[Row], metric: str, looks: Mapping[str, Mapping[str, Any]]
+    axes: Axes, rows: Sequence[Row], metric: str, line_styles: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    for name, look in looks.items():
+    for name, look in line_styles.items():
         own = sorted((r for r in rows if r["strategy"] == name), key=lambda r: float(r["loss"]))
         if own:
             columns = _columns(own, metric, f"{metric}_low", f"{metric}_high")
@@ -219,7 +221,7 @@ def _winners(results: _Results, budget: float) -> Figure:
     for axes, burst in zip(all_axes, bursts, strict=True):
         for row in results.rows(results.winners, budget, burst):
             x, y = metrics.index(row["metric"]), losses.index(float(row["loss"]))
-            look = results.looks[row["winner"]]
+            look = results.line_styles[row["winner"]]
             sure = number(row["lead_low"]) > 0
             box = Rectangle((x - 0.5, y - 0.5), 1, 1, linewidth=1.5, edgecolor="white")
             box.set_facecolor((*matplotlib.colors.to_rgb(look["color"]), 0.85 if sure else 0.3))
@@ -306,7 +308,9 @@ def _strips(results: _Results, budget: float) -> Iterator[tuple[str, Figure]]:
     burst = _burst(str(cell["mean_burst"]))
     for image in cell["images"]:
         files = {"original": panels / "original" / f"{image}.png"}
-        files |= {name: panels / f"{budget:g}" / name / f"{image}.png" for name in results.looks}
+        files |= {
+            name: panels / f"{budget:g}" / name / f"{image}.png" for name in results.line_styles
+        }
         files = {name: path for name, path in files.items() if path.is_file()}
         if len(files) < 2:
             continue
