@@ -23,6 +23,7 @@ from channels.samplers import Mask, Runs
 from channels.theory import LossChain
 
 __all__ = [
+    "OVERFLOWED",
     "STREAMS",
     "Channel",
     "ChannelParameterError",
@@ -33,6 +34,7 @@ __all__ = [
     "LossModel",
     "LossSampler",
     "LossyChannel",
+    "NoDelivery",
     "Perfect",
     "SendingTimes",
     "Streams",
@@ -56,6 +58,15 @@ class Delivery:
     data: bytes | None = None
 
 
+class NoDelivery(tuple[Delivery, ...]):
+    """No arrivals, like ``()``, where that alone does not say why."""
+
+
+OVERFLOWED = NoDelivery()
+"""What `Channel.transmit` answers for a packet that the link dropped: its queue was full, or it
+waited too long (`channels.link.DelayLoss`). It is this very object, and equal to ()."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Deliveries:
     """The arrivals of several packets, packet by packet in the order of sending.
@@ -63,19 +74,24 @@ class Deliveries:
     ``packet``: int64[m], which packet arrives, 0..n-1, never decreasing.
     ``arrival_s``: float64[m], seconds; see `Delivery`.
     ``changed``: the corrupted copies, by their places in these arrays.
+    ``overflowed``: the packets that the link dropped, see `OVERFLOWED`; others that do not arrive
+    were erased.
     """
 
     packet: npt.NDArray[np.int64]
     arrival_s: npt.NDArray[np.float64]
     changed: Mapping[int, bytes]
+    overflowed: frozenset[int] = frozenset()
 
-    def only(self, chosen: npt.NDArray[np.bool_]) -> Deliveries:
-        """Those where the mask bool[m] is True."""
+    def without(self, lost: npt.NDArray[np.bool_]) -> Deliveries:
+        """Those of the packets that are not lost, by the mask bool[n]."""
+        chosen = ~lost[self.packet]
         changed = self.changed
         if changed:
             places = np.cumsum(chosen) - 1
             changed = {int(places[at]): data for at, data in changed.items() if chosen[at]}
-        return Deliveries(self.packet[chosen], self.arrival_s[chosen], changed)
+        overflowed = frozenset(number for number in self.overflowed if not lost[number])
+        return Deliveries(self.packet[chosen], self.arrival_s[chosen], changed, overflowed)
 
 
 class Channel(Protocol):
@@ -89,7 +105,8 @@ class Channel(Protocol):
             now_s: time of sending in seconds; never decreases from call to call.
 
         Returns:
-            () if the packet is erased, one Delivery, or two if it is duplicated.
+            () if the packet is erased, `OVERFLOWED` if the link dropped it, one Delivery, or two if
+            it is duplicated.
 
         Raises:
             ValueError: now_s is not finite or lies before the previous call's.
@@ -108,15 +125,14 @@ class Channel(Protocol):
         Raises:
             ValueError: as `transmit`.
         """
-        several = [
-            (number, delivery)
-            for number, (data, now_s) in enumerate(zip(datagrams, times_s.tolist(), strict=True))
-            for delivery in self.transmit(data, now_s)
-        ]
+        sent = zip(datagrams, times_s.tolist(), strict=True)
+        answers = [self.transmit(data, now_s) for data, now_s in sent]
+        several = [(number, delivery) for number, found in enumerate(answers) for delivery in found]
         return Deliveries(
             np.array([number for number, _ in several], np.int64),
             np.array([delivery.arrival_s for _, delivery in several]),
             {at: one.data for at, (_, one) in enumerate(several) if one.data is not None},
+            frozenset(number for number, found in enumerate(answers) if found is OVERFLOWED),
         )
 
 
@@ -249,7 +265,7 @@ class LossyChannel:
     The loss process is asked exactly once per packet, whatever the link does, so queues and
     jitter never change which packets it loses. A lost packet still crosses the link (it takes
     its place in the queue and its draws from the link's streams) and vanishes at the far end,
-    as on a radio hop behind a bottleneck.
+    as on a radio hop behind a bottleneck; it is erased even if the link would have dropped it.
     """
 
     def __init__(self, losses: LossSampler, link: Channel) -> None:
@@ -266,7 +282,7 @@ class LossyChannel:
     ) -> Deliveries:
         """See `Channel.transmit_all`."""
         deliveries = self._link.transmit_all(datagrams, times_s)
-        return deliveries.only(~self._losses.mask(times_s.size)[deliveries.packet])
+        return deliveries.without(self._losses.mask(times_s.size))
 
 
 def build(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from channels.base import Channel, Delivery, LossModel, LossSampler
+from channels.base import OVERFLOWED, Channel, Delivery, LossModel, LossSampler
 from channels.parameters import ChannelParameterError
 from channels.samplers import Mask, MaskSampler
 from channels.theory import Floats, LossChain
@@ -64,13 +64,15 @@ class AnyLossSampler(MaskSampler):
 
 
 class ReceiveDiversity(Channel):
-    """One packet over several channels; every copy counts as an arrival at the one receiver."""
+    """One packet over several channels; every copy counts as an arrival at the one receiver. It
+    overflowed if every link dropped it."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:
         self._channels = tuple(channels)
 
     def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
         """See `Channel.transmit`."""
-        return tuple(
-            delivery for channel in self._channels for delivery in channel.transmit(data, now_s)
-        )
+        answers = [channel.transmit(data, now_s) for channel in self._channels]
+        if all(found is OVERFLOWED for found in answers):
+            return OVERFLOWED
+        return tuple(delivery for found in answers for delivery in found)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from channels.base import LossModel, Streams
+from channels.composite import AnyLoss
+from channels.erasure import Scripted
 from channels.netem import to_netem
 from channels.parameters import ChannelParameterError, whole
 from channels.samplers import Mask, Runs, runs_of_mask
@@ -27,6 +29,7 @@ from channels.theory import (
     mean_gap_run,
     mean_loss_run,
 )
+from channels.trace import LossTrace
 
 CHUNK = 1 << 24
 """Packets handled at once by `sample_chunks` and `sample_to_file`."""
@@ -101,8 +104,22 @@ def sample_to_file(loss: LossModel, packets: int, seed: int, path: str | Path) -
     return losses
 
 
+def recorded_packets(loss: LossModel) -> int | None:
+    """How many packets a trace or a script tells of, after which it says nothing new; None for a
+    random process, which has no end."""
+    match loss:
+        case LossTrace():
+            return len(loss.fates)
+        case Scripted():
+            return len(loss.script)
+        case AnyLoss():
+            return min(filter(None, map(recorded_packets, loss.parts)), default=None)
+    return None
+
+
 def describe(loss: LossModel, packets: int = 1_000_000, seed: int = 0) -> Description:
-    """Theory beside a sample: loss rate, runs, correlation.
+    """Theory beside a sample: loss rate, runs, correlation. Of a trace or a script the sample is at
+    most as long as that.
 
     Intervals are 99% ones that allow for correlation: the exact variance for the loss rate; for
     the rest batch means (A. M. Law, *Simulation Modeling and Analysis*, section 9.5) over 100
@@ -114,7 +131,11 @@ def describe(loss: LossModel, packets: int = 1_000_000, seed: int = 0) -> Descri
     """
     if whole("packets", packets, 1) < 10_000:
         raise ChannelParameterError("packets", f"must be at least 10000 here, got {packets}")
-    chain = loss.chain()
+    chain, recorded = loss.chain(), recorded_packets(loss)
+    warnings = [*loss.warnings(), *([] if chain else [_NO_THEORY])]
+    if recorded is not None and recorded < packets:
+        warnings.append(f"only {recorded:,} packets are recorded, so this tells of no more")
+        packets = recorded
     mask = np.concatenate(list(sample_chunks(loss, packets, seed)))
     rows = [_loss_row(mask, chain)]
     runs = runs_of_mask(mask)
@@ -130,7 +151,6 @@ def describe(loss: LossModel, packets: int = 1_000_000, seed: int = 0) -> Descri
     if chain and 0.0 < loss_rate(chain) < 1.0:
         n_eff = effective_sample_size(chain, packets)
         rows.append(Row("effective packets", n_eff, math.nan, math.nan, math.nan))
-    warnings = [*loss.warnings(), *([] if chain else [_NO_THEORY])]
     return Description(packets, seed, tuple(rows), to_netem(loss), tuple(warnings))
 
 
@@ -170,7 +190,7 @@ def student_t(z: float, freedom: int) -> float:
 
 def _correlation_row(lag: int, expected: float, mask: Mask) -> Row:
     rate = float(mask.mean())
-    if not 0.0 < rate < 1.0:
+    if not 0.0 < rate < 1.0 or mask.size <= lag:
         return Row(f"autocorrelation, lag {lag}", expected, math.nan, math.nan, math.nan)
     centred = mask - rate
     products = centred[lag:] * centred[:-lag] / (rate * (1.0 - rate))

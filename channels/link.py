@@ -22,7 +22,14 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from channels.base import Deliveries, Delivery, LossSampler, SendingTimes, Streams
+from channels.base import (
+    OVERFLOWED,
+    Deliveries,
+    Delivery,
+    LossSampler,
+    SendingTimes,
+    Streams,
+)
 from channels.jitter import Jitter
 from channels.parameters import ChannelParameterError, above, at_least, probability, whole
 from channels.trace import CapacitySchedule, CapacityTrace
@@ -218,7 +225,7 @@ class LinkChannel:
         arrival_s, copies = self._leave(now_s, departure_s)
         flipped = self._errors.of_packet(8 * len(data)) if self._errors else []
         if not copies:
-            return ()
+            return OVERFLOWED
         return (Delivery(arrival_s, flip_bits(data, flipped) if flipped else None),) * copies
 
     def carry(self, sizes: Ints, times_s: Floats) -> Fates:
@@ -248,7 +255,8 @@ class LinkChannel:
             if bits
             for place in np.flatnonzero(packet == number)
         }
-        return Deliveries(packet, arrival_s[packet], changed)
+        overflowed = frozenset(np.flatnonzero(copies == 0).tolist())
+        return Deliveries(packet, arrival_s[packet], changed, overflowed)
 
     def _carry(self, sizes: list[int], times_s: Floats) -> tuple[Floats, Ints, list[list[int]]]:
         """Arrivals float64[n], copies int64[n], and each packet's flipped bits, if there are bit

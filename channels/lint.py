@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ class Stream:
         packet_bytes: bytes of a datagram.
         mtu_bytes: largest IP packet of the path.
         interval_s: seconds between packets.
-        interleaver_packets: packets over which an interleaver spreads its input.
+        interleaver_packets: packets over which an interleaver spreads its input, an image.
         deadline_s: playout deadline after sending, seconds.
     """
 
@@ -150,7 +151,7 @@ def _lint_link(link: Link, stream: Stream) -> list[Finding]:
                 Finding(
                     "warning",
                     "rate_bps",
-                    f"the stream offers {offered:.4g} bit/s to a link of {rate:.4g}: {ends}",
+                    f"the stream offers up to {offered:.4g} bit/s to a link of {rate:.4g}: {ends}",
                 )
             )
     if link.delay_s == 0.0 and link.jitter is not None:
@@ -188,14 +189,16 @@ def _lint_stream(link: Link, stream: Stream) -> list[Finding]:
             )
         )
     if stream.interval_s is not None and stream.interleaver_packets > 1:
-        wait = (stream.interleaver_packets - 1) * stream.interval_s + link.delay_s
-        if wait > stream.deadline_s:
+        count, left_s = stream.interleaver_packets, stream.deadline_s - link.delay_s
+        late = count - 1 - math.floor(left_s / stream.interval_s + 1e-9)
+        if 0 < late <= count:
+            wait = (count - 1) * stream.interval_s + link.delay_s
             found.append(
                 Finding(
                     "warning",
-                    "interleaver",
-                    f"over {stream.interleaver_packets} packets takes {wait:.4g} s with the delay, "
-                    f"beyond the deadline of {stream.deadline_s:g} s",
+                    "deadline",
+                    f"the {count} packets of an image take {wait:.4g} s to send and to travel, "
+                    f"beyond the deadline of {stream.deadline_s:g} s: the last {late} are late",
                 )
             )
     return found

@@ -117,11 +117,6 @@ def gap_run_survival(chain: LossChain, longest: int) -> Floats:
     return _run_survival(chain, 1.0 - chain.loss, longest)
 
 
-def run_pmf(survival: Floats) -> Floats:
-    """P(length = k), k = 1 ... m - 1, from P(length >= k), k = 1 ... m."""
-    return np.asarray(survival[:-1] - survival[1:])
-
-
 def mean_loss_run(chain: LossChain) -> float:
     """Mean loss-run length, l / P(received then lost): losses per run start (renewal argument).
 

@@ -4,6 +4,8 @@ they name: read whole, up to a limit.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _LONGEST = 380
@@ -16,14 +18,28 @@ class UserError(Exception):
     ``str(error)`` is one line of at most 380 printable characters that says where, what is wrong
     and how to mend it. The command line prints it on standard error and exits with code 2; nothing
     has been written by then.
+
+    Attributes:
+        others: further mistakes in the same file, each a line of its own.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, others: Sequence[UserError] = ()) -> None:
         line = " ".join(message.split())
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
         if len(line) > _LONGEST:
             line = f"{line[:_HEAD]} ... {line[len(line) + _HEAD + 5 - _LONGEST :]}"
         super().__init__(line)
+        self.others = tuple(others)
+
+
+@contextlib.contextmanager
+def os_errors(path: object, problem: str) -> Iterator[None]:
+    """What the operating system refuses in this block becomes a user's mistake: path, problem, and
+    its reason in brackets."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {problem} ({error.strerror})") from None
 
 
 def read_bytes(path: Path, kind: str, most: int) -> bytes:

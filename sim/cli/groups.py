@@ -68,7 +68,8 @@ class ErrorReportingGroup(TyperGroup):
             where = "cannot write or read" if error.filename is None else os.fspath(error.filename)
             mistake = UserError(f"{where}: {error.strerror or error}")
             _let_go_of_output()
-        typer.echo(str(mistake), err=True)
+        for each in (mistake, *mistake.others):
+            typer.echo(str(each), err=True)
         raise typer.Exit(2) from None
 
 

@@ -139,14 +139,10 @@ class ModelOptions:
 
     def codec(self) -> ImageCodec:
         """The codec of whole images; raises UserError where its model cannot be loaded."""
-        from codec.checkpoint import ModelError
         from sim.media.frames import load_model
         from sim.media.token_file import ImageCodec
 
-        try:
-            return ImageCodec(load_model(self.model, self.chosen_device()))
-        except ModelError as error:
-            raise UserError(str(error)) from None
+        return ImageCodec(load_model(self.model, self.chosen_device()))
 
 
 def with_options(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,8 @@ from sim.progress import print_json
 
 if TYPE_CHECKING:
     from sim.results.files import Outcome
+    from sim.results.run import PointSummary
+    from sim.scenario.loader import LoadedScenario
 
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 
@@ -59,6 +62,7 @@ def run(
     the work. Without --workers, there are as many processes as are worth it.
     """
     loaded = options.load()
+    _warn(loaded)
 
     from sim.experiment.runner import RunOptions, run_experiment
     from sim.progress import progress_bar
@@ -78,6 +82,17 @@ def run(
     print_result(as_json, about | (outcome.summary or {}), print_summary, outcome)
     if pcap is not None and not as_json:
         print_line(f"packets:  {pcap} ({stream})")
+
+
+def _warn(loaded: LoadedScenario) -> None:
+    """One line on standard error if the stream and the channel do not fit."""
+    from sim.progress import screen
+    from sim.scenario.lint import lint_scenario
+
+    found = [f"{f.where}: {f.message}" for f in lint_scenario(loaded) if f.level != "note"]
+    if found:
+        more = f" (and {len(found) - 1} more)" if found[1:] else ""
+        screen(stderr=True).print(f"warning: {found[0]}{more}", soft_wrap=True, markup=False)
 
 
 def repeats(
@@ -115,18 +130,20 @@ def schema() -> None:
 
 
 def print_summary(outcome: Outcome) -> None:
-    """A run's summary as a table on standard output, and where everything is."""
+    """A run's summary as tables on standard output, and where everything is."""
+    from sim.results.run import PointSummary
     from sim.scenario.schema import CLEAN
 
     summary = outcome.summary
-    points = summary["points"]
+    points = [PointSummary.of(point) for point in summary["points"]]
     title = f"{summary['scenario']}, seed {summary['seed']}"
-    if all(set(point["concealers"]) == {CLEAN} for point in points):
-        _print_losses(title, points)
-    else:
+    repairs = any(set(point.concealers) != {CLEAN} for point in points)
+    if repairs:
         _print_quality(title, points, [*summary["metrics"], "token_accuracy"])
+    if len(points) > 1 or not repairs:
+        _print_packets("packets and bits" if repairs else title, points)
     if len(points) == 1:
-        print_line(_loss_line(points[0]))
+        print_line(_loss_line(points[0], summary["points"][0]["protection"]))
     if outcome.found:
         print_line(
             f"{outcome.found} of {outcome.cells} cells were finished before; "
@@ -135,50 +152,73 @@ def print_summary(outcome: Outcome) -> None:
     print_folder(outcome.folder)
 
 
-def _print_losses(title: str, points: Sequence[Mapping[str, Any]]) -> None:
-    """What the channel took at every point, for a run that repairs nothing."""
-    swept, values = _swept(points)
-    headings = ("packets", "lost", "95% interval", "by theory", "tokens lost")
-    rows = [
-        (
-            *first,
-            f"{loss['packets_sent']:,}",
-            f"{loss['packets']:.1%}",
-            f"{loss['low']:.0%} to {loss['high']:.0%}",
-            f"{loss['expected']:.1%}" if "expected" in loss else "",
-            f"{loss['tokens']:.1%}",
-        )
-        for first, loss in zip(values, (point["loss"] for point in points), strict=True)
-    ]
-    print_table(title, [*swept, *headings], rows, right=headings, unbroken=swept)
+def _print_packets(title: str, points: Sequence[PointSummary]) -> None:
+    """What was lost at every point and in which way, and what was sent."""
+    from sim.results.run import ways_lost
+
+    swept, values = _swept([point.values for point in points])
+    ways = ways_lost(points)
+    columns: dict[str, list[str]] = {"packets": [], ways[0]: [], "95%": [], "theory": []}
+    columns |= {name: [] for name in (*ways[1:], "tokens\nlost", "bpp", "on the\nwire")}
+    for point in points:
+        loss = point.loss
+        cells = [
+            f"{loss.packets_sent:,}",
+            f"{loss.erased:.1%}",
+            f"{loss.low:.0%} to {loss.high:.0%}",
+            "" if math.isnan(loss.expected) else f"{loss.expected:.1%}",
+            *(f"{getattr(loss, how):.1%}" for how in ways[1:]),
+            f"{loss.tokens:.1%}",
+            f"{point.bpp:.4f}",
+            f"{point.bpp_wire:.4f}",
+        ]
+        for column, cell in zip(columns.values(), cells, strict=True):
+            column.append(cell)
+    latencies = [point.latency_s for point in points]
+    if max(latencies) > 1.01 * min(latencies):
+        columns["complete\nafter (s)"] = [f"{latency:.3f}" for latency in latencies]
+    rows = [(*first, *cells) for first, *cells in zip(values, *columns.values(), strict=True)]
+    print_table(title, [*swept, *columns], rows, right=[*columns], unbroken=swept)
 
 
-def _print_quality(title: str, points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
+def _print_quality(title: str, points: Sequence[PointSummary], metrics: Sequence[str]) -> None:
+    """Means of every repair; where there are several streams, also how much the mean of the first
+    metric differs between them."""
     from sim.metrics import metric as metric_of
     from sim.scenario.schema import CLEAN
 
-    swept, values = _swept(points)
+    swept, values = _swept([point.values for point in points])
+    spread = "between\nstreams" if points[0].repeats > 1 else ""
     rows: list[Row] = []
     for first, point in zip(values, points, strict=True):
-        for name, found in point["concealers"].items():
+        for name, found in point.concealers.items():
             label = "(no loss)" if name == CLEAN else name.replace("_", " ")
-            means = [found[metric]["mean"] for metric in metrics]
-            cells = [
-                "" if mean is None or mean != mean else metric_of(metric).text(mean, unit=False)
-                for metric, mean in zip(metrics, means, strict=True)
-            ]
+            cells = [_text(found[metric].mean, metric) for metric in metrics]
+            if spread:
+                sd = point.precision[name][metrics[0]].sd if name != CLEAN else math.nan
+                cells.insert(1, "" if math.isnan(sd) else f"±{_text(sd, metrics[0])}")
             rows.append((*first, label, *cells))
             first = [""] * len(swept)
         rows.append(None)
     headings = [metric_of(metric).heading for metric in metrics]
+    headings[1:1] = [spread] * bool(spread)
     unbroken = swept or ["repair"]
     print_table(title, [*swept, "repair", *headings], rows, right=headings, unbroken=unbroken)
+    if spread:
+        label = metric_of(metrics[0]).label
+        print_line(f"between streams: standard deviation of a stream's mean {label}")
+
+
+def _text(value: float, metric: str) -> str:
+    from sim.metrics import metric as metric_of
+
+    return "" if math.isnan(value) else metric_of(metric).text(value, unit=False)
 
 
 def _print_repeats(found: Sequence[Mapping[str, Any]], metric: str, within: float) -> None:
     from sim.metrics import metric as metric_of
 
-    swept, values = _swept(found)
+    swept, values = _swept([entry["values"] for entry in found])
     headings = ("repeats so far", "+- so far", "repeats needed")
     rows = [
         (
@@ -199,29 +239,33 @@ def _swept(points: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[st
     """Headings of the keys that differ between points, and their values at every point."""
     from sim.scenario.labels import value_label
 
-    keys = list(dict.fromkeys(key for point in points for key in point["values"]))
-    values = [
-        [value_label(point["values"][key]) if key in point["values"] else "" for key in keys]
-        for point in points
+    keys = list(dict.fromkeys(key for values in points for key in values))
+    labels = [
+        [value_label(values[key]) if key in values else "" for key in keys] for values in points
     ]
-    return [key.rpartition(".")[2].replace("_", " ") for key in keys], values
+    return [key.rpartition(".")[2].replace("_", " ") for key in keys], labels
 
 
-def _loss_line(point: Mapping[str, Any]) -> str:
-    loss = point["loss"]
-    text = f"lost {loss['packets']:.1%} of {loss['packets_sent']} packets"
-    if "expected" in loss:
+def _loss_line(point: PointSummary, protection: Mapping[str, Any]) -> str:
+    from sim.results.run import ways_lost
+
+    loss, others = point.loss, ways_lost([point])[1:]
+    text = f"lost {loss.packets:.1%} of {loss.packets_sent} packets"
+    if others:
+        shares = [f"{getattr(loss, how):.1%} {how}" for how in ("erased", *others)]
+        text += f": {', '.join(shares)}"
+    if not math.isnan(loss.expected):
         text += (
-            f" (this channel loses {loss['expected']:.1%} on average; so short a stream, 95% of "
-            f"the time, {loss['one_stream_low']:.0%} to {loss['one_stream_high']:.0%})"
+            f" (this channel {'erases' if others else 'loses'} {loss.expected:.1%} on average; "
+            "so short a stream, 95% of the time, "
+            f"{loss.one_stream_low:.0%} to {loss.one_stream_high:.0%})"
         )
-    bits = f"{point['bpp']:.4f} bits per pixel, {point['bpp_wire']:.4f} on the wire"
-    return f"{text}, {loss['tokens']:.1%} of tokens; {bits}{_protection_line(point)}"
+    bits = f"{point.bpp:.4f} bits per pixel, {point.bpp_wire:.4f} on the wire"
+    return f"{text}, {loss.tokens:.1%} of tokens; {bits}{_protection_line(protection)}"
 
 
-def _protection_line(point: Mapping[str, Any]) -> str:
-    """What parity and retransmission did, if anything; runs of older versions do not say."""
-    found = point.get("protection", {})
+def _protection_line(found: Mapping[str, Any]) -> str:
+    """What parity and retransmission did, if anything."""
     counts = [
         f"{found[name]} {what}"
         for name, what in (

@@ -8,25 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sim.cli.console import print_result
 from sim.cli.groups import command_group
-from sim.cli.options import AsJson, DeviceName, DtypeName, with_options
+from sim.cli.options import AsJson, with_options
 from sim.cli.train_arguments import (
     Batch,
     Compile,
     Crops,
     Depth,
-    HeldOut,
     Images,
     ModelFolder,
     Out,
+    PhotoArguments,
     Seed,
     Start,
-    Threads,
     TrainArguments,
     Workers,
     carry_out,
     check_photos,
-    device_and_threads,
     training,
 )
 from sim.errors import UserError
@@ -62,14 +61,13 @@ def pack(
         raise UserError(f"{out}: cannot write here ({error.strerror})") from None
     size = out.stat().st_size
     about = {"pack": str(out), "photos": count, "bytes": size}
-    if as_json:
-        print_json(about)
-    else:
-        typer.echo(f"{out}: {count} photos, {size / 1e6:.1f} MB")
+    print_result(as_json, about, typer.echo, f"{out}: {count} photos, {size / 1e6:.1f} MB")
 
 
 @train_app.command("all")
+@with_options(PhotoArguments)
 def all_(
+    options: PhotoArguments,
     photos: Annotated[Path, typer.Argument(help="Folder of photographs, or a pack of them.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The model folder to make, or to resume.")
@@ -79,13 +77,8 @@ def all_(
     ] = 24.0,
     batch: Batch = None,
     seed: Seed = None,
-    held_out: HeldOut = 0.03,
-    device: DeviceName = "auto",
-    dtype: DtypeName = "auto",
     workers: Workers = None,
     compiled: Compile = False,
-    threads: Threads = 0,
-    as_json: AsJson = False,
 ) -> None:
     """A whole model from photos, in a given time. Stopped, the same command resumes.
 
@@ -96,29 +89,14 @@ def all_(
     from sim.training.calibration import calibrate
     from sim.training.masks import packet_mask, random_slices
 
-    options = TrainArguments(
-        images=photos,
-        held_out=held_out,
-        device=device,
-        dtype=dtype,
-        workers=workers,
-        compiled=compiled,
-        threads=threads,
-    )
     changes = {"batch": batch, "seed": seed}
     recipe = standard_recipe().with_all(**{k: v for k, v in changes.items() if v is not None})
-    with training(options, out, "training") as training_options:
+    with training(photos, options, out, "training", workers, compiled) as training_options:
 
         def calibrated(images: Path, model: Path, folder: Path) -> None:
-            calibrate(
-                images,
-                model,
-                folder,
-                160,
-                training_options.progress,
-                device=training_options.device,
-                held_out=held_out,
-            )
+            where, share = training_options.device, training_options.held_out
+            progress = training_options.progress
+            calibrate(images, model, folder, 160, progress, device=where, held_out=share)
 
         evaluations = train_all(
             photos,
@@ -131,7 +109,7 @@ def all_(
             options=training_options,
             log=lambda line: typer.echo(line, err=True),
         )
-    if as_json:
+    if options.as_json:
         print_json({"model": str(out), "held_out": evaluations})
         return
     for name, value in evaluations.items():
@@ -157,33 +135,24 @@ def tokenizer(
 
 
 @train_app.command()
+@with_options(PhotoArguments)
 def ladder(
+    options: PhotoArguments,
     images: Images,
     out: Out = Path("training-runs/ladder"),
     model: ModelFolder = None,
     crops: Crops = 12_000,
-    held_out: HeldOut = 0.03,
-    device: DeviceName = "auto",
-    dtype: DtypeName = "auto",
-    threads: Threads = 0,
-    as_json: AsJson = False,
 ) -> None:
     """The smaller codebooks again. Decoder, inpainter and context coder are then trained for it."""
     from codec.model import TOKENIZER_FILE
     from codec.training.loop import LoopConfig
     from codec.training.runs import CacheConfig, TrainingRun, train_ladder
 
-    options = TrainArguments(
-        images=images, crops=crops, held_out=held_out, device=device, dtype=dtype, threads=threads
-    )
-    with training(options, out, "ladder") as training_options:
+    with training(images, options, out, "ladder") as training_options:
         run = TrainingRun(images, out, LoopConfig(1, 1), CacheConfig(crops=crops), training_options)
         train_ladder(run, model)
-    weights = out / TOKENIZER_FILE
-    if as_json:
-        print_json({"weights": str(weights)})
-    else:
-        typer.echo(f"weights: {weights}")
+    weights = f"{out / TOKENIZER_FILE}"
+    print_result(options.as_json, {"weights": weights}, typer.echo, f"weights: {weights}")
 
 
 @train_app.command()
@@ -344,7 +313,9 @@ def context(
 
 
 @train_app.command()
+@with_options(PhotoArguments)
 def calibrate(
+    options: PhotoArguments,
     images: Images,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path(
         "training-runs/calibration"
@@ -353,23 +324,16 @@ def calibrate(
         Path | None, typer.Option(help="Folder of weights. Default: those that ship.")
     ] = None,
     photos: Annotated[int, typer.Option(min=4, help="Held-out photos at most.")] = 160,
-    held_out: HeldOut = 0.03,
-    device: DeviceName = "auto",
-    dtype: DtypeName = "auto",
-    threads: Threads = 0,
-    as_json: AsJson = False,
 ) -> None:
     """The inpainter's temperatures. From held-out photos; checked on other ones."""
     check_photos(images)
     from codec.model import INPAINTER_FILE
     from sim.training.calibration import calibrate as run_calibration
 
-    where = device_and_threads(device, dtype, threads)
+    where, share = options.chosen_device(), options.held_out
     with progress_bar("calibrate") as progress:
-        about = run_calibration(
-            images, model, out, photos, progress, device=where, held_out=held_out
-        )
-    if as_json:
+        about = run_calibration(images, model, out, photos, progress, device=where, held_out=share)
+    if options.as_json:
         print_json(about)
         return
     for row in about["levels"]:
@@ -390,7 +354,4 @@ def report(
     from sim.training.report import write_training_report
 
     paths = [str(path) for path in write_training_report(run, out)]
-    if as_json:
-        print_json({"files": paths})
-    else:
-        typer.echo("\n".join(paths))
+    print_result(as_json, {"files": paths}, typer.echo, "\n".join(paths))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from sim.cli.options import AsJson, DeviceName, DtypeName, chosen_device
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.progress import no_progress, print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -54,7 +54,26 @@ Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainArguments:
+class PhotoArguments:
+    """The options of every command that runs networks on photos."""
+
+    held_out: HeldOut = 0.03
+    device: DeviceName = "auto"
+    dtype: DtypeName = "auto"
+    threads: Threads = 0
+    as_json: AsJson = False
+
+    def chosen_device(self) -> Device:
+        """The device; sets the number of CPU threads unless that is 0."""
+        import torch
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        return chosen_device(self.device, self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments(PhotoArguments):
     """The options of every training run."""
 
     images: Images
@@ -64,13 +83,8 @@ class TrainArguments:
     batch: Batch = None
     rate: Rate = None
     seed: Seed = None
-    held_out: HeldOut = 0.03
-    device: DeviceName = "auto"
-    dtype: DtypeName = "auto"
     workers: Workers = None
     compiled: Compile = False
-    threads: Threads = 0
-    as_json: AsJson = False
 
     def override(self, config: Config, *, rates: tuple[str, ...] = ("rate",)) -> Config:
         """Hyper-parameters with the given batch, seed and learning rate, where there are such;
@@ -81,15 +95,6 @@ class TrainArguments:
         return changed
 
 
-def device_and_threads(name: str, dtype: str, threads: int) -> Device:
-    """The device by name; sets the number of CPU threads unless that is 0."""
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
-    return chosen_device(name, dtype)
-
-
 def check_photos(photos: Path) -> None:
     """Raise UserError unless the folder or pack of photos exists."""
     if not photos.exists():
@@ -97,29 +102,28 @@ def check_photos(photos: Path) -> None:
 
 
 @contextlib.contextmanager
-def training(options: TrainArguments, out: Path, label: str) -> Iterator[TrainingOptions]:
+def training(
+    images: Path,
+    options: PhotoArguments,
+    out: Path,
+    label: str,
+    workers: int | None = None,
+    compiled: bool = False,
+) -> Iterator[TrainingOptions]:
     """Options of a run in the folder `out`, which is made, with a progress bar. Errors of the run
     become UserError; an interrupted one exits with code 130."""
     from codec.training.options import TrainingOptions
     from codec.training.parallel import joined, rank
 
-    check_photos(options.images)
-    device = device_and_threads(options.device, options.dtype, options.threads)
-    try:
+    check_photos(images)
+    device = options.chosen_device()
+    with os_errors(out, "cannot make the run folder"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot make the run folder ({error.strerror})") from None
     try:
         with joined(device) as own_device:
             bar = progress_bar(label) if rank() == 0 else contextlib.nullcontext(no_progress)
             with bar as progress:
-                yield TrainingOptions(
-                    own_device,
-                    options.held_out,
-                    options.workers,
-                    options.compiled,
-                    progress,
-                )
+                yield TrainingOptions(own_device, options.held_out, workers, compiled, progress)
     except (ValueError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             out.rmdir()  # only if the run has written nothing
@@ -140,7 +144,8 @@ def carry_out(
     out = weights.parent
     loop = LoopConfig(options.steps, options.decay_steps)
     cache = CacheConfig(crops=options.crops)
-    with training(options, out, weights.stem) as training_options:
+    how = options.workers, options.compiled
+    with training(options.images, options, out, weights.stem, *how) as training_options:
         held_out = train(TrainingRun(options.images, out, loop, cache, training_options))
         if rank() > 0:
             return

@@ -8,12 +8,12 @@ it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import accumulate
 
 import numpy as np
 
-from channels.base import Channel, Perfect
+from channels.base import OVERFLOWED, Channel, Perfect
 from codec.entropy import CoderFor
 from codec.patches import grid_of
 from sim.drivers.record import MediaFrame, PacketRecord
@@ -148,36 +148,45 @@ class SenderEndpoint:
             return [], []
         sent = self._sender.events()
         leave_s = [packet.sent_s for packet in sent]
-        arrivals_s, arrived, edges = self._carry(datagrams, leave_s)
-        for packet, data, start, stop in zip(sent, datagrams, edges, edges[1:], strict=False):
-            self._record(packet, data, arrivals_s[start:stop], arrived[start:stop])
+        arrivals_s, arrived, edges, overflowed = self._carry(datagrams, leave_s)
+        for number, (packet, data) in enumerate(zip(sent, datagrams, strict=True)):
+            copies = slice(edges[number], edges[number + 1])
+            lost = "overflowed" if number in overflowed else "erased"
+            self._record(packet, data, arrivals_s[copies], arrived[copies], lost)
         return arrivals_s, arrived
 
     def _carry(
         self, datagrams: list[bytes], leave_s: list[float]
-    ) -> tuple[list[float], list[bytes], list[int]]:
+    ) -> tuple[list[float], list[bytes], list[int], Container[int]]:
         """The fates of datagrams in the channel.
 
         Returns:
-            (arrivals_s, arrived, edges): when each copy arrives, and as what; those of datagram i
-            are ``edges[i]`` to ``edges[i + 1]``.
+            (arrivals_s, arrived, edges, overflowed): when each copy arrives, and as what; those of
+            datagram i are ``edges[i]`` to ``edges[i + 1]``; which ones the link dropped.
         """
         times_s = list(accumulate(leave_s, max, initial=self._latest_s))[1:]  # never back
         self._latest_s = times_s[-1]
         if len(datagrams) == 1:  # as in virtual time; arrays would cost more than they save
             copies = self._channel.transmit(datagrams[0], self._latest_s)
             arrived = [datagrams[0] if copy.data is None else copy.data for copy in copies]
-            return [copy.arrival_s for copy in copies], arrived, [0, len(copies)]
+            overflowed = (0,) if copies is OVERFLOWED else ()
+            return [copy.arrival_s for copy in copies], arrived, [0, len(copies)], overflowed
         deliveries = self._channel.transmit_all(datagrams, np.array(times_s))
         arrived = [datagrams[number] for number in deliveries.packet.tolist()]
         for place, data in deliveries.changed.items():
             arrived[place] = data
         edges = np.searchsorted(deliveries.packet, np.arange(len(datagrams) + 1))
-        return deliveries.arrival_s.tolist(), arrived, edges.tolist()
+        return deliveries.arrival_s.tolist(), arrived, edges.tolist(), deliveries.overflowed
 
     def _record(
-        self, sent: PacketSent, data: bytes, arrivals_s: list[float], copies: list[bytes]
+        self,
+        sent: PacketSent,
+        data: bytes,
+        arrivals_s: list[float],
+        copies: list[bytes],
+        lost: str,
     ) -> None:
+        """``lost``: the packet's fate if there are no copies."""
         ledger, size = self.ledger, len(data)
         ledger.sent += 1
         ledger.wire_bytes += size
@@ -190,9 +199,10 @@ class SenderEndpoint:
             ledger.retransmitted += 1
             ledger.retransmitted_bytes += size
         arrival_s: float | None = None
-        fate, late = "erased", False
+        fate, late = lost, False
         if not copies:
-            ledger.erased += 1
+            ledger.erased += lost == "erased"
+            ledger.overflowed += lost == "overflowed"
         else:
             arrival_s = min(arrivals_s)
             first = copies[arrivals_s.index(arrival_s)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sim.drivers.curve import new_pair, public_of
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 
 SIDES = ("receiver", "sender")
 _Z85 = re.compile(rb"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")  # of 32 bytes (ZeroMQ RFC 32)
@@ -56,15 +56,13 @@ def write_keys(folder: Path) -> tuple[Path, Path]:
     for home in homes.values():
         if home.exists():
             raise UserError(f"{home}: exists; keys are never overwritten")
-    try:
+    with os_errors(folder, "cannot write keys here"):
         for side, other in (SIDES, SIDES[::-1]):
             home = homes[side]
             (home / "peers").mkdir(parents=True, mode=0o700)
             home.chmod(0o700)
             _write(home / "secret.key", pairs[side][0], 0o600)
             _write(home / "peers" / f"{other}.key", pairs[other][1], 0o644)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write keys here ({error.strerror})") from None
     return homes["receiver"], homes["sender"]
 
 
@@ -98,10 +96,8 @@ def _write(path: Path, key: bytes, mode: int) -> None:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with os_errors(path, "cannot read the key"):
         key = path.read_bytes().strip()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the key ({error.strerror})") from None
     if not _Z85.fullmatch(key):
         raise UserError(f"{path}: not a key (40 characters of Z85, as sim keys writes them)")
     return key

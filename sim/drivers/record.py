@@ -41,10 +41,11 @@ class PacketRecord(NamedTuple):
         frame, slice: which part of the stream it carries.
         size_bytes: of the whole datagram, header included.
         sent_s: when the sender handed it to the channel, in seconds of media time.
-        fate: "delivered", "erased" or "corrupted" (its first copy arrived with changed bytes).
-        arrival_s: of the first copy, None if erased.
+        fate: "delivered", "corrupted" (its first copy arrived with changed bytes), "erased" (by the
+            loss process) or "overflowed" (the link dropped it).
+        arrival_s: of the first copy, None if there is none.
         late: True if that was after the frame's playout deadline.
-        copies: how many copies arrived (0 if erased, 2 if duplicated).
+        copies: how many copies arrived (0 if erased or overflowed, 2 if duplicated).
         kind: "media", "parity" or "retransmission".
         last_frame: it serves the frames from ``frame`` to this one.
     """
@@ -60,6 +61,20 @@ class PacketRecord(NamedTuple):
     copies: int
     kind: str
     last_frame: int
+
+    @property
+    def outcome(self) -> str:
+        """The fate, or "late" for a delivered packet that was: one of `LOST`, or "delivered"."""
+        return outcome(self.fate, self.late)
+
+
+LOST = ("erased", "overflowed", "corrupted", "late")
+"""The ways in which a packet is lost; each lost packet is counted in one of them."""
+
+
+def outcome(fate: str, late: bool) -> str:
+    """ "late" for what was delivered too late, else the fate."""
+    return "late" if late and fate == "delivered" else fate
 
 
 @dataclass(frozen=True)

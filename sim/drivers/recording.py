@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 from codec.files import is_special, landing
 from sim.drivers.live_receiver import Incoming, OpenStream
 from sim.drivers.wire import DATAGRAM, MAX_TERMS_BYTES, NOTE, WATERMARK
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 
 _MAGIC = b"TSR1"
 _HEAD = struct.Struct(">cdI")
@@ -46,14 +46,12 @@ class Recorder:
         """Raises UserError if the file cannot be made."""
         self._inner = inner
         self.failed = ""
-        try:
+        with os_errors(path, "cannot record here"):
             self._path = landing(path)
             self._partial = self._path
             if not is_special(self._path):
                 self._partial = self._path.with_name(f"{self._path.name}.partial")
             self._file: BinaryIO | None = self._partial.open("wb")
-        except OSError as error:
-            raise UserError(f"{path}: cannot record here ({error.strerror})") from None
         self._write_raw(_MAGIC)
         self._write(_START, 0.0, start)
         self._write(_ABOUT, 0.0, json.dumps(about).encode())
@@ -124,11 +122,8 @@ def recorded_about(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no recording, or damaged.
     """
-    try:
-        with path.open("rb") as file:
-            return _terms(path, _records(path, file))[1]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with os_errors(path, "cannot be read"), path.open("rb") as file:
+        return _terms(path, _records(path, file))[1]
 
 
 def replay(path: Path, open_stream: OpenStream) -> bool:
@@ -144,11 +139,8 @@ def replay(path: Path, open_stream: OpenStream) -> bool:
     Raises:
         UserError: no recording, damaged, or ``open_stream`` refuses it.
     """
-    try:
-        with path.open("rb") as file:
-            return _replay(path, _records(path, file), open_stream)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with os_errors(path, "cannot be read"), path.open("rb") as file:
+        return _replay(path, _records(path, file), open_stream)
 
 
 def _replay(

@@ -12,7 +12,7 @@ from codec.device import CPU, Device
 from codec.files import replacing
 from sim.drivers.tap import TappedChannel
 from sim.drivers.virtual import run_virtual
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.experiment.plan import ImageAbout, Plan
 from sim.media.frames import encode_images, load_model, with_token_importance
 from sim.media.images import load_images
@@ -30,13 +30,11 @@ def check_target(path: Path) -> None:
         raise UserError(f"{path}: is a folder; give the name of a file")
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}")
-    try:
+    with os_errors(path, "cannot be read"):
         if path.is_file() and path.stat().st_size:
             with open(path, "rb") as file:
                 if file.read(len(MAGIC)) != MAGIC:
                     raise UserError(f"{path}: is there already, and is no capture; name another")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def write_capture(loaded: LoadedScenario, path: Path, device: Device = CPU) -> str:
@@ -80,9 +78,6 @@ def write_capture(loaded: LoadedScenario, path: Path, device: Device = CPU) -> s
         which,
         f"lossy-stream-sim {__version__}",
     )
-    try:
-        with replacing(path) as partial:
-            partial.write_bytes(content)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    with os_errors(path, "cannot be written"), replacing(path) as partial:
+        partial.write_bytes(content)
     return which

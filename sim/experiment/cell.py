@@ -154,8 +154,8 @@ class CellWorker:
         """The record of a piece, and its pictures.
 
         Raises:
-            UserError: a stream does not fit its settings, or its processes failed.
-            ModelError: the weights that it needs cannot be loaded here.
+            UserError: a stream does not fit its settings, or its processes failed; the weights that
+                it needs cannot be loaded here.
             ValueError: the weights found here are others.
         """
         if isinstance(task, ReferenceTask):
@@ -221,16 +221,14 @@ class CellWorker:
             if number < task.pictures:
                 pictures |= self._pictures(task.cell, number, frames[number], output)
             self._progress(task, 1)
-        lost = [packet.fate != "delivered" or packet.late for packet in record.packets]
-        erased = [packet.fate == "erased" for packet in record.packets]
+        erased = np.array([packet.fate == "erased" for packet in record.packets])
         found = {
             "pictures": task.pictures,
             "columns": list(rows[0]),
             "rows": [[cell_text(value) for value in row.values()] for row in rows],
             **packet_table(record.packets, frames),
             "counters": record.counters,
-            "effective": effective_size(np.array(lost)),
-            "erased_only": lost == erased,
+            "effective": effective_size(erased),
         }
         return found, pictures
 
@@ -295,7 +293,8 @@ class CellWorker:
             "tokens": output.received.size,
             "tokens_lost": int(np.count_nonzero(~output.received)),
             "packets_sent": sent.packets,
-            "packets_lost": sent.lost,
+            "packets_lost": sum(sent.lost.values()),
+            **sent.lost,
             "bpp": 8 * sent.payload_bytes / pixels,
             "bpp_wire": 8 * sent.wire_bytes / pixels,
             "recovered": sent.recovered,

@@ -7,11 +7,11 @@ import csv
 import io
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sim.drivers.record import MediaFrame, PacketRecord, StreamRecord, frame_bytes
+from sim.drivers.record import LOST, MediaFrame, PacketRecord, StreamRecord, frame_bytes
 from sim.jobs.store import Record
 from sim.protocol.config import StreamConfig
 from sim.results.files import cell_text
@@ -23,14 +23,15 @@ _LINE = "%s,%d,%d,%d,%d,%.9g,%s,%s,%d,%d,%s,%d\n"
 @dataclass(frozen=True, slots=True)
 class FrameSent:
     """What was sent for one frame. A packet is lost when what it carries was not there at the
-    deadline: erased, corrupted or late; one that serves several frames counts with the first.
+    deadline; one that serves several frames counts with the first.
 
+    lost: packets by the way in which they were lost, `LOST`.
     recovered: slices that parity restored. retransmitted: packets. latency_s: from capture to the
     last packet that brought or restored a slice; NaN if none did.
     """
 
     packets: int
-    lost: int
+    lost: Mapping[str, int]
     payload_bytes: float
     wire_bytes: float
     recovered: int
@@ -41,11 +42,13 @@ class FrameSent:
     def of_each(cls, record: StreamRecord, config: StreamConfig) -> list[FrameSent]:
         """For every frame of a stream."""
         frames = len(record.frames)
-        sent, lost, again = [0] * frames, [0] * frames, [0] * frames
+        sent, again = [0] * frames, [0] * frames
+        lost = [dict.fromkeys(LOST, 0) for _ in record.frames]
         for packet in record.packets:
             sent[packet.frame] += 1
             again[packet.frame] += packet.kind == "retransmission"
-            lost[packet.frame] += packet.fate != "delivered" or packet.late
+            if (outcome := packet.outcome) != "delivered":
+                lost[packet.frame][outcome] += 1
         taken = frame_bytes(record.packets, frames, record.ledger.feedback_bytes)
         return [
             cls(

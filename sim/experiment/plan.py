@@ -17,7 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sim.errors import UserError
+from sim.drivers.record import LOST
+from sim.errors import os_errors
 from sim.experiment.cell import CellTask, ReferenceTask, Task
 from sim.jobs.executor import usable_cores
 from sim.jobs.store import digest, pixel_digest
@@ -75,7 +76,7 @@ class Plan:
         self.device = device
         shown = [[image.name, image.digest] for image in images]
         self._points = [
-            digest(_resolved(scenario), shown, self.networks, __version__)
+            digest(_resolved(scenario), shown, self.networks, __version__, LOST)
             for _, scenario in loaded.points
         ]
 
@@ -167,11 +168,9 @@ def _traces_by_content(node: Any) -> Any:
 
 
 def _file_digest(path: str) -> str:
-    try:
+    with os_errors(path, "cannot be read"):
         about = Path(path).stat()
         return _digest_of(path, about.st_mtime_ns, about.st_size)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 @lru_cache(maxsize=64)

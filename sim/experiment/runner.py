@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codec.checkpoint import ModelError
 from codec.device import CPU, Device
 from codec.model import Model
 from sim.drivers.record import StreamRecord
@@ -155,10 +154,7 @@ def _model_for(
 ) -> Model:
     """The model, when it can do what every point asks for; all before anything is written."""
     check_metrics(loaded.scenario.metrics)
-    try:
-        model = load_model(loaded.model, device)
-    except ModelError as error:
-        raise UserError(str(error)) from None
+    model = load_model(loaded.model, device)
     sizes = {(image.width, image.height) for image in images}
     for _, scenario in loaded.points:
         check_model(model, scenario)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,13 @@ from channels.theory import (
     loss_rate_interval,
     losses_in_block,
 )
+from sim.drivers.record import LOST
 from sim.metrics import DEFAULT
 from sim.results.files import Row, number
 from sim.scenario.schema import CLEAN
 from sim.statistics import CONFIDENCE, Precision, estimate, loss_interval, precision
 
-_COUNTED = ("tokens", "tokens_lost", "packets_sent", "packets_lost", "bpp", "bpp_wire")
+_COUNTED = ("tokens", "tokens_lost", "packets_sent", "packets_lost", *LOST, "bpp", "bpp_wire")
 _PROTECTED = ("recovered", "retransmitted", "latency_s")
 _EXACT_PACKETS = 1000
 
@@ -64,30 +65,15 @@ class PointRows:
         return list(self._columns)
 
 
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What the rows of a point do not say about its packets.
-
-    Attributes:
-        effective: how many independent packets they are worth, judged by the data alone.
-        erased_only: none was corrupted or late, so that the loss process explains every loss.
-    """
-
-    effective: float = 0.0
-    erased_only: bool = True
-
-    def plus(self, effective: float, erased_only: bool) -> Losses:
-        """With those of another, independent stream."""
-        return Losses(self.effective + effective, self.erased_only and erased_only)
-
-
-def summarize(rows: PointRows, channel: Mapping[str, Any] | None, losses: Losses) -> dict[str, Any]:
+def summarize(
+    rows: PointRows, channel: Mapping[str, Any] | None, effective: float
+) -> dict[str, Any]:
     """Means and intervals of one point.
 
     Args:
         rows: of all its repeats.
         channel: its channel section; None if packets went through several.
-        losses: of all its repeats.
+        effective: how many independent packets those of all repeats are worth, by the data alone.
 
     Returns:
         {"repeats", "images", "loss", "bpp", "bpp_wire", "protection", "concealers", "gains",
@@ -102,7 +88,7 @@ def summarize(rows: PointRows, channel: Mapping[str, Any] | None, losses: Losses
     return {
         "repeats": rows.repeats,
         "images": rows.table(CLEAN, "bpp").size,
-        "loss": _loss(rows, channel, losses),
+        "loss": _loss(rows, channel, effective),
         "bpp": float(np.mean(rows.table(CLEAN, "bpp"))),
         "bpp_wire": float(np.mean(rows.table(CLEAN, "bpp_wire"))),
         "protection": _protection(rows),
@@ -143,25 +129,24 @@ def _token_loss(rows: PointRows) -> Table:
     return rows.table(CLEAN, "tokens_lost") / rows.table(CLEAN, "tokens")
 
 
-def _loss(rows: PointRows, channel: Mapping[str, Any] | None, losses: Losses) -> dict[str, Any]:
-    """Packets and tokens lost, with the interval of the rate behind them; beside them what the
-    channel's theory expects of so many packets."""
+def _loss(rows: PointRows, channel: Mapping[str, Any] | None, effective: float) -> dict[str, Any]:
+    """Packets lost in each way, and tokens lost. What the loss process took comes with the interval
+    of its rate, and with what theory expects of so many packets."""
     totals = {
         name: float(rows.table(CLEAN, name).sum())
-        for name in ("packets_sent", "packets_lost", "tokens", "tokens_lost")
+        for name in ("packets_sent", "packets_lost", *LOST, "tokens", "tokens_lost")
     }
     sent = int(totals["packets_sent"])
     per_stream = max(1, sent // rows.repeats)
-    rate = totals["packets_lost"] / sent
     chain = None if channel is None else read_channel(channel)[0].chain()
-    effective = losses.effective
-    if chain is not None and losses.erased_only:
+    if chain is not None:
         known = rows.repeats * effective_sample_size(chain, per_stream)
         effective = known if np.isfinite(known) else float(sent)
-    low, high = loss_interval(rate, effective)
+    low, high = loss_interval(totals["erased"] / sent, effective)
     found: dict[str, Any] = {
         "packets_sent": sent,
-        "packets": rate,
+        "packets": totals["packets_lost"] / sent,
+        **{name: totals[name] / sent for name in LOST},
         "low": low,
         "high": high,
         "effective_packets": effective,

@@ -19,7 +19,7 @@ from sim.experiment.cell import record_rows
 from sim.experiment.folder import CELLS, made_aside
 from sim.experiment.packets import packet_lines
 from sim.experiment.plan import Plan
-from sim.experiment.summary import Losses, PointRows, summarize
+from sim.experiment.summary import PointRows, summarize
 from sim.jobs.store import Store
 from sim.results.files import (
     IMAGES,
@@ -110,7 +110,7 @@ class _Tables:
     def _points(self, images: TextIO, packets: TextIO) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         metrics = self._plan.scenario.metrics
-        rows, losses = PointRows(metrics), Losses()
+        rows, effective = PointRows(metrics), 0.0
         columns: list[str] = []
         table = csv.writer(images, lineterminator="\n")
         for cell in self._plan.cells(self._repeats):
@@ -127,14 +127,14 @@ class _Tables:
             packets.write(packet_lines(record, f"{cell.index},{cell.repeat},"))
             for name, count in record["counters"].items():
                 self._counters[name] = self._counters.get(name, 0) + count
-            losses = losses.plus(record["effective"], record["erased_only"])
+            effective += record["effective"]
             rows.repeats += 1
             if rows.repeats == self._repeats[cell.point]:
                 channel = cell.scenario.channel
                 about = {"point": cell.point, "values": dict(cell.values), "channel": channel}
                 alone = cell.scenario.stream.receivers == 1  # or else no theory fits the losses
-                found.append(about | summarize(rows, channel if alone else None, losses))
-                rows, losses = PointRows(metrics), Losses()
+                found.append(about | summarize(rows, channel if alone else None, effective))
+                rows, effective = PointRows(metrics), 0.0
         return found
 
 

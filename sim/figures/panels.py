@@ -22,8 +22,11 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from sim.figures.style import (
+    CORRUPTED,
     DELIVERED,
     ERASED,
+    LATE,
+    OVERFLOWED,
     PALETTE,
     dot_with_bar,
     key_label,
@@ -33,13 +36,17 @@ from sim.figures.style import (
     styled,
 )
 from sim.metrics import metric as metric_of
-from sim.results.run import PointSummary
+from sim.results.run import PointSummary, ways_lost
 from sim.scenario.labels import plain_label, setting_label, value_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import Estimate, finite_mean
 
 _LOG_SPAN = 16
 """A horizontal axis is logarithmic when its values span this factor or more."""
+
+
+LOSS = "channel.loss"
+"""The key of a loss rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +69,23 @@ class Curves:
             return [float(point.values[self.key]) for point in members]
         return [float(self.ticks.index(value_label(p.values.get(self.key)))) for p in members]
 
+    @property
+    def measured(self) -> bool:
+        """Whether points are drawn where they came to lie: over the packets lost in fact."""
+        return self.key == LOSS
+
+    def drawn_at(self, members: Sequence[PointSummary]) -> list[float]:
+        """As `positions`, or what was measured there."""
+        return [p.loss.packets for p in members] if self.measured else self.positions(members)
+
 
 def curves(points: Sequence[PointSummary]) -> Curves:
     """Arrange the points of a sweep: over the loss rate if it is swept, else over the key with the
     most numbers, else over the last key."""
     keys = list(dict.fromkeys(key for point in points for key in point.values))
     numbers = [key for key in keys if all(_is_number(p.values.get(key)) for p in points)]
-    if "channel.loss" in numbers:
-        key = "channel.loss"
+    if LOSS in numbers:
+        key = LOSS
     elif numbers:
         key = max(numbers, key=lambda key: len({p.values[key] for p in points}))
     else:
@@ -124,9 +140,9 @@ def dot_panel(axes: Axes, point: PointSummary, metric: str) -> None:
 
 def line_panel(axes: Axes, members: Sequence[PointSummary], found: Curves, metric: str) -> None:
     """A sweep's quality over its key: a line per repair with its interval as a band."""
-    order = np.argsort(found.positions(members), kind="stable")
+    order = np.argsort(found.drawn_at(members), kind="stable")
     members = [members[i] for i in order]
-    positions = found.positions(members)
+    positions = found.drawn_at(members)
     for place, name in enumerate(members[0].concealers):
         estimates = [estimate(point, name, metric) for point in members]
         mean, low, high = _columns(estimates)
@@ -163,7 +179,10 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
         )
         axes.set_xlim(-0.5, len(found.ticks) - 0.5)
         return
-    if min(positions) > 0 and max(positions) >= _LOG_SPAN * min(positions):
+    if found.measured:
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    elif min(positions) > 0 and max(positions) >= _LOG_SPAN * min(positions):
         axes.set_xscale("log")
         kept = positions if len(positions) <= 6 else positions[::2]
         axes.xaxis.set_major_locator(FixedLocator(kept))
@@ -211,7 +230,7 @@ _GROUPS = list(zip(PALETTE, "osD^vPX", strict=True))
 
 def axis_title(found: Curves) -> str:
     """What the horizontal axis of curves shows."""
-    return key_label(found.key)
+    return "share of packets lost, measured" if found.measured else key_label(found.key)
 
 
 def best_repair(points: Sequence[PointSummary], metric: str) -> str:
@@ -250,11 +269,18 @@ def finding(points: Sequence[PointSummary], metric: str) -> str:
             f"{about.text(means[at])} ({plain_label(found.ticks[int(at)])})"
             for at in (ranked[0], ranked[-1])
         ]
-    return f"{head}, over {axis_title(found)}: {' to '.join(ends)}"
+    return f"{head}, over {key_label(found.key)}: {' to '.join(ends)}"
+
+
+_OTHER_LOSSES = (
+    ("overflowed", OVERFLOWED, "v"),
+    ("corrupted", CORRUPTED, "X"),
+    ("late", LATE, "D"),
+)
 
 
 def loss_panel(axes: Axes, members: Sequence[PointSummary], found: Curves | None) -> None:
-    """Shares lost, each with its 95% interval, and what theory expects of the packets.
+    """Shares lost; what the loss process erased, and tokens, with 95% intervals; and theory.
 
     Args:
         axes: to draw on.
@@ -265,23 +291,36 @@ def loss_panel(axes: Axes, members: Sequence[PointSummary], found: Curves | None
     order = np.argsort(positions, kind="stable")
     at = np.array(positions)[order]
     losses = [members[i].loss for i in order]
-    packets, low, high, tokens, half, expected = np.array(
+    erased, low, high, tokens, half, expected = np.array(
         [
-            (o.packets, o.low, o.high, o.tokens, o.tokens_precision.half_width, o.expected)
+            (o.erased, o.low, o.high, o.tokens, o.tokens_precision.half_width, o.expected)
             for o in losses
         ]
     ).T
     line = "-" if found is not None and found.ticks is None else "none"
-    axes.plot(at, expected, "k_" if line == "none" else "k--", linewidth=1, label="theory, packets")
+    axes.plot(at, expected, "k_" if line == "none" else "k--", linewidth=1, label="theory, erased")
+    others = [
+        (
+            np.array([getattr(o, how) for o in losses]),
+            at * 0,
+            at * 0,
+            colour,
+            marker,
+            f"{how} packets",
+        )
+        for how, colour, marker in _OTHER_LOSSES
+        if how in ways_lost(members)
+    ]
     for values, below, above, colour, marker, label in (
-        (packets, packets - low, high - packets, ERASED, "o", "packets lost"),
+        (erased, erased - low, high - erased, ERASED, "o", "erased packets"),
+        *others,
         (tokens, half, half, DELIVERED, "s", "tokens lost"),
     ):
-        errors = np.nan_to_num(np.array([below, above]))
+        errors = np.nan_to_num(np.array([np.minimum(below, values), np.minimum(above, 1 - values)]))
         style: dict[str, Any] = {
             "color": colour,
             "marker": marker,
-            "markersize": 9 if values is packets else 4,  # where they agree, both are seen
+            "markersize": 9 if values is erased else 4,  # where they agree, both are seen
             "linestyle": line,
         }
         axes.errorbar(at, values, errors.clip(0), capsize=3, label=label, **style)

@@ -5,7 +5,7 @@
     rate       each metric against bits on the wire, where a sweep changes them
     invented-* one image as repaired | how sure the transformer was | how far it may be off
     strip-*    one image: original | without loss | lost tokens | unrepaired | repaired
-    packets    every packet of the pictured stream in time: delivered, erased, late
+    packets    every packet of the pictured stream in time: delivered, or lost in which way
 
 The same tables give the same bytes.
 """
@@ -34,10 +34,13 @@ from sim.figures.panels import (
 )
 from sim.figures.pictures import invention_figure, strip_figure
 from sim.figures.style import (
+    CORRUPTED,
     DELIVERED,
     ERASED,
     LATE,
+    OVERFLOWED,
     drawing_figures,
+    key_label,
     legend_outside,
     new_figure,
     origin,
@@ -94,7 +97,7 @@ def _losses(points: Sequence[PointSummary]) -> Figure:
     for axes, (title, members) in zip(all_axes, groups.items(), strict=True):
         loss_panel(axes, members, found)
         axes.set_title(title or " ", size=9)
-        axes.set_xlabel("" if found is None else axis_title(found))
+        axes.set_xlabel("" if found is None else key_label(found.key))
     all_axes[0].set_ylabel("share lost, with 95% interval")
     title = f"{losses_label(points)} of the packets lost"
     legend_outside(figure, all_axes[0], ncols=3, title=title)
@@ -177,7 +180,13 @@ def _packets(run: Run) -> Figure:
     counts = Counter(row.frame for row in rows)
     figure = new_figure(9, 1.3 + 0.32 * len(frames))
     axes = figure.subplots()
-    looks = {"delivered": (DELIVERED, 0.3), "late": (LATE, 0.55), "erased": (ERASED, 0.8)}
+    looks = {
+        "delivered": (DELIVERED, 0.3),
+        "late": (LATE, 0.55),
+        "corrupted": (CORRUPTED, 0.65),
+        "overflowed": (OVERFLOWED, 0.72),
+        "erased": (ERASED, 0.8),
+    }
     for outcome, (colour, height) in looks.items():
         for frame in frames:
             chosen = [row for row in rows if row.frame == frame and row.outcome == outcome]

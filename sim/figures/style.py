@@ -33,6 +33,7 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 PALE = "#555555"
 """Small print, and what explains a figure rather than belonging to it."""
 ERASED, LATE, DELIVERED = VERMILLION, PURPLE, SKY
+OVERFLOWED, CORRUPTED = GREEN, ORANGE
 
 _LOOKS = {
     # repairs

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from channels import read_channel
 from channels.theory import loss_rate, loss_rate_interval, mean_loss_run
-from sim.drivers.record import PacketRecord
+from sim.drivers.record import LOST, PacketRecord
 from sim.experiment.summary import expected_range
 from sim.protocol.config import StreamConfig
 from sim.protocol.events import FrameReady
@@ -41,7 +41,7 @@ class FrameFate:
     """The packets of one image, and what of it arrived.
 
     Attributes:
-        marks: by packet in the order of sending: "delivered", "late", "erased" or "corrupted".
+        marks: by packet in the order of sending: its `PacketRecord.outcome`.
         ready: whether its deadline has passed.
         complete: whether everything arrived.
         tokens_lost: 0..1, of its tokens; NaN until ready.
@@ -59,7 +59,8 @@ class StreamMonitor:
     Attributes:
         name, total: of the scenario; images in all.
         config: of the stream.
-        sent, erased, late, bytes: of all packets; those late were delivered after the deadline.
+        sent, bytes: of all packets.
+        lost: packets by `sim.drivers.record.LOST`.
         bursts: maximal runs of erased packets.
         expected: by theory; None where there is none.
         images_due, images_complete, pixels: of the images whose deadline has passed.
@@ -89,8 +90,11 @@ class StreamMonitor:
         self._sums: dict[str, tuple[float, int]] = {}
         self.anomalies: dict[str, int] = {}
         self.state = ""
-        self.sent = self.erased = self.late = self.bursts = self.bytes = 0
+        self.sent = self.bursts = self.bytes = 0
+        self.lost = dict.fromkeys(LOST, 0)
         self.images_due = self.images_complete = self.pixels = 0
+        self._bytes_due, self._bytes_ahead = 0, dict[int, int]()  # the latter by image
+        self._latest_due = -1
         self.media_s = 0.0
         self.waiting: dict[str, int] = {}
         self._in_burst = False
@@ -98,18 +102,21 @@ class StreamMonitor:
 
     def packet(self, record: PacketRecord) -> None:
         """Count a packet, whose fate in the channel is known."""
-        lost = record.fate == "erased"
+        outcome, erased = record.outcome, record.fate == "erased"
         self.sent += 1
         self.bytes += record.size_bytes
-        self.erased += lost
-        self.late += record.late
-        self.bursts += lost and not self._in_burst
-        self._in_burst = lost
+        ahead = self._bytes_ahead
+        ahead[record.last_frame] = ahead.get(record.last_frame, 0) + record.size_bytes
+        self._count_due(self._latest_due)
+        if outcome in self.lost:
+            self.lost[outcome] += 1
+        self.bursts += erased and not self._in_burst
+        self._in_burst = erased
         self.media_s = max(self.media_s, record.sent_s)
         self._recent.append((record.sent_s, record.size_bytes))
         while self._recent[0][0] < record.sent_s - 2.0:
             self._recent.popleft()
-        self._frame(record.frame).marks.append("late" if record.late else record.fate)
+        self._frame(record.frame).marks.append(outcome)
 
     def image(self, ready: FrameReady) -> None:
         """Count an image whose deadline has passed."""
@@ -119,6 +126,7 @@ class StreamMonitor:
         self.images_due += 1
         self.images_complete += ready.complete
         self.pixels += ready.width * ready.height
+        self._count_due(ready.frame)
         self.media_s = max(self.media_s, ready.due_s)
 
     def measured(self, quality: Mapping[str, float]) -> None:
@@ -135,14 +143,25 @@ class StreamMonitor:
         return {name: total / count for name, (total, count) in self._sums.items()}
 
     @property
+    def bpp_wire(self) -> float:
+        """Bits per pixel on the wire of the images whose deadline has passed; NaN before that."""
+        return 8 * self._bytes_due / self.pixels if self.pixels else math.nan
+
+    def _count_due(self, frame: int) -> None:
+        """The images up to this one are due, and so are the bytes sent for them."""
+        self._latest_due = frame
+        for number in [number for number in self._bytes_ahead if number <= frame]:
+            self._bytes_due += self._bytes_ahead.pop(number)
+
+    @property
     def loss(self) -> float:
         """Packets erased per packet sent so far; NaN before the first."""
-        return self.erased / self.sent if self.sent else math.nan
+        return self.lost["erased"] / self.sent if self.sent else math.nan
 
     @property
     def burst(self) -> float:
         """Mean burst of erased packets so far; NaN before the first."""
-        return self.erased / self.bursts if self.bursts else math.nan
+        return self.lost["erased"] / self.bursts if self.bursts else math.nan
 
     @property
     def likely(self) -> tuple[float, float] | None:

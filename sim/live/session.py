@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codec.checkpoint import ModelError
 from codec.model import Model
 from sim.drivers.clock import WallClock
 from sim.drivers.links import ReceiverLink, open_receiver, open_sender
 from sim.drivers.live_receiver import Incoming, LiveReceiver
 from sim.drivers.recording import Recorder, recorded_about, replay
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.experiment.folder import check_run
 from sim.live.monitor import StreamMonitor
 from sim.live.process import SenderProcess, interruptible
@@ -81,8 +80,8 @@ def send_session(
     """Stream a scenario's pictures to the receiver at an address; keys are CURVE keys.
 
     Returns:
-        "images", "interrupted", "packets", "erased", "late", "bpp", "bpp_wire", "expected_loss"
-        (by theory; None where there is none), "anomalies" by name.
+        "images", "interrupted", "packets", of these every way in `sim.drivers.record.LOST`, "bpp",
+        "bpp_wire", "expected_loss" (by theory; None where there is none), "anomalies" by name.
 
     Raises:
         UserError: see `send_stream`; or an address, a source or the model cannot be used.
@@ -314,8 +313,7 @@ def _sent_summary(sent: SendResult, monitor: StreamMonitor) -> dict[str, Any]:
         "images": sent.captured,
         "interrupted": sent.interrupted,
         "packets": ledger.sent,
-        "erased": ledger.erased,
-        "late": ledger.late,
+        **monitor.lost,
         "bpp": ledger.bpp,
         "bpp_wire": ledger.bpp_wire,
         "expected_loss": None if monitor.expected is None else monitor.expected.loss,
@@ -345,10 +343,7 @@ def _as_recorded(recording: Path, about: Mapping[str, Any]) -> LoadedScenario:
 
 
 def _model(loaded: LoadedScenario) -> Model:
-    try:
-        model = load_model(loaded.model)
-    except ModelError as error:
-        raise UserError(str(error)) from None
+    model = load_model(loaded.model)
     check_model(model, loaded.scenario)
     return model
 
@@ -369,7 +364,5 @@ def _pictures_here(
 
 
 def _make(folder: Path) -> None:
-    try:
+    with os_errors(folder, "cannot write here"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write here ({error.strerror})") from None

@@ -21,6 +21,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from sim.drivers.record import LOST
 from sim.live.monitor import FrameFate, StreamMonitor
 from sim.progress import screen
 
@@ -28,9 +29,10 @@ _MARKS = {
     "delivered": ("█", "#56B4E9"),
     "late": ("▒", "#CC79A7"),
     "corrupted": ("x", "#E69F00"),
+    "overflowed": ("v", "#009E73"),
     "erased": ("░", "#D55E00"),
 }
-_WORST = ("erased", "corrupted", "late", "delivered")
+_WORST = (*LOST, "delivered")
 _QUIET = "grey50"
 _REFRESH_PER_S = 4
 _STATS_ROWS = 6
@@ -187,9 +189,9 @@ def _numbers(monitor: StreamMonitor) -> Table:
         burst = f"theory {expected.burst:.2f}" if math.isfinite(expected.burst) else ""
         if likely is not None:
             theory += f", 95% between {likely[0]:.0%} and {likely[1]:.0%}"
-    table.add_row("loss", f"{_percent(monitor.loss)} of {monitor.sent:,} packets", theory)
+    table.add_row("erased", f"{_percent(monitor.loss)} of {monitor.sent:,} packets", theory)
     table.add_row("mean burst", f"{_number(monitor.burst, '.2f')} packets", burst)
-    bpp = 8 * monitor.bytes / monitor.pixels if monitor.pixels else math.nan
+    bpp = monitor.bpp_wire
     table.add_row(
         "rate",
         f"{monitor.kilobits_per_s:.1f} kbit/s",
@@ -198,7 +200,9 @@ def _numbers(monitor: StreamMonitor) -> Table:
     waiting = ", ".join(f"{count} {name}" for name, count in monitor.waiting.items())
     table.add_row("buffer", waiting or "empty", "")
     done = f"{monitor.images_complete} of {monitor.images_due} images complete in time"
-    table.add_row("deadline", f"{monitor.late:,} packets late", done if monitor.images_due else "")
+    others = [f"{n:,} {how}" for how, n in monitor.lost.items() if n and how != "erased"]
+    text = f"packets: {', '.join(others)}" if others else "no packet late"
+    table.add_row("deadline", text, done if monitor.images_due else "")
     table.add_row("quality", *_quality(monitor))
     return table
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codec.files import replacing
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.media.container import MAX_FILE_BYTES
 from sim.media.images import load_images
 from sim.media.token_file import EXTENSION, ImageCodec
@@ -158,21 +158,16 @@ def _about(path: Path, read: Callable[[bytes], T], data: bytes) -> T:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with os_errors(path, "cannot be read"), path.open("rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
 
 
 def _write(path: Path, data: bytes) -> None:
     """All of the file or nothing of it."""
-    try:
+    with os_errors(path, "cannot write here"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.write_bytes(data)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write here ({error.strerror})") from None
 
 
 def _format(path: Path) -> str:

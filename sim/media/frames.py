@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.checkpoint import ModelError
 from codec.coders import CoderBook
 from codec.concealment import restore
 from codec.decoding import ONE_PASS, Decoding
@@ -73,10 +74,17 @@ def decode_lossless(
 
 
 def load_model(name: str | None, device: Device = CPU) -> Model:
-    """The shipped model (None), a tiny random one for tests ("random"), or a folder of weights."""
+    """The shipped model (None), a tiny random one for tests ("random"), or a folder of weights.
+
+    Raises:
+        UserError: the weights cannot be loaded.
+    """
     if name == "random":
         return Model.random(device=device)
-    return Model.load(None if name is None else Path(name), device)
+    try:
+        return Model.load(None if name is None else Path(name), device)
+    except ModelError as error:
+        raise UserError(str(error)) from None
 
 
 def coders_of(model: Model, codebook_sizes: Iterable[int]) -> CoderBook:

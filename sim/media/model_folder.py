@@ -9,7 +9,7 @@ import numpy as np
 
 from codec.checkpoint import ModelError, load_weights
 from codec.model import CONTEXT_FILE, INPAINTER_FILE, PRETRAINED, TOKENIZER_FILE, Model
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.progress import ProgressCallback, no_progress
 
 _PIXELS = 16 * 16
@@ -97,10 +97,8 @@ def import_model(
     except ModelError as error:
         raise UserError(str(error)) from None
     usage, count = _usage(found, images, progress) if images else (None, 0)
-    try:
+    with os_errors(out, "cannot write here"):
         ladder = save_model(found, usage, out, count)
-    except OSError as error:
-        raise UserError(f"{out}: cannot write here ({error.strerror})") from None
     codewords, dimensions = found.codewords.shape
     return {
         "folder": str(out),

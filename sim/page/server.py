@@ -8,7 +8,6 @@ import errno
 import socket
 from pathlib import Path
 
-from codec.checkpoint import ModelError
 from sim.errors import UserError
 from sim.media.frames import load_model
 from sim.media.images import load_images
@@ -61,10 +60,7 @@ def serve(
     images = [
         shrunk(image, longest_side) for image in load_images(scenario.images, loaded.images_base)
     ]
-    try:
-        model = load_model(loaded.model)
-    except ModelError as error:
-        raise UserError(str(error)) from None
+    model = load_model(loaded.model)
     if scenario.codec.codebook not in model.codebook_sizes:
         levels = ", ".join(map(str, model.codebook_sizes))
         raise UserError(f"codec.codebook: {scenario.codec.codebook}: this model has {levels}")

@@ -8,11 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim.drivers.record import LOST
 from sim.live.monitor import StreamMonitor
 from sim.page.engine import Snapshot
-from sim.page.history import LATE, LOST, RESTORED, fates
+from sim.page.history import RESTORED, fates
 
 _NONE = "\u2013"
+_WAYS = {
+    "erased": "were erased",
+    "overflowed": "overflowed a queue",
+    "corrupted": "were corrupted",
+    "late": "came too late",
+}
 
 _REPAIRS = {
     "none": "Nothing is filled in: every missing number stands for grey.",
@@ -72,17 +79,14 @@ def sentence(snapshot: Snapshot, stage: str) -> str:
 
 
 def _losses(snapshot: Snapshot) -> str:
-    found, sent = Counter(fates(snapshot)), len(snapshot.packets)
-    if not found[LOST] + found[LATE] + found[RESTORED]:
+    sent = len(snapshot.packets)
+    ways = Counter(packet.outcome for packet in snapshot.packets)
+    lost = [f"{ways[how]} {_WAYS[how]}" for how in LOST if ways[how]]
+    if not lost:
         return f"All {sent} packets arrived in time"
-    parts = []
-    if found[LOST] or not found[LATE]:
-        parts.append(f"{found[LOST] + found[RESTORED]} of {sent} packets were lost")
-    if found[LATE]:
-        parts.append(f"{found[LATE]} of {sent} came too late")
-    if found[RESTORED]:
-        parts.append(f"{found[RESTORED]} of them were restored")
-    return ", ".join(parts)
+    restored = Counter(fates(snapshot))[RESTORED]
+    again = [f"{restored} of them restored"] if restored else []
+    return f"Of {sent} packets {', '.join([*lost, *again])}"
 
 
 def _filling(snapshot: Snapshot, lost: int) -> str:
@@ -118,7 +122,7 @@ def numbers(snapshot: Snapshot, monitor: StreamMonitor) -> list[Number]:
     lost = int(np.count_nonzero(~snapshot.received))
     burst = math.nan if monitor.expected is None else monitor.expected.burst
     return [
-        Number("packets lost", _percent(monitor.loss), _loss_note(monitor)),
+        Number("packets erased", _percent(monitor.loss), _loss_note(monitor)),
         Number(
             "mean burst",
             _NONE if math.isnan(monitor.burst) else f"{monitor.burst:.1f}",
@@ -142,8 +146,13 @@ def numbers(snapshot: Snapshot, monitor: StreamMonitor) -> list[Number]:
         ),
         Number(
             "too late",
-            _percent(monitor.late / monitor.sent if monitor.sent else math.nan),
-            f"after the deadline of {snapshot.scenario.stream.playout_delay_s:g} s",
+            _percent(monitor.lost["late"] / monitor.sent if monitor.sent else math.nan),
+            f"after the deadline of {snapshot.scenario.stream.playout_delay_s:g} s"
+            + "".join(
+                f", {monitor.lost[how]:,} {how}"
+                for how in ("overflowed", "corrupted")
+                if monitor.lost[how]
+            ),
         ),
     ]
 

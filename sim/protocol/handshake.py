@@ -107,11 +107,6 @@ class StreamStart:
         return tuple(numbers)
 
     @cached_property
-    def captures_s(self) -> tuple[float, ...]:
-        """When every frame is captured, in seconds of media time."""
-        return tuple(map(self.config.capture_s, range(len(self.sizes))))
-
-    @cached_property
     def dues_s(self) -> tuple[float, ...]:
         """Every frame's playout deadline, in seconds of media time."""
         return tuple(map(self.config.due_s, range(len(self.sizes))))

@@ -23,7 +23,8 @@ class Ledger:
 
     Attributes:
         sent: packets handed to the channel: media, parity and retransmissions.
-        erased: of these, never arrived.
+        erased: of these, taken by the loss process.
+        overflowed: of these, dropped by the link (`channels.base.OVERFLOWED`).
         delivered: of these, arrived at least once.
         duplicated: copies that arrived beyond the first.
         corrupted: copies that arrived with changed bytes.
@@ -42,6 +43,7 @@ class Ledger:
 
     sent: int = 0
     erased: int = 0
+    overflowed: int = 0
     delivered: int = 0
     duplicated: int = 0
     corrupted: int = 0
@@ -82,15 +84,16 @@ class Ledger:
             heard: control packets, copies included, that the sender has taken note of.
 
         Raises:
-            LedgerError: sent is not erased + delivered, or the receiver has not seen every copy
-                that was delivered, or not made up its mind about each; or the same on the way
-                back.
+            LedgerError: sent is not erased + overflowed + delivered, or the receiver has not seen
+                every copy that was delivered, or not made up its mind about each; or the same on
+                the way back.
         """
         received, accepted = counters["received"], counters["accepted"]
         rejected = sum(counters[reason] for reason in REJECTIONS)
-        if self.sent != self.erased + self.delivered:
+        if self.sent != self.erased + self.overflowed + self.delivered:
             raise LedgerError(
-                f"{self.sent} sent, {self.erased} erased + {self.delivered} delivered"
+                f"{self.sent} sent, {self.erased} erased + {self.overflowed} overflowed + "
+                f"{self.delivered} delivered"
             )
         if received != self.delivered + self.duplicated:
             raise LedgerError(

@@ -8,18 +8,20 @@ decided when zero lies inside or when there are too few pairs to tell
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sim.figures.panels import best_repair, curves
+from sim.figures.panels import Curves, best_repair, curves
 from sim.figures.run import losses_label
 from sim.figures.style import key_label
 from sim.metrics import Metric
 from sim.metrics import metric as metric_of
-from sim.results.run import PointSummary, Run, Values
-from sim.scenario.labels import plain_label
+from sim.results.run import PointSummary, Run, Values, ways_lost
+from sim.scenario.labels import plain_label, value_label
 from sim.scenario.schema import CLEAN
-from sim.statistics import MIN_PAIRS, Estimate, estimate, finite_mean
+from sim.statistics import MIN_PAIRS, MIN_REPEATS, Estimate, estimate, finite_mean, precision
 
 
 def answer(run: Run, name: str) -> str:
@@ -44,8 +46,10 @@ def _one_point(run: Run, point: PointSummary, repair: str, metric: Metric) -> st
             f"the images at {point.bpp:.4f} bits per pixel, {point.bpp_wire:.4f} on the wire."
         )
     cost = difference(values[repair], values[CLEAN])
+    ways = [f"{getattr(loss, how):.1%} {how}" for how in ways_lost([point])]
+    how = f" ({', '.join(ways)})" if len(ways) > 1 else ""
     text = (
-        f"With {loss.packets:.1%} of {loss.packets_sent} packets lost, {plain_label(repair)} "
+        f"With {loss.packets:.1%} of {loss.packets_sent} packets lost{how}, {plain_label(repair)} "
         f"reaches a mean {metric.label} of {mean}, {_apart(cost, metric)} the "
         "same images without loss"
     )
@@ -72,6 +76,8 @@ def _sweep(run: Run, repair: str, metric: Metric) -> str:
         for point, place in zip(members, found.positions(members), strict=True):
             by_place.setdefault(place, []).append(run.values[point.index][repair, metric.name])
     levels = {place: averaged(by_place[place]) for place in sorted(by_place)}
+    if len(levels) > 1 and not any(_differ(levels[a], levels[b]) for a, b in pairwise(levels)):
+        return _equal_pictures(run, found, repair, metric)
     names = {
         place: plain_label(found.ticks[int(place)]) if found.ticks else f"{place:g}"
         for place in levels
@@ -79,7 +85,41 @@ def _sweep(run: Run, repair: str, metric: Metric) -> str:
     text = _over_places(levels, names, key_label(found.key), found.ticks is None, repair, metric)
     if len(found.groups) > 1:
         text += _between_groups(run, repair, metric)
+    if run.points[0].repeats >= MIN_REPEATS and len(levels) > 1:
+        spreads = {place: _spread(values) for place, values in levels.items()}
+        least, most = (
+            f"{names[place]} ({metric.text(spreads[place])})"
+            for place in (
+                min(spreads, key=spreads.__getitem__),
+                max(spreads, key=spreads.__getitem__),
+            )
+        )
+        text += f"; the means of single streams scatter least at {least} and most at {most}"
     return text + "."
+
+
+def _spread(values: Values) -> float:
+    """The standard deviation of the streams' means."""
+    return precision(_table(values)).sd
+
+
+def _differ(a: Values, b: Values) -> bool:
+    """Whether any picture is another; where none is, the two are equal by construction."""
+    return any(a[key] != b[key] for key in a if key in b)
+
+
+def _equal_pictures(run: Run, found: Curves, repair: str, metric: Metric) -> str:
+    """What a sweep costs that changes no picture: the bits of its points."""
+    bits: dict[str, list[float]] = {}
+    for point in run.points:
+        value = plain_label(value_label(point.values.get(found.key)))
+        bits.setdefault(value, []).append(point.bpp_wire)
+    means = {value: float(np.mean(rates)) for value, rates in bits.items()}
+    rates = ", ".join(f"{rate:.4f} with {value}" for value, rate in means.items())
+    mean = metric.text(run.points[0].concealers[repair][metric.name].mean)
+    same = f"The pictures are the same at every {key_label(found.key)}"
+    about = f"mean {metric.label} {mean}" if len(found.groups) == 1 else "bit for bit"
+    return f"{same} ({about}); bits per pixel on the wire are {rates}."
 
 
 def _over_places(
@@ -125,7 +165,17 @@ def _between_groups(run: Run, repair: str, metric: Metric) -> str:
         for title, members in curves(run.points).groups.items()
     }
     ranked = _ranked(groups, metric)
-    gap = difference(groups[ranked[0]], groups[ranked[-1]])
+    best, worst = ranked[0], ranked[-1]
+    if not _differ(groups[best], groups[worst]):
+        members = curves(run.points).groups
+        bits = [
+            f"{finite_mean([p.bpp_wire for p in members[title]]):.4f} with {title}"
+            for title in groups
+        ]
+        return (
+            f"; the choice changes no picture, only bits per pixel on the wire: {', '.join(bits)}"
+        )
+    gap = difference(groups[best], groups[worst])
     return f"; on average, {ranked[0]} is {_apart(gap, metric)} {ranked[-1]}{_verdict(gap)}"
 
 
@@ -190,14 +240,18 @@ def _too_few(pairs: int) -> str:
 
 def difference(a: Values, b: Values) -> Estimate:
     """a - b over the images and repeats that both have; see `sim.statistics.estimate`."""
-    shared = [key for key in a if key in b]
-    images = {image: n for n, image in enumerate(dict.fromkeys(image for image, _ in shared))}
-    repeats = {repeat: n for n, repeat in enumerate(dict.fromkeys(repeat for _, repeat in shared))}
-    values = np.full((len(repeats), len(images)), np.nan)
     with np.errstate(invalid="ignore"):
-        for image, repeat in shared:
-            values[repeats[repeat], images[image]] = a[image, repeat] - b[image, repeat]
-    return estimate(values)
+        return estimate(_table({key: np.subtract(a[key], b[key]) for key in a if key in b}))
+
+
+def _table(values: Values) -> NDArray[np.float64]:
+    """float64[repeats, images]; NaN where there is no value."""
+    images = {image: n for n, image in enumerate(dict.fromkeys(image for image, _ in values))}
+    repeats = {repeat: n for n, repeat in enumerate(dict.fromkeys(repeat for _, repeat in values))}
+    table = np.full((len(repeats), len(images)), np.nan)
+    for (image, repeat), value in values.items():
+        table[repeats[repeat], images[image]] = value
+    return table
 
 
 def decided(found: Estimate) -> bool:

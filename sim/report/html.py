@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from codec.files import replacing
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.figures.panels import finding, rates_vary
 from sim.figures.run import losses_label
 from sim.metrics import METRICS
@@ -22,7 +22,7 @@ from sim.metrics import metric as metric_of
 from sim.report import about
 from sim.report.answer import answer, comparison
 from sim.report.inline import PACKET_LOOKS, figure, packet_counts, packet_rows, strips
-from sim.results.run import Run, reading
+from sim.results.run import Run, reading, ways_lost
 from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import Estimate, finite_mean
@@ -33,9 +33,10 @@ GLOSSARY = {
     "index map": "the grid of an image's tokens",
     "slice": "the tokens that one packet carries; each slice decodes without the others",
     "packet": "a slice with a header of 12 bytes; on the wire it is one datagram",
-    "erasure": "a packet that did not arrive; the receiver knows which one",
+    "erasure": "a packet that the loss process took; the receiver knows which one",
     "corruption": "a packet that arrived changed; the receiver detects it and treats it as erased",
-    "loss rate": "the share of packets that were erased, corrupted or late",
+    "overflow": "a packet that the link dropped: its queue was full, or it had waited too long",
+    "loss rate": "the share of packets that were erased, overflowed, corrupted or late",
     "burst length": "how many packets are lost in a row",
     "late": "arrived after the playout deadline: as good as lost",
     "playout deadline": "when an image must be shown, counted from its capture",
@@ -64,11 +65,8 @@ def write_report(folders: Sequence[Path], target: Path, metric: str | None = Non
         UserError: not a run, an unknown metric, or a file that cannot be written.
     """
     page = render(folders, metric)
-    try:
-        with replacing(target) as partial:
-            partial.write_text(page, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror})") from None
+    with os_errors(target, "cannot be written"), replacing(target) as partial:
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return target
 
 
@@ -179,26 +177,24 @@ def _cell(found: Estimate, metric: str) -> dict[str, str]:
     return {"mean": mean, "range": f"{low} to {high}" if low and high else ""}
 
 
-def _losses(run: Run) -> list[dict[str, str]]:
-    """What was sent and lost, a row per point."""
+def _losses(run: Run) -> dict[str, Any]:
+    """What was sent, and what was lost in which way, a row per point."""
+    ways = ways_lost(run.points)
     rows = []
     for point in run.points:
         loss = point.loss
-        known = not math.isnan(loss.expected)
-        spread = f"{loss.one_stream_low:.0%} to {loss.one_stream_high:.0%}"
-        rows.append(
-            {
-                "setting": point.label or "all",
-                "packets": f"{loss.packets_sent:,}",
-                "lost": f"{loss.packets:.1%}",
-                "tokens": f"{loss.tokens:.1%}",
-                "expected": f"{loss.expected:.1%}" if known else "",
-                "spread": spread if known else "",
-                "bpp": f"{point.bpp:.4f}",
-                "wire": f"{point.bpp_wire:.4f}",
-            }
-        )
-    return rows
+        shares = [_share(getattr(loss, how)) for how in ways]
+        interval = f"{loss.low:.1%} to {loss.high:.1%}"
+        cells = [f"{loss.packets_sent:,}", shares[0], interval, _share(loss.expected), *shares[1:]]
+        cells += [_share(loss.packets), _share(loss.tokens)]
+        cells += [f"{point.bpp:.4f}", f"{point.bpp_wire:.4f}"]
+        rows.append((point.label or "all", cells))
+    heads = ["packets", ways[0], "95% interval", "by theory", *ways[1:], "lost in all"]
+    return {"heads": [*heads, "tokens lost", "bpp", "bpp on the wire"], "rows": rows}
+
+
+def _share(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1%}"
 
 
 def _compared(runs: Mapping[str, Run], metric: str) -> list[dict[str, str]]:

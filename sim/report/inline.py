@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from sim.drivers.record import LOST
 from sim.errors import UserError
 from sim.figures.pictures import strip_repairs
 from sim.figures.style import score
@@ -167,7 +168,9 @@ PACKET_LOOKS = {
     "parity": ("parity, delivered", 3),
     "resent": ("sent again, delivered", 3),
     "late": ("late", 6),
-    "erased": ("lost", 10),
+    "corrupted": ("corrupted", 7),
+    "overflowed": ("overflowed", 8.5),
+    "erased": ("erased", 10),
 }
 """Classes of the raster's shapes: what they stand for, and their heights; taller is worse."""
 
@@ -200,7 +203,7 @@ def _packet_row(packets: Sequence[PacketRow]) -> PacketRaster:
         places = [place for place, look in enumerate(looks) if look == name]
         if places:
             paths[name] = "".join(f"M{x + 0.1:g} {top:g}h.8v{height}h-.8z" for x in places)
-    lost = sum(look in ("late", "erased") for look in looks)
+    lost = sum(packet.outcome in LOST for packet in packets)
     image = packets[0].image
     alt = f"{image}: {lost} of {len(packets)} packets lost"
     return PacketRaster(image, len(packets), paths, alt)

@@ -52,9 +52,6 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 Row = Mapping[str, Any]
 """A table row: str, int, float (NaN is written as nothing), bool or None by column."""
 
-SummaryPoint = Mapping[str, Any]
-"""An element of summary.json's "points": one setting, its repeats and images taken together."""
-
 
 # What a folder of results holds, as its manifest says; the studies have kinds of their own.
 RUN = "run"

@@ -80,6 +80,8 @@ def _fate(packet: PacketRecord) -> str:
     words = ["retransmission"] if packet.kind == "retransmission" else []
     if packet.fate == "erased":
         words.append("lost")
+    elif packet.fate == "overflowed":
+        words.append("lost: dropped by the link")
     elif packet.fate == "corrupted":
         words.append("corrupted on its way")
     words += ["arrives too late"] * packet.late

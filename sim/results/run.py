@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sim.drivers.record import LOST, outcome
 from sim.errors import UserError
 from sim.metrics import METRICS
 from sim.results.files import (
@@ -53,6 +54,8 @@ class ImageRow:
         codebook: codewords.
         tokens, tokens_lost, packets_sent, packets_lost: counts.
         recovered, retransmitted: slices that parity restored, packets sent again.
+        erased, overflowed, corrupted, late: the packets lost, by `sim.drivers.record.LOST`; None in
+            runs of versions that did not tell them apart.
         latency_s: from capture to the last of its packets; NaN if none arrived.
         bpp, bpp_wire: bits per pixel, payload and everything.
         concealer: the repair; "clean": decoded without loss.
@@ -79,6 +82,10 @@ class ImageRow:
     bpp: float
     bpp_wire: float
     concealer: str
+    erased: int | None = None
+    overflowed: int | None = None
+    corrupted: int | None = None
+    late: int | None = None
     psnr_db: float = math.nan
     ssim: float = math.nan
     ms_ssim: float = math.nan
@@ -90,13 +97,15 @@ class ImageRow:
     values: Mapping[str, str] = field(default_factory=dict)
 
     def metric(self, name: str) -> float:
-        """One of its metrics, also one that only older versions measured."""
-        return number(self.values[name]) if name in self.values else float(getattr(self, name))
+        """One of its metrics, also one that only another version measured; NaN where none did."""
+        if name in self.values:
+            return number(self.values[name])
+        return float(getattr(self, name, math.nan))
 
     @property
     def quality(self) -> dict[str, float]:
         """The metrics that are defined, by name."""
-        found = {name: getattr(self, name, math.nan) for name in METRICS}
+        found = {name: self.metric(name) for name in METRICS}
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
@@ -122,10 +131,8 @@ class PacketRow:
 
     @property
     def outcome(self) -> str:
-        """ "delivered" in time, "late", or "erased", which here includes corrupted."""
-        if self.fate != "delivered":
-            return "erased"
-        return "late" if self.late else "delivered"
+        """ "delivered" in time, or one of `sim.drivers.record.LOST`."""
+        return outcome(self.fate, self.late)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +140,15 @@ class Loss:
     """Losses at a point.
 
     Attributes:
-        packets: share of packets lost, erased, corrupted or late.
-        low, high: 95% interval of the rate behind it, bursts accounted for.
+        packets: share of packets lost in any way.
+        low, high: 95% interval of the rate behind ``erased``, bursts accounted for.
         packets_sent: all of them.
-        effective_packets: how many independent ones they are worth.
+        effective_packets: how many independent ones they are worth, for ``erased``.
         tokens: share of tokens lost.
         tokens_precision: of that, over repeats.
-        expected: share of packets, by the channel's theory; NaN where there is none.
+        erased, overflowed, corrupted, late: shares of packets lost in each of the ways of
+            `sim.drivers.record.LOST`; NaN in runs of versions that did not tell them apart.
+        expected: what ``erased`` should be, by theory; NaN where there is none.
         one_stream_low, one_stream_high: where that of one stream falls 95% of the time.
     """
 
@@ -150,6 +159,10 @@ class Loss:
     effective_packets: float
     tokens: float
     tokens_precision: Precision = field(repr=False)
+    erased: float = math.nan
+    overflowed: float = math.nan
+    corrupted: float = math.nan
+    late: float = math.nan
     expected: float = math.nan
     one_stream_low: float = field(default=math.nan, repr=False)
     one_stream_high: float = field(default=math.nan, repr=False)
@@ -167,6 +180,7 @@ class PointSummary:
         images: images, counted in every repeat.
         loss: of packets and tokens.
         bpp, bpp_wire: bits per pixel, payload and everything.
+        latency_s: mean of `ImageRow.latency_s` over the images of which anything arrived.
         concealers: mean and interval by repair and metric; "clean" is the decode without loss.
         gains: of paired differences, by "one - other" and metric.
         precision: over repeats for these images, by repair and metric.
@@ -180,6 +194,7 @@ class PointSummary:
     loss: Loss
     bpp: float
     bpp_wire: float
+    latency_s: float
     concealers: Mapping[str, Mapping[str, Estimate]] = field(repr=False)
     gains: Mapping[str, Mapping[str, Estimate]] = field(repr=False)
     precision: Mapping[str, Mapping[str, Precision]] = field(repr=False)
@@ -202,11 +217,19 @@ class PointSummary:
         loss = found["loss"]
         precision = _typed(Precision, loss["tokens_precision"])
         named: dict[str, Any] = {"index": found["point"]}
+        named["latency_s"] = number(found.get("protection", {}).get("latency_s"))
         named["loss"] = _typed(Loss, loss, tokens_precision=precision)
         for name, kind in (("concealers", Estimate), ("gains", Estimate), ("precision", Precision)):
             named[name] = typed(kind, found[name])
         known: dict[str, Any] = {f.name: found.get(f.name) for f in fields(cls)}
         return cls(**known | named)
+
+
+def ways_lost(points: Iterable[PointSummary]) -> list[str]:
+    """The ways in which packets were lost at any of these points, of `sim.drivers.record.LOST`;
+    "erased" always."""
+    losses = [point.loss for point in points]
+    return [how for how in LOST if how == "erased" or any(getattr(o, how) > 0 for o in losses)]
 
 
 def _typed(kind: type[Any], found: Mapping[str, Any], **named: Any) -> Any:
@@ -381,6 +404,7 @@ class Run:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "int": int,
+    "int | None": int,
     "str": str,
     "bool": lambda text: text == "1",
     "float": number,

@@ -6,20 +6,23 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ruamel.yaml.comments import CommentedMap
 
 from channels.base import LossModel
 from channels.link import Link
-from channels.lint import Stream
 from channels.parameters import ChannelParameterError
 from channels.presets import PRESETS, Preset
 from channels.registry import LOSS_TYPES
 from channels.spec import read_channel, spec_of_text
 from channels.tc import is_tc
 from codec.files import replacing
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.scenario.yaml_lines import line_of, parse_mapping, plain, rebase_traces, undotted
+
+if TYPE_CHECKING:
+    from sim.scenario.loader import LoadedScenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,14 @@ class ChannelSource:
         text: as it was named.
         spec: plain data for `channels.spec.read_channel`.
         preset: the preset of that name, if it is one.
-        stream: what a scenario file sends through it; None for other sources.
+        scenario: whose channel it is; None for other sources.
         lines: (file, parsed file) to tell mistakes by line, if it is a file.
     """
 
     text: str
     spec: Mapping[str, object]
     preset: Preset | None = None
-    stream: Stream | None = None
+    scenario: LoadedScenario | None = None
     lines: tuple[Path, CommentedMap] | None = None
 
     def models(self) -> tuple[LossModel, Link]:
@@ -94,14 +97,8 @@ def _file(text: str, path: Path) -> ChannelSource:
 def _scenario(text: str, path: Path) -> ChannelSource:
     from sim.scenario.loader import load_scenario
 
-    scenario = load_scenario(path).scenario
-    stream = Stream(
-        mtu_bytes=scenario.stream.mtu,
-        interval_s=1 / (scenario.stream.fps * scenario.stream.slices),
-        interleaver_packets=scenario.stream.slices,
-        deadline_s=scenario.stream.playout_delay_s,
-    )
-    return ChannelSource(text, scenario.channel, stream=stream)
+    loaded = load_scenario(path)
+    return ChannelSource(text, loaded.scenario.channel, scenario=loaded)
 
 
 @contextlib.contextmanager
@@ -113,8 +110,5 @@ def new_file(target: Path) -> Iterator[Path]:
     """
     if target.is_dir():
         raise UserError(f"{target}: is a folder; give the name of a file")
-    try:
-        with replacing(target) as partial:
-            yield partial
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror})") from None
+    with os_errors(target, "cannot be written"), replacing(target) as partial:
+        yield partial

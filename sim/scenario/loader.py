@@ -194,19 +194,21 @@ class Source:
         return UserError(": ".join(part for part in (where, dotted(location), problem) if part))
 
     def check(self, raw: Mapping[str, Any], point: SweepPoint | None = None) -> Scenario:
-        """Validate raw values; mistakes in swept values are told at the sweep."""
+        """Validate raw values. Of several mistakes the first is raised, with the others."""
         try:
             return Scenario.model_validate(raw)
         except ValidationError as failure:
             errors = failure.errors(include_url=False)
-        location, problem = explain(errors[0])
-        if len(errors) > 1:
-            problem += f" (and {len(errors) - 1} more)"
+        first, *others = (self._mistake(*explain(error), point) for error in errors)
+        raise UserError(f"{first} (and {len(others)} more)" if others else str(first), others)
+
+    def _mistake(self, location: Location, problem: str, point: SweepPoint | None) -> UserError:
+        """One of them; that of a swept value is told at the sweep."""
         for key, place in point.places.items() if point else ():
             path = tuple(key.split("."))
             if location[: len(path)] == path or path[: len(location)] == location:
-                raise self.error(("sweep", *place), f"{dotted(location)}: {problem}")
-        raise self.error(location, problem)
+                return self.error(("sweep", *place), f"{dotted(location)}: {problem}")
+        return self.error(location, problem)
 
     def expand(self, sweep: Mapping[str, Any]) -> Iterator[SweepPoint]:
         """The points of a sweep, which may set keys of some sections only."""

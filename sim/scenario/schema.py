@@ -6,28 +6,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
-from channels import LINK_PARAMETERS, LOSS_TYPES, PRESETS, ChannelParameterError, read_channel
-from channels.registry import Parameter
+from channels import ChannelParameterError, read_channel
 from channels.spec import spec_of_text
 from channels.theory import loss_rate
 from codec.decoding import MAX_STEPS, Decoding, FillMode, Order
 from sim.metrics import DEFAULT, MetricName
 from sim.protocol.config import StreamConfig, StreamConfigError
 from sim.protocol.protection import ArqConfig, FecConfig
+from sim.scenario.json_schema import ChannelSchema, SweepSchema
 
 Entropy = Literal["fixed", "static", "context"]
 Interleaver = Literal["raster", "checkerboard", "low_discrepancy", "random"]
@@ -162,53 +161,6 @@ class DecodingSection(Section):
     )
 
 
-class _ChannelSchema:
-    """The JSON schema of a channel section, from the registry of loss types."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        losses = [
-            _object(loss.name, loss.summary, {"type": {"const": loss.name}}, loss.parameters)
-            for loss in LOSS_TYPES.values()
-        ]
-        link = _object("link", "what else happens to packets", {}, LINK_PARAMETERS)
-        preset = {"preset": {"enum": list(PRESETS)}}
-        both = {"loss": {"oneOf": losses}, "link": link}
-        return {
-            "description": "loss process (started in its stationary state), link, or preset",
-            "oneOf": [
-                {"type": "string", "description": "a preset, type:name=value,... or a line of tc"},
-                *losses,
-                _object("preset", "a ready channel", preset),
-                _object("loss and link", "a loss process and what else happens", both),
-            ],
-        }
-
-
-def _object(
-    title: str, summary: str, fixed: dict[str, Any], parameters: Sequence[Parameter] = ()
-) -> dict[str, Any]:
-    """The schema of one mapping; keys that are fixed are required, parameters are not."""
-    kinds: dict[str, dict[str, Any]] = {
-        "probability": {"type": "number", "minimum": 0, "maximum": 1},
-        "number": {"type": "number"},
-        "whole": {"type": "integer"},
-        "list": {"type": "array"},
-        "mapping": {"type": "object"},
-    }
-    described = {p.name: kinds.get(p.kind, {}) | {"description": p.description} for p in parameters}
-    return {
-        "type": "object",
-        "title": title,
-        "description": summary,
-        "properties": fixed | described,
-        "required": [key for key in fixed if key in ("type", "preset")],
-        "additionalProperties": False,
-    }
-
-
 class UntilSection(Section):
     """When a point has been repeated often enough (`sim.statistics.repeats_to_go`)."""
 
@@ -221,40 +173,6 @@ class UntilSection(Section):
         "psnr_db", description="whose mean, of every repair; loss = share of tokens lost"
     )
     max_repeats: int = Field(100, ge=2, le=10_000, description="give up here")
-
-
-class _SweepSchema:
-    """The JSON schema of a sweep (`sim.scenario.sweep`)."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        number: dict[str, Any] = {"type": "number"}
-        kinds = {"from": number, "to": number, "step": number, "count": {"type": "integer"}}
-        span = {
-            "type": "object",
-            "properties": kinds | {"log": {"type": "boolean"}},
-            "required": ["from", "to"],
-            "additionalProperties": False,
-        }
-        axis = {"oneOf": [{"type": "array", "minItems": 1}, span]}
-        together = {"type": "object", "additionalProperties": axis}
-        several = {"type": "array", "items": together}
-        return {
-            "type": "object",
-            "description": "dotted keys, each with values to try: a list, or {from, to, step} or "
-            "{from, to, count, log}; points are their grid",
-            "properties": {
-                "zip": {"description": "keys varied together", "oneOf": [together, several]},
-                "points": {
-                    "description": "points named one by one, each a mapping of dotted keys",
-                    "type": "array",
-                    "items": {"type": "object"},
-                },
-            },
-            "additionalProperties": axis,
-        }
 
 
 class Scenario(Section):
@@ -271,7 +189,7 @@ class Scenario(Section):
     )
     codec: CodecSection = CodecSection()
     stream: StreamSection = StreamSection()
-    channel: Annotated[dict[str, Any], _ChannelSchema] = Field({"type": "perfect"})
+    channel: Annotated[dict[str, Any], ChannelSchema] = Field({"type": "perfect"})
     transport: Literal["zeromq", "udp", "virtual"] = Field(
         "zeromq",
         description="two processes over ZeroMQ or UDP, or one in virtual time: same results",
@@ -296,7 +214,7 @@ class Scenario(Section):
     )
     repeats: int = Field(1, ge=1, le=10_000, description="streams per point, each its own losses")
     seed: int = Field(1, ge=0, lt=2**63, description="everything random follows from it")
-    sweep: Annotated[dict[str, Any], _SweepSchema] = Field({})
+    sweep: Annotated[dict[str, Any], SweepSchema] = Field({})
     until: UntilSection | None = Field(
         None, description="add repeats to each point until its means are this certain"
     )

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.checkpoint import ModelError
 from codec.device import CPU, Device
 from codec.model import Model
 from codec.threads import one_thread
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.jobs.claims import complete
 from sim.jobs.executor import alone
 from sim.jobs.store import Files, Record, Store
@@ -83,10 +82,7 @@ def load(
     photos = load_images([images], Path.cwd())[: limit or None]
     if side:
         photos = [replace(photo, pixels=_middle(photo.pixels, side)) for photo in photos]
-    try:
-        loaded = load_model(model, device)
-    except ModelError as error:
-        raise UserError(str(error)) from None
+    loaded = load_model(model, device)
     if loaded.inpainter is None:
         raise UserError("this model has no inpainter to study: sim train inpainter")
     for level in levels:
@@ -146,10 +142,8 @@ def run_tasks(
         nonlocal finished
         finished += 1
 
-    try:
+    with os_errors(folder, "cannot write here"):
         _begin(folder, manifest)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write here ({error.strerror})") from None
     complete(store, tasks, alone(work), done)
     return [row for task in tasks for row in store.get(task.key)["rows"]]
 

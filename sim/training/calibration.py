@@ -25,7 +25,7 @@ from codec.model import INPAINTER_FILE, PRETRAINED, Model
 from codec.tokenizer import STRIDE
 from codec.training.data import PhotoDataset
 from codec.training.options import HELD_OUT
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.figures.style import drawing
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import write_json, write_table
@@ -103,14 +103,12 @@ def calibrate(
         "weights_fingerprint": model.fingerprint,
         "levels": [_summary(one) for one in fitted],
     }
-    try:
+    with os_errors(out, "cannot write here"):
         out.mkdir(parents=True, exist_ok=True)
         write_table(out / "reliability.csv", [row for one in fitted for row in _rows(one)])
         _draw(fitted, out / "reliability.png")
         write_json(out / CALIBRATION, about)
         save_weights(out / INPAINTER_FILE, config, tensors)
-    except OSError as error:
-        raise UserError(f"{out}: cannot write here ({error.strerror})") from None
     return about
 
 

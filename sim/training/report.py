@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codec.files import replacing
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.figures.style import drawing
 
 PANELS = 6
@@ -34,15 +34,13 @@ def write_training_report(run: Path, out: Path) -> list[Path]:
     sheets = sorted((run / "samples").glob("*.webp"))
     if sheets:
         sources["samples.webp"] = sheets[-1]
-    try:
+    with os_errors(out, "cannot write here"):
         out.mkdir(parents=True, exist_ok=True)
         for name, source in sources.items():
             if source.resolve() != (out / name).resolve():
                 shutil.copyfile(source, out / name)
         with drawing():
             _draw(series, out / "curve.png", f"{run.name}: {int(lines[-1]['step'])} steps")
-    except OSError as error:
-        raise UserError(f"{out}: cannot write here ({error.strerror})") from None
     return [out / name for name in (*sources, "curve.png")]
 
 

@@ -8,11 +8,14 @@ import pytest
 from channels import (
     LINK_PARAMETERS,
     PRESETS,
+    AnyLoss,
     ChannelParameterError,
     DelayLoss,
     GilbertElliott,
     Link,
+    LossTrace,
     NormalJitter,
+    Scripted,
     UniformErasure,
     build,
     loss_mask,
@@ -23,6 +26,7 @@ from channels import (
 from channels.describe import (
     describe,
     loss_raster,
+    recorded_packets,
     run_histogram,
     sample_autocorrelation,
     sample_chunks,
@@ -51,6 +55,24 @@ def test_one_row_in_a_hundred_lies_outside_its_interval(loss):
     outside = np.mean([[not row.inside for row in rows] for rows in described], axis=0)
     assert 0.002 < outside.mean() < 0.025
     assert outside.max() < 0.04, "no single row is off"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LossTrace(bytes(BURSTY.sampler(np.random.default_rng(1)).mask(3000))),
+        Scripted.of("0010", at_end="refuse"),
+        AnyLoss((UniformErasure(0.1), LossTrace(bytes(200)))),
+    ],
+    ids=["trace", "script", "trace and another"],
+)
+def test_no_more_packets_are_described_than_were_recorded(loss):
+    found = describe(loss, 50_000, seed=1)
+    length = recorded_packets(loss)
+    assert found.packets == length < 10_000
+    assert any(f"only {length:,} packets are recorded" in line for line in found.warnings)
+    if isinstance(loss, LossTrace):
+        assert found.rows[0].sample == pytest.approx(loss.loss), "all of it, once"
 
 
 def test_quantiles_of_students_t():

@@ -222,7 +222,6 @@ def test_missing_theory_is_explained(channel: Cli) -> None:
         (["describe", "torn.yaml"], "torn.yaml:"),
         (["describe", "scenario.yaml"], "scenario.yaml:2: channel.loss: is a probability"),
         (["describe", "loss random 20% 50%"], "netem's loss correlation does not do"),
-        (["describe", "scripted:mask=0011,at_end=refuse"], "scripted:mask=0011,at_end=refuse: "),
         (["sample", "uniform:loss=.2", "-n", "9", "-o", "mask.txt"], "a mask is a .npy file"),
         (["sample", "uniform:loss=.2", "-n", "9", "-o", "no/m.npy"], "cannot be written (No such"),
         (["sample", "uniform:loss=.2", "-n", "9", "-o", "folder.npy"], "is a folder"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sim.experiment.summary import Losses, PointRows, certainty, summarize
+from sim.experiment.summary import PointRows, certainty, summarize
 
 BURSTS = {"type": "gilbert_elliott", "loss": 0.2, "mean_burst": 5}
 
@@ -36,6 +36,10 @@ def row(concealer: str, psnr: float, **changes: Any) -> dict[str, Any]:
         "tokens_lost": 20,
         "packets_sent": 32,
         "packets_lost": 6,
+        "erased": 6,
+        "overflowed": 0,
+        "corrupted": 0,
+        "late": 0,
         "bpp": 0.03,
         "bpp_wire": 0.05,
         "recovered": 1,
@@ -52,7 +56,7 @@ def test_gains_are_paired() -> None:
         for frame in range(4)
         for name, gain in (("clean", 3), ("none", 0), ("inpaint", 1))
     ]
-    found = summarize(point(rows), BURSTS, Losses(100.0, True))
+    found = summarize(point(rows), BURSTS, 100.0)
     gain = found["gains"]["inpaint - none"]["psnr_db"]
     assert (gain["mean"], gain["low"], gain["high"]) == pytest.approx((1, 1, 1))
     spread = found["concealers"]["inpaint"]["psnr_db"]
@@ -64,21 +68,31 @@ def test_gains_are_paired() -> None:
 
 def test_loss_beside_its_theory() -> None:
     rows = [row("clean", 20) for _ in range(4)]
-    loss = summarize(point(rows), BURSTS, Losses(100.0, True))["loss"]
+    loss = summarize(point(rows), BURSTS, 100.0)["loss"]
     assert loss["packets"] == pytest.approx(6 / 32)
     assert loss["tokens"] == pytest.approx(0.2)
     assert loss["expected"] == pytest.approx(0.2)
     assert loss["one_stream_low"] < 0.1 and loss["one_stream_high"] > 0.3  # 128 packets tell little
     assert 128 / 7.5 < loss["effective_packets"] < 128 / 6.5  # N (1 - m)/(1 + m), m = .75
     assert loss["low"] < 0.1 and loss["high"] > 0.3
-    late = summarize(point(rows), BURSTS, Losses(100.0, False))["loss"]
-    assert late["effective_packets"] == 100  # the chain does not explain late packets
+
+
+def test_the_interval_is_that_of_the_loss_process_alone() -> None:
+    """Late packets come on top: they change neither what was erased nor its interval."""
+    in_time, late = (
+        summarize(
+            point([row("clean", 20, packets_lost=6 + n, late=n) for _ in range(4)]), BURSTS, 0.0
+        )
+        for n in (0, 20)
+    )
+    for key in ("erased", "low", "high", "effective_packets", "expected"):
+        assert late["loss"][key] == in_time["loss"][key], key
+    assert late["loss"]["late"] == pytest.approx(20 / 32)
+    assert late["loss"]["packets"] == pytest.approx(26 / 32)
 
 
 def test_a_study_of_the_channel_alone() -> None:
-    found = summarize(
-        point([row("clean", 20)], [row("clean", 20, tokens_lost=0)]), BURSTS, Losses()
-    )
+    found = summarize(point([row("clean", 20)], [row("clean", 20, tokens_lost=0)]), BURSTS, 0.0)
     assert found["gains"] == found["precision"] == {}
     assert found["loss"]["tokens"] == pytest.approx(0.1)
     assert found["loss"]["tokens_precision"]["sd"] == pytest.approx(0.2 / math.sqrt(2))

@@ -166,6 +166,6 @@ def test_history_is_bounded_and_counts_what_was_lost(photos: CodedPhotos) -> Non
     assert len(history.points) == KEPT
     monitor = history.monitor
     assert monitor is not None and monitor.expected is not None and monitor.likely is not None
-    assert (monitor.sent, monitor.erased) == (sent, lost)
+    assert (monitor.sent, monitor.lost["erased"]) == (sent, lost)
     assert monitor.likely[0] <= 0.4 <= monitor.likely[1]
     assert monitor.expected.loss == pytest.approx(0.4)

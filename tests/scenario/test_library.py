@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sim.scenario.library import GROUPS, find_scenario, library_files, library_folder
+from sim.scenario.lint import lint_scenario
 from sim.scenario.loader import load_scenario
 from sim.scenario.schema import Scenario
 
@@ -100,3 +101,40 @@ def test_one_sample_by_its_name(tmp_path: Path) -> None:
         image_paths(["samples/nobody"], tmp_path)
     (tmp_path / "samples").mkdir()
     assert image_paths(["samples/mine.png"], tmp_path) == [tmp_path / "samples" / "mine.png"]
+
+
+INTENDED = {
+    ("cellular", "deadline"): "its question is how much later the deadline must be",
+    ("congested", "rate_bps"): "its question is what a link that is too slow does",
+    ("loss-models", "loss"): "the heavy tail is one of those compared",
+    ("wifi", "loss"): "the heavy tail is its question",
+}
+
+
+def test_shipped_scenarios_fit_their_channels() -> None:
+    """Nothing that ships loses for another reason than the one it is about."""
+    found = {
+        (path.stem, finding.where): finding.message
+        for path in library_files()
+        for finding in lint_scenario(load_scenario(path))
+        if finding.level != "note"
+    }
+    assert set(found) == set(INTENDED), found
+
+
+def test_a_run_warns_in_one_line_of_what_lint_finds(cli: Cli, photo: Path) -> None:
+    text = "stream: {fps: 1, playout_delay_s: 0.3, slices: 8}\nchannel: {link: {rate_bps: 500}}\n"
+    Path("s.yaml").write_text(
+        f"{text}images: ['{photo}']\ncodec: {{model: random, codebook: 64}}\n"
+        "transport: virtual\nconcealers: []\nname: s\n"
+    )
+    linted = cli("channel", "lint", "s.yaml").stdout
+    assert "a link of 500" in linted and "beyond the deadline of 0.3 s" in linted
+    result = cli("run", "s.yaml", "--out", "run", "--json")
+    warning = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warning) == 1 and "and 1 more" in warning[0]
+    json.loads(result.stdout)
+    told = cli("run", "s.yaml", "--out", "run", "--set", "channel={type: perfect}")
+    assert "warning" in told.stderr, "the deadline is still too early"
+    told = cli("run", "s.yaml", "--out", "r", "--set", "channel={}", "--set", "stream.fps=4")
+    assert "warning" not in told.stderr

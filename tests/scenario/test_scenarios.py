@@ -9,8 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.random import SeedSequence
 
+from channels import loss_mask, read_channel
 from sim.scenario.library import library_files
 from sim.scenario.loader import load_scenario
 from sim.stream import make_channel
@@ -48,6 +51,17 @@ def test_the_seed_of_burst20_is_typical() -> None:
     assert 0.18 <= sum(lost) / len(lost) <= 0.22
     assert 4 <= sum(bursts) / len(bursts) <= 6
     assert all(any(lost[start : start + 32]) for start in range(0, 128, 32))
+
+
+def test_the_seed_of_the_loss_sweep_loses_what_was_asked_for() -> None:
+    """As its comment claims, at each of its points: within two points of the nominal rate."""
+    loaded = load_scenario(next(p for p in SCENARIOS if p.stem == "loss-sweep"))
+    packets = 2 * loaded.scenario.stream.slices
+    for values, scenario in loaded.points:
+        loss = read_channel(scenario.channel)[0]
+        seeds = [SeedSequence(scenario.seed, spawn_key=(n,)) for n in range(scenario.repeats)]
+        rate = np.mean([loss_mask(loss, packets, seed) for seed in seeds])
+        assert rate == pytest.approx(values["channel.loss"], abs=0.02), values
 
 
 def _ends(values: Any) -> Any:

@@ -17,7 +17,7 @@ from sim.jobs.store import Store
 from sim.metrics import DEFAULT
 from sim.studies.codec_bench.bd_rate import bd_rate
 from sim.studies.codec_bench.points import measure_points
-from sim.studies.codec_bench.runner import at_equal_bytes, summarize_bench
+from sim.studies.codec_bench.summary import at_equal_bytes, summarize_bench
 from sim.studies.codec_bench.work import OURS, BenchConfig, BenchLevel
 
 Cli = Callable[..., Any]

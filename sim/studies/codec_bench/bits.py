@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.entropy import ENTROPY_MODES, CoderFor
-from sim.errors import UserError
+from sim.errors import os_errors
 from sim.figures.style import drawing
 from sim.media.images import LoadedImage
 from sim.media.token_file import ImageCodec
@@ -134,7 +134,7 @@ def bits_study(
         }
         for (level, interleaver, count, mode), (bits, tokens, packets) in sums.items()
     ]
-    try:
+    with os_errors(out, "cannot write results here"):
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
         write_table(out / BITS, rows)
         write_json(
@@ -149,8 +149,6 @@ def bits_study(
             },
         )
         draw_bits(rows, len(images), out / FIGURES / "bits.png")
-    except OSError as error:
-        raise UserError(f"{out}: cannot write results here ({error.strerror})") from None
     return rows
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from channels import loss_mask, read_channel
-from codec.checkpoint import ModelError
 from codec.model import Model
 from sim.baselines import find_baselines
 from sim.baselines.byte_frames import received_file
@@ -222,6 +221,9 @@ class Comparison:
                         "setting": sent.settings[number] if sent.settings else None,
                         "packets_sent": ledger.sent,
                         "packets_erased": ledger.erased,
+                        "packets_overflowed": ledger.overflowed,
+                        "packets_corrupted": sum(p.outcome == "corrupted" for p in record.packets),
+                        "packets_late": sum(p.outcome == "late" for p in record.packets),
                         "bpp_wire": record.ledger.wire_bytes * 8 / self._pixels,
                         "source_there": share,
                         **self._score(image, pixels),
@@ -267,10 +269,7 @@ class Comparison:
         return self.loaded.scenarios[strategy.name].model_copy(update={"channel": cell.channel})
 
     def _load_model(self) -> Model:
-        try:
-            model = load_model(self.loaded.model)
-        except ModelError as error:
-            raise UserError(str(error)) from None
+        model = load_model(self.loaded.model)
         for strategy in self.strategies:
             if strategy.coder == TOKENS:
                 check_model(model, self.loaded.scenarios[strategy.name])

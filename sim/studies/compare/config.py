@@ -138,15 +138,6 @@ class LoadedComparison:
     model: str | None
 
 
-def is_comparison(path: Path) -> bool:
-    """Whether a YAML file is a comparison rather than a scenario.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    return "strategies" in parse_mapping(path, "scenario", "seed: 1")
-
-
 def load_comparison(path: Path, overrides: Sequence[str] = ()) -> LoadedComparison:
     """Read and check a comparison file.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.drivers.record import LOST
 from sim.metrics import metric as metric_of
 from sim.results.files import Row
 from sim.statistics import Floats, estimate, finite_mean
@@ -35,7 +36,7 @@ def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any
                 "level": own[0]["level"],
                 "outcomes": len(own),
                 "bpp_wire": float(np.mean([row["bpp_wire"] for row in own])),
-                "packets_lost": sum(row["packets_erased"] for row in own) / sent,
+                "packets_lost": sum(row[f"packets_{how}"] for row in own for how in LOST) / sent,
                 "source_there": float(np.mean([row["source_there"] for row in own])),
             }
             for metric, values in tables.items():

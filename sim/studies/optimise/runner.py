@@ -34,6 +34,7 @@ from sim.results.files import MANIFEST, OPTIMISATION, RESULTS, new_folder, write
 from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario, nominal_loss
+from sim.statistics import MIN_REPEATS
 from sim.studies.compare.comparison import OUTCOMES, Comparison
 from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.sources import TokenSource, stream
@@ -68,6 +69,7 @@ def optimise(
     deadline_s: float | None = None,
     metric: str = "ssimulacra2",
     verify: int = 3,
+    repeats: int | None = None,
     out: Path | None = None,
     progress: ProgressCallback = no_progress,
     slices: Sequence[int] = SLICES,
@@ -80,6 +82,7 @@ def optimise(
         deadline_s: playout delay; None: the scenario's.
         metric: what is to be best, of `sim.metrics.DEFAULT` and `OPTIONAL`.
         verify: how many of the best by theory to stream for real, beside the best of each kind.
+        repeats: streams of each of these; None: the scenario's, and at least `MIN_REPEATS`.
         out: the folder; None: results/<scenario>-optimised.
         progress: told how far it is.
         slices: numbers of packets per image to try.
@@ -87,7 +90,8 @@ def optimise(
     Raises:
         UserError: nothing fits the budget, or the scenario cannot be optimised.
     """
-    scenario = _prepared(loaded, deadline_s, metric)
+    repeats = repeats or max(MIN_REPEATS, loaded.scenario.repeats)
+    scenario = _prepared(loaded, deadline_s, metric).model_copy(update={"repeats": repeats})
     if not bpp_wire > 0:
         raise UserError(f"--bpp-wire {bpp_wire}: must be above 0")
     chain = read_channel(scenario.channel)[0].chain()
@@ -118,6 +122,7 @@ def optimise(
         )
         write_table(folder / CANDIDATES, [_row(p) for p in predictions])
         summary |= {"metric": metric, "bpp_wire": bpp_wire, "candidates": len(predictions)}
+        summary |= {"channel": scenario.channel, "repeats": scenario.repeats}
         best = next(p for p in chosen if p.candidate.label == summary["winner"]["strategy"])
         winner = _winner(loaded, scenario, best, summary["winner"]["level"])
         (folder / WINNER).write_text(_yaml(winner, summary), encoding="utf-8")
@@ -285,8 +290,10 @@ def _verify(
         expected = by_label[row["strategy"]]
         row |= {"expected_bpp_wire": expected.bpp_wire, "expected_quality": expected.quality}
         row |= {"kind": expected.candidate.kind}
-    means.sort(key=lambda row: -metric_of(metric).sign * row[metric])
-    (lead,) = winner_rows(rows, [metric])
+    about = metric_of(metric)
+    means.sort(key=lambda row: (-about.sign * round(row[metric], about.digits), row["bpp_wire"]))
+    first_two = [row["strategy"] for row in means[:2]]
+    (lead,) = winner_rows([row for row in rows if row["strategy"] in first_two], [metric])
     write_table(folder / OUTCOMES, rows)
     write_table(folder / VERIFIED, means)
     return {"winner": means[0], "lead": lead, "verified": means, "cannot_reach": unreached}

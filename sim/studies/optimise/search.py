@@ -228,9 +228,9 @@ def _thin(law: Floats, kept: float) -> Floats:
 
 
 def shortlist(predictions: Sequence[Prediction], count: int, sign: int = 1) -> list[Prediction]:
-    """The best few by expected quality (times ``sign``), and the best of every kind, so that each
-    is tried."""
-    ranked = sorted(predictions, key=lambda p: -sign * p.quality)
+    """The best few by expected quality (times ``sign``), of equals those of fewer bytes; and the
+    best of every kind, so that each is tried."""
+    ranked = sorted(predictions, key=lambda p: (-sign * round(p.quality, 6), p.bpp_wire))
     chosen = ranked[:count]
     for prediction in ranked:
         if prediction.candidate.kind not in {p.candidate.kind for p in chosen}:
