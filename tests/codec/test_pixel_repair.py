@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -42,13 +43,13 @@ def test_a_missing_library_is_named(
     from sim.errors import UserError
     from sim.media.frames import Restorer
 
-    monkeypatch.setattr("codec.pixel_repair.find_spec", lambda module: None)
+    for module in ("cv2", "skimage"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(RepairMissing, match=r"inpaint-rivals"):
         check_installed(name)
     check_installed("inpaint")
     with pytest.raises(UserError, match=r"concealers: .*inpaint-rivals"):
         Restorer(random_model, ["none", name])
-    monkeypatch.setattr("sim.media.frames.load_model", lambda name, device=None: random_model)
     refused = cli("codec", "decode", "x.tok", "-o", "x.png", "--concealer", name)
     assert refused.exit_code == 2
     assert "inpaint-rivals" in refused.output

@@ -309,12 +309,11 @@ def test_the_optimum_runs_and_keeps_its_budget(cli: Cli, redrawn: Redrawn) -> No
     assert quality == pytest.approx(found["winner"]["psnr_db"])
 
 
-@pytest.mark.usefixtures("photo", "one_model", "small_model")
-def test_without_losses_the_fewest_bytes_win(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("photo")
+def test_without_losses_the_fewest_bytes_win(cli: Cli) -> None:
     """All give the same picture: no lead is invented, and there are enough streams to say so."""
-    monkeypatch.setattr("sim.studies.optimise.search.SLICES", (3, 6))
-    monkeypatch.setattr("sim.studies.optimise.runner.LOSSES", (0.0, 0.5, 1.0))
-    options = ("--metric", "psnr_db", "--set", "channel={type: uniform, loss: 0.0}")
+    options = ("--slices", "3,6", "--metric", "psnr_db")
+    options += ("--set", "channel={type: uniform, loss: 0.0}")
     done = cli("optimise", comparison(SCENARIO), "--bpp-wire", 9, *options, "-o", "out", "--json")
     found = json.loads(done.stdout)
     assert found["repeats"] >= 8
