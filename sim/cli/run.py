@@ -175,7 +175,7 @@ def _print_packets(title: str, points: Sequence[PointSummary]) -> None:
         for column, cell in zip(columns.values(), cells, strict=True):
             column.append(cell)
     latencies = [point.latency_s for point in points]
-    if max(latencies) > 1.01 * min(latencies):
+    if max(latencies) > 1.2 * min(latencies):
         columns["complete\nafter (s)"] = [f"{latency:.3f}" for latency in latencies]
     rows = [(*first, *cells) for first, *cells in zip(values, *columns.values(), strict=True)]
     print_table(title, [*swept, *columns], rows, right=[*columns], unbroken=swept)

@@ -30,7 +30,12 @@ def answer(run: Run, name: str) -> str:
     repair = best_repair(run.points, name)
     if repair == CLEAN:
         lost = losses_label(run.points)
-        return f"The channel lost {lost} of the packets; no repair was asked for."
+        ways = [
+            f"{max(getattr(point.loss, how) for point in run.points):.1%} {how}"
+            for how in ways_lost(run.points)
+        ]
+        most = f" (at most {', '.join(ways)})" if len(ways) > 1 else ""
+        return f"{lost} of the packets were lost{most}; no repair was asked for."
     if len(run.points) == 1:
         return _one_point(run, run.points[0], repair, metric)
     return _sweep(run, repair, metric)

@@ -70,7 +70,7 @@ def test_the_page(seen: tuple[Watched, subprocess.Popen[str]]) -> None:
     page = watched.page
     page.set_default_timeout(PATIENCE_MS)
     wait_for_image(page, 2)
-    number = page.locator(".numbers div", has_text="packets lost").locator("dd").first
+    number = page.locator(".numbers div", has_text="packets erased").locator("dd").first
 
     def theory(text: str) -> None:
         page.locator(".numbers .note", has_text=f"theory {text}").first.wait_for()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from sim.page.controls import changed
 from sim.page.engine import Engine, Snapshot
 from sim.page.history import RESTORED, fates
 from sim.page.photos import CodedPhotos
+from sim.page.text import sentence
 from sim.scenario.schema import Scenario
 from sim.stream import CoderTables, StreamSetup, stream_frames
 
@@ -63,6 +65,26 @@ def test_frames_are_those_of_the_virtual_driver_segment_by_segment(photos: Coded
     assert any(p.late for p in records[0].packets) and records[0].ledger.erased
     for number in range(2 * SEGMENT_FRAMES):
         assert_same(engine.frame(number, given, "none"), records[number // SEGMENT_FRAMES], number)
+
+
+def test_the_sentence_counts_every_fate_by_itself(photos: CodedPhotos) -> None:
+    words = {
+        "erased": "were erased",
+        "overflowed": "overflowed a queue",
+        "corrupted": "were corrupted",
+        "late": "came too late",
+    }
+    link = {"rate_bps": 1200, "queue_packets": 5, "bit_error": 2e-3}
+    engine = Engine(photos)
+    given = scenario(channel={"loss": {"type": "uniform", "loss": 0.2}, "link": link})
+    told = set()
+    for number in range(SEGMENT_FRAMES):
+        snapshot = engine.frame(number, given, "none")
+        ways = Counter(packet.outcome for packet in snapshot.packets)
+        for how, text in words.items():
+            assert (f"{ways[how]} {text}" in sentence(snapshot, "lost")) == (ways[how] > 0)
+        told |= {how for how in words if ways[how]}
+    assert told == set(words)
 
 
 def test_a_changed_setting_acts_on_the_very_next_frame(photos: CodedPhotos) -> None:
