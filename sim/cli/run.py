@@ -89,7 +89,7 @@ def _warn(loaded: LoadedScenario) -> None:
     from sim.progress import screen
     from sim.scenario.lint import lint_scenario
 
-    found = [f"{f.where}: {f.message}" for f in lint_scenario(loaded) if f.level != "note"]
+    found = [f"{f.where}: {f.message}" for f in lint_scenario(loaded) if f.level == "warning"]
     if found:
         more = f" (and {len(found) - 1} more)" if found[1:] else ""
         screen(stderr=True).print(f"warning: {found[0]}{more}", soft_wrap=True, markup=False)

@@ -8,7 +8,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -95,6 +95,20 @@ def load_image(path: Path, name: str | None = None) -> LoadedImage:
         UserError: missing, a folder, not an image, corrupt, of an unusable pixel format, a side
             under 16 or over 8,192 pixels, or over 64 million pixels.
     """
+    with _opened(path) as image:
+        pixels = _rgb(path, image)
+    return LoadedImage(name or path.stem, path, pixels)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a photograph, by its header. Raises UserError as `load_image`."""
+    with _opened(path) as image:
+        return image.size
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image whose size is checked; what its decoder raises in the block is a user's mistake."""
     try:
         if path.is_dir():
             raise UserError(f"{path}: is a folder, not an image")
@@ -102,7 +116,7 @@ def load_image(path: Path, name: str | None = None) -> LoadedImage:
             warnings.simplefilter("ignore")
             with Image.open(path, formats=formats()) as image:
                 _check_size(path, *image.size)
-                pixels = _rgb(path, image)
+                yield image
     except UserError:
         raise
     except FileNotFoundError:
@@ -119,7 +133,6 @@ def load_image(path: Path, name: str | None = None) -> LoadedImage:
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(f"{path}: corrupt image ({reason})") from None
-    return LoadedImage(name or path.stem, path, pixels)
 
 
 @cache

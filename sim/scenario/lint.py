@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from PIL import Image
-
 from channels.lint import Finding, Stream, lint
 from codec.entropy import fixed_bytes
 from sim.errors import UserError
-from sim.media.images import image_paths
+from sim.media.images import image_paths, image_size
 from sim.protocol.config import StreamConfigError, StreamKey
 from sim.protocol.handshake import StreamStart
 from sim.protocol.packet import HEADER_BYTES
@@ -57,14 +55,11 @@ def _lint_point(
 
 def _image_sizes(loaded: LoadedScenario) -> list[tuple[int, int]]:
     """(width, height) of the images; [] where they cannot be read, which running them tells."""
-    found = []
     try:
-        for path in image_paths(loaded.scenario.images, loaded.images_base):
-            with Image.open(path) as image:
-                found.append(image.size)
-    except (UserError, OSError):
+        paths = image_paths(loaded.scenario.images, loaded.images_base)
+        return [image_size(path) for path in paths]
+    except UserError:
         return []
-    return found
 
 
 def _stream(scenario: Scenario, sizes: Sequence[tuple[int, int]]) -> Stream:
