@@ -39,6 +39,7 @@ from codec.training.losses import (
     MultiDiscriminator,
     hinge_discriminator_loss,
     hinge_generator_loss,
+    random_view,
 )
 from codec.training.optimizer import OptimizerWithEma
 from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
@@ -252,7 +253,7 @@ class JointTask(Task):
         self, images: Tensor, step: int, values: dict[str, Tensor]
     ) -> tuple[Tensor, _Judged | None]:
         """The loss, a scalar, and what the discriminators learn from once they are trained."""
-        config = self.config
+        config, at = self.config, [self.config.seed, step, 3]
         rng = np.random.default_rng([config.seed, step, 1])
         sizes = rng.choice(self.ladder.codebook_sizes, size=config.batch)
         sizes = sizes[self.batches.part].tolist()
@@ -264,16 +265,16 @@ class JointTask(Task):
             large, where = self.decoder(codewords), [slice(0, config.crop)] * 2
         else:
             small, features = self._low_resolution(codewords)
-            targets = F.avg_pool2d(images, UPSCALE)
-            loss = config.small_weight * self._reconstruction_loss(
-                small.float(), targets, values, "_small"
-            )
+            small_view = random_view(small, at)
+            target = random_view(F.avg_pool2d(images, UPSCALE), at)
+            recon_loss = self._reconstruction_loss(small_view, target, values, "_small")
+            loss = config.small_weight * recon_loss
             if config.window:
                 large, where = self._window(small, features, step)
         if large is not None:
-            target = images[:, :, where[0], where[1]]
-            target = target.contiguous(memory_format=torch.channels_last)
-            loss, judged = self._add_pixel_losses(loss, large.float(), target, step, values)
+            view = random_view(large, at)
+            target = random_view(images[:, :, where[0], where[1]], at)
+            loss, judged = self._add_pixel_losses(loss, view, target, step, values)
         values |= detached(loss=loss, commitment=commitment)
         loss = loss + config.commitment_weight * commitment
         if nll is not None:

@@ -1,7 +1,10 @@
-"""Discriminators of pixels and of deep features, and their hinge losses."""
+"""Discriminators of pixels and of deep features, their hinge losses, and what all losses see."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -76,3 +79,17 @@ def hinge_discriminator_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
 def hinge_generator_loss(fake: list[Tensor]) -> Tensor:
     """Hinge loss of the generator from logits of generated images, mean over the discriminators."""
     return -torch.stack([f.mean() for f in fake]).mean()
+
+
+def random_view(images: Tensor, seed: Sequence[int], border: int = 8) -> Tensor:
+    """Images float[B,3,h,w] less a border of so many pixels in all, a quarter of a side at most, at
+    random sides.
+
+    Otherwise a grid in step with the strides of the networks that judge, 8 pixels after four blocks
+    of VGG16, would lower their losses. Equal seeds give equal sides.
+    """
+    border = min(border, min(images.shape[2:]) // 4)
+    top, left = (int(at) for at in np.random.default_rng(seed).integers(border + 1, size=2))
+    height, width = (side - border for side in images.shape[2:])
+    view = images[:, :, top : top + height, left : left + width].float()
+    return view.contiguous(memory_format=torch.channels_last)
