@@ -82,13 +82,13 @@ def hinge_generator_loss(fake: list[Tensor]) -> Tensor:
 
 
 def random_view(images: Tensor, seed: Sequence[int], border: int = 8) -> Tensor:
-    """Images float[B,3,h,w] less a border of so many pixels in all, a quarter of a side at most, at
-    random sides.
+    """Images float[B,3,h,w] less a border of so many pixels in all, at random sides; less of it
+    where they are small, so that as much is left.
 
     Otherwise a grid in step with the strides of the networks that judge, 8 pixels after four blocks
     of VGG16, would lower their losses. Equal seeds give equal sides.
     """
-    border = min(border, min(images.shape[2:]) // 4)
+    border = max(0, min(border, min(images.shape[2:]) - border))
     top, left = (int(at) for at in np.random.default_rng(seed).integers(border + 1, size=2))
     height, width = (side - border for side in images.shape[2:])
     view = images[:, :, top : top + height, left : left + width].float()

@@ -81,8 +81,7 @@ class Claims:
             except FileExistsError:
                 if not self._is_void(path):
                     return False
-                with contextlib.suppress(OSError):
-                    path.unlink()
+                self._remove_void(path)
             except OSError:
                 return True
             else:
@@ -111,13 +110,28 @@ class Claims:
         finally:
             self.drop(key)
 
-    def _is_void(self, path: Path) -> bool:
+    def _remove_void(self, path: Path) -> None:
+        """One at a time looks again and removes it: another may have, and holds the claim now."""
+        guard = path.with_name(f".{path.name}.void")
+        try:
+            os.link(self._own, guard)
+        except OSError:
+            if self._is_void(guard, gone=False):
+                guard.unlink(missing_ok=True)
+            return
+        with contextlib.suppress(OSError):
+            if self._is_void(path, gone=False):
+                path.unlink()
+        guard.unlink(missing_ok=True)
+
+    def _is_void(self, path: Path, gone: bool = True) -> bool:
+        """Whether a claim is void; ``gone`` if there is none any more."""
         try:
             self._own.touch()
             age_s = self._own.stat().st_mtime - path.stat().st_mtime
             host, _, process = path.read_text().partition(" ")
         except OSError:
-            return True  # it has gone meanwhile
+            return gone
         here = host == socket.gethostname() and process.isdecimal()
         return age_s > SILENT_S or (here and not _is_alive(int(process)))
 
