@@ -62,9 +62,9 @@ def describe(
     loss, link = source.models()
     with user_errors(channel):
         found = describe_loss(loss, packets, seed)
-    line = to_tc(loss, link)
+        line = to_tc(loss, link)
+        notes = [*found.warnings, *_link_notes(link), *(line.notes if line else ())]
     command = line.command if line else None
-    notes = [*found.warnings, *_link_notes(link), *(line.notes if line else ())]
     if command and not isinstance(loss, (PerfectLoss, UniformErasure)):
         notes.append(_NETEM_START)
     summary = {
@@ -102,9 +102,10 @@ def sample(
         free = shutil.disk_usage(out.absolute().parent).free
         if packets > free:
             raise UserError(f"{out}: {packets:,} packets are as many bytes; {free:,} are free")
+    with user_errors(channel):
+        notes = _link_notes(link)
     with new_file(out) as partial, user_errors(channel):
         losses = sample_to_file(loss, packets, seed, partial)
-    notes = _link_notes(link)
     rate = losses / packets if packets else math.nan
     summary = {
         "channel": channel,

@@ -147,7 +147,7 @@ def test_several_may_begin_at_once(tmp_path: Path) -> None:
     [
         ("schedules", "table.csv", ("--levels", "64", "--passes", "1,3")),
         ("baselines", "table.csv", ("--levels", "64")),
-        ("interleavers", "bits.csv", ("--level", "64")),
+        ("interleavers", "bits.csv", ("--codebook", "64")),
     ],
 )
 def test_studies_run_resume_and_draw(
