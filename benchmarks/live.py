@@ -12,9 +12,8 @@ multipart  the same as pyzmq offers it: each message a list of packets (`send_mu
 link       the same over the ZeroMQ link: sockets set up as they are here, one connection for both
            directions
 columns    the same in the driver's messages: with a kind, a time and a length for each packet
-driver     packets of 200 bytes through timeline, batches, window and acknowledgements, over either
-           link, to where the receiver would be: everything live but channel and protocol;
-           a deadline after every 32 packets, as a stream has
+driver     packets of 200 bytes through event sequencer, batches, window and acknowledgements, over
+           either link: all but channel and protocol; a deadline after every 32 packets
 protocol   the same packets through the whole stack without networks: packetize, code, channel,
            driver, receive, reassemble
 networks   images per processor second of the receiver in a live run, beside the very forward

@@ -65,16 +65,6 @@ def halves(rng: np.random.Generator, grid: tuple[int, int]) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for number in range(80):
-        small = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-        small.resize((80, 70), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def model(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     loop = LoopConfig(steps=4, decay_steps=2, warmup_steps=1)

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from sim.report.html import write_report
+from tests.page.browser import FLAGS, chromium
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--enable-logging=stderr",
-    "--v=0",
-]
+BROWSER = chromium()
 
 
 # The pages have no scripts: one is added to measure them.
@@ -50,7 +37,8 @@ def seen(page: Path, profile: Path, width: int, scheme: int = 1) -> str:
     colour scheme, how many pictures are broken, how many requests were made, and that ink stands
     out from the paper (WCAG 2.1: 4.5 to 1; here 7 to 1). No message on the console either."""
     assert BROWSER is not None
-    command = [BROWSER, *FLAGS, f"--user-data-dir={profile}", "--dump-dom"]
+    command = [BROWSER, *FLAGS, "--headless", "--hide-scrollbars", "--enable-logging=stderr"]
+    command += ["--v=0", f"--user-data-dir={profile}", "--dump-dom"]
     command += [f"--window-size={width},900", f"--blink-settings=preferredColorScheme={scheme}"]
     command.append(page.as_uri())
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
