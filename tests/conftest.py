@@ -65,13 +65,6 @@ def random_model() -> Model:
 
 
 @pytest.fixture
-def small_model(monkeypatch: pytest.MonkeyPatch, random_model: Model) -> Model:
-    """Experiments in this process use the tiny untrained model, whatever a scenario asks for."""
-    monkeypatch.setattr("sim.experiment.runner.load_model", lambda name, device=None: random_model)
-    return random_model
-
-
-@pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """`cli("run", path, ...)` in an empty working directory, in this process."""
     from sim.cli.main import app

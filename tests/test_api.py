@@ -18,6 +18,7 @@ from sim.results.files import read_table
 
 SCENARIO: dict[str, Any] = {
     "name": "small",
+    "codec": {"model": "random"},
     "stream": {"slices": 6, "fps": 10},
     "channel": {"type": "uniform", "loss": 0.3},
     "transport": "virtual",
@@ -28,15 +29,13 @@ SCENARIO: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def result(random_model: object, tmp_path_factory: pytest.TempPathFactory) -> sim.RunResult:
+def result(tmp_path_factory: pytest.TempPathFactory) -> sim.RunResult:
     """A run of the scenario on two small images."""
     folder = tmp_path_factory.mktemp("api")
     for name in ("photo", "other"):
         Image.radial_gradient("L").resize((56, 40)).convert("RGB").save(folder / f"{name}.png")
     scenario = SCENARIO | {"images": [str(folder / "photo.png"), str(folder / "other.png")]}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sim.experiment.runner.load_model", lambda name, device=None: random_model)
-        return sim.run(scenario, set={"codec.codebook": 64}, seed=5, out=folder / "run")
+    return sim.run(scenario, set={"codec.codebook": 64}, seed=5, out=folder / "run")
 
 
 def test_importing_it_is_light() -> None:

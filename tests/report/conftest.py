@@ -17,7 +17,7 @@ SCENARIO = """\
 
 name: small
 images: [{image}, {image}]
-codec: {{codebook: 64}}
+codec: {{codebook: 64, model: random}}
 stream: {{slices: 6, fps: 10}}
 channel: {{type: uniform, loss: 0.3}}
 transport: virtual
@@ -29,7 +29,7 @@ SWEEP = "sweep:\n  stream.interleaver: [raster, random]\n  codec.codebook: [8, 6
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iterator[list[Path]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
     """A run of one point, and a sweep over two keys; made once."""
     from sim.experiment.runner import RunOptions, run_experiment
     from sim.scenario.loader import load_scenario
@@ -43,8 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, random_model: object) -> Iter
     made = []
     for name, more in (("one", ""), ("swept", SWEEP)):
         path = folder / f"{name}.yaml"
-        text = SCENARIO.format(image="photo.png") + more + "codec: {codebook: 64, model: random}\n"
-        path.write_text(text.replace("codec: {codebook: 64}\n", "", 1))
+        path.write_text(SCENARIO.format(image="photo.png") + more)
         how = RunOptions(out=folder / name, workers=1)
         made.append(run_experiment(load_scenario(path), how).folder)
     yield made

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from sim.report.answer import answer
 from sim.report.html import render
 from sim.results.run import Run
@@ -27,7 +25,6 @@ def swept(folder: Path, photo: Path, **settings: object) -> Run:
     return run(scenario | settings, out=folder)
 
 
-@pytest.mark.usefixtures("small_model")
 def test_what_is_equal_by_construction_is_told_by_its_bits(photo: Path, tmp_path: Path) -> None:
     coders = {"codec.entropy": ["fixed", "static"]}
     alone = answer(swept(tmp_path / "a", photo, sweep=coders), "psnr_db")
@@ -39,7 +36,6 @@ def test_what_is_equal_by_construction_is_told_by_its_bits(photo: Path, tmp_path
         assert re.search(r"on the wire.*\d\.\d{4} with .*fixed, \d\.\d{4} with .*static", bits)
 
 
-@pytest.mark.usefixtures("small_model")
 def test_of_many_streams_the_spread_is_told_too(photo: Path, tmp_path: Path) -> None:
     sweep = {"channel.mean_burst": [2, 4]}
     channel = {"type": "gilbert_elliott", "loss": 0.3, "mean_burst": 2}
@@ -51,7 +47,6 @@ def test_of_many_streams_the_spread_is_told_too(photo: Path, tmp_path: Path) -> 
     assert "scatter" not in answer(few, "psnr_db")
 
 
-@pytest.mark.usefixtures("small_model")
 def test_late_packets_are_no_erased_ones(photo: Path, tmp_path: Path) -> None:
     """In the sentence, the table of the page, and its raster."""
     stream = {"slices": 6, "fps": 2, "playout_delay_s": 0.2}
