@@ -214,7 +214,9 @@ class JointTask(Task):
         values[f"lpips_vgg{suffix}"] = lpips.detach()
         return pixels + self.config.lpips_weight * lpips
 
-    def _window(self, small: Tensor, features: Tensor, step: int) -> tuple[Tensor, list[slice]]:
+    def enlarge_window(
+        self, small: Tensor, features: Tensor, step: int
+    ) -> tuple[Tensor, list[slice]]:
         """Enlarge a random window of a low-resolution picture float[B,3,h,w].
 
         Returns:
@@ -270,7 +272,7 @@ class JointTask(Task):
             recon_loss = self._reconstruction_loss(small_view, target, values, "_small")
             loss = config.small_weight * recon_loss
             if config.window:
-                large, where = self._window(small, features, step)
+                large, where = self.enlarge_window(small, features, step)
         if large is not None:
             view = random_view(large, at)
             target = random_view(images[:, :, where[0], where[1]], at)

@@ -158,7 +158,7 @@ def test_windows_are_the_pixels_of_the_whole(photos: PhotoDataset) -> None:
         words = torch.randn(2, 4, 4, 4)
         small, features = task.decoder.low_resolution(words)
         for step in range(5):
-            window, where = task._window(small, features, step)
+            window, where = task.enlarge_window(small, features, step)
             whole = task.decoder(words)[:, :, where[0], where[1]]
             torch.testing.assert_close(window, whole)
 
