@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from codec import fingerprint
 from codec.checkpoint import ModelError, load_weights
 from codec.codebook import Ladder, log2_sizes, quantise
 from codec.context import ContextTables
@@ -27,10 +27,8 @@ from codec.taming import TamingConfig, TamingDecoder, TamingEncoder
 from codec.tiling import TILE, apply_tiled, reach_tokens
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, is_level_conditioned
 
-PRETRAINED = Path(__file__).parent / "pretrained"
-TOKENIZER_FILE = "tokenizer.safetensors"
-INPAINTER_FILE = "inpainter.safetensors"
-CONTEXT_FILE = "context.safetensors"
+PRETRAINED = fingerprint.PRETRAINED
+TOKENIZER_FILE, INPAINTER_FILE, CONTEXT_FILE = fingerprint.WEIGHT_FILES
 
 _RENAMED = {"decoder.upsampler.seen.weight": "decoder.upsampler.feature_projection.weight"}
 """Parameters that older files hold under another name."""
@@ -141,22 +139,22 @@ class Model:
             ModelError: a file is missing, unreadable, altered, or they do not belong together.
         """
         folder = PRETRAINED if path is None else path
-        _, encoder, decoder, ladder, fingerprint = load_tokenizer(folder)
-        fingerprints, inpainter, context = fingerprint, None, None
+        _, encoder, decoder, ladder, tokenizer = load_tokenizer(folder)
+        fingerprints, inpainter, context = [tokenizer], None, None
         calibration: dict[int, Calibration] = {}
         if (folder / INPAINTER_FILE).exists():
-            inpainter, config, fingerprint = load_inpainter(folder)
+            inpainter, config, found = load_inpainter(folder)
             _check_codebook(folder / INPAINTER_FILE, config, ladder)
             calibration = {
                 int(k): Calibration.from_config(v) for k, v in config.get("calibration", {}).items()
             }
-            fingerprints += fingerprint
+            fingerprints.append(found)
         if (folder / CONTEXT_FILE).exists():
-            context, config, fingerprint = load_context(folder)
+            context, config, found = load_context(folder)
             _check_codebook(folder / CONTEXT_FILE, config, ladder)
-            fingerprints += fingerprint
-        fingerprint = hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
-        return cls(encoder, decoder, ladder, inpainter, fingerprint, calibration, context, device)
+            fingerprints.append(found)
+        whole = fingerprint.model_fingerprint(fingerprints)
+        return cls(encoder, decoder, ladder, inpainter, whole, calibration, context, device)
 
     @classmethod
     def random(cls, seed: int = 0, device: Device = CPU) -> Model:

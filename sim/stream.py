@@ -146,7 +146,7 @@ def check_model(model: Model, scenario: Scenario) -> None:
 def stream_frames(
     setup: StreamSetup,
     frames: Sequence[MediaFrame],
-    make_sink: Callable[[], Callable[[FrameReady], object]] | None = None,
+    on_frame: Callable[[FrameReady], object] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> StreamRecord:
     """Stream frames by the driver that the scenario names.
@@ -154,8 +154,7 @@ def stream_frames(
     Args:
         setup: of the stream.
         frames: every image, tokenized.
-        make_sink: makes what takes the frames that come out, in the receiver's process, if that is
-            another than this; can be pickled.
+        on_frame: called with each frame as it comes out.
         progress: called with (frames out, frames in all).
 
     Raises:
@@ -166,7 +165,7 @@ def stream_frames(
         from sim.drivers.virtual import run_virtual
 
         parts = setup.config, setup.channel(), setup.key, setup.coders()
-        return run_virtual(frames, *parts, progress=progress, feedback=setup.feedback())
+        return run_virtual(frames, *parts, on_frame, progress, setup.feedback())
 
     from sim.drivers.live import run_live
 
@@ -176,7 +175,7 @@ def stream_frames(
         setup.channel,
         setup.key,
         setup.coders,
-        make_sink,
+        on_frame,
         progress,
         pace=setup.scenario.pace,
         transport=setup.scenario.transport,

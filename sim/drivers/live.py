@@ -44,9 +44,6 @@ LOOPBACK = {"zeromq": "tcp://127.0.0.1:*", "udp": "udp://127.0.0.1:0"}
 _LOOK_UP_S = 0.5  # how often a waiting peer looks whether its parent lives
 _GRACE_S = 2.0  # for a peer to go when told to
 
-_Sink = Callable[[FrameReady], object]
-
-
 class PeerError(RuntimeError):
     """A sender or receiver process failed. ``str(error)`` is one line; its notes hold the rest."""
 
@@ -61,7 +58,7 @@ def run_live(
     make_channel: Callable[[], Channel],
     key: StreamKey,
     make_coders: Callable[[], CoderFor],
-    make_sink: Callable[[], _Sink] | None = None,
+    on_frame: Callable[[FrameReady], object] | None = None,
     progress: Callable[[int, int], object] | None = None,
     *,
     pace: float = 1.0,
@@ -72,8 +69,8 @@ def run_live(
     """As `run_virtual`, with the same result, between two processes over loopback.
 
     Every ``make_*`` is called in the process that needs its result (frames and channel in the
-    sender's, sink in the receiver's, coders in both), so it must be picklable: a function of a
-    module, or a `functools.partial` of one.
+    sender's, coders in both), so it must be picklable: a function of a module, or a
+    `functools.partial` of one.
 
     Args:
         make_frames: the frames to stream.
@@ -81,7 +78,7 @@ def run_live(
         make_channel: the channel at rest.
         key: of the stream.
         make_coders: (entropy mode id, K) -> slice coder.
-        make_sink: makes what is called with each frame at its playout deadline, in order.
+        on_frame: called here with each frame at its playout deadline, in order.
         progress: called here, with (frames out, frames in all), after each frame.
         pace: wall-clock seconds per second of media time: 1 = real time, 0 = as fast as
             possible. The result does not depend on it.
@@ -102,7 +99,7 @@ def run_live(
     total = 0
     results: dict[str, Any] = {}
     try:
-        receiver = _start(context, "receiver", _receive, transport, key, make_coders, make_sink)
+        receiver = _start(context, "receiver", _receive, transport, key, make_coders)
         peers.append(receiver)
         parts = make_frames, config, make_channel, key, make_coders, make_feedback
         sender = _start(context, "sender", _send, *parts, pace)
@@ -115,6 +112,8 @@ def run_live(
                     total = content
                 case "frame":
                     frames.append(content)
+                    if on_frame is not None:
+                        on_frame(content)
                     if progress is not None:
                         progress(len(frames), total)
                 case "received":
@@ -223,17 +222,13 @@ def _receive(
     transport: str,
     key: StreamKey,
     make_coders: Callable[[], CoderFor],
-    make_sink: Callable[[], _Sink] | None,
 ) -> None:
     """Receive one stream and report the receiver's counters."""
     with closing(open_receiver(LOOPBACK[transport])) as link:
         parent.send(("address", link.address))
         coders = make_coders()
-        sink = make_sink() if make_sink is not None else None
 
         def release(frame: FrameReady) -> None:
-            if sink is not None:
-                sink(frame)
             parent.send(("frame", frame))
 
         counters: list[dict[str, int]] = []

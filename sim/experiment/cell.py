@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import base64
 import io
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +23,13 @@ from sim.drivers.live import PeerError
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
 from sim.experiment.packets import FrameSent, packet_table
+from sim.jobs.executor import SerialExecutor
 from sim.jobs.store import Files, Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import RestoredFrame
-from sim.media.sink import saving_sink
 from sim.metrics.quality import quality, token_accuracy
 from sim.protocol.config import StreamConfigError
+from sim.protocol.events import FrameReady
 from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text, png
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CLEAN, TokenizerKey
@@ -39,6 +39,7 @@ from sim.stream import CoderTables, StreamSetup, stream_frames
 if TYPE_CHECKING:  # torch is only loaded where networks run
     from codec.device import Device
     from codec.model import Model
+    from sim.media.frames import Restorer
 
 Result = tuple[Record, Files]
 """What the store keeps of a finished piece: pictures are PNG and .npy files."""
@@ -118,6 +119,21 @@ class CellTask:
 Task = ReferenceTask | CellTask
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredFrame:
+    """One frame, restored and measured.
+
+    Attributes:
+        received: bool[h,w], which tokens arrived.
+        quality: metrics by concealer, "token_accuracy" among them.
+        pictures: files, by path below the folder of the cell's; {} if none are kept.
+    """
+
+    received: NDArray[np.bool_]
+    quality: Mapping[str, Mapping[str, float]]
+    pictures: Files
+
+
 class CellWorker:
     """Does the pieces of one run."""
 
@@ -126,9 +142,12 @@ class CellWorker:
         context: WorkerContext,
         model: Model | None = None,
         progress: Callable[[Task, int], object] = lambda task, steps: None,
+        executor: Executor | None = None,
     ) -> None:
-        """``model``: when it is loaded already. ``progress``: told of steps done in a task."""
+        """``model``: when it is loaded already. ``progress``: told of steps done in a task.
+        ``executor``: of threads that restore and measure images side by side; None: one by one."""
         self._context, self._given, self._progress = context, model, progress
+        self._executor = executor or SerialExecutor()
         self._images = context.images
         self._with_importance: dict[tuple[int, ...], MediaFrame] = {}  # by image and tokenizer key
 
@@ -169,7 +188,6 @@ class CellWorker:
         (frame,) = encode_images(self._model, [image], *task.tokenizer)
         decoded = decode_lossless(self._model, frame, task.tokenizer.codebook_size, task.enhance)
         tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
-        self._progress(task, 1)
         return {
             "grid": list(frame.index_map.shape),
             "tokens": base64.b64encode(tokens).decode(),
@@ -177,20 +195,20 @@ class CellWorker:
         }
 
     def _cell(self, task: CellTask) -> Result:
+        """Stream a cell; each frame is restored and measured as soon as it comes out."""
         frames = self._frames(task)
+        sent = frames
         if task.cell.scenario.stream_config().needs_importance:
-            frames = [self._add_importance(n, frame, task.cell) for n, frame in enumerate(frames)]
-        if task.cell.scenario.transport == "virtual":
-            return self.measure(task, self._stream(task, frames, Path()))
-        with tempfile.TemporaryDirectory(prefix="sim-cell-") as scratch:
-            record = self._stream(task, frames, Path(scratch))
-            outputs = (RestoredFrame.take(Path(scratch), number) for number in range(len(frames)))
-            return self._measured(task, frames, record, outputs)
+            sent = [self._add_importance(n, frame, task.cell) for n, frame in enumerate(frames)]
+        measure = self._measurer(task)
+        measured: list[Future[MeasuredFrame]] = []
+        record = self._stream(task, sent, lambda ready: measured.append(measure(ready)))
+        return self._result(task, frames, record, measured)
 
     def measure(self, task: CellTask, record: StreamRecord) -> Result:
         """As `run`, for a stream that is over: restore its frames and measure them."""
-        frames = self._frames(task)
-        return self._measured(task, frames, record, self._restored(task, frames, record))
+        measured = map(self._measurer(task), record.frames)
+        return self._result(task, self._frames(task), record, list(measured))
 
     def _frames(self, task: CellTask) -> list[MediaFrame]:
         return [
@@ -206,23 +224,23 @@ class CellWorker:
             self._with_importance[key] = with_token_importance(self._model, frame, key[1])
         return self._with_importance[key]
 
-    def _measured(
+    def _result(
         self,
         task: CellTask,
         frames: Sequence[MediaFrame],
         record: StreamRecord,
-        outputs: Iterable[RestoredFrame],
+        measured: Iterable[Future[MeasuredFrame]],
     ) -> Result:
         rows: list[dict[str, Any]] = []
         pictures: dict[str, bytes] = {}
         sent = FrameSent.of_each(record, task.cell.scenario.stream_config())
-        for number, output in enumerate(outputs):
-            rows += self._rows(task, number, frames[number], output, sent[number])
-            if number < task.pictures:
-                pictures |= self._pictures(task.cell, number, frames[number], output)
+        for number, future in enumerate(measured):
+            found = future.result()
+            rows += self._rows(task, number, frames[number], found, sent[number])
+            pictures |= found.pictures
             self._progress(task, 1)
         erased = np.array([packet.fate == "erased" for packet in record.packets])
-        found = {
+        about = {
             "pictures": task.pictures,
             "columns": list(rows[0]),
             "rows": [[cell_text(value) for value in row.values()] for row in rows],
@@ -230,12 +248,15 @@ class CellWorker:
             "counters": record.counters,
             "effective": effective_size(erased),
         }
-        return found, pictures
+        return about, pictures
 
-    def _stream(self, task: CellTask, frames: Sequence[MediaFrame], scratch: Path) -> StreamRecord:
-        """Stream a cell; a live one's frames are saved in `scratch` by its receiver."""
+    def _stream(
+        self,
+        task: CellTask,
+        frames: Sequence[MediaFrame],
+        on_frame: Callable[[FrameReady], object],
+    ) -> StreamRecord:
         cell = task.cell
-        names, decoding = tuple(cell.scenario.concealers), cell.scenario.decoding_options()
         counted = 0
 
         def count(out: int, total: int) -> None:
@@ -244,9 +265,8 @@ class CellWorker:
             counted = out
 
         setup = StreamSetup.of(cell.scenario, self._context.tables, cell.repeat)
-        sink = partial(saving_sink, self._context.model, names, decoding, scratch)
         try:
-            record = stream_frames(setup, frames, sink, count)
+            record = stream_frames(setup, frames, on_frame, count)
         except StreamConfigError as error:
             raise UserError(f"{cell.scenario.name}: stream.{error}") from None
         except PeerError as error:
@@ -254,32 +274,46 @@ class CellWorker:
         count(len(frames), len(frames))
         return record
 
-    def _restored(
-        self, task: CellTask, frames: Sequence[MediaFrame], record: StreamRecord
-    ) -> Iterator[RestoredFrame]:
-        """The frames as restored, one by one. A complete one has no images unless it is shown:
-        every repair of it gives the decode without loss."""
+    def _measurer(self, task: CellTask) -> Callable[[FrameReady], Future[MeasuredFrame]]:
+        """Has frames of a cell restored and measured by the executor."""
         scenario = task.cell.scenario
-        if not scenario.concealers:
-            for ready in record.frames:
-                yield RestoredFrame(ready.frame, ready.grid.received)
-            return
-        from sim.media.frames import Restorer
+        restorer: Restorer | None = None
+        if scenario.concealers:  # before the threads, of which each would load the networks
+            from sim.media.frames import Restorer
 
-        restorer = Restorer(self._model, scenario.concealers, scenario.decoding_options())
-        for number, ready in enumerate(record.frames):
-            if ready.complete and number >= task.pictures:
-                tokens = {str(name): frames[number].index_map for name in scenario.concealers}
-                yield RestoredFrame(ready.frame, ready.grid.received, tokens)
-            else:
-                yield restorer.restore(ready)
+            options = scenario.decoding_options()
+            restorer = Restorer(self._model, scenario.concealers, options)
+        return lambda ready: self._executor.submit(self._frame, task, restorer, ready)
+
+    def _frame(
+        self, task: CellTask, restorer: Restorer | None, ready: FrameReady
+    ) -> MeasuredFrame:
+        """Every repair of a complete frame gives the decode without loss: it is restored only if
+        it is shown."""
+        number, received = ready.frame, ready.grid.received
+        if restorer is None:
+            return MeasuredFrame(received, {}, {})
+        reference, original = task.references[number], self._images[number].pixels
+        shown, whole = number < task.pictures, bool(received.all())
+        output = RestoredFrame(number, received)
+        if shown or not whole:
+            output = restorer.restore(ready)
+        found = {}
+        for name in restorer.concealers:
+            measured, accuracy = reference.quality, float("nan")
+            if not whole:
+                measured = quality(original, output.images[name], self._context.metrics)
+                accuracy = token_accuracy(reference.index_map, output.indices[name], received)
+            found[name] = {**measured, "token_accuracy": accuracy}
+        pictures = self._pictures(task, number, output) if shown else {}
+        return MeasuredFrame(received, found, pictures)
 
     def _rows(
         self,
         task: CellTask,
         number: int,
         frame: MediaFrame,
-        output: RestoredFrame,
+        measured: MeasuredFrame,
         sent: FrameSent,
     ) -> Iterator[dict[str, Any]]:
         """The rows of one frame: without loss, then each repair."""
@@ -290,8 +324,8 @@ class CellWorker:
             "width": frame.width,
             "height": frame.height,
             "codebook": task.cell.scenario.codec.codebook,
-            "tokens": output.received.size,
-            "tokens_lost": int(np.count_nonzero(~output.received)),
+            "tokens": measured.received.size,
+            "tokens_lost": int(np.count_nonzero(~measured.received)),
             "packets_sent": sent.packets,
             "packets_lost": sum(sent.lost.values()),
             **sent.lost,
@@ -301,22 +335,16 @@ class CellWorker:
             "retransmitted": sent.retransmitted,
             "latency_s": sent.latency_s,
         }
-        lossless, image = task.references[number].quality, self._images[number]
-        whole = bool(output.received.all())
-        nothing = float("nan")
-        yield {**about, "concealer": CLEAN, **lossless, "token_accuracy": nothing}
-        for name in task.cell.scenario.concealers:
-            metrics = self._context.metrics
-            measured = lossless if whole else quality(image.pixels, output.images[name], metrics)
-            accuracy = token_accuracy(frame.index_map, output.indices[name], output.received)
-            yield {**about, "concealer": name, **measured, "token_accuracy": accuracy}
+        lossless = task.references[number].quality
+        yield {**about, "concealer": CLEAN, **lossless, "token_accuracy": float("nan")}
+        for name, found in measured.quality.items():
+            yield {**about, "concealer": name, **found}
 
-    def _pictures(
-        self, cell: Cell, number: int, frame: MediaFrame, output: RestoredFrame
-    ) -> dict[str, bytes]:
+    def _pictures(self, task: CellTask, number: int, output: RestoredFrame) -> dict[str, bytes]:
         from sim.media.frames import decode_lossless
 
-        codec = cell.scenario.codec
+        frame = self._frames(task)[number]
+        codec = task.cell.scenario.codec
         lossless = decode_lossless(self._model, frame, codec.codebook, codec.enhance)
         shown = {"original": self._images[number].pixels, CLEAN: lossless, **output.images}
         shown["received"] = output.received.astype(np.uint8) * 255

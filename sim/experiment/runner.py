@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from codec.device import CPU, Device
-from codec.model import Model
+from codec.fingerprint import stored_fingerprint
 from sim.drivers.record import StreamRecord
 from sim.errors import UserError
 from sim.experiment.cell import (
@@ -34,9 +34,8 @@ from sim.experiment.plan import ImageAbout, Plan, cost_s, worthwhile
 from sim.experiment.summary import certainty
 from sim.experiment.tables import MAX_PANELS, finish_run, point_rows
 from sim.jobs.claims import complete
-from sim.jobs.executor import Workers, alone, open_workers
+from sim.jobs.executor import Workers, alone, open_workers, usable_cores
 from sim.jobs.store import Record, Store
-from sim.media.frames import load_model
 from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import check_metrics
 from sim.progress import ProgressCallback, no_progress
@@ -48,6 +47,10 @@ from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import TokenizerKey
 from sim.statistics import MIN_REPEATS, repeats_to_go
 from sim.stream import check_model
+
+if TYPE_CHECKING:  # torch is only loaded where networks run
+    from codec.device import Device
+    from codec.model import Model
 
 CHUNK_S = 0.5
 """Seconds of work that are handed to another process at once; of an interrupted one, so much is
@@ -64,10 +67,11 @@ class RunOptions:
         out: the run folder; None: results/<scenario>/<run id> in the working directory.
         save_images: also write every output at original size.
         fresh: do everything again, whatever is there.
-        workers: processes; None: as many as are worth it, on this machine's cores.
+        workers: processes; None: as many as are worth it, on this machine's cores. One alone
+            restores and measures images side by side on all of them, unless it is asked for.
         dask: the address of a Dask scheduler, or "local" to start one here; None: none.
-        device: where the networks run, in every process. Results of different devices are kept
-            apart.
+        device: where the networks run, in every process; None: the CPU. Results of different
+            devices are kept apart.
         figures: draw them at the end; otherwise `sim plot` can.
     """
 
@@ -76,7 +80,7 @@ class RunOptions:
     fresh: bool = False
     workers: int | None = None
     dask: str | None = None
-    device: Device = CPU
+    device: Device | None = None
     figures: bool = True
 
 
@@ -109,14 +113,16 @@ def run_experiment(
     scenario, options = loaded.scenario, options or RunOptions()
     if options.dask is not None and scenario.transport != "virtual":
         raise UserError("--dask: workers start no processes of their own; --set transport=virtual")
+    check_metrics(scenario.metrics)
     images = load_images(scenario.images, loaded.images_base)
-    model = _model_for(loaded, images, options.device)
+    networks = _Networks(loaded, images, options.device)
     about = [ImageAbout.of(image) for image in images]
-    plan = Plan(loaded, about, model.fingerprint, str(model.device))
-    context = WorkerContext.of(images, loaded.model, model, loaded.scenario.metrics)
+    plan = Plan(loaded, about, networks.fingerprint, str(options.device or "cpu"))
     target = options.out or RESULTS / scenario.name / run_id(scenario, plan.networks)
+    if options.fresh or not (target / CELLS).is_dir():
+        _ = networks.model  # what cannot work is refused before anything is written
     with open_run(target, options.fresh) as folder:
-        run = Runner(plan, context, model, folder, options, progress)
+        run = Runner(plan, images, networks, folder, options, progress)
         counts = run.compute()
         progress(1, 1, "drawing")
         summary = finish_run(
@@ -138,33 +144,52 @@ def measure_recorded(
         UserError: as `run_experiment`.
     """
     images = given.pictures
-    model = _model_for(loaded, images)
-    plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
-    context = WorkerContext.of(images, loaded.model, model, loaded.scenario.metrics)
+    check_metrics(loaded.scenario.metrics)
+    networks = _Networks(loaded, images)
+    plan = Plan(loaded, [ImageAbout.of(image) for image in images], networks.model.fingerprint)
     with open_run(out, fresh=True) as folder:
-        run = Runner(plan, context, model, folder, RunOptions(save_images=save_images), progress)
+        options = RunOptions(save_images=save_images)
+        run = Runner(plan, images, networks, folder, options, progress)
         run.measure(given.record)
         progress(1, 1, "drawing")
         summary = finish_run(folder, plan, run.store, [1], save_images, given.about)
     return Outcome(out, summary)
 
 
-def _model_for(
-    loaded: LoadedScenario, images: Sequence[LoadedImage], device: Device = CPU
-) -> Model:
-    """The model, when it can do what every point asks for; all before anything is written."""
-    check_metrics(loaded.scenario.metrics)
-    model = load_model(loaded.model, device)
-    sizes = {(image.width, image.height) for image in images}
-    for _, scenario in loaded.points:
-        check_model(model, scenario)
-        config = scenario.stream_config()
-        for width, height in sizes:
-            try:
-                config.layout(width, height)
-            except StreamConfigError as error:
-                raise UserError(f"{scenario.name}: stream.{error}") from None
-    return model
+class _Networks:
+    """The networks of a run, loaded when something is to be computed: a finished run needs none."""
+
+    def __init__(
+        self, loaded: LoadedScenario, images: Sequence[LoadedImage], device: Device | None = None
+    ) -> None:
+        self._loaded, self._device = loaded, device
+        self._sizes = {(image.width, image.height) for image in images}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights."""
+        name = self._loaded.model
+        known = None
+        if name != "random":
+            known = stored_fingerprint(None if name is None else Path(name))
+        return known or self.model.fingerprint
+
+    @cached_property
+    def model(self) -> Model:
+        """The model, when it can do what every point asks for."""
+        from codec.device import CPU
+        from sim.media.frames import load_model
+
+        model = load_model(self._loaded.model, self._device or CPU)
+        for _, scenario in self._loaded.points:
+            check_model(model, scenario)
+            config = scenario.stream_config()
+            for width, height in self._sizes:
+                try:
+                    config.layout(width, height)
+                except StreamConfigError as error:
+                    raise UserError(f"{scenario.name}: stream.{error}") from None
+        return model
 
 
 def first_counts(plan: Plan) -> list[int]:
@@ -196,25 +221,45 @@ class Runner:
     def __init__(
         self,
         plan: Plan,
-        context: WorkerContext,
-        model: Model,
+        images: Sequence[LoadedImage],
+        networks: _Networks,
         folder: Path,
         options: RunOptions,
         progress: ProgressCallback,
     ) -> None:
-        self._plan, self._context = plan, context
+        self._plan, self._images, self._networks = plan, images, networks
         self._pictured = plan.pictured()
         self._options, self._progress = options, progress
         self.store = Store(folder / CELLS)
         self._steps: dict[str, int] = {}
         self._done = self._total = 0
-        self._worker = CellWorker(context, model, self._step)
         self.cells = self.computed = 0
         self._opened = contextlib.ExitStack()
-        self._alone: TaskWorkers = alone(self._worker.run)
-        self._workers = self._alone
-        self._pixels = [image.width * image.height for image in context.images]
+        self._workers: TaskWorkers | None = None  # others than this process
+        self._pixels = [image.width * image.height for image in images]
         self._references: dict[tuple[TokenizerKey, bool], tuple[LosslessReference, ...]] = {}
+
+    @cached_property
+    def _context(self) -> WorkerContext:
+        name, metrics = self._plan.loaded.model, self._plan.scenario.metrics
+        return WorkerContext.of(self._images, name, self._networks.model, metrics)
+
+    @property
+    def _cores(self) -> int:
+        """Of this process; a GPU takes images one by one."""
+        given = self._options.workers == 1 or self._options.device is not None
+        return 1 if given else usable_cores()
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        """For images side by side in this process."""
+        pool = ThreadPoolExecutor(self._cores)
+        self._opened.callback(pool.shutdown, cancel_futures=True)
+        return pool
+
+    @cached_property
+    def _worker(self) -> CellWorker:
+        return CellWorker(self._context, self._networks.model, self._step, self._threads)
 
     def compute(self) -> list[int]:
         """Do all that is missing; returns the repeats of each point."""
@@ -235,9 +280,9 @@ class Runner:
         (cell,) = self._plan.cells([1])
         with self._opened:
             self._tokenize([cell])
-        task = self._task(cell)
-        self._steps, self._done, self._total = {task.key: 0}, 0, len(task.references)
-        self.store.put(task.key, *self._worker.measure(task, record))
+            task = self._task(cell)
+            self._steps, self._done, self._total = {task.key: 0}, 0, len(task.references)
+            self.store.put(task.key, *self._worker.measure(task, record))
 
     def _compute(self, cells: Sequence[Cell]) -> None:
         missing = [
@@ -260,7 +305,7 @@ class Runner:
 
     def _pictures(self, cell: Cell) -> int:
         """Of how many images pictures are to be kept."""
-        images = len(self._context.images)
+        images = len(self._images)
         if not cell.scenario.concealers:
             return 0
         if self._options.save_images:
@@ -270,7 +315,7 @@ class Runner:
 
     def _tokenize(self, cells: Sequence[Cell]) -> None:
         """Have the lossless reference of every image for every tokenizer key of the cells."""
-        numbers = range(len(self._context.images))
+        numbers = range(len(self._images))
         wanted = {
             how: [self._plan.reference_key(n, *how) for n in numbers]
             for how in sorted({_decoded_as(cell) for cell in cells})
@@ -282,9 +327,10 @@ class Runner:
             if not self._has(key, 0)
         ]
         if tasks:
-            few = worthwhile(tasks, self._pixels) == 1
-            workers = self._alone if few else self._workers_for([*tasks, *cells])
-            self._work(tasks, workers)
+            if worthwhile(tasks, self._pixels) == 1:
+                self._work(tasks, alone(self._worker.run, self._threads, self._cores))
+            else:
+                self._work(tasks, self._workers_for([*tasks, *cells]))
         for how, keys in wanted.items():
             self._references[how] = tuple(read_reference(self.store.get(key)) for key in keys)
 
@@ -310,10 +356,10 @@ class Runner:
     def _workers_for(self, pieces: Sequence[Cell | ReferenceTask]) -> TaskWorkers:
         """Who does these. Others, once called, do the rest too."""
         options = self._options
-        if self._workers is self._alone:
+        if self._workers is None:
             count = options.workers or worthwhile(pieces, self._pixels)
             if options.dask is None and count == 1:
-                return self._alone
+                return alone(self._worker.run)
             make = partial(_cell_worker, self._context)
             crowd = options.workers if options.dask else count
             opened = open_workers(self._worker.run, make, crowd, options.dask, self._share)

@@ -24,6 +24,7 @@ from sim.media.frames import encode_images, with_token_importance
 from sim.media.images import LoadedImage
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
+from sim.results.files import png
 from sim.scenario.schema import CodecSection, Scenario
 from sim.stream import CoderTables, StreamSetup
 from sim.version import __version__
@@ -176,12 +177,10 @@ def _tokenized(
 
 
 def _keep(image: LoadedImage, target: Path) -> None:
-    from PIL import Image
-
     if target.exists() and image.path.exists() and target.samefile(image.path):
         raise UserError(f"{target}: would overwrite what is sent; keep it in another folder")
     with replacing(target) as partial:
-        Image.fromarray(image.pixels).save(partial, "png")
+        partial.write_bytes(png(image.pixels))
 
 
 def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:

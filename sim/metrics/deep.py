@@ -6,8 +6,6 @@ on one thread, so that tables are the same for any number of workers.
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from functools import cache
 
 import numpy as np
@@ -19,9 +17,7 @@ from codec.lpips import Dists, Lpips
 from codec.perceptual import FeaturesMissing
 from codec.threads import one_thread
 from sim.errors import UserError
-
-_KEPT_BYTES = 2**27
-"""Limit of the originals' features in memory, for each metric; the last original's always stay."""
+from sim.metrics.originals import Originals
 
 _MIN_SIDE = {"lpips": 31, "lpips_vgg": 16, "dists": 1}
 """Pixels: of a smaller image, pooling layers leave no output."""
@@ -39,7 +35,7 @@ class DeepDistance:
             )
         except FeaturesMissing as error:
             raise UserError(f"metric {name}: {error}") from None
-        self._kept: OrderedDict[bytes, list[Tensor]] = OrderedDict()
+        self._originals = Originals(self._features, _size)
 
     @torch.inference_mode()
     def __call__(self, original: NDArray[np.uint8], image: NDArray[np.uint8]) -> float:
@@ -47,17 +43,8 @@ class DeepDistance:
         if min(image.shape[:2]) < self._min_side:
             return float("nan")
         with one_thread():
-            wanted = self._features_of(original)
+            wanted = self._originals.of(original)
             return float(self._network.between(self._features(image), wanted))
-
-    def _features_of(self, original: NDArray[np.uint8]) -> list[Tensor]:
-        key = hashlib.sha256(repr(original.shape).encode() + original.tobytes()).digest()
-        if key not in self._kept:
-            self._kept[key] = self._features(original)
-            while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > _KEPT_BYTES:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
 
     def _features(self, image: NDArray[np.uint8]) -> list[Tensor]:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from importlib.util import find_spec
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import UserError
 from sim.metrics import DEFAULT, OPTIONAL, MetricName
+from sim.metrics.originals import Originals
 
 MS_SSIM_MIN_SIDE = 176
 """Pixels: an 11-pixel window must fit after four halvings."""
@@ -143,18 +143,48 @@ def _halve(planes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _ssimulacra2(original: NDArray[np.uint8], image: NDArray[np.uint8]) -> float:
-    from PIL import Image
-    from ssimulacra2 import compute_ssimulacra2
+    """`ssimulacra2.compute_ssimulacra2`, digit for digit, in about half of the time where the
+    original was measured against before."""
+    from ssimulacra2 import ssimulacra2 as parts
 
-    def file(pixels: NDArray[np.uint8]) -> BytesIO:
-        buffer = BytesIO()
-        Image.fromarray(pixels).save(buffer, "bmp")
-        buffer.seek(0)
-        return buffer
+    found = parts.Msssim()
+    for (a, mean_a, square_a), (b, mean_b, square_b) in zip(
+        _originals().of(original), _scales(image), strict=True
+    ):
+        scale = parts.MsssimScale()
+        product = parts.blur_image(a * b)
+        scale.avg_ssim = parts.ssim_map(mean_a, mean_b, square_a, square_b, product)
+        scale.avg_edgediff = parts.edge_diff_map(a, mean_a, b, mean_b)
+        found.scales.append(scale)
+    return float(found.score())
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(compute_ssimulacra2(file(original), file(image)))
+
+Scale = tuple[NDArray[np.float64], ...]
+"""An image in XYB, its local means, and those of its squares; float64[W,H,3] each."""
+
+
+def _scales(pixels: NDArray[np.uint8]) -> list[Scale]:
+    """What SSIMULACRA2 makes of one image: a `Scale` for each halving of its sides."""
+    from ssimulacra2 import ssimulacra2 as parts
+
+    linear = parts.srgb_to_linear(pixels.astype(np.float64))
+    scales: list[Scale] = []
+    while True:
+        xyb = parts.make_positive_xyb(parts.linear_rgb_to_xyb(linear))
+        if min(xyb.shape[:2]) < _SSIMULACRA2_MIN_SIDE:
+            return scales
+        scales.append((xyb, parts.blur_image(xyb), parts.blur_image(xyb * xyb)))
+        if len(scales) == parts.kNumScales:
+            return scales
+        linear = parts.downsample(linear, 2, 2)
+
+
+_SSIMULACRA2_MIN_SIDE = 8
+
+
+@cache
+def _originals() -> Originals[list[Scale]]:
+    return Originals(_scales, lambda scales: sum(a.nbytes for scale in scales for a in scale))
 
 
 def _deep(name: str) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]:
