@@ -6,8 +6,10 @@ Whatever is heavy is imported inside the functions.
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -195,6 +197,12 @@ def chosen_device(name: str, dtype: str) -> Device:
         return choose_device(name, dtype)
     except DeviceError as error:
         raise UserError(str(error)) from None
+
+
+def plain_cpu(name: str, dtype: str) -> bool:
+    """Whether this is the CPU as usual, which takes seconds to find out by torch."""
+    cpu_only = sys.platform == "darwin" or importlib.metadata.version("torch").endswith("+cpu")
+    return dtype == "auto" and (name == "cpu" or (name == "auto" and cpu_only))
 
 
 def numbers(

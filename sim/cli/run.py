@@ -20,6 +20,7 @@ from sim.cli.options import (
     ScenarioOptions,
     Workers,
     chosen_device,
+    plain_cpu,
     with_options,
 )
 from sim.progress import print_json
@@ -67,7 +68,7 @@ def run(
     from sim.experiment.runner import RunOptions, run_experiment
     from sim.progress import progress_bar
 
-    where = chosen_device(device, dtype)
+    where = None if plain_cpu(device, dtype) else chosen_device(device, dtype)
     if pcap is not None:
         from sim.experiment.capture import check_target, write_capture
 

@@ -44,6 +44,7 @@ LOOPBACK = {"zeromq": "tcp://127.0.0.1:*", "udp": "udp://127.0.0.1:0"}
 _LOOK_UP_S = 0.5  # how often a waiting peer looks whether its parent lives
 _GRACE_S = 2.0  # for a peer to go when told to
 
+
 class PeerError(RuntimeError):
     """A sender or receiver process failed. ``str(error)`` is one line; its notes hold the rest."""
 

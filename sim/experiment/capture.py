@@ -37,13 +37,13 @@ def check_target(path: Path) -> None:
                     raise UserError(f"{path}: is there already, and is no capture; name another")
 
 
-def write_capture(loaded: LoadedScenario, path: Path, device: Device = CPU) -> str:
+def write_capture(loaded: LoadedScenario, path: Path, device: Device | None = None) -> str:
     """Write the stream of the point and repeat whose pictures a run shows.
 
     Args:
         loaded: the scenario, which has run.
         path: of the pcapng file; a capture that is there is replaced.
-        device: where the networks run.
+        device: where the networks run; None: the CPU.
 
     Returns:
         Which stream it is, in a few words.
@@ -52,7 +52,7 @@ def write_capture(loaded: LoadedScenario, path: Path, device: Device = CPU) -> s
         UserError: images or weights that cannot be used, or a file that cannot be written.
     """
     images = load_images(loaded.scenario.images, loaded.images_base)
-    model = load_model(loaded.model, device)
+    model = load_model(loaded.model, device or CPU)
     about = [ImageAbout.of(image) for image in images]
     point, repeat = Plan(loaded, about, model.fingerprint, str(model.device)).pictured()
     values, scenario = loaded.points[point]

@@ -285,9 +285,7 @@ class CellWorker:
             restorer = Restorer(self._model, scenario.concealers, options)
         return lambda ready: self._executor.submit(self._frame, task, restorer, ready)
 
-    def _frame(
-        self, task: CellTask, restorer: Restorer | None, ready: FrameReady
-    ) -> MeasuredFrame:
+    def _frame(self, task: CellTask, restorer: Restorer | None, ready: FrameReady) -> MeasuredFrame:
         """Every repair of a complete frame gives the decode without loss: it is restored only if
         it is shown."""
         number, received = ready.frame, ready.grid.received

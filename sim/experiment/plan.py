@@ -10,7 +10,6 @@ equal draws.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +20,7 @@ from sim.drivers.record import LOST
 from sim.errors import os_errors
 from sim.experiment.cell import CellTask, ReferenceTask, Task
 from sim.jobs.executor import usable_cores
-from sim.jobs.store import digest, pixel_digest
+from sim.jobs.store import digest, file_digest, pixel_digest
 from sim.media.images import LoadedImage
 from sim.scenario.labels import Cell, cells
 from sim.scenario.loader import LoadedScenario
@@ -175,4 +174,4 @@ def _file_digest(path: str) -> str:
 
 @lru_cache(maxsize=64)
 def _digest_of(path: str, changed_ns: int, size_bytes: int) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return file_digest(Path(path))

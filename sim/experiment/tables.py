@@ -22,6 +22,7 @@ from sim.experiment.plan import Plan
 from sim.experiment.summary import PointRows, summarize
 from sim.jobs.store import Store
 from sim.results.files import (
+    FIGURES,
     IMAGES,
     MANIFEST,
     OUTPUTS,
@@ -73,7 +74,7 @@ def finish_run(
             what_ran["live"] = live
         write_json(aside / MANIFEST, what_ran)
         if figures:
-            draw_figures(aside)
+            draw_figures(aside, run / FIGURES)
     return summary
 
 

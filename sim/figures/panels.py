@@ -192,13 +192,6 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
-def rates_vary(points: Sequence[PointSummary]) -> bool:
-    """Whether points repair and differ in their bits on the wire, so that quality can be drawn
-    over rate."""
-    rates = [point.bpp_wire for point in points]
-    return set(points[0].concealers) != {CLEAN} and max(rates) > 1.02 * min(rates)
-
-
 def rate_panel(axes: Axes, points: Sequence[PointSummary], metric: str, repair: str) -> None:
     """Quality of one repair, and without loss, over bits per pixel on the wire; a line per group
     of points that differ only in the key of the horizontal axis of their curves."""

@@ -12,9 +12,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from codec.patches import patch_of, spread
-from sim.figures.style import ERASED, score
+from sim.figures.style import DPI, ERASED, score
 from sim.results.files import INPAINT
 from sim.results.rows import ImageRow
 from sim.scenario.labels import plain_label
@@ -90,11 +91,12 @@ def invention_figure(
         far = Normalize(0, max(1.0, float(pixel_error.max())))
         panels.append(("how far it may be off", shade(repaired, lost, far(pixel_error))))
         scales.append((far, "expected error of the filled pixels (grey levels of 255)", None))
-    figure, all_axes = _row(panels, across=4.6, head=0.34, foot=0.72, gap=0.06)
-    height = figure.get_figheight()
-    for axes, (norm, label, ticks) in zip(all_axes[1:], scales, strict=True):
-        box = axes.get_position()
-        below = (box.x0 + 0.02, 0.52 / height, box.width - 0.04, 0.1 / height)
+    across = 4.6
+    figure, lefts = _row(panels, across=across, head=0.34, foot=0.72, gap=0.06)
+    width, height = figure.get_size_inches()
+    for left, (norm, label, ticks) in zip(lefts[1:], scales, strict=True):
+        middle = (left + across / 2) / width
+        below = (middle - 0.44 * across / width, 0.52 / height, 0.88 * across / width, 0.1 / height)
         bar: Axes = figure.add_axes(below)
         mappable = ScalarMappable(norm, "viridis")
         bars = figure.colorbar(mappable, cax=bar, orientation="horizontal", ticks=ticks)
@@ -106,19 +108,24 @@ def invention_figure(
 
 def _row(
     panels: Sequence[Panel], *, across: float, head: float, foot: float, gap: float
-) -> tuple[Figure, list[Axes]]:
-    """Pictures of one size side by side, each so many inches across, below their titles."""
+) -> tuple[Figure, list[float]]:
+    """Pictures of one size side by side, each so many inches across, below their titles; and where
+    each begins, in inches. They are one image at the figure's own resolution."""
     height, width = panels[0][1].shape[:2]
-    down = across * height / width
+    size = round(across * DPI), round(across * DPI * height / width)  # pixels
+    down = size[1] / DPI
     total = (len(panels) * (across + gap), head + down + foot)
-    figure = Figure(figsize=total)
-    for column, (title, pixels) in enumerate(panels):
-        left = (column * (across + gap) + gap / 2) / total[0]
-        axes = figure.add_axes((left, foot / total[1], across / total[0], down / total[1]))
-        axes.imshow(pixels, interpolation="antialiased", aspect="auto")
-        axes.set_title(title, size=10)
-        axes.set_axis_off()
-    return figure, list(figure.axes)
+    figure = Figure(figsize=total, dpi=DPI)
+    canvas = np.full((size[1], round(total[0] * DPI), 3), 255, np.uint8)
+    lefts = [column * (across + gap) + gap / 2 for column in range(len(panels))]
+    for left, (title, pixels) in zip(lefts, panels, strict=True):
+        start = round(left * DPI)
+        picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+        canvas[:, start : start + size[0]] = picture
+        middle, above = (left + across / 2) / total[0], (foot + down + 0.08) / total[1]
+        figure.text(middle, above, title, ha="center", va="bottom", size=10)
+    figure.figimage(canvas, 0, round(foot * DPI), origin="upper")
+    return figure, lefts
 
 
 def shade(

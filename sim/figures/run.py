@@ -7,202 +7,133 @@
     strip-*    one image: original | without loss | lost tokens | unrepaired | repaired
     packets    every packet of the pictured stream in time: delivered, or lost in which way
 
-The same tables give the same bytes.
+The same tables give the same bytes. A figure's file holds a hash of all that it is drawn from, so
+one that stands already need not be drawn again, and without any to draw matplotlib is not loaded.
 """
 
 from __future__ import annotations
 
-import itertools
-import textwrap
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from PIL import Image
 
-from sim.figures.panels import (
-    axis_title,
-    best_repair,
-    curves,
-    dot_panel,
-    finding,
-    line_panel,
-    loss_panel,
-    rate_panel,
-    rates_vary,
-)
-from sim.figures.pictures import invention_figure, strip_figure
-from sim.figures.style import (
-    CORRUPTED,
-    DELIVERED,
-    ERASED,
-    LATE,
-    OVERFLOWED,
-    drawing_figures,
-    key_label,
-    legend_outside,
-    new_figure,
-    origin,
-    save_figure,
-)
-from sim.metrics import metric as metric_of
-from sim.results.files import PANELS, RUN
-from sim.results.run import PointSummary, Run
-from sim.scenario.labels import plain_label
+from sim.figures.style import MADE_OF, drawing, drawing_from, origin, save_figure
+from sim.jobs.store import code_digest, digest, file_digest
+from sim.results.files import FIGURES, PANELS, PROBABILITY, RUN
+from sim.results.manifest import version_of
+from sim.results.rows import ImageRow
+from sim.results.run import Run, rates_vary
 from sim.scenario.schema import CLEAN
 
-_MAX_ROWS = 40
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def draw_figures(folder: Path) -> list[Path]:
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """A figure to be: ``data`` is plain data from which all that ``make`` draws follows."""
+
+    name: str
+    data: object
+    make: Callable[[], Figure]
+    formats: tuple[str, ...] = ("png", "svg")
+
+
+def draw_figures(folder: Path, standing: Path | None = None) -> list[Path]:
     """Draw every figure of a run folder into its `figures/`; returns the PNG files.
+
+    Args:
+        folder: of the run.
+        standing: figures of an earlier state of it, of which those are taken that would be the
+            same.
 
     Raises:
         UserError: not a run folder, or a table in it is missing or unreadable.
     """
-    with drawing_figures(folder, RUN):
+    with drawing_from(folder, RUN), contextlib.ExitStack() as stack:
         run = Run.load(folder)
         small_print = origin(f"scenario {run.name}", run.seed, run.manifest)
-        drawn = [
-            save_figure(figure, folder, name, small_print)
-            for name, figure in (*_quality(run), ("packets", _packets(run)))
-        ]
-        for name, figure in _photographs(run):
-            drawn.append(save_figure(figure, folder, name, small_print, ("png",)))
-    return drawn
+        style = small_print, code_digest(), version_of("matplotlib"), version_of("pillow")
+        drawn = [*_tables(run), *_photographs(run)]
+        (folder / FIGURES).mkdir(exist_ok=True)
+        missing = []
+        for figure in drawn:
+            key = digest(figure.name, figure.data, style)
+            if standing is None or not _take(figure, key, standing, folder / FIGURES):
+                missing.append((figure, key))
+        if missing:
+            stack.enter_context(drawing())
+        for figure, key in missing:
+            save_figure(figure.make(), folder, figure.name, small_print, figure.formats, key)
+        return [folder / FIGURES / f"{figure.name}.png" for figure in drawn]
 
 
-# Quality
+def _take(figure: _Drawing, key: str, standing: Path, into: Path) -> bool:
+    """Take a figure that stands with this key; whether there is one."""
+    names = [f"{figure.name}.{kind}" for kind in figure.formats]
+    try:
+        with Image.open(standing / names[0]) as picture:
+            if picture.info.get(MADE_OF) != key:
+                return False
+        for name in names:
+            shutil.copyfile(standing / name, into / name)
+    except OSError:
+        return False
+    return True
 
 
-def _quality(run: Run) -> Iterator[tuple[str, Figure]]:
+# Without matplotlib until something is made.
+
+
+def _tables(run: Run) -> Iterator[_Drawing]:
     points, metrics = run.points, [*run.metrics, "token_accuracy"]
     if all(set(point.concealers) == {CLEAN} for point in points):
-        yield "losses", _losses(points)
+        yield _Drawing("losses", run.summary, lambda: _plots().losses_figure(points))
     elif len(points) == 1:
-        yield "quality", _dots(points[0], metrics)
+        yield _Drawing("quality", run.summary, lambda: _plots().dots_figure(points[0], metrics))
     else:
-        yield "quality", _lines(points, metrics)
+        yield _Drawing("quality", run.summary, lambda: _plots().lines_figure(points, metrics))
         if rates_vary(points):
-            yield "rate", _rate(points, run.metrics)
-
-
-def _losses(points: Sequence[PointSummary]) -> Figure:
-    """A study of the channel alone: a column per setting of all but one swept key."""
-    found = curves(points) if len(points) > 1 else None
-    groups = {"": points} if found is None else found.groups
-    figure = new_figure(1.0 + 3.4 * len(groups), 3.4)
-    all_axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
-    for axes, (title, members) in zip(all_axes, groups.items(), strict=True):
-        loss_panel(axes, members, found)
-        axes.set_title(title or " ", size=9)
-        axes.set_xlabel("" if found is None else key_label(found.key))
-    all_axes[0].set_ylabel("share lost, with 95% interval")
-    title = f"{losses_label(points)} of the packets lost"
-    legend_outside(figure, all_axes[0], ncols=3, title=title)
-    return figure
-
-
-def losses_label(points: Sequence[PointSummary]) -> str:
-    """The smallest and the largest share of packets lost: "5.0% to 20.1%"."""
-    shares = [point.loss.packets for point in points]
-    return " to ".join(dict.fromkeys(f"{share:.1%}" for share in (min(shares), max(shares))))
-
-
-def _dots(point: PointSummary, metrics: Sequence[str]) -> Figure:
-    """One point: an axis per metric, a row per concealer."""
-    figure = new_figure(2.5 * len(metrics), 0.92 + 0.38 * len(point.concealers))
-    all_axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-    for axes, metric in zip(all_axes, metrics, strict=True):
-        dot_panel(axes, point, metric)
-        axes.set_xlabel(metric_of(metric).axis)
-    about = f"{point.loss.packets:.1%} of {point.loss.packets_sent} packets lost"
-    if point.images > 1:
-        about += f"; means of {point.images} images, bars: 95% intervals of what the loss took"
-    figure.suptitle(f"{finding([point], metrics[0])}\n{about}", size=9)
-    return figure
-
-
-def _lines(points: Sequence[PointSummary], metrics: Sequence[str]) -> Figure:
-    """A sweep: a row of axes per metric, a column per setting of the other swept keys."""
-    found = curves(points)
-    figure = new_figure(1.0 + 3.4 * len(found.groups), 0.8 + 2.1 * len(metrics))
-    shape = len(metrics), len(found.groups)
-    grid = figure.subplots(*shape, sharex=True, sharey="row", squeeze=False)
-    for column, (title, members) in enumerate(found.groups.items()):
-        for axes, metric in zip(grid[:, column], metrics, strict=True):
-            line_panel(axes, members, found, metric)
-        grid[0, column].set_title(title, size=9)
-        grid[-1, column].set_xlabel(axis_title(found))
-    for axes, metric in zip(grid[:, 0], metrics, strict=True):
-        axes.set_ylabel(metric_of(metric).axis)
-    title = textwrap.fill(finding(points, metrics[0]), 62 * len(found.groups))
-    legend_outside(figure, grid[0, 0], ncols=3 * len(found.groups), title=title)
-    return figure
-
-
-def _rate(points: Sequence[PointSummary], metrics: Sequence[str]) -> Figure:
-    """Quality over bits on the wire."""
-    figure = new_figure(3.3 * len(metrics), 3.6)
-    all_axes = figure.subplots(1, len(metrics), squeeze=False)[0]
-    repair = best_repair(points, metrics[0])
-    for axes, metric in zip(all_axes, metrics, strict=True):
-        rate_panel(axes, points, metric, repair)
-        axes.set_title(metric_of(metric).axis, size=9)
-    title = f"repaired by {plain_label(repair)}; up and to the left is better"
-    legend_outside(figure, all_axes[0], ncols=4, title=title)
-    return figure
-
-
-# Photographs
-
-
-def _photographs(run: Run) -> Iterator[tuple[str, Figure]]:
-    for name, rows in run.pictured_images().items():
-        if (run.folder / PANELS / name).is_dir():
-            pictures = run.pictures(name)
-            yield f"strip-{name}", strip_figure(name, rows, pictures)
-            certainty = run.certainty(name)
-            if certainty and not pictures["received"].all():
-                yield f"invented-{name}", invention_figure(name, pictures, *certainty)
-
-
-# Packets
-
-
-def _packets(run: Run) -> Figure:
-    """A row per image, read like text: left to right and down is the order of sending."""
+            yield _Drawing("rate", run.summary, lambda: _plots().rate_figure(points, run.metrics))
     rows = run.pictured_packets()
     interval = 1 / float(run.manifest["scenario"]["stream"]["fps"])
-    frames = sorted({row.frame for row in rows})[:_MAX_ROWS]
-    names = {row.frame: row.image for row in rows}
-    counts = Counter(row.frame for row in rows)
-    figure = new_figure(9, 1.3 + 0.32 * len(frames))
-    axes = figure.subplots()
-    looks = {
-        "delivered": (DELIVERED, 0.3),
-        "late": (LATE, 0.55),
-        "corrupted": (CORRUPTED, 0.65),
-        "overflowed": (OVERFLOWED, 0.72),
-        "erased": (ERASED, 0.8),
-    }
-    for outcome, (colour, height) in looks.items():
-        for frame in frames:
-            chosen = [row for row in rows if row.frame == frame and row.outcome == outcome]
-            width = 0.8 * interval / counts[frame]
-            spans = [(row.sent_s - frame * interval, width) for row in chosen]
-            axes.broken_barh(spans, (frame - height / 2, height), color=colour, linewidth=0)
-    axes.set_yticks(frames, [names[frame] for frame in frames])
-    axes.set_ylim(len(frames) - 0.4, -0.6)
-    axes.set_xlim(0, interval)
-    axes.set_xlabel("seconds since the image was captured (time of sending)")
-    axes.grid(False)
-    totals = Counter(row.outcome for row in rows)
-    handles = [Patch(color=looks[o][0], label=f"{o}: {totals[o]}") for o in looks if totals[o]]
-    gone = [row.outcome != "delivered" for row in rows]
-    runs = [len(list(run)) for lost, run in itertools.groupby(gone) if lost]
-    title = f"{sum(gone)} of {len(rows)} packets lost, at most {max(runs, default=0)} in a row"
-    axes.set_title(title if runs else "No packet was lost", size=9, loc="left")
-    figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False)
-    return figure
+    data = [[asdict(row) for row in rows], interval]
+    yield _Drawing("packets", data, lambda: _plots().packets_figure(rows, interval))
+
+
+def _photographs(run: Run) -> Iterator[_Drawing]:
+    for name, rows in run.pictured_images().items():
+        folder = run.folder / PANELS / name
+        if not folder.is_dir():
+            continue
+        files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+        data = {repair: asdict(row) for repair, row in rows.items()}, files
+        strip = partial(_strip, run, name, rows)
+        yield _Drawing(f"strip-{name}", data, strip, ("png",))
+        if PROBABILITY in files and rows[CLEAN].tokens_lost:
+            yield _Drawing(f"invented-{name}", data, partial(_invented, run, name), ("png",))
+
+
+def _plots() -> ModuleType:
+    from sim.figures import plots
+
+    return plots
+
+
+def _strip(run: Run, name: str, rows: Mapping[str, ImageRow]) -> Figure:
+    from sim.figures.pictures import strip_figure
+
+    return strip_figure(name, rows, run.pictures(name))
+
+
+def _invented(run: Run, name: str) -> Figure:
+    from sim.figures.pictures import invention_figure
+
+    return invention_figure(name, run.pictures(name), *run.certainty(name))

@@ -19,7 +19,7 @@ from PIL import Image
 from codec.files import replacing
 from sim.errors import UserError
 from sim.metrics import METRICS
-from sim.results.files import FIGURES, check_kind
+from sim.results.files import FAST_PNG, FIGURES, check_kind
 from sim.results.run import reading
 from sim.statistics import Estimate
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW, GREY, BROWN = "#E69F00", "#56B4E9", "#F0E442", "#999999", "#8C510A"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
+DPI = 160
+"""Of figures as PNG files."""
+MADE_OF = "Comment"
+"""Where a PNG file holds the hash of what it is drawn from."""
 PALE = "#555555"
 """Small print, and what explains a figure rather than belonging to it."""
 ERASED, LATE, DELIVERED = VERMILLION, PURPLE, SKY
@@ -123,8 +127,8 @@ def drawing(more: Mapping[Any, object] | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def drawing_figures(folder: Path, kind: str) -> Iterator[None]:
-    """Draw the figures of a folder of finished results in this block.
+def drawing_from(folder: Path, kind: str) -> Iterator[None]:
+    """Read a folder of finished results in this block, and write its figures.
 
     Raises:
         UserError: it holds no results of this kind, a table in it is not as it should be, or the
@@ -132,10 +136,17 @@ def drawing_figures(folder: Path, kind: str) -> Iterator[None]:
     """
     check_kind(folder, kind)
     try:
-        with reading(folder, kind), drawing():
+        with reading(folder, kind):
             yield
     except OSError as error:
         raise UserError(f"{folder}: cannot draw ({error})") from None
+
+
+@contextlib.contextmanager
+def drawing_figures(folder: Path, kind: str) -> Iterator[None]:
+    """`drawing_from` and `drawing`."""
+    with drawing_from(folder, kind), drawing():
+        yield
 
 
 def look(name: str) -> tuple[str, str]:
@@ -253,24 +264,34 @@ def save_figure(
     name: str,
     small_print: str = "",
     formats: Sequence[str] = ("png", "svg"),
+    made_of: str | None = None,
 ) -> Path:
     """Write a figure into a run folder's figures, its origin in small print at the foot.
 
     The same tables give the same bytes: the layout is settled once for all formats, and its last
     bits, which depend on addresses in memory, are rounded away.
 
+    Args:
+        figure, folder, name, small_print, formats: what, where, and as what.
+        made_of: a hash of what it is drawn from, to be kept in the first format's file, which is
+            written last.
+
     Returns:
         The first format's file.
     """
     figure.text(0.995, 0.004, small_print, ha="right", va="bottom", size=6, color=PALE)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     for axes in figure.axes:
         axes.set_position(np.round(axes.get_position(original=True).bounds, 6).tolist())
     (folder / FIGURES).mkdir(exist_ok=True)
     paths = [folder / FIGURES / f"{name}.{kind}" for kind in formats]
-    for path in paths:
-        nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+    for path in reversed(paths):
+        how: dict[str, Any] = {"metadata": {"Date": None}}
+        if path.suffix == ".png":
+            how["metadata"] = {"Software": None} | ({MADE_OF: made_of} if made_of else {})
+            how["pil_kwargs"] = {"compress_level": FAST_PNG}
         with replacing(path) as partial:
-            figure.savefig(partial, dpi=160, metadata=nothing)
+            figure.savefig(partial, dpi=DPI, **how)
     return paths[0]

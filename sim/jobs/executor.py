@@ -90,9 +90,7 @@ class Workers(Generic[T, R]):
         return part
 
 
-def alone(
-    worker: Worker[T, R], executor: Executor | None = None, ahead: int = 1
-) -> Workers[T, R]:
+def alone(worker: Worker[T, R], executor: Executor | None = None, ahead: int = 1) -> Workers[T, R]:
     """This process, with the worker that it has: one task at a time, or so many as ``executor``
     has threads."""
     parts = executor or SerialExecutor()

@@ -106,6 +106,11 @@ def pixel_digest(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(repr(pixels.shape).encode() + content).hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file. Raises OSError if it cannot be read."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 # Results that several commands share, whatever folder they write to.
 
 

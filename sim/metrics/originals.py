@@ -20,9 +20,7 @@ T = TypeVar("T")
 class Originals(Generic[T]):
     """What one metric makes of the latest originals. Threads may share it."""
 
-    def __init__(
-        self, make: Callable[[NDArray[np.uint8]], T], size: Callable[[T], int]
-    ) -> None:
+    def __init__(self, make: Callable[[NDArray[np.uint8]], T], size: Callable[[T], int]) -> None:
         """``make``: of an original, uint8[H,W,3]. ``size``: of what it made, in bytes."""
         self._make, self._size = make, size
         self._kept: OrderedDict[bytes, T] = OrderedDict()

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.figures.panels import Curves, best_repair, curves
-from sim.figures.run import losses_label
 from sim.figures.style import key_label
 from sim.metrics import Metric
 from sim.metrics import metric as metric_of
-from sim.results.run import PointSummary, Run, Values, ways_lost
+from sim.results.run import PointSummary, Run, Values, losses_label, ways_lost
 from sim.scenario.labels import plain_label, value_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import MIN_PAIRS, MIN_REPEATS, Estimate, estimate, finite_mean, precision

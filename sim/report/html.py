@@ -15,14 +15,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from codec.files import replacing
 from sim.errors import UserError, os_errors
-from sim.figures.panels import finding, rates_vary
-from sim.figures.run import losses_label
+from sim.figures.panels import finding
 from sim.metrics import METRICS
 from sim.metrics import metric as metric_of
 from sim.report import about
 from sim.report.answer import answer, comparison
 from sim.report.inline import PACKET_LOOKS, figure, packet_counts, packet_rows, strips
-from sim.results.run import Run, reading, ways_lost
+from sim.results.run import Run, losses_label, rates_vary, reading, ways_lost
 from sim.scenario.labels import plain_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import Estimate, finite_mean

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,7 @@ from sim.results.files import (
 )
 from sim.results.rows import ImageRow, PacketRow
 from sim.scenario.labels import setting_label
+from sim.scenario.schema import CLEAN
 from sim.statistics import Estimate, Precision, repeats_needed
 
 Values = Mapping[tuple[str, int], float]
@@ -138,6 +139,19 @@ def ways_lost(points: Iterable[PointSummary]) -> list[str]:
     "erased" always."""
     losses = [point.loss for point in points]
     return [how for how in LOST if how == "erased" or any(getattr(o, how) > 0 for o in losses)]
+
+
+def losses_label(points: Sequence[PointSummary]) -> str:
+    """The smallest and the largest share of packets lost: "5.0% to 20.1%"."""
+    shares = [point.loss.packets for point in points]
+    return " to ".join(dict.fromkeys(f"{share:.1%}" for share in (min(shares), max(shares))))
+
+
+def rates_vary(points: Sequence[PointSummary]) -> bool:
+    """Whether points repair and differ in their bits on the wire, so that quality can be drawn
+    over rate."""
+    rates = [point.bpp_wire for point in points]
+    return set(points[0].concealers) != {CLEAN} and max(rates) > 1.02 * min(rates)
 
 
 def _typed(kind: type[Any], found: Mapping[str, Any], **named: Any) -> Any:
