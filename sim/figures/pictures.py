@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
@@ -124,8 +126,25 @@ def _row(
         canvas[:, start : start + size[0]] = picture
         middle, above = (left + across / 2) / total[0], (foot + down + 0.08) / total[1]
         figure.text(middle, above, title, ha="center", va="bottom", size=10)
-    figure.figimage(canvas, 0, round(foot * DPI), origin="upper")
+    figure.add_artist(_Pixels(canvas, round(foot * DPI)))
     return figure, lefts
+
+
+class _Pixels(Artist):
+    """Pixels that go into the figure as they are: matplotlib's own images are all resampled."""
+
+    def __init__(self, pixels: Pixels, bottom: int) -> None:
+        """``bottom``: pixels below them."""
+        super().__init__()
+        opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
+        self._pixels = np.concatenate([pixels, opaque], 2)[::-1].copy()
+        self._bottom = bottom
+
+    def draw(self, renderer: RendererBase) -> None:
+        """See `matplotlib.artist.Artist.draw`."""
+        style = renderer.new_gc()
+        renderer.draw_image(style, 0, self._bottom, self._pixels)
+        style.restore()
 
 
 def shade(

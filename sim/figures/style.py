@@ -280,8 +280,8 @@ def save_figure(
         The first format's file.
     """
     figure.text(0.995, 0.004, small_print, ha="right", va="bottom", size=6, color=PALE)
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)
         figure.set_layout_engine("none")
     for axes in figure.axes:
         axes.set_position(np.round(axes.get_position(original=True).bounds, 6).tolist())
