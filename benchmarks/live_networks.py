@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 CODEBOOK, SLICES = 1024, 32
@@ -35,14 +33,14 @@ def networks(images: int) -> dict[str, float]:
     key = StreamKey(model.fingerprint)
     table = {CODEBOOK: model.frequencies(CODEBOOK)}
     frames = list(encode_images(model, pictures, CODEBOOK))
-    with tempfile.TemporaryDirectory() as folder:
-        marks = Path(folder) / "marks"
-        record = run_live(
-            _Same(frames), config, channel, key, _Book(table), _Restore(str(marks)), pace=0
-        )
-        times = [float(line) for line in marks.read_text().split()]
     restorer = Restorer(model, ["inpaint"])
-    restorer.restore(record.frames[0])
+    times: list[float] = []
+
+    def restore(ready: Any) -> None:
+        restorer.restore(ready)
+        times.append(time.process_time())
+
+    record = run_live(_Same(frames), config, channel, key, _Book(table), restore, pace=0)
     began = time.process_time()
     for ready in record.frames[1:]:
         restorer.restore(ready)
@@ -63,23 +61,3 @@ class _Book(_Same):
         from codec.coders import CoderBook
 
         return CoderBook(self.value)
-
-
-class _Restore(_Same):
-    """Makes the sink; it notes the receiver's processor time whenever an image is done, so that
-    loading is not in it."""
-
-    def __call__(self) -> Any:
-        import torch
-
-        from sim.media.frames import Restorer, load_model
-
-        torch.set_num_threads(1)
-        restorer = Restorer(load_model(None), ["inpaint"])
-
-        def sink(ready: Any) -> None:
-            restorer.restore(ready)
-            with Path(self.value).open("a") as file:
-                file.write(f"{time.process_time()}\n")
-
-        return sink

@@ -12,7 +12,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
 from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text, png
 from sim.scenario.labels import Cell
-from sim.scenario.schema import CLEAN, TokenizerKey
+from sim.scenario.schema import CLEAN, CodecSection, TokenizerKey
 from sim.statistics import effective_size
 from sim.stream import CoderTables, StreamSetup, stream_frames
 
@@ -178,43 +178,24 @@ class CellWorker:
             ValueError: the weights found here are others.
         """
         if isinstance(task, ReferenceTask):
-            return self._reference(task), {}
+            image, metrics = self._images[task.image], self._context.metrics
+            how = task.tokenizer, task.enhance
+            return reference_record(self._model, image, *how, metrics), {}
         return self._cell(task)
-
-    def _reference(self, task: ReferenceTask) -> Record:
-        from sim.media.frames import decode_lossless, encode_images
-
-        image = self._images[task.image]
-        (frame,) = encode_images(self._model, [image], *task.tokenizer)
-        decoded = decode_lossless(self._model, frame, task.tokenizer.codebook_size, task.enhance)
-        tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
-        return {
-            "grid": list(frame.index_map.shape),
-            "tokens": base64.b64encode(tokens).decode(),
-            "quality": quality(image.pixels, decoded, self._context.metrics),
-        }
 
     def _cell(self, task: CellTask) -> Result:
         """Stream a cell; each frame is restored and measured as soon as it comes out."""
-        frames = self._frames(task)
-        sent = frames
+        frames = media_frames(self._images, task.references)
         if task.cell.scenario.stream_config().needs_importance:
-            sent = [self._add_importance(n, frame, task.cell) for n, frame in enumerate(frames)]
+            frames = [self._add_importance(n, frame, task.cell) for n, frame in enumerate(frames)]
         measure = self._measurer(task)
-        measured: list[Future[MeasuredFrame]] = []
-        record = self._stream(task, sent, lambda ready: measured.append(measure(ready)))
-        return self._result(task, frames, record, measured)
-
-    def measure(self, task: CellTask, record: StreamRecord) -> Result:
-        """As `run`, for a stream that is over: restore its frames and measure them."""
-        measured = map(self._measurer(task), record.frames)
-        return self._result(task, self._frames(task), record, list(measured))
-
-    def _frames(self, task: CellTask) -> list[MediaFrame]:
-        return [
-            MediaFrame(image.name, reference.index_map, image.width, image.height)
-            for image, reference in zip(self._images, task.references, strict=True)
-        ]
+        futures: list[Future[MeasuredFrame]] = []
+        record = self._stream(task, frames, lambda ready: futures.append(measure(ready)))
+        measured = []
+        for future in futures:
+            measured.append(future.result())
+            self._progress(task, 1)
+        return cell_result(task, self._images, record, measured)
 
     def _add_importance(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
         from sim.media.frames import with_token_importance
@@ -223,32 +204,6 @@ class CellWorker:
         if key not in self._with_importance:
             self._with_importance[key] = with_token_importance(self._model, frame, key[1])
         return self._with_importance[key]
-
-    def _result(
-        self,
-        task: CellTask,
-        frames: Sequence[MediaFrame],
-        record: StreamRecord,
-        measured: Iterable[Future[MeasuredFrame]],
-    ) -> Result:
-        rows: list[dict[str, Any]] = []
-        pictures: dict[str, bytes] = {}
-        sent = FrameSent.of_each(record, task.cell.scenario.stream_config())
-        for number, future in enumerate(measured):
-            found = future.result()
-            rows += self._rows(task, number, frames[number], found, sent[number])
-            pictures |= found.pictures
-            self._progress(task, 1)
-        erased = np.array([packet.fate == "erased" for packet in record.packets])
-        about = {
-            "pictures": task.pictures,
-            "columns": list(rows[0]),
-            "rows": [[cell_text(value) for value in row.values()] for row in rows],
-            **packet_table(record.packets, frames),
-            "counters": record.counters,
-            "effective": effective_size(erased),
-        }
-        return about, pictures
 
     def _stream(
         self,
@@ -291,66 +246,134 @@ class CellWorker:
         number, received = ready.frame, ready.grid.received
         if restorer is None:
             return MeasuredFrame(received, {}, {})
-        reference, original = task.references[number], self._images[number].pixels
-        shown, whole = number < task.pictures, bool(received.all())
-        output = RestoredFrame(number, received)
-        if shown or not whole:
+        shown, output = number < task.pictures, RestoredFrame(number, received)
+        if shown or not received.all():
             output = restorer.restore(ready)
-        found = {}
-        for name in restorer.concealers:
-            measured, accuracy = reference.quality, float("nan")
-            if not whole:
-                measured = quality(original, output.images[name], self._context.metrics)
-                accuracy = token_accuracy(reference.index_map, output.indices[name], received)
-            found[name] = {**measured, "token_accuracy": accuracy}
-        pictures = self._pictures(task, number, output) if shown else {}
-        return MeasuredFrame(received, found, pictures)
-
-    def _rows(
-        self,
-        task: CellTask,
-        number: int,
-        frame: MediaFrame,
-        measured: MeasuredFrame,
-        sent: FrameSent,
-    ) -> Iterator[dict[str, Any]]:
-        """The rows of one frame: without loss, then each repair."""
-        pixels = frame.width * frame.height
-        about = {
-            "frame": number,
-            "image": frame.name,
-            "width": frame.width,
-            "height": frame.height,
-            "codebook": task.cell.scenario.codec.codebook,
-            "tokens": measured.received.size,
-            "tokens_lost": int(np.count_nonzero(~measured.received)),
-            "packets_sent": sent.packets,
-            "packets_lost": sum(sent.lost.values()),
-            **sent.lost,
-            "bpp": 8 * sent.payload_bytes / pixels,
-            "bpp_wire": 8 * sent.wire_bytes / pixels,
-            "recovered": sent.recovered,
-            "retransmitted": sent.retransmitted,
-            "latency_s": sent.latency_s,
-        }
-        lossless = task.references[number].quality
-        yield {**about, "concealer": CLEAN, **lossless, "token_accuracy": float("nan")}
-        for name, found in measured.quality.items():
-            yield {**about, "concealer": name, **found}
-
-    def _pictures(self, task: CellTask, number: int, output: RestoredFrame) -> dict[str, bytes]:
-        from sim.media.frames import decode_lossless
-
-        frame = self._frames(task)[number]
+        image, reference = self._images[number], task.references[number]
         codec = task.cell.scenario.codec
-        lossless = decode_lossless(self._model, frame, codec.codebook, codec.enhance)
-        shown = {"original": self._images[number].pixels, CLEAN: lossless, **output.images}
-        shown["received"] = output.received.astype(np.uint8) * 255
-        files = {f"{name}.png": png(pixels) for name, pixels in shown.items()}
-        if INPAINT in output.images:
-            files[PROBABILITY] = _npy(output.probability[INPAINT])
-            files[PIXEL_ERROR] = _npy(output.pixel_error[INPAINT])
-        return {f"{frame.name}/{name}": content for name, content in files.items()}
+        names, metrics = restorer.concealers, self._context.metrics
+        found = measured_frame(image, reference, output, names, metrics)
+        if shown:
+            pictures = frame_pictures(self._model, image, reference, output, codec)
+            found = replace(found, pictures=pictures)
+        return found
+
+
+def reference_record(
+    model: Model, image: LoadedImage, tokenizer: TokenizerKey, enhance: bool, metrics: Sequence[str]
+) -> Record:
+    """What `read_reference` reads: the image tokenized, decoded without loss, measured."""
+    from sim.media.frames import decode_lossless, encode_images
+
+    (frame,) = encode_images(model, [image], *tokenizer)
+    decoded = decode_lossless(model, frame, tokenizer.codebook_size, enhance)
+    tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
+    return {
+        "grid": list(frame.index_map.shape),
+        "tokens": base64.b64encode(tokens).decode(),
+        "quality": quality(image.pixels, decoded, metrics),
+    }
+
+
+def measured_frame(
+    image: LoadedImage,
+    reference: LosslessReference,
+    output: RestoredFrame,
+    concealers: Sequence[str],
+    metrics: Sequence[str],
+) -> MeasuredFrame:
+    """A restored frame, measured; no pictures are kept yet."""
+    found = {}
+    for name in concealers:
+        measured, accuracy = reference.quality, float("nan")
+        if not output.received.all():
+            measured = quality(image.pixels, output.images[name], metrics)
+            accuracy = token_accuracy(reference.index_map, output.indices[name], output.received)
+        found[name] = {**measured, "token_accuracy": accuracy}
+    return MeasuredFrame(output.received, found, {})
+
+
+def frame_pictures(
+    model: Model,
+    image: LoadedImage,
+    reference: LosslessReference,
+    output: RestoredFrame,
+    codec: CodecSection,
+) -> dict[str, bytes]:
+    """The files that show a frame, for `MeasuredFrame.pictures`."""
+    from sim.media.frames import decode_lossless
+
+    (frame,) = media_frames([image], [reference])
+    lossless = decode_lossless(model, frame, codec.codebook, codec.enhance)
+    shown = {"original": image.pixels, CLEAN: lossless, **output.images}
+    shown["received"] = output.received.astype(np.uint8) * 255
+    files = {f"{name}.png": png(pixels) for name, pixels in shown.items()}
+    if INPAINT in output.images:
+        files[PROBABILITY] = _npy(output.probability[INPAINT])
+        files[PIXEL_ERROR] = _npy(output.pixel_error[INPAINT])
+    return {f"{image.name}/{name}": content for name, content in files.items()}
+
+
+def media_frames(
+    images: Iterable[LoadedImage], references: Iterable[LosslessReference]
+) -> list[MediaFrame]:
+    """Images as they are streamed."""
+    return [
+        MediaFrame(image.name, reference.index_map, image.width, image.height)
+        for image, reference in zip(images, references, strict=True)
+    ]
+
+
+def cell_result(
+    task: CellTask,
+    images: Sequence[LoadedImage],
+    record: StreamRecord,
+    measured: Sequence[MeasuredFrame],
+) -> Result:
+    """The record of a cell, and its pictures, once it is streamed and its frames are measured."""
+    frames = media_frames(images, task.references)
+    rows: list[dict[str, Any]] = []
+    sent = FrameSent.of_each(record, task.cell.scenario.stream_config())
+    for number, found in enumerate(measured):
+        rows += _rows(task, number, frames[number], found, sent[number])
+    erased = np.array([packet.fate == "erased" for packet in record.packets])
+    about = {
+        "pictures": task.pictures,
+        "columns": list(rows[0]),
+        "rows": [[cell_text(value) for value in row.values()] for row in rows],
+        **packet_table(record.packets, frames),
+        "counters": record.counters,
+        "effective": effective_size(erased),
+    }
+    return about, {name: file for found in measured for name, file in found.pictures.items()}
+
+
+def _rows(
+    task: CellTask, number: int, frame: MediaFrame, measured: MeasuredFrame, sent: FrameSent
+) -> Iterator[dict[str, Any]]:
+    """The rows of one frame: without loss, then each repair."""
+    pixels = frame.width * frame.height
+    about = {
+        "frame": number,
+        "image": frame.name,
+        "width": frame.width,
+        "height": frame.height,
+        "codebook": task.cell.scenario.codec.codebook,
+        "tokens": measured.received.size,
+        "tokens_lost": int(np.count_nonzero(~measured.received)),
+        "packets_sent": sent.packets,
+        "packets_lost": sum(sent.lost.values()),
+        **sent.lost,
+        "bpp": 8 * sent.payload_bytes / pixels,
+        "bpp_wire": 8 * sent.wire_bytes / pixels,
+        "recovered": sent.recovered,
+        "retransmitted": sent.retransmitted,
+        "latency_s": sent.latency_s,
+    }
+    lossless = task.references[number].quality
+    yield {**about, "concealer": CLEAN, **lossless, "token_accuracy": float("nan")}
+    for name, found in measured.quality.items():
+        yield {**about, "concealer": name, **found}
 
 
 def read_reference(record: Record) -> LosslessReference:

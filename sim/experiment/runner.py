@@ -23,10 +23,12 @@ from sim.experiment.cell import (
     CellTask,
     CellWorker,
     LosslessReference,
+    MeasuredFrame,
     ReferenceTask,
     Result,
     Task,
     WorkerContext,
+    cell_result,
     read_reference,
 )
 from sim.experiment.folder import CELLS, open_run
@@ -86,10 +88,22 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class RecordedStream:
-    """A stream that ran elsewhere: its pictures, what became of them, and how it went."""
+    """A stream that ran elsewhere: its pictures, what became of them, and how it went.
+
+    Attributes:
+        pictures: every image.
+        record: of the stream.
+        references: of every image, as `sim.experiment.cell.reference_record` has them.
+        measured: every frame.
+        fingerprint: of the weights.
+        about: how it went, for the manifest.
+    """
 
     pictures: Sequence[LoadedImage]
     record: StreamRecord
+    references: Sequence[Record]
+    measured: Sequence[MeasuredFrame]
+    fingerprint: str
     about: dict[str, Any]
 
 
@@ -131,12 +145,8 @@ def run_experiment(
     return Outcome(target, summary, run.cells, run.cells - run.computed)
 
 
-def measure_recorded(
-    loaded: LoadedScenario,
-    given: RecordedStream,
-    out: Path,
-    save_images: bool,
-    progress: ProgressCallback,
+def write_recorded(
+    loaded: LoadedScenario, given: RecordedStream, out: Path, save_images: bool
 ) -> Outcome:
     """Write the run folder of a stream that ran elsewhere; `loaded` has one point and one repeat.
 
@@ -144,16 +154,22 @@ def measure_recorded(
         UserError: as `run_experiment`.
     """
     images = given.pictures
-    check_metrics(loaded.scenario.metrics)
-    networks = _Networks(loaded, images)
-    plan = Plan(loaded, [ImageAbout.of(image) for image in images], networks.model.fingerprint)
+    plan = Plan(loaded, [ImageAbout.of(image) for image in images], given.fingerprint)
+    (cell,) = plan.cells([1])
+    references = tuple(map(read_reference, given.references))
+    task = CellTask(plan.cell_key(cell), cell, references, pictures_kept(len(images), save_images))
     with open_run(out, fresh=True) as folder:
-        options = RunOptions(save_images=save_images)
-        run = Runner(plan, images, networks, folder, options, progress)
-        run.measure(given.record)
-        progress(1, 1, "drawing")
-        summary = finish_run(folder, plan, run.store, [1], save_images, given.about)
+        store = Store(folder / CELLS)
+        for number, reference in enumerate(given.references):
+            store.put(plan.reference_key(number, *_decoded_as(cell)), reference)
+        store.put(task.key, *cell_result(task, images, given.record, given.measured))
+        summary = finish_run(folder, plan, store, [1], save_images, given.about)
     return Outcome(out, summary)
+
+
+def pictures_kept(images: int, save_images: bool) -> int:
+    """Of how many of a shown cell's images pictures are kept."""
+    return images if save_images else min(MAX_PANELS, images)
 
 
 class _Networks:
@@ -275,15 +291,6 @@ class Runner:
         self.cells = sum(counts)
         return counts
 
-    def measure(self, record: StreamRecord) -> None:
-        """Take a stream that is over for the one cell."""
-        (cell,) = self._plan.cells([1])
-        with self._opened:
-            self._tokenize([cell])
-            task = self._task(cell)
-            self._steps, self._done, self._total = {task.key: 0}, 0, len(task.references)
-            self.store.put(task.key, *self._worker.measure(task, record))
-
     def _compute(self, cells: Sequence[Cell]) -> None:
         missing = [
             cell for cell in cells if not self._has(self._plan.cell_key(cell), self._pictures(cell))
@@ -305,13 +312,10 @@ class Runner:
 
     def _pictures(self, cell: Cell) -> int:
         """Of how many images pictures are to be kept."""
-        images = len(self._images)
-        if not cell.scenario.concealers:
-            return 0
-        if self._options.save_images:
-            return images
         shown = (cell.point, cell.repeat) == self._pictured
-        return min(MAX_PANELS, images) if shown else 0
+        if not cell.scenario.concealers or not (shown or self._options.save_images):
+            return 0
+        return pictures_kept(len(self._images), self._options.save_images)
 
     def _tokenize(self, cells: Sequence[Cell]) -> None:
         """Have the lossless reference of every image for every tokenizer key of the cells."""

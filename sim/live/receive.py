@@ -19,11 +19,15 @@ from numpy.typing import NDArray
 from codec.model import Model
 from sim.drivers.endpoints import ReceiverEndpoint
 from sim.drivers.record import PacketRecord, StreamRecord
+from sim.experiment.cell import MeasuredFrame
+from sim.jobs.store import Record
+from sim.live.measure import StreamMeasurer
 from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import SidecarMetadata, read_ledger
 from sim.media.capture import digest
 from sim.media.frames import Restorer, coders_of
 from sim.media.images import LoadedImage, load_image
+from sim.media.outputs import RestoredFrame
 from sim.metrics.quality import psnr_db
 from sim.protocol.events import FrameReady
 from sim.protocol.handshake import StreamStart
@@ -31,7 +35,7 @@ from sim.protocol.ledger import Ledger
 from sim.scenario.schema import Scenario
 from sim.stream import CoderTables, StreamSetup
 
-_WAITING_IMAGES = 3  # for the networks
+_WAITING_IMAGES = 1  # for the networks
 _MAX_KEPT = 10_000  # images of one stream that tables are made of
 
 UNKNOWN = "unknown: the originals are not here"
@@ -68,10 +72,13 @@ class Received:
         ended: "complete", "interrupted" (the sender was told to stop), "stopped" (the receiver
             was) or "sender gone".
         about: what the sender said of itself.
+        references, measured: see `sim.experiment.runner.RecordedStream`, if no original is missing.
     """
 
     record: StreamRecord
     pictures: list[LoadedImage] | None
+    references: Sequence[Record]
+    measured: Sequence[MeasuredFrame]
     first: int
     total: int
     ended: str
@@ -92,6 +99,7 @@ class IncomingStream:
         monitor: StreamMonitor,
         finished: Callable[[Received], object],
         on_image: Callable[[int], object] = lambda frame: None,
+        save_images: bool = False,
     ) -> None:
         """Raises ValueError or LookupError if the stream cannot be received."""
         key = StreamSetup.of(scenario, CoderTables.of(model)).key
@@ -103,6 +111,7 @@ class IncomingStream:
         self._frames: list[FrameReady] = []
         self._quality_news: dict[str, Any] | None = None
         self._kept: dict[int, LoadedImage] = {}
+        self._measurer = StreamMeasurer(scenario, model, save_images)
         self._repairs = _Repairs(
             Restorer(model, scenario.concealers, scenario.decoding_options()), self._repaired
         )
@@ -174,9 +183,9 @@ class IncomingStream:
             self._kept[frame] = found
         return self._kept[frame]
 
-    def _repaired(self, ready: FrameReady, images: Mapping[str, NDArray[np.uint8]]) -> None:
+    def _repaired(self, ready: FrameReady, output: RestoredFrame) -> None:
         """Show and measure a repaired image; called in the networks' thread."""
-        original = self._picture(ready.frame)
+        original, images = self._picture(ready.frame), output.images
         shown: dict[str, NDArray[np.uint8]] = {}
         if original is not None:
             shown[f"sent: {original.name}"] = original.pixels
@@ -187,6 +196,8 @@ class IncomingStream:
         self._monitor.pictures = shown
         self._measure(original, images)
         self._on_image(ready.frame)
+        if original is not None:
+            self._measurer.add(original, output)
 
     def _measure(
         self, original: LoadedImage | None, images: Mapping[str, NDArray[np.uint8]]
@@ -210,6 +221,7 @@ class IncomingStream:
         count = len(self._frames)
         pictures = [self._picture(first + number) for number in range(count)]
         whole = [picture for picture in pictures if picture is not None]
+        references, measured = self._measurer.results()
         return Received(
             StreamRecord(
                 renumbered(self._metadata.packets, first, count),
@@ -218,6 +230,8 @@ class IncomingStream:
                 ledger,
             ),
             whole if len(whole) == count else None,
+            references,
+            measured,
             first,
             len(self._terms.sizes),
             ended,
@@ -240,7 +254,7 @@ class _Repairs:
     def __init__(
         self,
         restorer: Restorer,
-        done: Callable[[FrameReady, Mapping[str, NDArray[np.uint8]]], object],
+        done: Callable[[FrameReady, RestoredFrame], object],
     ) -> None:
         self._restorer, self._done = restorer, done
         self._waiting: queue.Queue[FrameReady | None] = queue.Queue(_WAITING_IMAGES)
@@ -272,7 +286,6 @@ class _Repairs:
         while (ready := self._waiting.get()) is not None:
             if self._error is None:
                 try:
-                    output = self._restorer.restore(ready)
-                    self._done(ready, output.images)
+                    self._done(ready, self._restorer.restore(ready))
                 except BaseException as error:
                     self._error = error

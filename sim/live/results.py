@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from codec.model import Model
-from sim.experiment.runner import RecordedStream, measure_recorded
+from sim.experiment.runner import RecordedStream, write_recorded
 from sim.live.receive import Received
 from sim.media.frames import Restorer
-from sim.progress import progress_bar
 from sim.results.files import (
     MANIFEST,
     OUTPUTS,
@@ -60,11 +59,17 @@ def write_received(
         "anomalies": dict(anomalies),
         "ledger": asdict(received.record.ledger) if accounted else None,
     }
-    with progress_bar(scenario.name) as progress:
-        if received.pictures is not None:
-            given = RecordedStream(received.pictures, received.record, about)
-            return measure_recorded(loaded, given, target, save_images, progress)
+    if received.pictures is None:
         return _without_originals(loaded, model, received, about, target)
+    given = RecordedStream(
+        received.pictures,
+        received.record,
+        received.references,
+        received.measured,
+        model.fingerprint,
+        about,
+    )
+    return write_recorded(loaded, given, target, save_images)
 
 
 def _without_originals(

@@ -26,6 +26,7 @@ from sim.live.terminal import live_view, plain_line
 from sim.media.capture import Photographs, open_source
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage
+from sim.metrics.quality import check_metrics
 from sim.progress import screen
 from sim.results.files import Outcome
 from sim.scenario.loader import LoadedScenario
@@ -173,8 +174,8 @@ def demo_session(
         else:
             capture = replace(capture, keep=Path(scratch))
             pictures = ReferenceImages([], capture.keep)
-        session = ReceiverSession(loaded, pictures, options)
         with SenderProcess(send_session, loaded, link.address, capture) as sender:
+            session = ReceiverSession(loaded, pictures, options)  # while the sender starts
             session.serve(link, once=True, on_idle=sender.check)
 
 
@@ -281,6 +282,7 @@ class ReceiverSession:
             monitor=self._monitor,
             finished=self._received.append,
             on_image=self._print_image,
+            save_images=self._options.save_images,
         )
         if self._options.record is None:
             return incoming
@@ -343,6 +345,7 @@ def _as_recorded(recording: Path, about: Mapping[str, Any]) -> LoadedScenario:
 
 
 def _model(loaded: LoadedScenario) -> Model:
+    check_metrics(loaded.scenario.metrics)
     model = load_model(loaded.model)
     check_model(model, loaded.scenario)
     return model

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from channels import Channel, Delivery, build, read_channel
 from codec.coders import CoderBook
 from sim.drivers.record import MediaFrame
 from sim.protocol.config import StreamConfig, StreamKey
-from sim.protocol.events import FrameReady
 
 KEY = StreamKey("0123456789abcdef", 9)
 CONFIG = StreamConfig(
@@ -56,48 +56,42 @@ class Ties(Channel):
         return tuple(Delivery(float(max(now_s, step / 20))) for step in steps)
 
 
-def writing_sink(folder: Path) -> Callable[[FrameReady], None]:
-    """Writes each frame's tokens, and the process that it ran in."""
-
-    def write(frame: FrameReady) -> None:
-        name = f"{frame.frame:03}-{frame.width}x{frame.height}"
-        (folder / name).write_bytes(frame.grid.indices.tobytes() + frame.grid.received.tobytes())
-        (folder / "pid").write_text(str(os.getpid()))
-
-    return write
+def in_receiver() -> bool:
+    return multiprocessing.current_process().name == "stream-receiver"
 
 
 def raising(*_: object) -> Any:
     raise ValueError("no\nsuch luck")
 
 
-def raising_sink() -> Callable[[FrameReady], None]:
-    return raising
+def raising_book() -> CoderBook:
+    return raising() if in_receiver() else make_book()
 
 
 def killed(*_: object) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed_sink() -> Callable[[FrameReady], None]:
-    return killed
+def killed_book() -> CoderBook:
+    return killed() if in_receiver() else make_book()
 
 
 def exiting(*_: object) -> Any:
     os._exit(3)
 
 
-def hanging(*_: object) -> Any:
+def hanging() -> Any:
     time.sleep(600)
 
 
-def hanging_sink() -> Callable[[FrameReady], None]:
-    return hanging
+def hanging_book() -> CoderBook:
+    return hanging() if in_receiver() else make_book()
 
 
-def sink_with_pid(path: Path) -> Callable[[FrameReady], None]:
-    path.write_text(str(os.getpid()))
-    return lambda frame: None
+def book_with_pid(path: Path) -> CoderBook:
+    if in_receiver():
+        path.write_text(str(os.getpid()))
+    return make_book()
 
 
 def frames_with_pid(path: Path) -> list[MediaFrame]:

@@ -119,31 +119,16 @@ def test_the_wall_clock_paces_but_does_not_change_the_result() -> None:
     assert times[-1] - times[0] > 0.3 * media_s  # half, but for a busy machine's delays
 
 
-def test_the_sink_runs_in_the_receiver_process(tmp_path: Path) -> None:
-    here, there = tmp_path / "virtual", tmp_path / "live"
-    here.mkdir()
-    there.mkdir()
+def test_frames_are_handed_over_here_as_they_come() -> None:
     make_channel = partial(peers.make_channel, BURSTS, 7)
-    steps: list[tuple[int, int]] = []
-    live(
+    steps: list[object] = []
+    record = live(
         make_channel=make_channel,
-        make_sink=partial(peers.writing_sink, there),
+        on_frame=steps.append,
         progress=lambda *step: steps.append(step),
     )
-    run_virtual(
-        peers.make_frames(),
-        peers.CONFIG,
-        make_channel(),
-        peers.KEY,
-        peers.make_book(),
-        peers.writing_sink(here),
-    )
-    assert (there / "pid").read_text() != (here / "pid").read_text() == str(os.getpid())
-    names = sorted(path.name for path in here.iterdir())
-    assert names == sorted(path.name for path in there.iterdir())
-    for name in names[:-1]:
-        assert (here / name).read_bytes() == (there / name).read_bytes()
-    assert steps == [(n + 1, 12) for n in range(12)]
+    assert steps[::2] == record.frames
+    assert steps[1::2] == [(n + 1, 12) for n in range(12)]
 
 
 @pytest.mark.parametrize(
@@ -152,9 +137,12 @@ def test_the_sink_runs_in_the_receiver_process(tmp_path: Path) -> None:
         ({"make_frames": peers.raising}, "sender process: ValueError: no such luck"),
         ({"make_frames": peers.killed}, "sender process was killed by SIGKILL"),
         ({"make_channel": peers.exiting}, "sender process ended unexpectedly with exit code 3"),
-        ({"make_sink": peers.raising_sink}, "receiver process: ValueError: no such luck"),
-        ({"make_sink": peers.killed_sink}, "receiver process was killed by SIGKILL"),
-        ({"make_sink": peers.hanging_sink, "stall_s": 2}, "no news of sender or receiver for 2 s"),
+        ({"make_coders": peers.raising_book}, "receiver process: ValueError: no such luck"),
+        ({"make_coders": peers.killed_book}, "receiver process was killed by SIGKILL"),
+        (
+            {"make_coders": peers.hanging_book, "stall_s": 2},
+            "no news of sender or receiver for 2 s",
+        ),
     ],
 )
 def test_a_failing_peer_is_one_clear_error_soon(changes: dict[str, Any], message: str) -> None:
@@ -202,8 +190,7 @@ if __name__ == "__main__":
         peers.CONFIG,
         partial(peers.Ties, 1),
         peers.KEY,
-        peers.make_book,
-        partial(peers.sink_with_pid, folder / "receiver"),
+        partial(peers.book_with_pid, folder / "receiver"),
         pace=60,
     )
 """

@@ -1,0 +1,77 @@
+"""Measuring a stream while it runs, so that little is left to do when it ends."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+from codec.model import Model
+from sim.experiment.cell import (
+    MeasuredFrame,
+    frame_pictures,
+    measured_frame,
+    read_reference,
+    reference_record,
+)
+from sim.experiment.tables import MAX_PANELS
+from sim.jobs.executor import usable_cores
+from sim.jobs.store import Record
+from sim.media.capture import digest
+from sim.media.images import LoadedImage
+from sim.media.outputs import RestoredFrame
+from sim.scenario.schema import Scenario
+
+_WAITING = 2  # images for each thread
+
+
+class StreamMeasurer:
+    """Measures restored frames side by side, as they come; originals that come again only once."""
+
+    def __init__(self, scenario: Scenario, model: Model, save_images: bool) -> None:
+        """``save_images``: whether pictures are kept of all frames, not only of the first."""
+        self._scenario, self._model, self._save_images = scenario, model, save_images
+        threads = max(1, usable_cores() - 1)  # one restores meanwhile
+        self._threads = ThreadPoolExecutor(threads)
+        self._most = _WAITING * threads
+        self._by_digest: dict[str, Future[Record]] = {}
+        self._references: list[Future[Record]] = []
+        self._measured: list[Future[MeasuredFrame]] = []
+        self._waiting: deque[Future[MeasuredFrame]] = deque()
+
+    def add(self, image: LoadedImage, output: RestoredFrame) -> None:
+        """Take the next frame; waits when too many are waiting already. Raises what went wrong
+        with an earlier one."""
+        key, codec, metrics = digest(image.pixels), self._scenario.codec, self._scenario.metrics
+        if key not in self._by_digest:
+            parts = self._model, image, codec.tokenizer_key, codec.enhance, metrics
+            self._by_digest[key] = self._threads.submit(reference_record, *parts)
+        reference = self._by_digest[key]
+        shown = self._save_images or len(self._measured) < MAX_PANELS
+        future = self._threads.submit(self._measure, image, reference, output, shown)
+        self._references.append(reference)
+        self._measured.append(future)
+        self._waiting.append(future)
+        while len(self._waiting) > self._most:
+            self._waiting.popleft().result()
+
+    def results(self) -> tuple[Sequence[Record], Sequence[MeasuredFrame]]:
+        """References and measured frames, once all that was added is done."""
+        with self._threads:
+            return (
+                [future.result() for future in self._references],
+                [future.result() for future in self._measured],
+            )
+
+    def _measure(
+        self, image: LoadedImage, record: Future[Record], output: RestoredFrame, shown: bool
+    ) -> MeasuredFrame:
+        reference = read_reference(record.result())  # begun before this, so it will come
+        scenario = self._scenario
+        metrics = scenario.metrics
+        found = measured_frame(image, reference, output, scenario.concealers, metrics)
+        if shown:
+            parts = self._model, image, reference, output, scenario.codec
+            found = replace(found, pictures=frame_pictures(*parts))
+        return found
