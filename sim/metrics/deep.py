@@ -17,7 +17,7 @@ from codec.lpips import Dists, Lpips
 from codec.perceptual import FeaturesMissing
 from codec.threads import one_thread
 from sim.errors import UserError
-from sim.metrics.originals import Originals
+from sim.metrics.original_cache import OriginalCache
 
 _MIN_SIDE = {"lpips": 31, "lpips_vgg": 16, "dists": 1}
 """Pixels: of a smaller image, pooling layers leave no output."""
@@ -35,7 +35,7 @@ class DeepDistance:
             )
         except FeaturesMissing as error:
             raise UserError(f"metric {name}: {error}") from None
-        self._originals = Originals(self._features, _size)
+        self._kept = OriginalCache(self._features, _size)
 
     @torch.inference_mode()
     def __call__(self, original: NDArray[np.uint8], image: NDArray[np.uint8]) -> float:
@@ -43,7 +43,7 @@ class DeepDistance:
         if min(image.shape[:2]) < self._min_side:
             return float("nan")
         with one_thread():
-            wanted = self._originals.of(original)
+            wanted = self._kept.of(original)
             return float(self._network.between(self._features(image), wanted))
 
     def _features(self, image: NDArray[np.uint8]) -> list[Tensor]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sim.errors import UserError
 from sim.metrics import DEFAULT, OPTIONAL, MetricName
-from sim.metrics.originals import Originals
+from sim.metrics.original_cache import OriginalCache
 
 MS_SSIM_MIN_SIDE = 176
 """Pixels: an 11-pixel window must fit after four halvings."""
@@ -149,7 +149,7 @@ def _ssimulacra2(original: NDArray[np.uint8], image: NDArray[np.uint8]) -> float
 
     found = parts.Msssim()
     for (a, mean_a, square_a), (b, mean_b, square_b) in zip(
-        _originals().of(original), _scales(image), strict=True
+        _original_scales().of(original), _scales(image), strict=True
     ):
         scale = parts.MsssimScale()
         product = parts.blur_image(a * b)
@@ -183,8 +183,8 @@ _SSIMULACRA2_MIN_SIDE = 8
 
 
 @cache
-def _originals() -> Originals[list[Scale]]:
-    return Originals(_scales, lambda scales: sum(a.nbytes for scale in scales for a in scale))
+def _original_scales() -> OriginalCache[list[Scale]]:
+    return OriginalCache(_scales, lambda scales: sum(a.nbytes for scale in scales for a in scale))
 
 
 def _deep(name: str) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]:

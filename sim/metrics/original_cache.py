@@ -17,7 +17,7 @@ KEPT_BYTES = 2**27
 T = TypeVar("T")
 
 
-class Originals(Generic[T]):
+class OriginalCache(Generic[T]):
     """What one metric makes of the latest originals. Threads may share it."""
 
     def __init__(self, make: Callable[[NDArray[np.uint8]], T], size: Callable[[T], int]) -> None:
