@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, is_level_
 PRETRAINED = fingerprint.PRETRAINED
 TOKENIZER_FILE, INPAINTER_FILE, CONTEXT_FILE = fingerprint.WEIGHT_FILES
 
+_RANDOM = threading.Lock()
 _RENAMED = {"decoder.upsampler.seen.weight": "decoder.upsampler.feature_projection.weight"}
 """Parameters that older files hold under another name."""
 
@@ -159,7 +161,7 @@ class Model:
     @classmethod
     def random(cls, seed: int = 0, device: Device = CPU) -> Model:
         """A tiny randomly initialised model with every codebook size: for tests, not for images."""
-        with torch.random.fork_rng():
+        with _RANDOM, torch.random.fork_rng():  # a state of the whole process
             torch.manual_seed(seed)
             sizes: dict[str, Any] = {"encoder_widths": (8, 8, 16), "decoder_widths": (8, 8, 16)}
             depths: dict[str, Any] = {"encoder_depths": (0, 0, 1), "decoder_depths": (0, 0, 1)}
