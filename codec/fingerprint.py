@@ -19,6 +19,11 @@ def model_fingerprint(fingerprints: Iterable[str]) -> str:
     return hashlib.sha256("".join(fingerprints).encode()).hexdigest()[:16]
 
 
+def random_fingerprint(seed: int = 0) -> str:
+    """Of `codec.model.Model.random`."""
+    return f"{seed:016x}"
+
+
 def stored_fingerprint(folder: Path | None = None) -> str | None:
     """`codec.model.Model.fingerprint` as the files of a folder (default: the weights that ship)
     say themselves; that it is true is checked when they are loaded. None if they do not say."""

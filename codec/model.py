@@ -171,7 +171,8 @@ class Model:
             ladder = Ladder.pairs(codewords)
             inpainter = Inpainter(InpainterConfig(width=32, depth=2, heads=2))
             context = ContextTables.random(ladder.codebook_sizes, seed)
-        return cls(encoder, decoder, ladder, inpainter, f"{seed:016x}", {}, context, device)
+        name = fingerprint.random_fingerprint(seed)
+        return cls(encoder, decoder, ladder, inpainter, name, {}, context, device)
 
     def encode(
         self,

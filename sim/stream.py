@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from channels import Channel, UniformErasure, build, read_channel
 from channels.base import ConstantDelay
@@ -41,8 +41,10 @@ def make_channel(spec: Mapping[str, Any], seed: int, repeat: int, receivers: int
     return channels[0] if receivers == 1 else ReceiveDiversity(channels)
 
 
-def make_feedback(arq: ArqConfig, seed: int, repeat: int) -> Channel:
-    """The way back of one repeat."""
+def make_feedback(arq: ArqConfig | None, seed: int, repeat: int) -> Channel | None:
+    """The way back of one repeat; None if nothing is sent back."""
+    if arq is None:
+        return None
     key = np.random.SeedSequence(seed, spawn_key=(repeat, _FEEDBACK))
     return build(UniformErasure(arq.loss), seed=key, link=ConstantDelay(arq.delay_s))
 
@@ -97,20 +99,25 @@ class StreamSetup:
         key = StreamKey(tables.fingerprint, int(state[0]))
         return cls(scenario, tables, scenario.stream_config(), key, repeat)
 
-    def coders(self) -> CoderBook:
-        """The coders for the scenario's codebook size."""
+    # Each is a call that another process can make, which then needs to know no scenarios.
+
+    @property
+    def coders(self) -> Callable[[], CoderBook]:
+        """Makes the coders for the scenario's codebook size."""
         size, known = self.scenario.codec.codebook, self.tables.frequencies
-        return CoderBook({size: known[size]} if size in known else {}, self.tables.context)
+        tables: dict[int, ArrayLike] = {size: known[size]} if size in known else {}
+        return partial(CoderBook, tables, self.tables.context)
 
-    def channel(self) -> Channel:
-        """The channel at its start."""
-        receivers = self.scenario.stream.receivers
-        return make_channel(self.scenario.channel, self.scenario.seed, self.repeat, receivers)
+    @property
+    def channel(self) -> Callable[[], Channel]:
+        """Makes the channel at its start."""
+        scenario, receivers = self.scenario, self.scenario.stream.receivers
+        return partial(make_channel, scenario.channel, scenario.seed, self.repeat, receivers)
 
-    def feedback(self) -> Channel | None:
-        """The way back at its start; None if nothing is sent back."""
-        arq = self.config.arq
-        return None if arq is None else make_feedback(arq, self.scenario.seed, self.repeat)
+    @property
+    def feedback(self) -> Callable[[], Channel | None]:
+        """Makes the way back at its start; None if nothing is sent back."""
+        return partial(make_feedback, self.config.arq, self.scenario.seed, self.repeat)
 
 
 def check_model(model: Model, scenario: Scenario) -> None:

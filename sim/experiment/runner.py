@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codec.fingerprint import stored_fingerprint
+from codec.fingerprint import random_fingerprint, stored_fingerprint
 from sim.drivers.record import StreamRecord
 from sim.errors import UserError
 from sim.experiment.cell import (
@@ -185,10 +185,9 @@ class _Networks:
     def fingerprint(self) -> str:
         """Of the weights."""
         name = self._loaded.model
-        known = None
-        if name != "random":
-            known = stored_fingerprint(None if name is None else Path(name))
-        return known or self.model.fingerprint
+        if name == "random":
+            return random_fingerprint()
+        return stored_fingerprint(None if name is None else Path(name)) or self.model.fingerprint
 
     @cached_property
     def model(self) -> Model:

@@ -35,7 +35,7 @@ class DeepDistance:
             )
         except FeaturesMissing as error:
             raise UserError(f"metric {name}: {error}") from None
-        self._kept = OriginalCache(self._features, _size)
+        self._kept = OriginalCache(lambda image: [self._features(image)])
 
     @torch.inference_mode()
     def __call__(self, original: NDArray[np.uint8], image: NDArray[np.uint8]) -> float:
@@ -43,17 +43,13 @@ class DeepDistance:
         if min(image.shape[:2]) < self._min_side:
             return float("nan")
         with one_thread():
-            wanted = self._kept.of(original)
+            (wanted,) = self._kept.of(original)
             return float(self._network.between(self._features(image), wanted))
 
     def _features(self, image: NDArray[np.uint8]) -> list[Tensor]:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         pixels = pixels.to(torch.float32, memory_format=torch.channels_last)
         return self._network.features(pixels / 127.5 - 1)
-
-
-def _size(features: list[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in features)
 
 
 @cache

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,26 @@ from numpy.typing import NDArray
 KEPT_BYTES = 2**27
 """Limit of what is kept in memory, for each metric."""
 
-T = TypeVar("T")
+
+class Array(Protocol):
+    """Of numpy or torch."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        ...
+
+
+T = TypeVar("T", bound=Sequence[Sequence[Array]])
+"""What is made of one original."""
 
 
 class OriginalCache(Generic[T]):
     """What one metric makes of the latest originals. Threads may share it."""
 
-    def __init__(self, make: Callable[[NDArray[np.uint8]], T], size: Callable[[T], int]) -> None:
-        """``make``: of an original, uint8[H,W,3]. ``size``: of what it made, in bytes."""
-        self._make, self._size = make, size
+    def __init__(self, make: Callable[[NDArray[np.uint8]], T]) -> None:
+        """``make``: of an original, uint8[H,W,3]."""
+        self._make = make
         self._kept: OrderedDict[bytes, T] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -36,6 +47,10 @@ class OriginalCache(Generic[T]):
         made = self._make(original)
         with self._lock:
             self._kept[key] = made
-            while sum(map(self._size, self._kept.values())) > KEPT_BYTES:
+            while sum(map(_size, self._kept.values())) > KEPT_BYTES:
                 self._kept.popitem(last=False)
         return made
+
+
+def _size(made: Sequence[Sequence[Array]]) -> int:
+    return sum(array.nbytes for arrays in made for array in arrays)

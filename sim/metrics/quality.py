@@ -90,16 +90,40 @@ def structural(original: NDArray[np.uint8], image: NDArray[np.uint8]) -> tuple[f
     mean contrast-structure term, and at the coarsest scale of the mean SSIM, each raised to its
     weight (Wang et al. 2003, eq. 7); negative terms count as 0.
     """
-    a, b = (pixels.astype(np.float64).transpose(2, 0, 1) for pixels in (image, original))
-    single, contrast = _ssim_terms(a, b)
-    if min(original.shape[:2]) < MS_SSIM_MIN_SIDE:
+    a, wanted = _planes(image), _original_pyramids().of(original)
+    single, contrast = _ssim_terms(a, *wanted[0])
+    if len(wanted) == 1:
         return single, float("nan")
     product = 1.0
-    for weight in _SCALE_WEIGHTS[:-1]:
+    for weight, scale in zip(_SCALE_WEIGHTS[:-1], wanted[1:], strict=True):
         product *= max(contrast, 0.0) ** weight
-        a, b = _halve(a), _halve(b)
-        coarse, contrast = _ssim_terms(a, b)
+        a = _halve(a)
+        coarse, contrast = _ssim_terms(a, *scale)
     return single, product * max(coarse, 0.0) ** _SCALE_WEIGHTS[-1]
+
+
+def _planes(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """uint8[H,W,3] -> float64[3,H,W]."""
+    return pixels.astype(np.float64).transpose(2, 0, 1)
+
+
+Planes = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""An original at one scale, float64[3,H,W], and its local means, float64[3,H-10,W-10]."""
+
+
+def _pyramid(original: NDArray[np.uint8]) -> list[Planes]:
+    """Of every scale that SSIM and MS-SSIM look at; only the first of a small image."""
+    planes = _planes(original)
+    scales = [(planes, np.stack([_blur(plane) for plane in planes]))]
+    while min(original.shape[:2]) >= MS_SSIM_MIN_SIDE and len(scales) < len(_SCALE_WEIGHTS):
+        planes = _halve(planes)
+        scales.append((planes, np.stack([_blur(plane) for plane in planes])))
+    return scales
+
+
+@cache
+def _original_pyramids() -> OriginalCache[list[Planes]]:
+    return OriginalCache(_pyramid)
 
 
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, finest first
@@ -108,12 +132,14 @@ _WINDOW = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
 _WINDOW /= _WINDOW.sum()
 
 
-def _ssim_terms(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
+def _ssim_terms(
+    a: NDArray[np.float64], b: NDArray[np.float64], means: NDArray[np.float64]
+) -> tuple[float, float]:
     """Mean SSIM and mean contrast-structure term of two float64[3,H,W] (Wang et al. 2004,
-    eq. 13 and the last two factors of eq. 12 with C3 = C2/2)."""
+    eq. 13 and the last two factors of eq. 12 with C3 = C2/2), given the local means of b."""
     full, contrast = [], []
-    for x, y in zip(a, b, strict=True):  # one colour at a time bounds the memory
-        mean_x, mean_y = _blur(x), _blur(y)
+    for x, y, mean_y in zip(a, b, means, strict=True):  # one colour at a time bounds the memory
+        mean_x = _blur(x)
         variances = _blur(x * x + y * y) - mean_x**2 - mean_y**2
         covariance = _blur(x * y) - mean_x * mean_y
         structure = (2 * covariance + _C2) / (variances + _C2)
@@ -167,7 +193,7 @@ def _scales(pixels: NDArray[np.uint8]) -> list[Scale]:
     """What SSIMULACRA2 makes of one image: a `Scale` for each halving of its sides."""
     from ssimulacra2 import ssimulacra2 as parts
 
-    linear = parts.srgb_to_linear(pixels.astype(np.float64))
+    linear = parts.srgb_to_linear(np.arange(256.0))[pixels]
     scales: list[Scale] = []
     while True:
         xyb = parts.make_positive_xyb(parts.linear_rgb_to_xyb(linear))
@@ -184,7 +210,7 @@ _SSIMULACRA2_MIN_SIDE = 8
 
 @cache
 def _original_scales() -> OriginalCache[list[Scale]]:
-    return OriginalCache(_scales, lambda scales: sum(a.nbytes for scale in scales for a in scale))
+    return OriginalCache(_scales)
 
 
 def _deep(name: str) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from codec.checkpoint import ModelError, load_weights, save_weights
 from codec.concealment import CONCEALERS, conceal
+from codec.fingerprint import random_fingerprint, stored_fingerprint
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.model import Model
 
@@ -27,6 +29,18 @@ def test_any_size_round_trips_in_shape(model: Model, size: tuple[int, int]) -> N
         assert indices.shape == (-(-size[0] // 16), -(-size[1] // 16))
         assert 0 <= indices.min() <= indices.max() < level
         assert model.decode(indices, level, *size).shape == image.shape
+
+
+def test_files_tell_the_fingerprint_before_they_are_loaded(tiny_model: Path) -> None:
+    assert stored_fingerprint(tiny_model) == Model.load(tiny_model).fingerprint
+    assert random_fingerprint(3) == Model.random(3).fingerprint
+    assert stored_fingerprint(tiny_model / "nothing") is None
+
+
+def test_random_models_made_side_by_side_are_the_same(model: Model) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: Model.random().codewords(64), range(4)))
+    assert all(np.array_equal(codewords, model.codewords(64)) for codewords in made)
 
 
 def test_padding_is_cropped_not_squeezed(model: Model) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from ssimulacra2 import compute_ssimulacra2
 
 from codec.lpips import Lpips
 from sim.errors import UserError
@@ -61,6 +65,22 @@ def test_against_torchmetrics() -> None:
     ours = structural(image, worse)
     assert ours[0] == pytest.approx(float(full[..., 5:-5, 5:-5].mean()), abs=2e-4)
     assert ours[1] == pytest.approx(float(multi), abs=2e-3)
+
+
+@pytest.mark.parametrize("size", [(7, 40), (16, 16), (65, 51)])
+def test_ssimulacra2_is_that_of_the_package(size: tuple[int, int]) -> None:
+    """Digit for digit, whichever originals came before, and for threads side by side."""
+    pairs = [noisy(*size), noisy(*size)[::-1]]
+
+    def file(pixels: NDArray[np.uint8]) -> BytesIO:
+        buffer = BytesIO()
+        Image.fromarray(pixels).save(buffer, "bmp")
+        return buffer
+
+    expected = [compute_ssimulacra2(*map(file, pair)) for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda pair: quality(*pair, ["ssimulacra2"]), pairs * 4))
+    assert [values["ssimulacra2"] for values in found] == expected * 4
 
 
 def test_small_images_have_no_ms_ssim() -> None:

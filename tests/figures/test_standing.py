@@ -1,0 +1,71 @@
+"""What stands already is not drawn again, and what changed is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.figures.run import draw_figures
+
+Cli = Callable[..., Any]
+FIGURES = Path("run/figures")
+
+
+@pytest.fixture
+def ran(cli: Cli, photo: Path) -> Callable[..., None]:
+    """Runs a scenario in the folder `run`, with options."""
+    Path("s.yaml").write_text(
+        f"images: [{photo}]\ncodec: {{codebook: 64, model: random}}\n"
+        "channel: {type: uniform, loss: 0.5}\nmetrics: [psnr_db]\n"
+        "stream: {slices: 6}\ntransport: virtual\nconcealers: [none, inpaint]\nseed: 3\n"
+    )
+
+    def run(*options: object) -> None:
+        found = cli("run", "s.yaml", "--out", "run", *options)
+        assert found.exit_code == 0, found.output
+
+    return run
+
+
+def drawn() -> dict[str, bytes]:
+    """The figures, by name."""
+    return {path.name: path.read_bytes() for path in FIGURES.iterdir()}
+
+
+def test_a_finished_run_is_not_drawn_again(ran: Callable[..., None]) -> None:
+    ran()
+    first = drawn()
+    assert {name.partition(".")[0] for name in first} == {
+        "quality", "packets", "strip-photo", "invented-photo",
+    }  # fmt: skip
+    (FIGURES / "quality.svg").write_text("not touched")
+    (FIGURES / "packets.svg").unlink()
+    (FIGURES / "strip-photo.png").write_bytes(first["quality.png"])
+    ran()
+    assert drawn() == first | {"quality.svg": b"not touched"}
+    draw_figures(Path("run"))
+    assert drawn() == first
+
+
+def test_a_figure_of_other_numbers_is_drawn(ran: Callable[..., None]) -> None:
+    ran()
+    first = drawn()
+    ran("--set", "channel.loss=0.3")
+    second = drawn()
+    assert all(second[name] != content for name, content in first.items())
+
+
+def test_a_finished_run_loads_neither_networks_nor_figures(ran: Callable[..., None]) -> None:
+    ran()
+    code = (
+        "import sys\nfrom sim.cli.main import app\n"
+        "app(['run', 's.yaml', '--out', 'run', '--json'], standalone_mode=False)\n"
+        "sys.exit(', '.join({'torch', 'matplotlib', 'scipy', 'simpy', 'zmq'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert not found.returncode, found.stderr
