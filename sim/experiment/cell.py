@@ -7,10 +7,7 @@ patch and search.
 
 from __future__ import annotations
 
-import base64
-import io
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,17 +19,24 @@ from numpy.typing import NDArray
 from sim.drivers.live import PeerError
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
+from sim.experiment.measured import (
+    LosslessReference,
+    MeasuredFrame,
+    frame_pictures,
+    measured_frame,
+    measured_reference,
+    media_frames,
+)
 from sim.experiment.packets import FrameSent, packet_table
 from sim.jobs.executor import SerialExecutor
 from sim.jobs.store import Files, Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import RestoredFrame
-from sim.metrics.quality import quality, token_accuracy
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
-from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text, png
+from sim.results.files import cell_text
 from sim.scenario.labels import Cell
-from sim.scenario.schema import CLEAN, CodecSection, TokenizerKey
+from sim.scenario.schema import CLEAN, TokenizerKey
 from sim.statistics import effective_size
 from sim.stream import CoderTables, StreamSetup, stream_frames
 
@@ -73,14 +77,6 @@ class WorkerContext:
 
 
 @dataclass(frozen=True, slots=True)
-class LosslessReference:
-    """One image at one codebook and so on: tokens int64[h,w], and metrics when none is lost."""
-
-    index_map: NDArray[np.int64]
-    quality: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
 class ReferenceTask:
     """Tokenize one image (by number) at one codebook, patch and search, and decode it."""
 
@@ -118,20 +114,8 @@ class CellTask:
 
 Task = ReferenceTask | CellTask
 
-
-@dataclass(frozen=True, slots=True)
-class MeasuredFrame:
-    """One frame, restored and measured.
-
-    Attributes:
-        received: bool[h,w], which tokens arrived.
-        quality: metrics by concealer, "token_accuracy" among them.
-        pictures: files, by path below the folder of the cell's; {} if none are kept.
-    """
-
-    received: NDArray[np.bool_]
-    quality: Mapping[str, Mapping[str, float]]
-    pictures: Files
+_KEPT_BYTES = 2**26
+"""Limit of images decoded without loss that are kept to be shown."""
 
 
 class CellWorker:
@@ -150,6 +134,7 @@ class CellWorker:
         self._executor = executor or SerialExecutor()
         self._images = context.images
         self._with_importance: dict[tuple[int, ...], MediaFrame] = {}  # by image and tokenizer key
+        self._decoded: dict[tuple[int, tuple[TokenizerKey, bool]], NDArray[np.uint8]] = {}
 
     @cached_property
     def _model(self) -> Model:
@@ -180,7 +165,10 @@ class CellWorker:
         if isinstance(task, ReferenceTask):
             image, metrics = self._images[task.image], self._context.metrics
             how = task.tokenizer, task.enhance
-            return reference_record(self._model, image, *how, metrics), {}
+            record, decoded = measured_reference(self._model, image, *how, metrics)
+            if sum(kept.nbytes for kept in tuple(self._decoded.values())) < _KEPT_BYTES:
+                self._decoded[task.image, how] = decoded
+            return record, {}
         return self._cell(task)
 
     def _cell(self, task: CellTask) -> Result:
@@ -250,78 +238,23 @@ class CellWorker:
         if shown or not received.all():
             output = restorer.restore(ready)
         image, reference = self._images[number], task.references[number]
-        codec = task.cell.scenario.codec
         names, metrics = restorer.concealers, self._context.metrics
         found = measured_frame(image, reference, output, names, metrics)
         if shown:
-            pictures = frame_pictures(self._model, image, reference, output, codec)
-            found = replace(found, pictures=pictures)
+            lossless = self._lossless(task, number)
+            found = replace(found, pictures=frame_pictures(image, lossless, output))
         return found
 
+    def _lossless(self, task: CellTask, number: int) -> NDArray[np.uint8]:
+        """An image decoded without loss."""
+        from sim.media.frames import decode_lossless
 
-def reference_record(
-    model: Model, image: LoadedImage, tokenizer: TokenizerKey, enhance: bool, metrics: Sequence[str]
-) -> Record:
-    """What `read_reference` reads: the image tokenized, decoded without loss, measured."""
-    from sim.media.frames import decode_lossless, encode_images
-
-    (frame,) = encode_images(model, [image], *tokenizer)
-    decoded = decode_lossless(model, frame, tokenizer.codebook_size, enhance)
-    tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
-    return {
-        "grid": list(frame.index_map.shape),
-        "tokens": base64.b64encode(tokens).decode(),
-        "quality": quality(image.pixels, decoded, metrics),
-    }
-
-
-def measured_frame(
-    image: LoadedImage,
-    reference: LosslessReference,
-    output: RestoredFrame,
-    concealers: Sequence[str],
-    metrics: Sequence[str],
-) -> MeasuredFrame:
-    """A restored frame, measured; no pictures are kept yet."""
-    found = {}
-    for name in concealers:
-        measured, accuracy = reference.quality, float("nan")
-        if not output.received.all():
-            measured = quality(image.pixels, output.images[name], metrics)
-            accuracy = token_accuracy(reference.index_map, output.indices[name], output.received)
-        found[name] = {**measured, "token_accuracy": accuracy}
-    return MeasuredFrame(output.received, found, {})
-
-
-def frame_pictures(
-    model: Model,
-    image: LoadedImage,
-    reference: LosslessReference,
-    output: RestoredFrame,
-    codec: CodecSection,
-) -> dict[str, bytes]:
-    """The files that show a frame, for `MeasuredFrame.pictures`."""
-    from sim.media.frames import decode_lossless
-
-    (frame,) = media_frames([image], [reference])
-    lossless = decode_lossless(model, frame, codec.codebook, codec.enhance)
-    shown = {"original": image.pixels, CLEAN: lossless, **output.images}
-    shown["received"] = output.received.astype(np.uint8) * 255
-    files = {f"{name}.png": png(pixels) for name, pixels in shown.items()}
-    if INPAINT in output.images:
-        files[PROBABILITY] = _npy(output.probability[INPAINT])
-        files[PIXEL_ERROR] = _npy(output.pixel_error[INPAINT])
-    return {f"{image.name}/{name}": content for name, content in files.items()}
-
-
-def media_frames(
-    images: Iterable[LoadedImage], references: Iterable[LosslessReference]
-) -> list[MediaFrame]:
-    """Images as they are streamed."""
-    return [
-        MediaFrame(image.name, reference.index_map, image.width, image.height)
-        for image, reference in zip(images, references, strict=True)
-    ]
+        codec = task.cell.scenario.codec
+        decoded = self._decoded.get((number, (codec.tokenizer_key, codec.enhance)))
+        if decoded is None:
+            frame = media_frames(self._images, task.references)[number]
+            decoded = decode_lossless(self._model, frame, codec.codebook, codec.enhance)
+        return decoded
 
 
 def cell_result(
@@ -376,23 +309,7 @@ def _rows(
         yield {**about, "concealer": name, **found}
 
 
-def read_reference(record: Record) -> LosslessReference:
-    """What a finished `ReferenceTask` found."""
-    tokens = np.frombuffer(zlib.decompress(base64.b64decode(record["tokens"])), "<i2")
-    index_map = tokens.astype(np.int64).reshape(record["grid"])
-    measured = record["quality"].items()
-    found = {name: float("nan") if value is None else value for name, value in measured}
-    return LosslessReference(index_map, found)
-
-
 def record_rows(record: Record) -> Iterator[dict[str, str]]:
     """The rows of a finished `CellTask`, as text."""
     for values in record["rows"]:
         yield dict(zip(record["columns"], values, strict=True))
-
-
-def _npy(array: NDArray[np.float32]) -> bytes:
-    """float32[h,w] as a .npy file."""
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()

@@ -22,16 +22,14 @@ from sim.errors import UserError
 from sim.experiment.cell import (
     CellTask,
     CellWorker,
-    LosslessReference,
-    MeasuredFrame,
     ReferenceTask,
     Result,
     Task,
     WorkerContext,
     cell_result,
-    read_reference,
 )
 from sim.experiment.folder import CELLS, open_run
+from sim.experiment.measured import LosslessReference, MeasuredFrame, read_reference
 from sim.experiment.plan import ImageAbout, Plan, cost_s, worthwhile
 from sim.experiment.summary import certainty
 from sim.experiment.tables import MAX_PANELS, finish_run, point_rows
@@ -93,7 +91,7 @@ class RecordedStream:
     Attributes:
         pictures: every image.
         record: of the stream.
-        references: of every image, as `sim.experiment.cell.reference_record` has them.
+        references: of every image, as `sim.experiment.measured.measured_reference` makes them.
         measured: every frame.
         fingerprint: of the weights.
         about: how it went, for the manifest.

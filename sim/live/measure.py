@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from codec.model import Model
-from sim.experiment.cell import (
+from sim.experiment.measured import (
     MeasuredFrame,
     frame_pictures,
     measured_frame,
+    measured_reference,
     read_reference,
-    reference_record,
 )
 from sim.experiment.tables import MAX_PANELS
 from sim.jobs.executor import usable_cores
@@ -25,6 +28,9 @@ from sim.scenario.schema import Scenario
 
 _WAITING = 2  # images for each thread
 
+Reference = tuple[Record, NDArray[np.uint8] | None]
+"""See `sim.experiment.measured.measured_reference`; the picture is kept if it is shown."""
+
 
 class StreamMeasurer:
     """Measures restored frames side by side, as they come; originals that come again only once."""
@@ -35,20 +41,19 @@ class StreamMeasurer:
         threads = max(1, usable_cores() - 1)  # one restores meanwhile
         self._threads = ThreadPoolExecutor(threads)
         self._most = _WAITING * threads
-        self._by_digest: dict[str, Future[Record]] = {}
-        self._references: list[Future[Record]] = []
+        self._by_digest: dict[str, Future[Reference]] = {}
+        self._references: list[Future[Reference]] = []
         self._measured: list[Future[MeasuredFrame]] = []
         self._waiting: deque[Future[MeasuredFrame]] = deque()
 
     def add(self, image: LoadedImage, output: RestoredFrame) -> None:
         """Take the next frame; waits when too many are waiting already. Raises what went wrong
         with an earlier one."""
-        key, codec, metrics = digest(image.pixels), self._scenario.codec, self._scenario.metrics
-        if key not in self._by_digest:
-            parts = self._model, image, codec.tokenizer_key, codec.enhance, metrics
-            self._by_digest[key] = self._threads.submit(reference_record, *parts)
-        reference = self._by_digest[key]
+        key = digest(image.pixels)
         shown = self._save_images or len(self._measured) < MAX_PANELS
+        if key not in self._by_digest:
+            self._by_digest[key] = self._threads.submit(self._reference, image, shown)
+        reference = self._by_digest[key]
         future = self._threads.submit(self._measure, image, reference, output, shown)
         self._references.append(reference)
         self._measured.append(future)
@@ -60,18 +65,22 @@ class StreamMeasurer:
         """References and measured frames, once all that was added is done."""
         with self._threads:
             return (
-                [future.result() for future in self._references],
+                [future.result()[0] for future in self._references],
                 [future.result() for future in self._measured],
             )
 
+    def _reference(self, image: LoadedImage, shown: bool) -> Reference:
+        codec, metrics = self._scenario.codec, self._scenario.metrics
+        parts = self._model, image, codec.tokenizer_key, codec.enhance, metrics
+        record, decoded = measured_reference(*parts)
+        return record, decoded if shown else None
+
     def _measure(
-        self, image: LoadedImage, record: Future[Record], output: RestoredFrame, shown: bool
+        self, image: LoadedImage, begun: Future[Reference], output: RestoredFrame, shown: bool
     ) -> MeasuredFrame:
-        reference = read_reference(record.result())  # begun before this, so it will come
-        scenario = self._scenario
-        metrics = scenario.metrics
-        found = measured_frame(image, reference, output, scenario.concealers, metrics)
-        if shown:
-            parts = self._model, image, reference, output, scenario.codec
-            found = replace(found, pictures=frame_pictures(*parts))
+        record, lossless = begun.result()  # begun before this, so it will come
+        names, metrics = self._scenario.concealers, self._scenario.metrics
+        found = measured_frame(image, read_reference(record), output, names, metrics)
+        if shown and lossless is not None:
+            found = replace(found, pictures=frame_pictures(image, lossless, output))
         return found

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from codec.model import Model
 from sim.drivers.endpoints import ReceiverEndpoint
 from sim.drivers.record import PacketRecord, StreamRecord
-from sim.experiment.cell import MeasuredFrame
+from sim.experiment.measured import MeasuredFrame
 from sim.jobs.store import Record
 from sim.live.measure import StreamMeasurer
 from sim.live.monitor import StreamMonitor

@@ -1,0 +1,126 @@
+"""Images and restored frames, measured: what tables and strips say of each."""
+
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.drivers.record import MediaFrame
+from sim.jobs.store import Files, Record
+from sim.media.images import LoadedImage
+from sim.media.outputs import RestoredFrame
+from sim.metrics.quality import quality, token_accuracy
+from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, png
+from sim.scenario.schema import CLEAN, TokenizerKey
+
+if TYPE_CHECKING:  # torch is only loaded where networks run
+    from codec.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class LosslessReference:
+    """One image at one codebook and so on: tokens int64[h,w], and metrics when none is lost."""
+
+    index_map: NDArray[np.int64]
+    quality: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredFrame:
+    """One frame, restored and measured.
+
+    Attributes:
+        received: bool[h,w], which tokens arrived.
+        quality: metrics by concealer, "token_accuracy" among them.
+        pictures: files, by path below the folder of the cell's; {} if none are kept.
+    """
+
+    received: NDArray[np.bool_]
+    quality: Mapping[str, Mapping[str, float]]
+    pictures: Files
+
+
+def measured_reference(
+    model: Model, image: LoadedImage, tokenizer: TokenizerKey, enhance: bool, metrics: Sequence[str]
+) -> tuple[Record, NDArray[np.uint8]]:
+    """The image tokenized, decoded without loss and measured.
+
+    Returns:
+        What `read_reference` reads, and the decoded image, uint8[H,W,3].
+    """
+    from sim.media.frames import decode_lossless, encode_images
+
+    (frame,) = encode_images(model, [image], *tokenizer)
+    decoded = decode_lossless(model, frame, tokenizer.codebook_size, enhance)
+    tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
+    record = {
+        "grid": list(frame.index_map.shape),
+        "tokens": base64.b64encode(tokens).decode(),
+        "quality": quality(image.pixels, decoded, metrics),
+    }
+    return record, decoded
+
+
+def measured_frame(
+    image: LoadedImage,
+    reference: LosslessReference,
+    output: RestoredFrame,
+    concealers: Sequence[str],
+    metrics: Sequence[str],
+) -> MeasuredFrame:
+    """A restored frame, measured; no pictures are kept yet."""
+    found = {}
+    for name in concealers:
+        measured, accuracy = reference.quality, float("nan")
+        if not output.received.all():
+            measured = quality(image.pixels, output.images[name], metrics)
+            accuracy = token_accuracy(reference.index_map, output.indices[name], output.received)
+        found[name] = {**measured, "token_accuracy": accuracy}
+    return MeasuredFrame(output.received, found, {})
+
+
+def frame_pictures(
+    image: LoadedImage, lossless: NDArray[np.uint8], output: RestoredFrame
+) -> dict[str, bytes]:
+    """The files that show a frame, for `MeasuredFrame.pictures`; ``lossless`` is the image decoded
+    without loss."""
+    shown = {"original": image.pixels, CLEAN: lossless, **output.images}
+    shown["received"] = output.received.astype(np.uint8) * 255
+    files = {f"{name}.png": png(pixels) for name, pixels in shown.items()}
+    if INPAINT in output.images:
+        files[PROBABILITY] = _npy(output.probability[INPAINT])
+        files[PIXEL_ERROR] = _npy(output.pixel_error[INPAINT])
+    return {f"{image.name}/{name}": content for name, content in files.items()}
+
+
+def media_frames(
+    images: Iterable[LoadedImage], references: Iterable[LosslessReference]
+) -> list[MediaFrame]:
+    """Images as they are streamed."""
+    return [
+        MediaFrame(image.name, reference.index_map, image.width, image.height)
+        for image, reference in zip(images, references, strict=True)
+    ]
+
+
+def read_reference(record: Record) -> LosslessReference:
+    """What a finished `ReferenceTask` found."""
+    tokens = np.frombuffer(zlib.decompress(base64.b64decode(record["tokens"])), "<i2")
+    index_map = tokens.astype(np.int64).reshape(record["grid"])
+    measured = record["quality"].items()
+    found = {name: float("nan") if value is None else value for name, value in measured}
+    return LosslessReference(index_map, found)
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    """float32[h,w] as a .npy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
