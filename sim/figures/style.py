@@ -291,7 +291,7 @@ def save_figure(
         how: dict[str, Any] = {"metadata": {"Date": None}}
         if path.suffix == ".png":
             how["metadata"] = {"Software": None} | ({MADE_OF: made_of} if made_of else {})
-            how["pil_kwargs"] = {"compress_level": FAST_PNG}
+            how["pil_kwargs"] = FAST_PNG
         with replacing(path) as partial:
             figure.savefig(partial, dpi=DPI, **how)
     return paths[0]

@@ -47,8 +47,9 @@ PROBABILITY, PIXEL_ERROR = "probability.inpaint.npy", "pixel_error.inpaint.npy"
 INPAINT = "inpaint"
 """The concealer that has them."""
 
-FAST_PNG = 1
-"""The level of compression: the default, 6, takes several times as long and saves a tenth."""
+FAST_PNG = {"compress_level": 1, "compress_type": 3}
+"""How Pillow writes PNG files: zlib's Z_RLE, which for photographs takes a fifth of the time of the
+default and gives the same sizes."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -279,5 +280,5 @@ def save_png(path: Path, pixels: NDArray[np.uint8]) -> None:
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """uint8[H,W,3] or uint8[H,W] as the content of a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "png", compress_level=FAST_PNG)
+    Image.fromarray(pixels).save(file, "png", **FAST_PNG)
     return file.getvalue()
