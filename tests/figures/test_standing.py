@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from sim.figures.run import draw_figures
 
 Cli = Callable[..., Any]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 FIGURES = Path("run/figures")
 
 
@@ -67,7 +68,8 @@ def test_a_finished_run_loads_neither_networks_nor_figures(ran: Callable[..., No
     code = (
         "import sys\nfrom sim.cli.main import app\n"
         f"app({command!r}, standalone_mode=False)\n"
-        "sys.exit(', '.join({'torch', 'matplotlib', 'scipy', 'simpy', 'zmq'} & set(sys.modules)))"
+        "print({'torch', 'matplotlib', 'scipy', 'simpy', 'zmq'} & set(sys.modules))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert not found.returncode, found.stderr
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=here)
+    assert found.stdout.splitlines()[-1] == "set()", found.stderr
