@@ -152,10 +152,10 @@ class _Segment:
         self.last = -1
         codec, model = scenario.codec, photos.model
         numbers = range(repeat * SEGMENT_FRAMES, (repeat + 1) * SEGMENT_FRAMES)
-        # Each is tokenized when it is captured.
-        frames = (photos.frame(number, codec) for number in numbers)
         sizes = [photos.size(number) for number in numbers]
         setup = StreamSetup.of(scenario, CoderTables.of(model), repeat)
+        take = photos.with_importance if setup.config.needs_importance else photos.frame
+        frames = (take(number, codec) for number in numbers)  # tokenized when it is captured
         parts = setup.config, setup.channel(), setup.key, setup.coders(), setup.feedback()
         self._stream = VirtualStream(frames, *parts, sizes)
         self._ready: FrameReady | None = None

@@ -12,7 +12,7 @@ from PIL import Image
 
 from codec.model import Model
 from sim.drivers.record import MediaFrame
-from sim.media.frames import encode_images
+from sim.media.frames import encode_images, with_token_importance
 from sim.media.images import LoadedImage
 from sim.metrics.quality import psnr_db
 from sim.scenario.schema import CodecSection
@@ -60,6 +60,13 @@ class CodedPhotos:
         at, *how = key = self._key(number, codec)
         if key not in self._frames:
             (self._frames[key],) = encode_images(self.model, [self.images[at]], *how)
+        return self._frames[key]
+
+    def with_importance(self, number: int, codec: CodecSection) -> MediaFrame:
+        """The same with the importance of each token; see `with_token_importance`."""
+        key, frame = self._key(number, codec), self.frame(number, codec)
+        if frame.token_importance is None:
+            self._frames[key] = with_token_importance(self.model, frame, codec.codebook)
         return self._frames[key]
 
     def coded(self, number: int, codec: CodecSection) -> CodedPhoto:

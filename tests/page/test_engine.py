@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sim.drivers.record import StreamRecord
+from sim.media.frames import encode_images, with_token_importance
 from sim.page import engine as engine_module
 from sim.page.controls import changed
 from sim.page.engine import Engine, Snapshot
@@ -47,7 +48,12 @@ def driven(photos: CodedPhotos, given: Scenario, segment: int) -> StreamRecord:
     """One segment by the virtual driver, as `sim run` streams a repeat."""
     setup = StreamSetup.of(given, CoderTables.of(photos.model), segment)
     numbers = range(segment * SEGMENT_FRAMES, (segment + 1) * SEGMENT_FRAMES)
-    return stream_frames(setup, [photos.frame(number, given.codec) for number in numbers])
+    codec = given.codec
+    images = [photos.images[number % len(photos)] for number in numbers]
+    frames = list(encode_images(photos.model, images, *codec.tokenizer_key))
+    if setup.config.needs_importance:
+        frames = [with_token_importance(photos.model, frame, codec.codebook) for frame in frames]
+    return stream_frames(setup, frames)
 
 
 def assert_same(snapshot: Snapshot, record: StreamRecord, number: int) -> None:
@@ -166,6 +172,24 @@ def test_parity_acts_and_every_packet_is_counted_once(photos: CodedPhotos) -> No
     assert len(counted) >= SEGMENT_FRAMES * given.stream.slices
     assert {packet.kind for packet in counted} == {"media", "parity"}
     assert restored > 0
+
+
+@pytest.mark.parametrize(
+    "protection",
+    [
+        {"fec": {"data": 3, "parity": 1, "depth": 4, "unequal": True}},
+        {"arq": {"order": "hardest", "budget": 0.2}},
+    ],
+    ids=str,
+)
+def test_tokens_are_weighed_where_protection_asks(
+    photos: CodedPhotos, protection: dict[str, Any]
+) -> None:
+    stream = {"slices": 12, "fps": 4.0, "playout_delay_s": 0.6, **protection}
+    given = scenario(stream=stream)
+    record, engine = driven(photos, given, 0), Engine(photos)
+    for number in range(SEGMENT_FRAMES):
+        assert_same(engine.frame(number, given, "none"), record, number)
 
 
 def test_memory_is_bounded_by_the_segment(photos: CodedPhotos) -> None:
