@@ -78,7 +78,7 @@ def serve(
         return Response(content, media_type=kind, headers={"Cache-Control": "no-store"})
 
     def page() -> None:
-        build(playback, model.codebook_sizes, str(file))
+        build(playback, model.codebook_sizes, str(file), longest_side)
 
     async def play() -> None:
         print(f"http://{HOST}:{port}  (Ctrl-C stops)", flush=True)

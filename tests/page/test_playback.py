@@ -92,7 +92,7 @@ def test_a_change_while_paused_shows_the_same_frame_anew(playback: Playback) -> 
         after = playback.shown
         assert after is not None and after.snapshot.number == before.snapshot.number
         assert after.snapshot.received.all() and after.mark != before.mark
-        assert "loss 0%" in after.quality
+        assert "loss 0%" in after.gaps
         playback.conceal_by("none", "none")
         await until(lambda: playback.shown is not after)
         assert playback.shown is not None and playback.shown.snapshot.concealer == "none"
@@ -107,7 +107,7 @@ def test_what_cannot_be_streamed_is_told_and_undone(playback: Playback) -> None:
         await until(lambda: number(playback) >= 0)
         playback.change({"deadline_s": 100.0}, "deadline")
         assert "playout" in playback.trouble or "packets in play" in playback.trouble
-        assert playback.positions["deadline_s"] == 0.001
+        assert playback.settings.positions["deadline_s"] == 0.001
         playback.change({"loss": 0.1}, "loss")
         assert playback.trouble == ""
 
