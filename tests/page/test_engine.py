@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageColor
 
 from sim.drivers.record import StreamRecord
 from sim.media.frames import encode_images, with_token_importance
@@ -17,6 +19,7 @@ from sim.page.controls import changed
 from sim.page.engine import Engine, Snapshot
 from sim.page.history import RESTORED, fates
 from sim.page.photos import CodedPhotos
+from sim.page.stages import FATE_MARKS, picture
 from sim.page.text import sentence
 from sim.scenario.schema import Scenario
 from sim.stream import CoderTables, StreamSetup, stream_frames
@@ -73,7 +76,7 @@ def test_frames_are_those_of_the_virtual_driver_segment_by_segment(photos: Coded
         assert_same(engine.frame(number, given, "none"), records[number // SEGMENT_FRAMES], number)
 
 
-def test_the_sentence_counts_every_fate_by_itself(photos: CodedPhotos) -> None:
+def test_words_and_picture_tell_every_fate_by_itself(photos: CodedPhotos) -> None:
     words = {
         "erased": ("was erased", "were erased"),
         "overflowed": ("overflowed a queue",) * 2,
@@ -91,6 +94,11 @@ def test_the_sentence_counts_every_fate_by_itself(photos: CodedPhotos) -> None:
             text = f"{ways[how]} {one if ways[how] == 1 else more}"
             assert (text in sentence(snapshot, "lost")) == (ways[how] > 0)
         told |= {how for how in words if ways[how]}
+        assert Counter(fates(snapshot)) == ways
+        drawn = Image.open(BytesIO(picture(snapshot, "lost")[0])).convert("RGB")
+        colours = {colour for _, colour in drawn.getcolors(drawn.width * drawn.height) or ()}
+        for how, (colour, _) in FATE_MARKS.items():
+            assert (ImageColor.getrgb(colour) in colours) == (ways[how] > 0)
     assert told == set(words)
 
 
