@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,6 +32,8 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 TOKENIZER_FILE = "tokenizer.safetensors"
 INPAINTER_FILE = "inpainter.safetensors"
 CONTEXT_FILE = "context.safetensors"
+
+_GLOBAL_GENERATOR = threading.Lock()  # torch's, which initialises networks; threads share it
 
 _RENAMED = {"decoder.upsampler.seen.weight": "decoder.upsampler.feature_projection.weight"}
 """Parameters that older files hold under another name."""
@@ -161,7 +164,7 @@ class Model:
     @classmethod
     def random(cls, seed: int = 0, device: Device = CPU) -> Model:
         """A tiny randomly initialised model with every codebook size: for tests, not for images."""
-        with torch.random.fork_rng():
+        with _GLOBAL_GENERATOR, torch.random.fork_rng():
             torch.manual_seed(seed)
             sizes: dict[str, Any] = {"encoder_widths": (8, 8, 16), "decoder_widths": (8, 8, 16)}
             depths: dict[str, Any] = {"encoder_depths": (0, 0, 1), "decoder_depths": (0, 0, 1)}

@@ -244,7 +244,8 @@ class CellWorker:
             counted = out
 
         setup = StreamSetup.of(cell.scenario, self._context.tables, cell.repeat)
-        sink = partial(saving_sink, self._context.model, names, decoding, scratch)
+        where = self._context.model, self._context.device
+        sink = partial(saving_sink, *where, names, decoding, scratch)
         try:
             record = stream_frames(setup, frames, sink, count)
         except StreamConfigError as error:

@@ -131,6 +131,7 @@ def measure_recorded(
     out: Path,
     save_images: bool,
     progress: ProgressCallback,
+    device: Device = CPU,
 ) -> Outcome:
     """Write the run folder of a stream that ran elsewhere; `loaded` has one point and one repeat.
 
@@ -138,8 +139,9 @@ def measure_recorded(
         UserError: as `run_experiment`.
     """
     images = given.pictures
-    model = _model_for(loaded, images)
-    plan = Plan(loaded, [ImageAbout.of(image) for image in images], model.fingerprint)
+    model = _model_for(loaded, images, device)
+    about = [ImageAbout.of(image) for image in images]
+    plan = Plan(loaded, about, model.fingerprint, str(device))
     context = WorkerContext.of(images, loaded.model, model, loaded.scenario.metrics)
     with open_run(out, fresh=True) as folder:
         run = Runner(plan, context, model, folder, RunOptions(save_images=save_images), progress)

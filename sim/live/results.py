@@ -63,7 +63,7 @@ def write_received(
     with progress_bar(scenario.name) as progress:
         if received.pictures is not None:
             given = RecordedStream(received.pictures, received.record, about)
-            return measure_recorded(loaded, given, target, save_images, progress)
+            return measure_recorded(loaded, given, target, save_images, progress, model.device)
         return _without_originals(loaded, model, received, about, target)
 
 
@@ -84,6 +84,6 @@ def _without_originals(
                 save_png(folder / OUTPUTS / name / f"image-{number:05}.png", image)
         write_table(folder / PACKETS, [packet._asdict() for packet in record.packets])
         write_json(folder / SUMMARY, summary)
-        what_ran = manifest(scenario, [], model.fingerprint)
+        what_ran = manifest(scenario, [], model.fingerprint, str(model.device))
         write_json(folder / MANIFEST, {**what_ran, "live": dict(about)})
     return Outcome(target, summary)

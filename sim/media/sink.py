@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from codec.decoding import Decoding
 
 if TYPE_CHECKING:
+    from codec.device import Device
     from sim.media.frames import Restorer
     from sim.protocol.events import FrameReady
 
@@ -29,9 +30,15 @@ class SavingSink:
 
 
 def saving_sink(
-    model: str | None, concealers: Sequence[str], decoding: Decoding, folder: Path
+    model: str | None,
+    device: Device | None,
+    concealers: Sequence[str],
+    decoding: Decoding,
+    folder: Path,
 ) -> SavingSink:
-    """A sink for another process: loads the model there. See `sim.media.frames.load_model`."""
+    """A sink for another process: loads the model there. See `sim.media.frames.load_model`;
+    without a device, the networks run on the CPU."""
+    from codec.device import CPU
     from sim.media.frames import Restorer, load_model
 
-    return SavingSink(Restorer(load_model(model), concealers, decoding), folder)
+    return SavingSink(Restorer(load_model(model, device or CPU), concealers, decoding), folder)
