@@ -115,6 +115,8 @@ def _bar(playback: Playback, longest_side: int) -> Callable[[], None]:
 
 def _photos_button(playback: Playback, longest_side: int) -> None:
     """Photographs of one's own, chosen or dropped: they come by the same way."""
+    button = _button("Photos", "your own photographs: choose them, or drop them", lambda: None)
+    button.props('data-control="photos"')
 
     async def received(event: events.MultiUploadEventArguments) -> None:
         paths = [Path(file.name) for file in event.files]
@@ -129,7 +131,7 @@ def _photos_button(playback: Playback, longest_side: int) -> None:
             playback.stream_photos(images)
         finally:
             button.props(remove="loading")
-            upload.reset()
+            event.sender.run_method("reset")
 
     upload = ui.upload(
         multiple=True,
@@ -143,8 +145,6 @@ def _photos_button(playback: Playback, longest_side: int) -> None:
         ),
     )
     upload.on("failed", lambda: playback.tell("not received; give image files, not a folder"))
-    button = _button("Photos", "your own photographs: choose them, or drop them", lambda: None)
-    button.props('data-control="photos"')
     button.on("click", js_handler=f"() => runMethod({upload.id}, 'pickFiles', [])")
 
 
