@@ -361,7 +361,14 @@ def test_photographs_that_cannot_be_trained_on(cli: Cli) -> None:
 def test_a_device_that_is_not_there(cli: Cli) -> None:
     encode = ("codec", "encode", "nothing.png", "-o", "x", "--model", "random")
     Image.new("RGB", (32, 32)).save("nothing.png")
-    for command in (encode, ("train", "joint", "--images", "."), ("run", "burst20")):
+    for command in (
+        encode,
+        ("train", "joint", "--images", "."),
+        ("run", "burst20"),
+        ("page",),
+        ("demo", "burst20"),
+        ("optimise", "burst20", "--bpp-wire", 0.1),
+    ):
         assert "device 'gpu': choose one of auto, cpu" in refused(cli, *command, "--device", "gpu")
         assert "dtype 'half': choose one of" in refused(cli, *command, "--dtype", "half")
     assert not Path("x").exists() and not Path("results").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +14,10 @@ import typer
 from sim.cli.console import print_folder, print_line, print_result, print_table
 from sim.cli.options import (
     AsJson,
+    DeviceOptions,
+    NetworkOptions,
     NewOut,
     OverrideOptions,
-    ScenarioOptions,
     Workers,
     numbers,
     with_options,
@@ -27,9 +29,14 @@ if TYPE_CHECKING:
 _SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "lpips", "dists")
 
 
-@with_options(OverrideOptions)
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(OverrideOptions, DeviceOptions):
+    """What the command line changes in a comparison, and where its networks run."""
+
+
+@with_options(CompareOptions)
 def compare(
-    options: OverrideOptions,
+    options: CompareOptions,
     comparison: Annotated[
         Path,
         typer.Argument(
@@ -49,15 +56,16 @@ def compare(
     from sim.progress import progress_bar
     from sim.studies.compare.runner import run_comparison
 
+    device = options.chosen_device()
     with progress_bar(loaded.name) as progress:
-        outcome = run_comparison(loaded, out, progress, workers or 1)
+        outcome = run_comparison(loaded, out, progress, workers or 1, device)
     summary = {"folder": str(outcome.folder), **outcome.summary}
     print_result(as_json, summary, _print_comparison, outcome)
 
 
-@with_options(ScenarioOptions)
+@with_options(NetworkOptions)
 def optimise(
-    options: ScenarioOptions,
+    options: NetworkOptions,
     bpp_wire: Annotated[
         float, typer.Option("--bpp-wire", help="Bits per pixel on the wire, all counted.")
     ],
@@ -90,8 +98,10 @@ def optimise(
     from sim.progress import progress_bar
     from sim.studies.optimise.runner import optimise as search
 
+    how = metric, verify, repeats, out
+    device = options.chosen_device()
     with progress_bar(loaded.scenario.name) as progress:
-        found = search(loaded, bpp_wire, deadline, metric, verify, repeats, out, progress, counts)
+        found = search(loaded, bpp_wire, deadline, *how, progress, counts, device)
     summary = {"folder": str(found.folder), **found.summary}
     print_result(as_json, summary, _print_optimisation, found.folder, found.summary)
 

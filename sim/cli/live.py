@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.cli.console import print_line, print_result, print_warnings
-from sim.cli.options import AsJson, NewOut, SaveImages, ScenarioOptions, Set, with_options
+from sim.cli.options import (
+    AsJson,
+    DeviceOptions,
+    NetworkOptions,
+    NewOut,
+    SaveImages,
+    ScenarioOptions,
+    Set,
+    with_options,
+)
 from sim.cli.run import print_summary
 from sim.progress import print_json
 
@@ -39,8 +48,8 @@ Record = Annotated[Path | None, typer.Option(help="Write the stream to a file, f
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResultOptions:
-    """What is left of a received stream."""
+class ResultOptions(DeviceOptions):
+    """What is left of a received stream, and where the networks run."""
 
     out: NewOut = None
     save_images: SaveImages = False
@@ -56,6 +65,7 @@ class ResultOptions:
             out=self.out,
             save_images=self.save_images,
             quiet=self.as_json,
+            device=self.chosen_device(),
         )
 
 
@@ -67,9 +77,9 @@ class ReceiveOptions(ScenarioOptions, ResultOptions):
     record: Record = None
 
 
-@with_options(ScenarioOptions)
+@with_options(NetworkOptions)
 def send(
-    options: ScenarioOptions,
+    options: NetworkOptions,
     to: Annotated[str, typer.Option(help="The receiver: tcp://, udp:// or ipc://.")] = ADDRESS,
     frames: Frames = None,
     video: Video = None,
@@ -87,7 +97,7 @@ def send(
     from sim.live.session import CaptureOptions, send_session
 
     capture = CaptureOptions(frames=frames, video=video, camera=camera, keep=keep)
-    sent = send_session(options.load(), to, capture, keys)
+    sent = send_session(options.load(), to, capture, keys, options.chosen_device())
     print_result(as_json, sent, _print_sent, sent)
 
 

@@ -91,6 +91,23 @@ ScenarioName = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Where the networks run."""
+
+    device: DeviceName = "auto"
+    dtype: DtypeName = "auto"
+
+    def chosen_device(self) -> Device:
+        """The device; raises UserError where there is none."""
+        from codec.device import DeviceError, choose_device
+
+        try:
+            return choose_device(self.device, self.dtype)
+        except DeviceError as error:
+            raise UserError(str(error)) from None
+
+
+@dataclass(frozen=True, kw_only=True)
 class OverrideOptions:
     """What the command line changes in a file of settings."""
 
@@ -128,16 +145,15 @@ class ScenarioOptions(OverrideOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
+class NetworkOptions(ScenarioOptions, DeviceOptions):
+    """A scenario, and where its networks run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(DeviceOptions):
     """The networks, and where they run."""
 
     model: ModelName = None
-    device: DeviceName = "auto"
-    dtype: DtypeName = "auto"
-
-    def chosen_device(self) -> Device:
-        """See `chosen_device`."""
-        return chosen_device(self.device, self.dtype)
 
     def codec(self) -> ImageCodec:
         """The codec of whole images; raises UserError where its model cannot be loaded."""
@@ -187,16 +203,6 @@ def with_options(
 
 def _override(key: str, value: str | int) -> str:
     return f"{key}={json.dumps(value)}"
-
-
-def chosen_device(name: str, dtype: str) -> Device:
-    """The device; raises UserError where there is none."""
-    from codec.device import DeviceError, choose_device
-
-    try:
-        return choose_device(name, dtype)
-    except DeviceError as error:
-        raise UserError(str(error)) from None
 
 
 def plain_cpu(name: str, dtype: str) -> bool:

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from sim.cli.options import ScenarioName, ScenarioOptions, with_options
+from sim.cli.options import NetworkOptions, ScenarioName, with_options
 
 
 @dataclass(frozen=True, kw_only=True)
-class PageOptions(ScenarioOptions):
+class PageOptions(NetworkOptions):
     """The scenario may be left out."""
 
     scenario: ScenarioName = Path("burst20")
@@ -37,4 +37,4 @@ def page(
 
     from sim.page.server import serve
 
-    serve(loaded, options.scenario, port, side, open_)
+    serve(loaded, options.scenario, port, side, open_, options.chosen_device())

@@ -12,14 +12,11 @@ import typer
 from sim.cli.console import Row, print_folder, print_line, print_result, print_table
 from sim.cli.options import (
     AsJson,
-    DeviceName,
-    DtypeName,
     Figures,
+    NetworkOptions,
     NewOut,
     SaveImages,
-    ScenarioOptions,
     Workers,
-    chosen_device,
     plain_cpu,
     with_options,
 )
@@ -33,9 +30,9 @@ if TYPE_CHECKING:
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 
 
-@with_options(ScenarioOptions)
+@with_options(NetworkOptions)
 def run(
-    options: ScenarioOptions,
+    options: NetworkOptions,
     out: NewOut = None,
     save_images: SaveImages = False,
     workers: Workers = None,
@@ -51,8 +48,6 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="Also write a stream's packets, for Wireshark."),
     ] = None,
-    device: DeviceName = "auto",
-    dtype: DtypeName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario: tables, figures, summary in a folder.
@@ -68,7 +63,7 @@ def run(
     from sim.experiment.runner import RunOptions, run_experiment
     from sim.progress import progress_bar
 
-    where = None if plain_cpu(device, dtype) else chosen_device(device, dtype)
+    where = None if plain_cpu(options.device, options.dtype) else options.chosen_device()
     if pcap is not None:
         from sim.experiment.capture import check_target, write_capture
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from sim.cli.options import AsJson, DeviceName, DtypeName, chosen_device
+from sim.cli.options import AsJson, DeviceOptions
 from sim.errors import UserError, os_errors
 from sim.progress import no_progress, print_json, progress_bar
 
@@ -54,12 +54,10 @@ Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotoArguments:
+class PhotoArguments(DeviceOptions):
     """The options of every command that runs networks on photos."""
 
     held_out: HeldOut = 0.03
-    device: DeviceName = "auto"
-    dtype: DtypeName = "auto"
     threads: Threads = 0
     as_json: AsJson = False
 
@@ -69,7 +67,7 @@ class PhotoArguments:
 
         if self.threads:
             torch.set_num_threads(self.threads)
-        return chosen_device(self.device, self.dtype)
+        return super().chosen_device()
 
 
 @dataclass(frozen=True, kw_only=True)

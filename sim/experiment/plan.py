@@ -20,7 +20,7 @@ from sim.drivers.record import LOST
 from sim.errors import os_errors
 from sim.experiment.cell import CellTask, ReferenceTask, Task
 from sim.jobs.executor import usable_cores
-from sim.jobs.store import digest, file_digest, pixel_digest
+from sim.jobs.store import digest, file_digest, networks_key, pixel_digest
 from sim.media.images import LoadedImage
 from sim.scenario.labels import Cell, cells
 from sim.scenario.loader import LoadedScenario
@@ -82,7 +82,7 @@ class Plan:
     @property
     def networks(self) -> str:
         """What identifies results: the weights, and the device if it is not the CPU."""
-        return self.fingerprint if self.device == "cpu" else f"{self.fingerprint} {self.device}"
+        return networks_key(self.fingerprint, self.device)
 
     @property
     def scenario(self) -> Scenario:

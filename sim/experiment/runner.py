@@ -94,6 +94,7 @@ class RecordedStream:
         references: of every image, as `sim.experiment.measured.measured_reference` makes them.
         measured: every frame.
         fingerprint: of the weights.
+        device: where the networks ran.
         about: how it went, for the manifest.
     """
 
@@ -102,6 +103,7 @@ class RecordedStream:
     references: Sequence[Record]
     measured: Sequence[MeasuredFrame]
     fingerprint: str
+    device: str
     about: dict[str, Any]
 
 
@@ -152,7 +154,8 @@ def write_recorded(
         UserError: as `run_experiment`.
     """
     images = given.pictures
-    plan = Plan(loaded, [ImageAbout.of(image) for image in images], given.fingerprint)
+    about = [ImageAbout.of(image) for image in images]
+    plan = Plan(loaded, about, given.fingerprint, given.device)
     (cell,) = plan.cells([1])
     references = tuple(map(read_reference, given.references))
     task = CellTask(plan.cell_key(cell), cell, references, pictures_kept(len(images), save_images))

@@ -22,11 +22,9 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from sim.figures.style import (
-    CORRUPTED,
     DELIVERED,
     ERASED,
-    LATE,
-    OVERFLOWED,
+    LOSS_MARKS,
     PALETTE,
     dot_with_bar,
     key_label,
@@ -265,13 +263,6 @@ def finding(points: Sequence[PointSummary], metric: str) -> str:
     return f"{head}, over {key_label(found.key)}: {' to '.join(ends)}"
 
 
-_OTHER_LOSSES = (
-    ("overflowed", OVERFLOWED, "v"),
-    ("corrupted", CORRUPTED, "X"),
-    ("late", LATE, "D"),
-)
-
-
 def loss_panel(axes: Axes, members: Sequence[PointSummary], found: Curves | None) -> None:
     """Shares lost; what the loss process erased, and tokens, with 95% intervals; and theory.
 
@@ -301,8 +292,8 @@ def loss_panel(axes: Axes, members: Sequence[PointSummary], found: Curves | None
             marker,
             f"{how} packets",
         )
-        for how, colour, marker in _OTHER_LOSSES
-        if how in ways_lost(members)
+        for how, (colour, marker) in LOSS_MARKS.items()
+        if how != "erased" and how in ways_lost(members)
     ]
     for values, below, above, colour, marker, label in (
         (erased, erased - low, high - erased, ERASED, "o", "erased packets"),

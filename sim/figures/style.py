@@ -38,6 +38,13 @@ PALE = "#555555"
 """Small print, and what explains a figure rather than belonging to it."""
 ERASED, LATE, DELIVERED = VERMILLION, PURPLE, SKY
 OVERFLOWED, CORRUPTED = GREEN, ORANGE
+LOSS_MARKS = {
+    "erased": (ERASED, "o"),
+    "overflowed": (OVERFLOWED, "v"),
+    "corrupted": (CORRUPTED, "X"),
+    "late": (LATE, "D"),
+}
+"""Colour and marker of each way in which a packet is lost."""
 
 _LOOKS = {
     # repairs

@@ -126,6 +126,12 @@ def cache_key(about: Mapping[str, Any]) -> str:
     return digest({**about, "code": code_digest()})
 
 
+def networks_key(fingerprint: str, device: str) -> str:
+    """What of the networks results follow from: the weights, and the device if it is not the CPU,
+    where all were made at first; devices add up in different orders."""
+    return fingerprint if device == "cpu" else f"{fingerprint} {device}"
+
+
 def cached(kind: str, about: Mapping[str, Any], make: Callable[[], Any]) -> Any:
     """What `make` returned for this `about`, in this or an earlier run; plain data."""
     store = Store(cache_folder() / kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from sim.experiment.measured import (
     read_reference,
 )
 from sim.experiment.tables import MAX_PANELS
-from sim.jobs.executor import usable_cores
+from sim.jobs.executor import SerialExecutor, usable_cores
 from sim.jobs.store import Record
 from sim.media.capture import digest
 from sim.media.images import LoadedImage
@@ -39,7 +39,8 @@ class StreamMeasurer:
         """``save_images``: whether pictures are kept of all frames, not only of the first."""
         self._scenario, self._model, self._save_images = scenario, model, save_images
         threads = max(1, usable_cores() - 1)  # one restores meanwhile
-        self._threads = ThreadPoolExecutor(threads)
+        on_cpu = str(model.device) == "cpu"  # a GPU takes images one by one
+        self._threads: Executor = ThreadPoolExecutor(threads) if on_cpu else SerialExecutor()
         self._most = _WAITING * threads
         self._by_digest: dict[str, Future[Reference]] = {}
         self._references: list[Future[Reference]] = []

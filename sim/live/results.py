@@ -67,6 +67,7 @@ def write_received(
         received.references,
         received.measured,
         model.fingerprint,
+        str(model.device),
         about,
     )
     return write_recorded(loaded, given, target, save_images)
@@ -89,6 +90,6 @@ def _without_originals(
                 save_png(folder / OUTPUTS / name / f"image-{number:05}.png", image)
         write_table(folder / PACKETS, [packet._asdict() for packet in record.packets])
         write_json(folder / SUMMARY, summary)
-        what_ran = manifest(scenario, [], model.fingerprint)
+        what_ran = manifest(scenario, [], model.fingerprint, str(model.device))
         write_json(folder / MANIFEST, {**what_ran, "live": dict(about)})
     return Outcome(target, summary)

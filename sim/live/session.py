@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from codec.device import CPU, Device
 from codec.model import Model
 from sim.drivers.clock import WallClock
 from sim.drivers.links import ReceiverLink, open_receiver, open_sender
@@ -66,6 +67,7 @@ class ReceiverOptions:
         out: the run folder; None: one below results/.
         save_images: whether every output image is written.
         quiet: whether nothing is printed about each image.
+        device: where the networks run.
     """
 
     written: Written
@@ -73,12 +75,18 @@ class ReceiverOptions:
     out: Path | None = None
     save_images: bool = False
     quiet: bool = False
+    device: Device = CPU
 
 
 def send_session(
-    loaded: LoadedScenario, to: str, capture: CaptureOptions, keys: Path | None = None
+    loaded: LoadedScenario,
+    to: str,
+    capture: CaptureOptions,
+    keys: Path | None = None,
+    device: Device = CPU,
 ) -> dict[str, Any]:
-    """Stream a scenario's pictures to the receiver at an address; keys are CURVE keys.
+    """Stream a scenario's pictures to the receiver at an address; keys are CURVE keys, the device
+    is where the networks run.
 
     Returns:
         "images", "interrupted", "packets", of these every way in `sim.drivers.record.LOST`, "bpp",
@@ -101,7 +109,7 @@ def send_session(
         )
         if capture.keep is not None:
             _make(capture.keep)
-        model = _model(loaded)
+        model = _model(loaded, device)
         monitor = _monitor(scenario, len(source.sizes))
         if not console.is_terminal:
             console.print(f"sending {len(source.sizes)} images to {to}", soft_wrap=True)
@@ -174,7 +182,8 @@ def demo_session(
         else:
             capture = replace(capture, keep=Path(scratch))
             pictures = ReferenceImages([], capture.keep)
-        with SenderProcess(send_session, loaded, link.address, capture) as sender:
+        to = link.address
+        with SenderProcess(send_session, loaded, to, capture, None, options.device) as sender:
             session = ReceiverSession(loaded, pictures, options)  # while the sender starts
             session.serve(link, once=True, on_idle=sender.check)
 
@@ -207,7 +216,7 @@ class ReceiverSession:
         self, loaded: LoadedScenario, originals: ReferenceImages, options: ReceiverOptions
     ) -> None:
         self._loaded, self._originals, self._options = loaded, originals, options
-        self._model = _model(loaded)
+        self._model = _model(loaded, options.device)
         if options.out is not None:
             check_run(options.out)  # before a stream is taken that could not be written
         self._received: list[Received] = []
@@ -344,9 +353,9 @@ def _as_recorded(recording: Path, about: Mapping[str, Any]) -> LoadedScenario:
     return LoadedScenario(scenario, [({}, scenario)], base, model)
 
 
-def _model(loaded: LoadedScenario) -> Model:
+def _model(loaded: LoadedScenario, device: Device) -> Model:
     check_metrics(loaded.scenario.metrics)
-    model = load_model(loaded.model)
+    model = load_model(loaded.model, device)
     check_model(model, loaded.scenario)
     return model
 

@@ -78,7 +78,7 @@ def load_images(sources: Sequence[str], base: Path) -> list[LoadedImage]:
     paths = image_paths(sources, base)
     for skipped in _skipped(sources, base):
         _LOG.warning("skipped, no image: %s", ascii(str(skipped))[1:-1])
-    names = _unique_names(paths)
+    names = unique_names(paths)
     return [load_image(path, name) for path, name in zip(paths, names, strict=True)]
 
 
@@ -87,15 +87,20 @@ def image_paths(sources: Sequence[str], base: Path) -> list[Path]:
     return [path for source in sources for path in _resolve(source, base)]
 
 
-def load_image(path: Path, name: str | None = None) -> LoadedImage:
+def load_image(path: Path, name: str | None = None, content: bytes | None = None) -> LoadedImage:
     """Load one photograph. Transparency is laid over white; EXIF orientation is applied, and
     so is an embedded colour profile.
+
+    Args:
+        path: of its file.
+        name: for people; None: that of the file.
+        content: of the file, where it came over a network and is not here.
 
     Raises:
         UserError: missing, a folder, not an image, corrupt, of an unusable pixel format, a side
             under 16 or over 8,192 pixels, or over 64 million pixels.
     """
-    with _opened(path) as image:
+    with _opened(path, content) as image:
         pixels = _rgb(path, image)
     return LoadedImage(name or path.stem, path, pixels)
 
@@ -107,14 +112,15 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
     """An image whose size is checked; what its decoder raises in the block is a user's mistake."""
     try:
-        if path.is_dir():
+        if content is None and path.is_dir():
             raise UserError(f"{path}: is a folder, not an image")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=formats()) as image:
+            file = path if content is None else io.BytesIO(content)
+            with Image.open(file, formats=formats()) as image:
                 _check_size(path, *image.size)
                 yield image
     except UserError:
@@ -198,7 +204,7 @@ def _is_image(path: Path) -> bool:
     return wanted in known and not path.name.startswith(".") and path.is_file()
 
 
-def _unique_names(paths: Sequence[Path]) -> list[str]:
+def unique_names(paths: Sequence[Path]) -> list[str]:
     """Stems that can name files and be printed, with -2, -3, ... where one comes again."""
     taken: set[str] = set()
     names = []

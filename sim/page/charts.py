@@ -1,4 +1,4 @@
-"""The two charts: quality and packets over time, as SVG styled by the page.
+"""The two charts, loss of quality and packets over time, as SVG styled by the page.
 
 The lines stretch with the page while texts stay as they are, so the charts read on a phone and on
 a wall: lines are SVG without a fixed aspect, texts are spans placed in percent. Colours come from
@@ -12,30 +12,36 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby, pairwise
 
-from sim.page.history import OK, HistoryPoint
+from sim.drivers.record import LOST
+from sim.page.history import RESTORED, HistoryPoint
 
 _FEW = 20  # frames for which room is kept before there are more
 _LINES = ("clean", "repaired", "unrepaired")
-_NAMES = {"clean": "no loss", "repaired": "repaired", "unrepaired": "unrepaired"}
-_APART = 11.0  # percent of the height between two names
+_APART = 16.0  # percent of the height between two names
+_FLAGS = 3  # changes that are told, each in a line of its own
 
 
-def quality_chart(points: Sequence[HistoryPoint]) -> str:
-    """PSNR of every frame: without loss, repaired, unrepaired. HTML."""
+def gap_chart(points: Sequence[HistoryPoint]) -> str:
+    """How far every image, repaired and unrepaired, is below its own ceiling: what the codec makes
+    of it without loss. What was changed when stands above. HTML."""
     if not points:
         return ""
-    low, high = _range(points)
+    gaps = [_gaps(point) for point in points]
+    finite = [value for three in gaps for value in three if math.isfinite(value)]
+    low, high = min(math.floor(min(finite) - 0.5), -4), max(0.5, max(finite))
 
     def y(value: float) -> float:
         return 100 - 100 * (min(max(value, low), high) - low) / (high - low)
 
     def line(which: int) -> list[str]:
-        return [f"{x + half:.2f},{y(p.psnr_db[which]):.2f}" for x, p in _placed(points)]
+        return [
+            f"{x + half:.2f},{y(three[which]):.2f}"
+            for (x, _), three in zip(_placed(points), gaps, strict=True)
+        ]
 
     half = 50 / max(_FEW, len(points))  # to the middle of a column
-
-    step = 5 if high - low > 6 else 2
-    ticks = range(math.ceil(low / step) * step, math.floor(high) + 1, step)
+    step = 5 if high - low > 8 else 2
+    ticks = range(math.ceil(low / step) * step, 1, step)
     grid = "".join(
         f'<line class="grid" x1="0" x2="100" y1="{y(t):.2f}" y2="{y(t):.2f}"/>' for t in ticks
     )
@@ -44,17 +50,19 @@ def quality_chart(points: Sequence[HistoryPoint]) -> str:
         f'<polyline class="{name}" points="{" ".join(line(n))}"/>' for n, name in enumerate(_LINES)
     )
     labels = "".join(f'<span class="tick" style="top:{y(t):.2f}%">{t}</span>' for t in ticks)
-    latest = points[-1].psnr_db
-    tops = _spread([y(value) for value in latest])
-    names = "".join(
-        f'<span class="name {name}" style="top:{top:.2f}%">{_NAMES[name]} {value:.1f}</span>'
-        for name, value, top in zip(_LINES, latest, tops, strict=True)
+    _, repaired, unrepaired = gaps[-1]
+    told = (
+        f"no loss {points[-1].psnr_db[0]:.1f}",
+        f"repaired {repaired:+.1f}",
+        f"unrepaired {unrepaired:+.1f}",
     )
-    description = ", ".join(f"{_NAMES[n]} {v:.1f} dB" for n, v in zip(_LINES, latest, strict=True))
-    return _chart(
-        f"Quality of the last {len(points)} images; of the latest: {description}",
+    names = "".join(
+        f'<span class="name {name}" style="top:{top:.2f}%">{text}</span>'
+        for name, text, top in zip(_LINES, told, _spread([y(g) for g in gaps[-1]]), strict=True)
+    )
+    return _flags(points) + _chart(
+        f"The last {len(points)} images; of the latest, in dB: {', '.join(told)}",
         f'{_changes_lines(points)}{grid}<polygon class="gain" points="{band}"/>{drawn}',
-        _changes_texts(points),
         labels + names,
     )
 
@@ -66,30 +74,35 @@ def packet_chart(points: Sequence[HistoryPoint]) -> str:
     width = 84 / max(_FEW, len(points))
     drawn = []
     for x, point in _placed(points):
-        drawn.append(f'<rect class="ok" x="{x:.2f}" y="0" width="{width:.2f}" height="100"/>')
         height = 100 / max(1, len(point.fates))
         for start, length, fate in _runs(point.fates):
-            if fate != OK:
-                drawn.append(
-                    f'<rect class="{fate}" x="{x:.2f}" y="{start * height:.2f}" '
-                    f'width="{width:.2f}" height="{length * height:.2f}"/>'
-                )
+            drawn.append(
+                f'<rect class="{fate}" x="{x:.2f}" y="{start * height:.2f}" '
+                f'width="{width:.2f}" height="{length * height:.2f}"/>'
+            )
     fates = [fate for point in points for fate in point.fates]
-    share = 1 - fates.count(OK) / max(1, len(fates))
+    told = [f"{fates.count(how)} {how}" for how in (*LOST, RESTORED) if how in fates]
+    what = ", ".join(told) or "none lost"
     return _chart(
-        f"Packets of the last {len(points)} images: {share:.0%} did not arrive in time",
+        f"Of {len(fates)} packets of the last {len(points)} images: {what}",
         _changes_lines(points) + "".join(drawn),
-        "",
-        "",
     )
 
 
-def _chart(description: str, svg: str, marks: str, texts: str) -> str:
+def _chart(description: str, svg: str, texts: str = "") -> str:
     return (
         f'<div class="chart" role="img" aria-label="{escape(description)}">'
         f'<div class="plot"><svg viewBox="0 0 100 100" preserveAspectRatio="none" '
-        f'aria-hidden="true">{svg}</svg>{marks}</div>{texts}</div>'
+        f'aria-hidden="true">{svg}</svg></div>{texts}</div>'
     )
+
+
+def _gaps(point: HistoryPoint) -> tuple[float, float, float]:
+    """Decibels from the ceiling to itself, repaired and unrepaired; an image that the codec gives
+    back exactly has no finite ceiling."""
+    clean, repaired, unrepaired = point.psnr_db
+    below = [0.0 if value == clean else value - clean for value in (repaired, unrepaired)]
+    return 0.0, below[0], below[1]
 
 
 def _placed(points: Sequence[HistoryPoint]) -> Iterator[tuple[float, HistoryPoint]]:
@@ -107,15 +120,20 @@ def _changes_lines(points: Sequence[HistoryPoint]) -> str:
     )
 
 
-def _changes_texts(points: Sequence[HistoryPoint]) -> str:
-    """What was changed, at its line; of changes close together the latest."""
-    texts: list[str] = []
-    free_from = math.inf
-    for x, point in reversed(list(_placed(points))):
-        if point.change and x < free_from - 14:
-            texts.append(f'<span class="mark" style="left:{x:.2f}%">{escape(point.change)}</span>')
-            free_from = x
-    return "".join(texts)
+def _flags(points: Sequence[HistoryPoint]) -> str:
+    """What was changed last, a line each, on the side of its place in time that has more room; of
+    changes of one setting the latest."""
+    told: dict[str, tuple[float, str]] = {}
+    for x, point in _placed(points):
+        setting = point.change.partition(":")[0]
+        told.pop(setting, None)
+        if point.change:
+            told[setting] = x, point.change
+    lines = "".join(
+        f'<p class="{"after" if x < 50 else "before"}" style="--x:{x:.2f}%">{escape(change)}</p>'
+        for x, change in list(told.values())[-_FLAGS:]
+    )
+    return f'<div class="flags">{lines}</div>'
 
 
 def _runs(fates: Sequence[str]) -> Iterator[tuple[int, int, str]]:
@@ -125,13 +143,6 @@ def _runs(fates: Sequence[str]) -> Iterator[tuple[int, int, str]]:
         length = len(list(run))
         yield start, length, fate
         start += length
-
-
-def _range(points: Sequence[HistoryPoint]) -> tuple[float, float]:
-    """From the lowest to the highest value, opened to whole decibels."""
-    finite = [v for point in points for v in point.psnr_db if math.isfinite(v)] or [0.0]
-    low, high = math.floor(min(finite) - 0.5), math.ceil(max(finite) + 0.5)
-    return float(low), float(max(high, low + 4))
 
 
 def _spread(tops: Sequence[float]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from channels import PRESETS, read_channel
+from channels.link import Link
 from channels.theory import autocorrelation, loss_rate, mean_loss_run
 from codec.patches import PATCHES
 from sim.scenario.schema import Scenario, with_values
@@ -72,7 +74,10 @@ def controls(
     hundredths: list[Value] = [percent / 100 for percent in range(0, 61)]
 
     def parity_text(parity: int) -> str:
-        return f"{parity} for every {block}" if parity else "none"
+        return f"{parity} per {block}" if parity else "none"
+
+    def retries_text(retries: int) -> str:
+        return ("none", "once", "twice")[retries] if retries < 3 else f"up to {retries} times"
 
     def control(
         key: str, label: str, choices: Sequence[Value], text: Callable[[Any], str]
@@ -85,6 +90,7 @@ def controls(
         control("loss", "packets lost", hundredths, lambda x: f"{100 * x:.3g}%"),
         control("burst", "burst length", (1.0, *_BURSTS), _burst_text),
         control("parity", "parity packets", (0, *_PARITIES), parity_text),
+        control("retries", "retransmission", (0, 1, 2, 3, 4, 8), retries_text),
         control("slices", "packets per image", (2, 4, 8, 16, 32, 64, 128, 256), str),
         Control(
             "interleaver",
@@ -97,6 +103,7 @@ def controls(
         control("patch", "pixels a token", PATCHES, lambda x: f"{x} x {x}"),
         control("deadline_s", "deadline", _DEADLINES_S, lambda x: f"{x:g} s"),
         control("delay_s", "random delay", (0.0, *_DELAYS_S), lambda x: f"{1000 * x:g} ms"),
+        control("rate_bps", "link rate", (*_RATES_BPS, math.inf), _rate_text),
     ]
 
 
@@ -104,10 +111,17 @@ _PARITIES = (1, 2, 3, 4, 6, 8, 12, 16)
 _BURSTS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0)
 _DEADLINES_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 _DELAYS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+_RATES_BPS = (2e3, 4e3, 6e3, 8e3, 1e4, 1.2e4, 1.5e4, 2e4, 3e4, 5e4, 1e5, 1e6)
 
 
 def _burst_text(burst: float) -> str:
     return "independent" if burst == 1.0 else f"{burst:.3g} packets"
+
+
+def _rate_text(rate_bps: float) -> str:
+    if math.isinf(rate_bps):
+        return "unlimited"
+    return f"{rate_bps / 1e6:.3g} Mbit/s" if rate_bps >= 1e6 else f"{rate_bps / 1e3:.3g} kbit/s"
 
 
 def values(scenario: Scenario) -> dict[str, Value]:
@@ -115,22 +129,26 @@ def values(scenario: Scenario) -> dict[str, Value]:
 
     Returns:
         loss (share of packets), burst (mean length of a loss run in packets; 1 stands for
-        independent losses), delay_s (mean random delay of a packet), slices, interleaver,
-        codebook, patch (pixels a token stands for, each way), deadline_s, parity (packets in a
-        block of an erasure code).
+        independent losses), delay_s (mean random delay of a packet), rate_bps (of the link, the
+        mean of one that varies; infinity if it is unlimited), slices, interleaver, codebook, patch
+        (pixels a token stands for, each way), deadline_s, parity (packets in a block of an erasure
+        code), retries (requests for one packet).
     """
+    stream = scenario.stream
     loss, burst = _loss_and_burst(scenario.channel)
     jitter = _link(scenario.channel).get("jitter", {})
     return {
         "loss": loss,
         "burst": burst,
         "delay_s": float(jitter.get("mean_s", jitter.get("std_s", 0.0))),
-        "slices": scenario.stream.slices,
-        "interleaver": scenario.stream.interleaver,
+        "rate_bps": _rate(read_channel(scenario.channel)[1]),
+        "slices": stream.slices,
+        "interleaver": stream.interleaver,
         "codebook": scenario.codec.codebook,
         "patch": scenario.codec.patch,
-        "deadline_s": scenario.stream.playout_delay_s,
-        "parity": scenario.stream.fec.parity if scenario.stream.fec else 0,
+        "deadline_s": stream.playout_delay_s,
+        "parity": stream.fec.parity if stream.fec else 0,
+        "retries": stream.arq.retries if stream.arq else 0,
     }
 
 
@@ -141,13 +159,19 @@ _KEYS = {
     "patch": "codec.patch",
     "deadline_s": "stream.playout_delay_s",
 }
+_PROTECTION: tuple[tuple[str, str, dict[str, int]], ...] = (
+    ("fec", "parity", {"data": BLOCK}),
+    ("arq", "retries", {}),
+)
+"""Sections of the stream that are there if a number is above 0, and what a new one begins with."""
 
 
 def changed(scenario: Scenario, moved: Mapping[str, Value]) -> Scenario:
     """The scenario with some controls moved.
 
     Moving loss or burst puts a Gilbert channel in place of whatever loss process there was; a
-    burst no longer than chance makes it, 1/(1 - loss), means independent losses. The link stays.
+    burst no longer than chance makes it, 1/(1 - loss), means independent losses. The link stays;
+    without a rate it has no queue.
 
     Args:
         scenario: as it is now.
@@ -161,13 +185,14 @@ def changed(scenario: Scenario, moved: Mapping[str, Value]) -> Scenario:
         stands = {**values(scenario), **moved}
         loss, link = _gilbert(float(stands["loss"]), float(stands["burst"])), _link(channel)
         channel = {"loss": loss, "link": link} if link else loss
-    if "delay_s" in moved:
-        channel = _delayed(channel, float(moved["delay_s"]))
+    if "delay_s" in moved or "rate_bps" in moved:
+        channel = _linked(channel, moved)
     more: dict[str, Any] = {}
-    if "parity" in moved:
-        fec = scenario.stream.fec
-        block = fec.model_dump() if fec else {"data": BLOCK}
-        more["stream.fec"] = {**block, "parity": moved["parity"]} if moved["parity"] else None
+    for section, number, new in _PROTECTION:
+        if number in moved:
+            now = getattr(scenario.stream, section)
+            block = {**(now.model_dump() if now else new), number: moved[number]}
+            more[f"stream.{section}"] = block if moved[number] else None
     more |= {key: moved[name] for name, key in _KEYS.items() if name in moved}
     try:
         return Scenario.model_validate(
@@ -183,10 +208,14 @@ def command(base: Scenario, now: Scenario, file: str) -> str:
     before, after = base.model_dump(), now.model_dump()
     if before["channel"] != after["channel"]:
         words += ["--set", f"channel={_flow(after['channel'])}"]
-    fec = now.stream.fec
-    if base.stream.fec != fec:
-        block = fec.model_dump(exclude_defaults=True) if fec else None
-        words += ["--set", f"stream.fec={_flow(block)}"]
+    for section, number, _ in _PROTECTION:
+        block = getattr(now.stream, section)
+        if getattr(base.stream, section) != block:
+            about = block and {
+                number: getattr(block, number),
+                **block.model_dump(exclude_defaults=True),
+            }
+            words += ["--set", f"stream.{section}={_flow(about)}"]
     for key in _KEYS.values():
         section, field = key.split(".")
         if before[section][field] != after[section][field]:
@@ -222,12 +251,26 @@ def _gilbert(loss: float, burst: float) -> dict[str, Any]:
     return {"type": "gilbert_elliott", "loss": loss, "mean_burst": burst}
 
 
-def _delayed(channel: Mapping[str, Any], mean_s: float) -> dict[str, Any]:
-    parts, link = _parts(channel), _link(channel)
-    link.pop("jitter", None)
-    if mean_s > 0:
-        link["jitter"] = {"type": "pareto", "mean_s": mean_s}
-    loss = dict(parts.get("loss", {"type": "perfect"}))
+def _rate(link: Link) -> float:
+    trace = link.capacity
+    if trace is not None:
+        times = trace.opportunities_ms
+        return 8000 * trace.mtu_bytes * len(times) / times[-1]
+    return math.inf if link.rate_bps is None else float(link.rate_bps)
+
+
+def _linked(channel: Mapping[str, Any], moved: Mapping[str, Value]) -> dict[str, Any]:
+    """With another random delay or rate of the link."""
+    link = _link(channel)
+    if "delay_s" in moved:
+        link["jitter"] = moved["delay_s"] and {"type": "pareto", "mean_s": moved["delay_s"]}
+    if "rate_bps" in moved:
+        rate = float(moved["rate_bps"])
+        link |= {"capacity": None, "mtu_bytes": None, "rate_bps": rate}
+        if math.isinf(rate):
+            link |= dict.fromkeys(("rate_bps", "queue_packets", "queue_bytes"))
+    link = {key: value for key, value in link.items() if value}
+    loss = dict(_parts(channel).get("loss", {"type": "perfect"}))
     return {"loss": loss, "link": link} if link else loss
 
 

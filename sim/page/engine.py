@@ -92,10 +92,14 @@ class Snapshot:
 
 
 class Engine:
-    """Makes frames on demand; keeps the stream of one segment."""
+    """Makes frames on demand; keeps the stream of one segment.
+
+    Attributes:
+        photos: that are streamed.
+    """
 
     def __init__(self, photos: CodedPhotos) -> None:
-        self._photos = photos
+        self.photos = photos
         self._segment: _Segment | None = None
 
     def frame(self, number: int, scenario: Scenario, concealer: str) -> Snapshot:
@@ -107,9 +111,9 @@ class Engine:
         """
         segment = self._segment_of(number, scenario)
         ready = segment.frame(number % SEGMENT_FRAMES)
-        coded = self._photos.coded(number, scenario.codec)
+        coded = self.photos.coded(number, scenario.codec)
         names = dict.fromkeys((UNREPAIRED, concealer))
-        restorer = Restorer(self._photos.model, names, scenario.decoding_options())
+        restorer = Restorer(self.photos.model, names, scenario.decoding_options())
         restored = restorer.restore(ready)
         frame = coded.frame
         layout = scenario.stream_config().layout(frame.width, frame.height)
@@ -120,7 +124,7 @@ class Engine:
             number=number,
             scenario=scenario,
             concealer=concealer,
-            photo=self._photos.images[number % len(self._photos)],
+            photo=self.photos.images[number % len(self.photos)],
             coded=coded,
             slice_of=slice_of.reshape(layout.grid),
             ready=ready,
@@ -140,7 +144,7 @@ class Engine:
             and segment.repeat == number // SEGMENT_FRAMES
         )
         if segment is None or not fits or segment.last > number % SEGMENT_FRAMES:
-            segment = self._segment = _Segment(self._photos, scenario, number // SEGMENT_FRAMES)
+            segment = self._segment = _Segment(self.photos, scenario, number // SEGMENT_FRAMES)
         return segment
 
 
@@ -152,10 +156,10 @@ class _Segment:
         self.last = -1
         codec, model = scenario.codec, photos.model
         numbers = range(repeat * SEGMENT_FRAMES, (repeat + 1) * SEGMENT_FRAMES)
-        # Each is tokenized when it is captured.
-        frames = (photos.frame(number, codec) for number in numbers)
         sizes = [photos.size(number) for number in numbers]
         setup = StreamSetup.of(scenario, CoderTables.of(model), repeat)
+        take = photos.with_importance if setup.config.needs_importance else photos.frame
+        frames = (take(number, codec) for number in numbers)  # tokenized when it is captured
         parts = setup.config, setup.channel(), setup.key, setup.coders(), setup.feedback()
         self._stream = VirtualStream(frames, *parts, sizes)
         self._ready: FrameReady | None = None

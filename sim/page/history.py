@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from sim.drivers.record import PacketRecord
+from sim.drivers.record import LOST
 from sim.live.monitor import StreamMonitor
 from sim.page.engine import Snapshot
 from sim.scenario.schema import Scenario
@@ -13,9 +13,9 @@ from sim.scenario.schema import Scenario
 KEPT = 60
 """Frames that the charts show."""
 
-OK, LOST, LATE, RESTORED = "ok", "lost", "late", "restored"
-"""What became of a packet, as the page shows it; restored: lost, but what it held was given back by
-parity, by a retransmission, or by another copy."""
+RESTORED = "restored"
+"""What became of a packet is its `PacketRecord.outcome`, or this: lost, but what it held was given
+back by parity, by a retransmission, or by another copy."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,9 @@ def fates(snapshot: Snapshot) -> tuple[str, ...]:
     received, slice_of = snapshot.received, snapshot.slice_of
     found = []
     for packet in snapshot.packets:
-        fate = _fate(packet)
-        if fate != OK and packet.kind == "media" and received[slice_of == packet.slice].all():
-            fate = RESTORED
-        found.append(fate)
+        lost = packet.outcome in LOST and packet.kind == "media"
+        back = lost and received[slice_of == packet.slice].all()
+        found.append(RESTORED if back else packet.outcome)
     return tuple(found)
 
 
@@ -51,15 +50,9 @@ def fates_of_slices(snapshot: Snapshot) -> dict[int, str]:
     """The fate of the tokens of each slice, by its number."""
     found: dict[int, str] = {}
     for packet, fate in zip(snapshot.packets, fates(snapshot), strict=True):
-        if packet.kind == "media" and found.get(packet.slice, LOST) == LOST:
+        if packet.kind == "media" and found.get(packet.slice, LOST[0]) in LOST:
             found[packet.slice] = fate
     return found
-
-
-def _fate(packet: PacketRecord) -> str:
-    if packet.fate != "delivered":
-        return LOST
-    return LATE if packet.late else OK
 
 
 class FrameHistory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,8 @@ from PIL import Image
 
 from codec.model import Model
 from sim.drivers.record import MediaFrame
-from sim.media.frames import encode_images
-from sim.media.images import LoadedImage
+from sim.media.frames import encode_images, with_token_importance
+from sim.media.images import LoadedImage, load_image
 from sim.metrics.quality import psnr_db
 from sim.scenario.schema import CodecSection
 
@@ -62,6 +63,13 @@ class CodedPhotos:
             (self._frames[key],) = encode_images(self.model, [self.images[at]], *how)
         return self._frames[key]
 
+    def with_importance(self, number: int, codec: CodecSection) -> MediaFrame:
+        """The same with the importance of each token; see `with_token_importance`."""
+        key, frame = self._key(number, codec), self.frame(number, codec)
+        if frame.token_importance is None:
+            self._frames[key] = with_token_importance(self.model, frame, codec.codebook)
+        return self._frames[key]
+
     def coded(self, number: int, codec: CodecSection) -> CodedPhoto:
         """The same with what the tokens decode to."""
         key = self._key(number, codec)
@@ -77,6 +85,11 @@ class CodedPhotos:
 
     def _key(self, number: int, codec: CodecSection) -> tuple[int, ...]:
         return number % len(self.images), *codec.tokenizer_key
+
+
+def read_photo(path: Path, name: str, content: bytes, longest_side: int) -> LoadedImage:
+    """A photograph that was uploaded, shrunk; raises UserError as `load_image`."""
+    return shrunk(load_image(path, name, content), longest_side)
 
 
 def shrunk(image: LoadedImage, longest_side: int) -> LoadedImage:

@@ -8,6 +8,7 @@ import errno
 import socket
 from pathlib import Path
 
+from codec.device import CPU, Device
 from sim.errors import UserError
 from sim.media.frames import load_model
 from sim.media.images import load_images
@@ -31,6 +32,7 @@ def serve(
     port: int = 8080,
     longest_side: int = 384,
     open_browser: bool = False,
+    device: Device = CPU,
 ) -> None:
     """Show a stream until Ctrl-C.
 
@@ -40,6 +42,7 @@ def serve(
         port: of the web page, on this machine only.
         longest_side: photographs are shrunk to that many pixels, so that they stream live.
         open_browser: also open the page in a browser.
+        device: where the networks run.
 
     Raises:
         UserError: NiceGUI is not installed, the port is taken, images or weights cannot be used.
@@ -60,7 +63,7 @@ def serve(
     images = [
         shrunk(image, longest_side) for image in load_images(scenario.images, loaded.images_base)
     ]
-    model = load_model(loaded.model)
+    model = load_model(loaded.model, device)
     if scenario.codec.codebook not in model.codebook_sizes:
         levels = ", ".join(map(str, model.codebook_sizes))
         raise UserError(f"codec.codebook: {scenario.codec.codebook}: this model has {levels}")
@@ -75,7 +78,7 @@ def serve(
         return Response(content, media_type=kind, headers={"Cache-Control": "no-store"})
 
     def page() -> None:
-        build(playback, model.codebook_sizes, str(file))
+        build(playback, model.codebook_sizes, str(file), longest_side)
 
     async def play() -> None:
         print(f"http://{HOST}:{port}  (Ctrl-C stops)", flush=True)

@@ -7,30 +7,31 @@ Ito (2008), which people with any colour vision tell apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from codec.patches import patch_of
+from sim.drivers.record import LOST
+from sim.figures.style import BLUE, LOSS_MARKS, VERMILLION
 from sim.page.engine import Snapshot
-from sim.page.history import LATE, LOST, RESTORED, fates_of_slices
+from sim.page.history import RESTORED, fates_of_slices
 
 Pixels = NDArray[np.uint8]
 
 STAGES = ("photograph", "index map", "packets", "lost", "unrepaired", "filled", "repaired")
 """In the order in which they are stepped through."""
 
-LOST_COLOUR, LATE_COLOUR, RESTORED_COLOUR = (213, 94, 0), (230, 159, 0), (0, 114, 178)
+FATE_MARKS = {**LOSS_MARKS, RESTORED: (BLUE, "P")}
+"""Colour and marker of what may become of a packet, other than to be delivered in time."""
 _DARK, _LIGHT = (24, 32, 44), (244, 246, 248)
 _WIDTH = 960  # pixels, about, of a grid's picture
 _GAP = 2  # pixels between cells, where cells are large enough
 _READABLE_CELL = 26  # pixels; smaller cells hold no number
-
-Mark = Callable[[ImageDraw.ImageDraw, int, int, int], None]
 
 
 def picture(snapshot: Snapshot, stage: str) -> tuple[bytes, str]:
@@ -73,9 +74,8 @@ def _index_map(snapshot: Snapshot) -> Image.Image:
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(side * 0.36)
     for (row, column), index in np.ndenumerate(indices):
-        ink = _DARK if shades[row, column] @ (0.299, 0.587, 0.114) > 120 else _LIGHT
         centre = (column * side + (side - _GAP) / 2, row * side + (side - _GAP) / 2)
-        draw.text(centre, str(index), ink, font, anchor="mm")
+        draw.text(centre, str(index), _ink(shades[row, column]), font, anchor="mm")
     return image
 
 
@@ -85,26 +85,15 @@ def _packets(snapshot: Snapshot) -> Image.Image:
     last = max(int(slice_of.max()), 1)
     colours = _viridis()[(slice_of * 255 // last)].astype(np.float64)
     muted = (0.55 * colours + 0.45 * 128).astype(np.uint8)
-    first = slice_of == 0
-    muted[first] = LOST_COLOUR
-    return _marked(muted, [(first, _dot(_LIGHT))])
+    return _marked(muted, [(slice_of == 0, VERMILLION, "*")])
 
 
 def _lost(snapshot: Snapshot) -> Image.Image:
-    """Received cells in their grey; crossed where lost, dotted where late, plus where restored."""
+    """Received cells in their grey; the others marked by what became of their packets."""
     kinds = _kind_of_cells(snapshot)
     grey = np.repeat(snapshot.coded.decoded.mean(2, keepdims=True).astype(np.uint8), 3, 2)
     colours = (0.45 * _shades(grey, kinds.shape) + 0.55 * 150).astype(np.uint8)
-    marks = []
-    for kind, colour, mark in (
-        (LOST, LOST_COLOUR, _cross(_LIGHT)),
-        (LATE, LATE_COLOUR, _dot(_DARK)),
-        (RESTORED, RESTORED_COLOUR, _plus(_LIGHT)),
-    ):
-        where = kinds == kind
-        colours[where] = colour
-        marks.append((where, mark))
-    return _marked(colours, marks)
+    return _marked(colours, [(kinds == fate, *look) for fate, look in FATE_MARKS.items()])
 
 
 def _filled(snapshot: Snapshot) -> Image.Image:
@@ -123,7 +112,7 @@ def _filled(snapshot: Snapshot) -> Image.Image:
     base.paste(scaled)
     colours = _viridis()[(np.sqrt(np.nan_to_num(probability)) * 255).astype(np.int64)]
     if np.isnan(probability[~received]).any():  # a repair that gives no probability
-        colours = np.broadcast_to(np.array(RESTORED_COLOUR, np.uint8), colours.shape)
+        colours = np.broadcast_to(_rgb(BLUE), colours.shape)
     cells = _cells(colours)
     hidden = np.repeat(np.repeat(received, side, 0), side, 1)
     alpha = np.array(cells.getchannel("A"))
@@ -136,7 +125,7 @@ def _filled(snapshot: Snapshot) -> Image.Image:
 def _kind_of_cells(snapshot: Snapshot) -> NDArray[np.str_]:
     """What became of the token of each cell: str[h,w]."""
     found = fates_of_slices(snapshot)
-    names = np.array([found.get(n, LOST) for n in range(int(snapshot.slice_of.max()) + 1)])
+    names = np.array([found.get(n, LOST[0]) for n in range(int(snapshot.slice_of.max()) + 1)])
     kinds: NDArray[np.str_] = names[snapshot.slice_of]
     return kinds
 
@@ -162,39 +151,40 @@ def _cells(colours: Pixels) -> Image.Image:
     return Image.fromarray(np.dstack([big, alpha]), "RGBA")
 
 
-def _marked(colours: Pixels, marks: list[tuple[NDArray[np.bool_], Mark]]) -> Image.Image:
+def _marked(colours: Pixels, marks: Sequence[tuple[NDArray[np.bool_], str, str]]) -> Image.Image:
+    """The cells; those of each mask bool[h,w] in its colour and with its marker."""
+    for where, colour, _ in marks:
+        colours[where] = _rgb(colour)
     image = _cells(colours)
-    draw, side = ImageDraw.Draw(image), cell_side((colours.shape[0], colours.shape[1]))
-    for where, mark in marks:
+    side = cell_side((colours.shape[0], colours.shape[1]))
+    for where, colour, marker in marks:
         for row, column in np.argwhere(where):
-            mark(draw, int(column) * side, int(row) * side, side - _GAP)
+            corner = (int(column) * side, int(row) * side)
+            image.paste(_ink(_rgb(colour)), corner, _stencil(marker, side - _GAP))
     return image
 
 
-def _cross(ink: tuple[int, int, int]) -> Mark:
-    def draw_cross(draw: ImageDraw.ImageDraw, x: int, y: int, side: int) -> None:
-        low, high, width = side * 0.28, side * 0.72, max(1, side // 10)
-        draw.line((x + low, y + low, x + high, y + high), ink, width)
-        draw.line((x + low, y + high, x + high, y + low), ink, width)
-
-    return draw_cross
+def _rgb(colour: str) -> Pixels:
+    return np.array(ImageColor.getrgb(colour), np.uint8)
 
 
-def _plus(ink: tuple[int, int, int]) -> Mark:
-    def draw_plus(draw: ImageDraw.ImageDraw, x: int, y: int, side: int) -> None:
-        low, middle, high, width = side * 0.25, side * 0.5, side * 0.75, max(1, side // 9)
-        draw.line((x + low, y + middle, x + high, y + middle), ink, width)
-        draw.line((x + middle, y + low, x + middle, y + high), ink, width)
-
-    return draw_plus
+def _ink(colour: Pixels) -> tuple[int, int, int]:
+    """What can be read on a colour."""
+    return _DARK if colour @ (0.299, 0.587, 0.114) > 120 else _LIGHT
 
 
-def _dot(ink: tuple[int, int, int]) -> Mark:
-    def draw_dot(draw: ImageDraw.ImageDraw, x: int, y: int, side: int) -> None:
-        low, high = side * 0.34, side * 0.66
-        draw.ellipse((x + low, y + low, x + high, y + high), ink)
+@lru_cache
+def _stencil(marker: str, side: int) -> Image.Image:
+    """A marker of matplotlib's in the middle of a cell, as a mask with smooth edges."""
+    from matplotlib.markers import MarkerStyle
+    from matplotlib.transforms import Affine2D
 
-    return draw_dot
+    style, fine = MarkerStyle(marker), 4 * side
+    place = style.get_transform() + Affine2D().scale(0.45 * fine, -0.45 * fine)
+    (outline,) = style.get_path().to_polygons(place)
+    mask = Image.new("L", (fine, fine))
+    ImageDraw.Draw(mask).polygon((np.asarray(outline) + fine / 2).ravel().tolist(), 255)
+    return mask.resize((side, side), Image.Resampling.BOX)
 
 
 @lru_cache(maxsize=1)

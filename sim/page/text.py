@@ -15,9 +15,9 @@ from sim.page.history import RESTORED, fates
 
 _NONE = "\u2013"
 _WAYS = {
-    "erased": "were erased",
+    "erased": "{be} erased",
     "overflowed": "overflowed a queue",
-    "corrupted": "were corrupted",
+    "corrupted": "{be} corrupted",
     "late": "came too late",
 }
 
@@ -81,7 +81,11 @@ def sentence(snapshot: Snapshot, stage: str) -> str:
 def _losses(snapshot: Snapshot) -> str:
     sent = len(snapshot.packets)
     ways = Counter(packet.outcome for packet in snapshot.packets)
-    lost = [f"{ways[how]} {_WAYS[how]}" for how in LOST if ways[how]]
+    lost = [
+        f"{ways[how]} {_WAYS[how].format(be='was' if ways[how] == 1 else 'were')}"
+        for how in LOST
+        if ways[how]
+    ]
     if not lost:
         return f"All {sent} packets arrived in time"
     restored = Counter(fates(snapshot))[RESTORED]
@@ -107,7 +111,7 @@ def alt_text(snapshot: Snapshot, stage: str) -> str:
         "photograph": f"the photograph {name}",
         "index map": f"the photograph {name} as a grid of numbered cells",
         "packets": "the grid coloured by packet",
-        "lost": "the grid with lost cells crossed out",
+        "lost": "the grid with a mark on every lost cell",
         "unrepaired": f"{name} with a grey patch for every lost cell",
         "filled": "the filled cells over the picture, lighter where the repair is surer",
         "repaired": f"{name} as the receiver repaired it",

@@ -60,6 +60,13 @@ def test_shared_options_have_one_name_and_one_help_text() -> None:
     assert all(len(texts) == 1 for texts in helps.values()), helps
 
 
+def test_who_names_a_model_names_a_device() -> None:
+    """Wherever networks are chosen, one can say where they run."""
+    for words, command in COMMANDS.items():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert "--model" not in options or {"--device", "--dtype"} <= options, words
+
+
 def test_version_and_completion(cli: Cli) -> None:
     assert cli("--version").stdout == f"sim {__version__}\n"
     assert "--install-completion" in cli("--help").stdout

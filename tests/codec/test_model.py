@@ -146,3 +146,12 @@ def test_weights_are_refused_when_altered(tmp_path: Path) -> None:
         load_weights(path)
     with pytest.raises(ModelError, match="no such"):
         load_weights(tmp_path / "missing.safetensors")
+
+
+def test_random_models_made_at_once_are_the_same() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    with ThreadPoolExecutor(4) as threads:
+        models = list(threads.map(lambda _: Model.random(), range(4)))
+    first, *others = (model.encode(image, 2048) for model in models)
+    for tokens in others:
+        np.testing.assert_array_equal(tokens, first)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from sim.errors import UserError
 from sim.media.images import load_image, load_images, samples_folder
 
 
@@ -55,3 +57,23 @@ def test_orientation_and_transparency(tmp_path: Path) -> None:
 
     Image.new("L", (16, 16), 7).save(tmp_path / "grey.png")
     assert np.all(load_image(tmp_path / "grey.png").pixels == 7)
+
+
+def test_what_came_over_a_network_is_checked_as_files_are(tmp_path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 30, 3), np.uint8))
+    image.save(tmp_path / "good.png")
+    good = (tmp_path / "good.png").read_bytes()
+    image.resize((8, 8)).save(tmp_path / "small.png")
+    (tmp_path / "words.txt").write_text("no image")
+    (tmp_path / "cut.png").write_bytes(good[: len(good) // 2])
+    np.testing.assert_array_equal(load_image(Path("x"), None, good).pixels, np.array(image))
+    for name in ("small.png", "words.txt", "cut.png"):
+        told = []
+        for path, content in (
+            (tmp_path / name, None),
+            (Path(name), (tmp_path / name).read_bytes()),
+        ):
+            with pytest.raises(UserError) as refused:
+                load_image(path, None, content)
+            told.append(str(refused.value))
+        assert told[0] == f"{tmp_path}/{told[1]}" and "\n" not in told[1]

@@ -78,10 +78,14 @@ def test_the_page(seen: tuple[Watched, subprocess.Popen[str]]) -> None:
     # Whenever one looks, the large picture and the small ones are of one frame.
     frames_shown = """() => [...new Set([...document.querySelectorAll('img[data-picture]')]
         .map(img => img.dataset.shown.split('/')[2]))]"""
+    told_of = """() => [document.querySelector('.hero img').alt,
+        document.querySelector('.sentence').textContent]"""
     seen_frames = set()
     for _ in range(30):
         (frame,) = page.evaluate(frames_shown)
         seen_frames.add(frame)
+        alternative, words = page.evaluate(told_of)
+        assert alternative.endswith(words)
         page.wait_for_timeout(100)
     assert len(seen_frames) > 1
 
@@ -101,7 +105,7 @@ def test_the_page(seen: tuple[Watched, subprocess.Popen[str]]) -> None:
     assert float(number.inner_text().rstrip("%")) > 20
     assert page.locator(".hero img").screenshot() != nothing_lost
     assert "loss: 0.6" in page.locator(".foot code").inner_text()
-    assert page.locator(".chart rect.lost").count() > 0
+    assert page.locator(".chart rect.erased").count() > 0
 
     # Keys pause it and step through the stages of one image; each explains itself.
     loss.blur()
@@ -120,6 +124,22 @@ def test_the_page(seen: tuple[Watched, subprocess.Popen[str]]) -> None:
     page.get_by_role("slider", name="packets per image").press("End")
     page.locator(".hero figcaption", has_text="missing").wait_for()
     assert page.locator(".state").inner_text() == still
+
+    # What is dropped on it is streamed, if it is a photograph.
+    drop = """async name => {
+        const canvas = new OffscreenCanvas(256, 256), dataTransfer = new DataTransfer();
+        canvas.getContext('2d').fillRect(0, 0, 99, 99);
+        const content = name.endsWith('.png') ? await canvas.convertToBlob() : 'words';
+        dataTransfer.items.add(new File([content], name));
+        const options = {dataTransfer, bubbles: true, cancelable: true};
+        document.body.dispatchEvent(new DragEvent('drop', options));
+    }"""
+    page.evaluate(drop, "notes.txt")
+    page.locator(".trouble", has_text="notes.txt: not an image in a format").wait_for()
+    page.evaluate(drop, "mine.png")
+    page.locator(".state", has_text="mine").wait_for()
+    page.locator(".trouble").wait_for(state="hidden")
+    assert page.locator(".foot code").inner_text().endswith("--images PHOTOS")
 
     # It can be used without seeing it, in the dark, and on a phone.
     assert page.locator("img:not([alt]), img[alt='']").count() == 0

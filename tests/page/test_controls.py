@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 
 import pytest
 
+from channels import PRESETS
 from sim.page.controls import SettingRefused, changed, command, controls, values
 from sim.scenario.loader import load_scenario
 from sim.scenario.schema import Scenario
@@ -48,6 +50,25 @@ def test_loss_keeps_burst_and_link() -> None:
     assert changed(wifi, {"loss": 0.3}).channel["link"]["rate_bps"] == 20e6
 
 
+def test_a_link_without_a_rate_has_no_queue() -> None:
+    wifi = Scenario(name="wifi", channel={"preset": "wifi"})
+    slow = changed(wifi, {"rate_bps": 1e4}).channel["link"]
+    assert slow == {**PRESETS["wifi"].channel["link"], "rate_bps": 1e4}
+    free = changed(wifi, {"rate_bps": math.inf}).channel["link"]
+    assert free == {key: slow[key] for key in ("delay_s", "jitter")}
+    assert changed(BASE, {"rate_bps": math.inf}).channel == {"loss": BASE.channel}["loss"]
+
+
+def test_a_rate_takes_the_place_of_a_trace(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text("10\n20\n30\n")
+    link = {"capacity": str(trace), "mtu_bytes": 1000, "delay_s": 0.1, "queue_packets": 9}
+    varies = Scenario(name="varies", channel={"link": link})
+    assert values(varies)["rate_bps"] == pytest.approx(3 * 1000 * 8 / 0.03)
+    fixed = changed(varies, {"rate_bps": 2e3}).channel["link"]
+    assert fixed == {"rate_bps": 2e3, "delay_s": 0.1, "queue_packets": 9}
+
+
 def test_what_no_scenario_may_say_is_refused() -> None:
     with pytest.raises(SettingRefused):
         changed(BASE, {"codebook": 1000})
@@ -57,6 +78,7 @@ def test_the_command_repeats_what_is_set(tmp_path: Path) -> None:
     file = tmp_path / "base.yaml"
     file.write_text("channel: {type: gilbert_elliott, loss: 0.2, mean_burst: 5}\n")
     moved = {"loss": 0.35, "delay_s": 0.05, "slices": 64, "interleaver": "raster", "parity": 4}
+    moved |= {"rate_bps": 1e4, "retries": 1}
     base = load_scenario(file).scenario
     now = changed(base, {**moved, "codebook": 256, "deadline_s": 0.75})
     words = shlex.split(command(base, now, str(file)))

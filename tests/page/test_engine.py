@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageColor
 
 from sim.drivers.record import StreamRecord
+from sim.media.frames import encode_images, with_token_importance
 from sim.page import engine as engine_module
 from sim.page.controls import changed
 from sim.page.engine import Engine, Snapshot
 from sim.page.history import RESTORED, fates
 from sim.page.photos import CodedPhotos
+from sim.page.stages import FATE_MARKS, picture
 from sim.page.text import sentence
 from sim.scenario.schema import Scenario
 from sim.stream import CoderTables, StreamSetup, stream_frames
@@ -47,7 +51,12 @@ def driven(photos: CodedPhotos, given: Scenario, segment: int) -> StreamRecord:
     """One segment by the virtual driver, as `sim run` streams a repeat."""
     setup = StreamSetup.of(given, CoderTables.of(photos.model), segment)
     numbers = range(segment * SEGMENT_FRAMES, (segment + 1) * SEGMENT_FRAMES)
-    return stream_frames(setup, [photos.frame(number, given.codec) for number in numbers])
+    codec = given.codec
+    images = [photos.images[number % len(photos)] for number in numbers]
+    frames = list(encode_images(photos.model, images, *codec.tokenizer_key))
+    if setup.config.needs_importance:
+        frames = [with_token_importance(photos.model, frame, codec.codebook) for frame in frames]
+    return stream_frames(setup, frames)
 
 
 def assert_same(snapshot: Snapshot, record: StreamRecord, number: int) -> None:
@@ -67,12 +76,12 @@ def test_frames_are_those_of_the_virtual_driver_segment_by_segment(photos: Coded
         assert_same(engine.frame(number, given, "none"), records[number // SEGMENT_FRAMES], number)
 
 
-def test_the_sentence_counts_every_fate_by_itself(photos: CodedPhotos) -> None:
+def test_words_and_picture_tell_every_fate_by_itself(photos: CodedPhotos) -> None:
     words = {
-        "erased": "were erased",
-        "overflowed": "overflowed a queue",
-        "corrupted": "were corrupted",
-        "late": "came too late",
+        "erased": ("was erased", "were erased"),
+        "overflowed": ("overflowed a queue",) * 2,
+        "corrupted": ("was corrupted", "were corrupted"),
+        "late": ("came too late",) * 2,
     }
     link = {"rate_bps": 1200, "queue_packets": 5, "bit_error": 2e-3}
     engine = Engine(photos)
@@ -81,9 +90,15 @@ def test_the_sentence_counts_every_fate_by_itself(photos: CodedPhotos) -> None:
     for number in range(SEGMENT_FRAMES):
         snapshot = engine.frame(number, given, "none")
         ways = Counter(packet.outcome for packet in snapshot.packets)
-        for how, text in words.items():
-            assert (f"{ways[how]} {text}" in sentence(snapshot, "lost")) == (ways[how] > 0)
+        for how, (one, more) in words.items():
+            text = f"{ways[how]} {one if ways[how] == 1 else more}"
+            assert (text in sentence(snapshot, "lost")) == (ways[how] > 0)
         told |= {how for how in words if ways[how]}
+        assert Counter(fates(snapshot)) == ways
+        drawn = Image.open(BytesIO(picture(snapshot, "lost")[0])).convert("RGB")
+        colours = {colour for _, colour in drawn.getcolors(drawn.width * drawn.height) or ()}
+        for how, (colour, _) in FATE_MARKS.items():
+            assert (ImageColor.getrgb(colour) in colours) == (ways[how] > 0)
     assert told == set(words)
 
 
@@ -166,6 +181,24 @@ def test_parity_acts_and_every_packet_is_counted_once(photos: CodedPhotos) -> No
     assert len(counted) >= SEGMENT_FRAMES * given.stream.slices
     assert {packet.kind for packet in counted} == {"media", "parity"}
     assert restored > 0
+
+
+@pytest.mark.parametrize(
+    "protection",
+    [
+        {"fec": {"data": 3, "parity": 1, "depth": 4, "unequal": True}},
+        {"arq": {"order": "hardest", "budget": 0.2}},
+    ],
+    ids=str,
+)
+def test_tokens_are_weighed_where_protection_asks(
+    photos: CodedPhotos, protection: dict[str, Any]
+) -> None:
+    stream = {"slices": 12, "fps": 4.0, "playout_delay_s": 0.6, **protection}
+    given = scenario(stream=stream)
+    record, engine = driven(photos, given, 0), Engine(photos)
+    for number in range(SEGMENT_FRAMES):
+        assert_same(engine.frame(number, given, "none"), record, number)
 
 
 def test_memory_is_bounded_by_the_segment(photos: CodedPhotos) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sim.media.images import LoadedImage
 from sim.page.engine import Engine
 from sim.page.history import KEPT, FrameHistory
 from sim.page.photos import CodedPhotos
@@ -88,12 +91,15 @@ def test_a_change_while_paused_shows_the_same_frame_anew(playback: Playback) -> 
         before = playback.shown
         assert before is not None
         playback.change({"loss": 0.0}, "loss 0%")
+        assert playback.pending == ["loss"]
         await until(lambda: playback.shown is not before)
+        assert playback.pending == []
         after = playback.shown
         assert after is not None and after.snapshot.number == before.snapshot.number
         assert after.snapshot.received.all() and after.mark != before.mark
-        assert "loss 0%" in after.quality
+        assert "loss 0%" in after.gaps
         playback.conceal_by("none", "none")
+        assert playback.pending == ["repair"]
         await until(lambda: playback.shown is not after)
         assert playback.shown is not None and playback.shown.snapshot.concealer == "none"
 
@@ -107,9 +113,51 @@ def test_what_cannot_be_streamed_is_told_and_undone(playback: Playback) -> None:
         await until(lambda: number(playback) >= 0)
         playback.change({"deadline_s": 100.0}, "deadline")
         assert "playout" in playback.trouble or "packets in play" in playback.trouble
-        assert playback.positions["deadline_s"] == 0.001
+        assert playback.settings.positions["deadline_s"] == 0.001
         playback.change({"loss": 0.1}, "loss")
         assert playback.trouble == ""
+
+    play(playback, script)
+
+
+def test_a_control_back_where_it_began_is_as_the_scenario_had_it(photos: CodedPhotos) -> None:
+    stream = {"slices": 6, "fps": 10.0, "fec": {"data": 4, "parity": 2, "depth": 2}}
+    given = Scenario(name="page", stream=stream, channel={"preset": "wifi"})
+    playback = Playback(Engine(photos), given, "none")
+    for key, value in {"loss": 0.5, "rate_bps": math.inf, "parity": 0, "retries": 2}.items():
+        began = playback.base.positions[key]
+        playback.change({key: value}, key)
+        assert playback.settings.scenario != given
+        playback.change({key: began}, key)
+        assert playback.settings == playback.base
+    playback.close()
+
+
+def test_photographs_of_ones_own(photos: CodedPhotos) -> None:
+    """The same image of the stream shows one of them; those that cannot be streamed are told."""
+    own = LoadedImage("own", Path("own.png"), photos.images[0].pixels[::-1].copy())
+    large = LoadedImage("large", Path("large.png"), np.tile(own.pixels, (6, 6, 1)))
+    stream = GIVEN.stream.model_copy(update={"mtu": 64})
+    given = GIVEN.model_copy(update={"stream": stream})
+    playback = Playback(Engine(photos), given, "none", shortest_s=0.0)
+
+    async def script() -> None:
+        await until(lambda: number(playback) >= 1)
+        playback.pause_or_play()
+        await asyncio.sleep(0.2)
+        before = playback.shown
+        playback.stream_photos([own])
+        assert playback.pending == ["photos"]
+        await until(lambda: playback.shown is not before)
+        after = playback.shown
+        assert after is not None and before is not None and playback.pending == []
+        assert after.snapshot.photo is own and after.snapshot.number == before.snapshot.number
+        playback.stream_photos([large])
+        await until(lambda: playback.trouble)
+        assert playback.shown is after and playback.settings == after.settings
+        playback.pause_or_play()
+        await until(lambda: number(playback) > before.snapshot.number)
+        assert playback.shown is not None and playback.shown.snapshot.photo is own
 
     play(playback, script)
 

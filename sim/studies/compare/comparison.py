@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from channels import loss_mask, read_channel
+from codec.device import CPU, Device
 from codec.model import Model
 from sim.baselines import find_baselines
 from sim.baselines.byte_frames import received_file
@@ -22,7 +23,7 @@ from sim.baselines.damage import decode_damaged
 from sim.errors import UserError
 from sim.jobs.claims import complete
 from sim.jobs.executor import open_workers
-from sim.jobs.store import Files, Record, Store, cache_folder, cache_key, pixel_digest
+from sim.jobs.store import Files, Record, Store, cache_folder, cache_key, networks_key, pixel_digest
 from sim.media.frames import Restorer, load_model
 from sim.media.images import LoadedImage, load_images
 from sim.metrics.quality import check_metrics, quality
@@ -87,11 +88,16 @@ class Comparison:
     """
 
     def __init__(
-        self, loaded: LoadedComparison, metrics: Sequence[str], progress: ProgressCallback
+        self,
+        loaded: LoadedComparison,
+        metrics: Sequence[str],
+        progress: ProgressCallback,
+        device: Device = CPU,
     ) -> None:
         """``metrics``: to measure, as for `sim.metrics.quality.quality`."""
         check_metrics(metrics)
         self.loaded, self.metrics, self._progress = loaded, [*metrics], progress
+        self.device = device
         self.images = load_images(loaded.base.images, loaded.images_base)
         coders = {s.coder for s in loaded.strategies} - {TOKENS}
         self.coders, missing = find_baselines(sorted(coders))
@@ -168,7 +174,7 @@ class Comparison:
         def done(task: UnitTask) -> None:
             self._step(self.units[task.number], len(self.images))
 
-        make = partial(_unit_worker, self.loaded, self.metrics)
+        make = partial(_unit_worker, self.loaded, self.metrics, self.device)
         try:
             with open_workers(self.measure, make, workers) as group:
                 complete(self._store, tasks, group, done)
@@ -269,7 +275,7 @@ class Comparison:
         return self.loaded.scenarios[strategy.name].model_copy(update={"channel": cell.channel})
 
     def _load_model(self) -> Model:
-        model = load_model(self.loaded.model)
+        model = load_model(self.loaded.model, self.device)
         for strategy in self.strategies:
             if strategy.coder == TOKENS:
                 check_model(model, self.loaded.scenarios[strategy.name])
@@ -278,14 +284,14 @@ class Comparison:
     def _cache_key(self, unit: Unit) -> str:
         """A hash of all that a part depends on."""
         coder = unit.strategy.coder
-        fingerprint = self.model.fingerprint if self.model else ""
+        networks = networks_key(self.model.fingerprint, str(self.device)) if self.model else ""
         what = {
             "strategy": unit.strategy.model_dump(exclude={"name"}),
             "unit": [unit.bpp_wire, unit.scenario.model_dump(exclude={"name", "images"})],
             "fixed": unit.strategy.name in self.loaded.fixed_level,
             "images": [(i.name, pixel_digest(i.pixels)) for i in self.images],
             "pictured": unit.cell is self.pictured_cell,
-            "coder": fingerprint if coder == TOKENS else self.coders[coder].identity,
+            "coder": networks if coder == TOKENS else self.coders[coder].identity,
             "metrics": self.metrics,
         }
         return cache_key(what)
@@ -315,6 +321,7 @@ class Comparison:
             ],
             "seed": loaded.base.seed,
             "weights_fingerprint": self.model.fingerprint if self.model else None,
+            "device": str(self.device),
             "version": __version__,
             "revision": revision(),
             "libraries": {name: version_of(name) for name in _LIBRARIES},
@@ -328,9 +335,9 @@ class Comparison:
 
 
 def _unit_worker(
-    loaded: LoadedComparison, metrics: Sequence[str]
+    loaded: LoadedComparison, metrics: Sequence[str], device: Device
 ) -> Callable[[UnitTask], tuple[Record, Files]]:
-    return Comparison(loaded, metrics, no_progress).measure
+    return Comparison(loaded, metrics, no_progress, device).measure
 
 
 def pictured(cells: Sequence[LossCondition]) -> LossCondition:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from codec.device import CPU, Device
 from sim.metrics.quality import measurable
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import COMPARISON, RESULTS, Outcome, new_folder
@@ -29,6 +30,7 @@ def run_comparison(
     out: Path | None = None,
     progress: ProgressCallback = no_progress,
     workers: int = 1,
+    device: Device = CPU,
 ) -> Outcome:
     """Compare and write the results folder, figures included.
 
@@ -37,13 +39,14 @@ def run_comparison(
         out: the folder; None: results/<name>/<hash of what ran>.
         progress: told how far it is.
         workers: processes.
+        device: where the networks run.
 
     Raises:
         UserError: images, weights or settings that cannot be used; nothing is left.
     """
     base = loaded.base
     metrics = base.metrics if "metrics" in base.model_fields_set else measurable()
-    comparison = Comparison(loaded, metrics, progress)
+    comparison = Comparison(loaded, metrics, progress, device)
     target = out or RESULTS / loaded.name / comparison.digest
     with new_folder(target, COMPARISON) as folder:
         return Outcome(target, comparison.run(folder, workers))

@@ -21,9 +21,10 @@ import numpy as np
 
 from channels import read_channel
 from codec.concealment import restore
+from codec.device import CPU, Device
 from codec.threads import one_thread
 from sim.errors import UserError
-from sim.jobs.store import cached, pixel_digest
+from sim.jobs.store import cached, networks_key, pixel_digest
 from sim.media.images import SAMPLES
 from sim.metrics import DEFAULT, OPTIONAL
 from sim.metrics import metric as metric_of
@@ -73,6 +74,7 @@ def optimise(
     out: Path | None = None,
     progress: ProgressCallback = no_progress,
     slices: Sequence[int] = SLICES,
+    device: Device = CPU,
 ) -> SearchResult:
     """Find the best way to protect a scenario's stream, and write it as a scenario.
 
@@ -86,6 +88,7 @@ def optimise(
         out: the folder; None: results/<scenario>-optimised.
         progress: told how far it is.
         slices: numbers of packets per image to try.
+        device: where the networks run.
 
     Raises:
         UserError: nothing fits the budget, or the scenario cannot be optimised.
@@ -98,7 +101,7 @@ def optimise(
     if chain is None:
         raise UserError(f"{scenario.name}: channel: theory knows no law of this loss process")
     target = out or RESULTS / f"{scenario.name}-optimised"
-    comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), [metric], progress)
+    comparison = Comparison(_comparison(loaded, scenario, bpp_wire, []), [metric], progress, device)
     tokens = comparison.tokens
     curves = QualityCurves(tokens, scenario, metric, progress)
     sizes = cache(lambda level, count: measured_bytes(tokens, scenario, level, count))
@@ -118,7 +121,12 @@ def optimise(
     chosen = shortlist(predictions, verify, metric_of(metric).sign)
     with new_folder(target, OPTIMISATION) as folder:
         summary = _verify(
-            _comparison(loaded, scenario, bpp_wire, chosen), chosen, metric, folder, progress
+            _comparison(loaded, scenario, bpp_wire, chosen),
+            chosen,
+            metric,
+            folder,
+            progress,
+            device,
         )
         write_table(folder / CANDIDATES, [_row(p) for p in predictions])
         summary |= {"metric": metric, "bpp_wire": bpp_wire, "candidates": len(predictions)}
@@ -133,6 +141,7 @@ def optimise(
             "metric": metric,
             "bpp_wire": bpp_wire,
             "weights_fingerprint": tokens.model.fingerprint,
+            "device": str(device),
             "version": __version__,
             "revision": revision(),
         }
@@ -165,9 +174,10 @@ class QualityCurves:
     def __call__(self, level: int, shares: Floats) -> Floats:
         """Expected quality at shares of lost slices, float64[n] -> float64[n]."""
         if level not in self._means:
+            model = self._tokens.model
             about = {
                 "images": [pixel_digest(image.pixels) for image in self._tokens.images],
-                "weights": self._tokens.model.fingerprint,
+                "weights": networks_key(model.fingerprint, str(model.device)),
                 "interleaver": self._scenario.stream.interleaver,
                 "concealer": self._scenario.concealers[0],
                 "decoding": self._scenario.decoding.model_dump(),
@@ -278,10 +288,11 @@ def _verify(
     metric: str,
     folder: Path,
     progress: ProgressCallback,
+    device: Device,
 ) -> dict[str, Any]:
     """Stream the chosen; write what came of it; the summary."""
     metrics = [*dict.fromkeys((*DEFAULT, metric))]
-    rows, unreached = Comparison(comparison, metrics, progress).outcomes(folder)
+    rows, unreached = Comparison(comparison, metrics, progress, device).outcomes(folder)
     if not rows:
         raise UserError(f"{comparison.name}: nothing fits the budget when it is really sent")
     by_label = {p.candidate.label: p for p in chosen}
