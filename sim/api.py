@@ -117,6 +117,7 @@ def run(
     dask: str | None = None,
     fresh: bool = False,
     progress: bool = False,
+    figures: bool = True,
     device: str = "auto",
     dtype: str = "auto",
 ) -> RunResult:
@@ -132,6 +133,7 @@ def run(
         dask: the address of a Dask scheduler, or "local"; None: none.
         fresh: compute everything again, whatever is in the folder.
         progress: show a bar on standard error.
+        figures: draw them too.
         device: where the networks run: auto (CUDA if there is one), cpu, cuda or mps.
         dtype: in which number format: auto (float32), float32 or bfloat16.
 
@@ -149,7 +151,7 @@ def run(
     except DeviceError as error:
         raise UserError(str(error)) from None
     folder = None if out is None else Path(out)
-    options = RunOptions(folder, save_images, fresh, workers, dask, chosen)
+    options = RunOptions(folder, save_images, fresh, workers, dask, chosen, figures)
     if not progress:
         return load(run_experiment(loaded, options).folder)
     from sim.progress import progress_bar

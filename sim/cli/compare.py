@@ -117,13 +117,15 @@ def _print_comparison(outcome: Outcome) -> None:
     for row in winners:
         cells = conditions.setdefault((row["budget"], row["mean_burst"], row["loss"]), {})
         cells[row["metric"]] = f"{row['winner']} ({row['verdict']})"
+    labels = [metric_of(m).label for m in metrics]
     print_table(
         f"{summary['name']}: winner (best of tokens or files, if that is sure)",
-        ["bpp wire", "burst", "lost", *(metric_of(m).label for m in metrics)],
+        ["bpp wire", "burst", "lost", *labels],
         [
             (f"{budget:g}", str(burst), f"{loss:.0%}", *(cells.get(m, "") for m in metrics))
             for (budget, burst, loss), cells in conditions.items()
         ],
+        spread=labels,
     )
     missed = {(row["strategy"], row["budget"]): row for row in reversed(summary["cannot_reach"])}
     for row in reversed(missed.values()):  # the first of each strategy and budget
@@ -141,9 +143,10 @@ def _print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
 
     metric = summary["metric"]
     about = metric_of(metric)
+    numbers = ("bpp wire", "slices there", about.heading, "95% interval", "theory")
     print_table(
         f"the best of {summary['candidates']} ways, streamed for real",
-        ("K", "how", "bpp wire", "slices there", about.heading, "95% interval", "theory"),
+        ("K", "how", *numbers),
         [
             (
                 str(row["level"]),
@@ -156,6 +159,7 @@ def _print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
             )
             for row in summary["verified"]
         ],
+        right=numbers,
     )
     lead = summary["lead"]
     if lead["over"] is not None:

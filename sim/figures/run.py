@@ -6,6 +6,7 @@
     invented-* one image as repaired | how sure the transformer was | how far it may be off
     strip-*    one image: original | without loss | lost tokens | unrepaired | repaired
     packets    every packet of the pictured stream in time: delivered, or lost in which way
+    slides/*   quality and rate again, a figure a metric, 16:9 and in large letters
 
 The same tables give the same bytes.
 """
@@ -45,11 +46,12 @@ from sim.figures.style import (
     new_figure,
     origin,
     save_figure,
+    save_slide,
 )
 from sim.metrics import metric as metric_of
 from sim.results.files import PANELS, RUN
 from sim.results.run import PointSummary, Run
-from sim.scenario.labels import plain_label
+from sim.scenario.labels import with_label
 from sim.scenario.schema import CLEAN
 
 _MAX_ROWS = 40
@@ -63,29 +65,39 @@ def draw_figures(folder: Path) -> list[Path]:
     """
     with drawing_figures(folder, RUN):
         run = Run.load(folder)
+        metrics = [*run.metrics, "token_accuracy"]
         small_print = origin(f"scenario {run.name}", run.seed, run.manifest)
         drawn = [
             save_figure(figure, folder, name, small_print)
-            for name, figure in (*_quality(run), ("packets", _packets(run)))
+            for name, figure in (*_quality(run, metrics), ("packets", _packets(run)))
         ]
         for name, figure in _photographs(run):
             drawn.append(save_figure(figure, folder, name, small_print, ("png",)))
+        for metric in metrics if _repairs(run) else metrics[:1]:
+            for name, figure in _quality(run, [metric]):
+                name = name if name == "losses" else f"{name}-{metric}"
+                drawn.append(save_slide(figure, folder, name, small_print))
     return drawn
 
 
 # Quality
 
 
-def _quality(run: Run) -> Iterator[tuple[str, Figure]]:
-    points, metrics = run.points, [*run.metrics, "token_accuracy"]
-    if all(set(point.concealers) == {CLEAN} for point in points):
+def _quality(run: Run, metrics: Sequence[str]) -> Iterator[tuple[str, Figure]]:
+    points = run.points
+    if not _repairs(run):
         yield "losses", _losses(points)
     elif len(points) == 1:
         yield "quality", _dots(points[0], metrics)
     else:
         yield "quality", _lines(points, metrics)
-        if rates_vary(points):
-            yield "rate", _rate(points, run.metrics)
+        images = [metric for metric in metrics if metric != "token_accuracy"]
+        if images and rates_vary(points):
+            yield "rate", _rate(points, images)
+
+
+def _repairs(run: Run) -> bool:
+    return any(set(point.concealers) != {CLEAN} for point in run.points)
 
 
 def _losses(points: Sequence[PointSummary]) -> Figure:
@@ -120,7 +132,9 @@ def _dots(point: PointSummary, metrics: Sequence[str]) -> Figure:
     about = f"{point.loss.packets:.1%} of {point.loss.packets_sent} packets lost"
     if point.images > 1:
         about += f"; means of {point.images} images, bars: 95% intervals of what the loss took"
-    figure.suptitle(f"{finding([point], metrics[0])}\n{about}", size=9)
+    width = max(85, 37 * len(metrics))
+    lines = (textwrap.fill(line, width) for line in (finding([point], metrics[0]), about))
+    figure.suptitle("\n".join(lines), size=9)
     return figure
 
 
@@ -150,7 +164,7 @@ def _rate(points: Sequence[PointSummary], metrics: Sequence[str]) -> Figure:
     for axes, metric in zip(all_axes, metrics, strict=True):
         rate_panel(axes, points, metric, repair)
         axes.set_title(metric_of(metric).axis, size=9)
-    title = f"repaired by {plain_label(repair)}; up and to the left is better"
+    title = f"{with_label(repair)}; up and to the left is better"
     legend_outside(figure, all_axes[0], ncols=4, title=title)
     return figure
 

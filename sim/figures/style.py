@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW, GREY, BROWN = "#E69F00", "#56B4E9", "#F0E442", "#999999", "#8C510A"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
+SLIDES = "slides"
+"""The folder in that of the figures for those of one metric each."""
+_SLIDE_INCHES = 6.4
 PALE = "#555555"
 """Small print, and what explains a figure rather than belonging to it."""
 ERASED, LATE, DELIVERED = VERMILLION, PURPLE, SKY
@@ -254,12 +257,21 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure((width, height), layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
 
 
+def save_slide(figure: Figure, folder: Path, name: str, small_print: str = "") -> Path:
+    """Write a figure of one metric into `figures/slides`: 16:9, 1600 pixels across, small in inches
+    so that its letters are large."""
+    across = max(_SLIDE_INCHES, figure.get_figwidth())
+    figure.set_size_inches(across, across * 9 / 16)
+    return save_figure(figure, folder, f"{SLIDES}/{name}", small_print, ("png",), 1600 / across)
+
+
 def save_figure(
     figure: Figure,
     folder: Path,
     name: str,
     small_print: str = "",
     formats: Sequence[str] = ("png", "svg"),
+    dpi: float = 160,
 ) -> Path:
     """Write a figure into a run folder's figures, its origin in small print at the foot.
 
@@ -274,10 +286,10 @@ def save_figure(
     figure.set_layout_engine("none")
     for axes in figure.axes:
         axes.set_position(np.round(axes.get_position(original=True).bounds, 6).tolist())
-    (folder / FIGURES).mkdir(exist_ok=True)
     paths = [folder / FIGURES / f"{name}.{kind}" for kind in formats]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
     for path in paths:
         nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         with replacing(path) as partial:
-            figure.savefig(partial, dpi=160, metadata=nothing)
+            figure.savefig(partial, dpi=dpi, metadata=nothing)
     return paths[0]

@@ -65,6 +65,12 @@ def plain_label(repair: str) -> str:
     return "no loss" if repair == CLEAN else repair.replace("_", " ")
 
 
+def with_label(repair: str) -> str:
+    """The same in a sentence: "with inpaint", "without repair", "without loss"."""
+    without = {CLEAN: "loss", "none": "repair"}
+    return f"without {without[repair]}" if repair in without else f"with {plain_label(repair)}"
+
+
 def setting_label(values: Mapping[str, Any]) -> str:
     """A point's sweep values, one after the other: "channel: uniform, playout delay: 0.2 s"."""
     parts = []
