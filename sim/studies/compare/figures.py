@@ -192,7 +192,7 @@ def _quality(
         outcomes = [row for row in results.outcomes if float(row["budget"]) == budget]
         title = f"Difference from {tokens[0]} at {budget:g} bits per pixel on the wire\n{foot}"
         title += "; same images, same losses"
-        figure = _lines(results, outcomes, metrics, tokens[1:], differences, title)
+        figure = _lines(results, outcomes, metrics, tokens, differences, title)
         yield f"differences-{budget:g}", figure
 
 
