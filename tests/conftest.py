@@ -25,7 +25,6 @@ Cli = Callable[..., "Result"]
 def drawn_again(folder: Path, draw: Callable[[Path], object]) -> bool:
     """Whether a program draws the very bytes of the figures in a folder when they are gone."""
 
-
     def drawn() -> dict[Path, bytes]:
         files = (path for path in (folder / "figures").rglob("*") if path.is_file())
         return {path: path.read_bytes() for path in files}

@@ -144,6 +144,7 @@ def print_summary(outcome: Outcome) -> None:
         _print_packets("packets and bits" if repairs else title, points)
     if len(points) == 1:
         print_line(_loss_line(points[0], summary["points"][0]["protection"]))
+        print_line(_images_line(points[0]))
     screen().print(f"answer:   {answer(run, run.metrics[0])}")
     if outcome.found:
         print_line(
@@ -176,6 +177,9 @@ def _print_packets(title: str, points: Sequence[PointSummary]) -> None:
         ]
         for column, cell in zip(columns.values(), cells, strict=True):
             column.append(cell)
+    columns["images complete"] = [f"{p.images_complete} of {p.images}" for p in points]
+    if any(point.images_lost for point in points):
+        columns["images lost"] = [str(point.images_lost) for point in points]
     latencies = [point.latency_s for point in points]
     if max(latencies) > 1.2 * min(latencies):
         columns["complete after (s)"] = [f"{latency:.3f}" for latency in latencies]
@@ -283,6 +287,15 @@ def _loss_line(point: PointSummary, protection: Mapping[str, Any]) -> str:
     return f"{text}, {loss.tokens:.1%} of tokens; {bits}{_protection_line(protection)}"
 
 
+def _images_line(point: PointSummary) -> str:
+    """How many images were complete, and when."""
+    text = f"{point.images_complete} of {point.images} images complete, {point.images_lost} lost"
+    if math.isnan(point.latency_s):
+        return text
+    after = ", ".join(f"{p}: {s:.3f} s" for p, s in point.latency_percentiles_s.items())
+    return f"{text}; last packet after capture: mean {point.latency_s:.3f} s, percentiles {after}"
+
+
 def _protection_line(found: Mapping[str, Any]) -> str:
     """What parity and retransmission did, if anything."""
     counts = [
@@ -293,6 +306,4 @@ def _protection_line(found: Mapping[str, Any]) -> str:
         )
         if found.get(name)
     ]
-    if not counts:
-        return ""
-    return f"; {', '.join(counts)}; complete {found['latency_s']:.2f} s after capture on average"
+    return "".join(f"; {count}" for count in counts)

@@ -69,6 +69,7 @@ class RunOptions:
         device: where the networks run, in every process. Results of different devices are kept
             apart.
         figures: draw them at the end; otherwise `sim plot` can.
+        images: those to send, if they are not read from the scenario's files.
     """
 
     out: Path | None = None
@@ -78,6 +79,7 @@ class RunOptions:
     dask: str | None = None
     device: Device = CPU
     figures: bool = True
+    images: Sequence[LoadedImage] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def run_experiment(
     scenario, options = loaded.scenario, options or RunOptions()
     if options.dask is not None and scenario.transport != "virtual":
         raise UserError("--dask: workers start no processes of their own; --set transport=virtual")
-    images = load_images(scenario.images, loaded.images_base)
+    images = options.images or load_images(scenario.images, loaded.images_base)
     model = _model_for(loaded, images, options.device)
     about = [ImageAbout.of(image) for image in images]
     plan = Plan(loaded, about, model.fingerprint, str(model.device))

@@ -105,6 +105,28 @@ def load_image(path: Path, name: str | None = None, content: bytes | None = None
     return LoadedImage(name or path.stem, path, pixels)
 
 
+def images_of(arrays: Sequence[NDArray[np.uint8]]) -> list[LoadedImage]:
+    """Photographs that are in memory, uint8[H,W,3] or uint8[H,W] each; they are called image-1 and
+    so on.
+
+    Raises:
+        UserError: something else, or of a size that cannot be used.
+    """
+    found = []
+    for count, array in enumerate(map(np.asarray, arrays), 1):
+        path = Path(f"image-{count}")
+        grey = array.ndim == 2
+        if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)):
+            shape = ", ".join(map(str, array.shape))
+            raise UserError(f"{path}: is {array.dtype}[{shape}]; needed is uint8[H,W,3] or [H,W]")
+        _check_size(path, array.shape[1], array.shape[0])
+        pixels = np.stack([array] * 3, axis=2) if grey else array.copy()
+        found.append(LoadedImage(path.name, path, pixels))
+    if not found:
+        raise UserError("images: none are given")
+    return found
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of a photograph, by its header. Raises UserError as `load_image`."""
     with _opened(path) as image:

@@ -16,7 +16,6 @@ from sim.results.run import Run
 from sim.scenario.labels import setting_label
 from sim.scenario.library import library_files, opening_paragraphs, question_of
 
-
 _LONGEST = 60
 """Characters of a title made of settings."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import codec
 from codec.checkpoint import ModelError, load_weights, save_weights
 from codec.concealment import CONCEALERS, conceal
 from codec.inpainting import Inpainter, InpainterConfig
@@ -28,6 +29,22 @@ def test_any_size_round_trips_in_shape(model: Model, size: tuple[int, int]) -> N
         assert indices.shape == (-(-size[0] // 16), -(-size[1] // 16))
         assert 0 <= indices.min() <= indices.max() < level
         assert model.decode(indices, level, *size).shape == image.shape
+
+
+@pytest.mark.slow
+def test_the_weights_that_ship_in_two_calls() -> None:
+    image = np.random.default_rng(3).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    tokens = codec.encode(image, 64, 24)
+    assert np.array_equal(tokens, Model.load().encode(image, 64, 24)) and tokens.shape == (2, 3)
+    assert codec.decode(tokens, image.shape, 64).shape == image.shape
+    for wrong, problem in (
+        (lambda: codec.encode(image[..., 0], 64), "needed is uint8"),
+        (lambda: codec.encode(image, 100), "choose one of 8, 16"),
+        (lambda: codec.encode(image, 64, 17), "choose one of 16, 20"),
+        (lambda: codec.decode(tokens + 64, image.shape, 64), "from 0 to 63"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            wrong()
 
 
 def test_padding_is_cropped_not_squeezed(model: Model) -> None:
