@@ -38,11 +38,16 @@ def page(found: Mapping[str, str]) -> str:
         members = [one for one in shipped() if one.group == group]
         parts += [f"## {title[0].upper()}{title[1:]}\n"] * bool(members)
         parts += [
-            f"### {one.name}\n\n{one.question} ({one.size}, {one.time})\n\n"
-            f"> {found.get(one.name, 'not run yet')}\n"
+            f"### {one.name}\n\n{one.question} ({one.size}, {one.time})\n\n> {_told(one, found)}\n"
             for one in members
         ]
     return "\n".join(parts)
+
+
+def _told(one: ShippedScenario, found: Mapping[str, str]) -> str:
+    if one.group == "compare":
+        return f"`sim compare {one.name}` answers with a table: see [protection.md](protection.md)."
+    return found.get(one.name, "not run yet")
 
 
 def answered(one: ShippedScenario) -> str:
@@ -55,7 +60,8 @@ def answered(one: ShippedScenario) -> str:
 
 def main(names: list[str]) -> None:
     """Run some scenarios, the smallest first, and write the page after each."""
-    chosen = [one for one in shipped() if one.name in names or not names]
+    known = (one for one in shipped() if one.group != "compare")
+    chosen = [one for one in known if one.name in names or not names]
     for one in sorted(chosen, key=lambda one: one.points * one.repeats * one.images):
         told = answered(one)
         kept = answers(PAGE.read_text(encoding="utf-8")) if PAGE.is_file() else {}

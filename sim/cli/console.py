@@ -71,7 +71,7 @@ def print_table(
             if row is None:
                 drawn.add_section()
             else:
-                drawn.add_row(*(row[n] for n in columns))
+                drawn.add_row(*(row[n] for n in columns if n < len(row)))
         return drawn
 
     def fits(columns: Sequence[int]) -> bool:
