@@ -140,6 +140,7 @@ def _print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
     """The verified candidates, best first, and where the winner is."""
     from sim.metrics import metric as metric_of
     from sim.results.files import FIGURES
+    from sim.scenario.labels import count_label
 
     metric = summary["metric"]
     about = metric_of(metric)
@@ -166,7 +167,8 @@ def _print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
         between = _interval(lead["lead_low"], lead["lead_high"]) or "too few streams to tell"
         decided = "" if lead["lead_low"] > 0 else "; not decided"
         print_line(f"lead over the next: {lead['lead']:.3g} ({between}){decided}")
-    print_line(f"channel:  {json.dumps(summary['channel'])}, {summary['repeats']} streams of each")
+    streams = count_label(summary["repeats"], "stream")
+    print_line(f"channel:  {json.dumps(summary['channel'])}, {streams} of each")
     print_line(f"winner:   {folder / 'winner.yaml'}")
     print_line(f"pictures: {folder / FIGURES}")
 

@@ -181,13 +181,15 @@ def keys(
 
 def _print_sent(sent: Mapping[str, Any]) -> None:
     from sim.drivers.record import LOST
+    from sim.scenario.labels import count_label
 
     expected = sent["expected_loss"]
     theory = "" if expected is None else f" (theory {expected:.1%})"
     loss = sent["erased"] / sent["packets"] if sent["packets"] else 0.0
     others = "".join(f", {sent[how]} {how}" for how in LOST[1:] if sent[how] or how == "late")
     print_line(
-        f"sent {sent['images']} images in {sent['packets']:,} packets: {loss:.1%} erased{theory}"
+        f"sent {count_label(sent['images'], 'image')} in "
+        f"{count_label(sent['packets'], 'packet')}: {loss:.1%} erased{theory}"
         f"{others}; {sent['bpp_wire']:.4f} bits per pixel on the wire"
     )
     print_warnings(sent["anomalies"])

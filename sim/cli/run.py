@@ -132,6 +132,7 @@ def print_summary(outcome: Outcome) -> None:
     from sim.progress import screen
     from sim.report.answer import answer
     from sim.results.run import Run
+    from sim.scenario.labels import count_label
     from sim.scenario.schema import CLEAN
 
     run = Run.load(outcome.folder)
@@ -148,8 +149,8 @@ def print_summary(outcome: Outcome) -> None:
     screen().print(f"answer:   {answer(run, run.metrics[0])}")
     if outcome.found:
         print_line(
-            f"{outcome.found} of {outcome.cells} cells were finished before; "
-            "--fresh does them again"
+            f"finished before: {outcome.found} of {count_label(outcome.cells, 'cell')}; "
+            "--fresh does all again"
         )
     print_folder(outcome.folder)
 
@@ -289,7 +290,10 @@ def _loss_line(point: PointSummary, protection: Mapping[str, Any]) -> str:
 
 def _images_line(point: PointSummary) -> str:
     """How many images were complete, and when."""
-    text = f"{point.images_complete} of {point.images} images complete, {point.images_lost} lost"
+    from sim.scenario.labels import count_label
+
+    images = count_label(point.images, "image")
+    text = f"complete: {point.images_complete} of {images}, lost: {point.images_lost}"
     if math.isnan(point.latency_s):
         return text
     after = ", ".join(f"{p}: {s:.3f} s" for p, s in point.latency_percentiles_s.items())

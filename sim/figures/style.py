@@ -171,11 +171,6 @@ def key_label(key: str) -> str:
     return KEY_LABELS.get(key, key)
 
 
-def count_label(count: int, what: str) -> str:
-    """So many of something: "1 image", "2 images"."""
-    return f"{count} {what}{'s' * (count != 1)}"
-
-
 def origin(what: str, seed: object, manifest: Mapping[str, Any]) -> str:
     """The small print of a figure: where it comes from."""
     revision, weights = manifest.get("revision"), manifest["weights_fingerprint"]

@@ -29,6 +29,7 @@ from sim.media.frames import load_model
 from sim.media.images import LoadedImage
 from sim.progress import screen
 from sim.results.files import Outcome
+from sim.scenario.labels import count_label
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.schema import Scenario
 from sim.stream import check_model
@@ -111,7 +112,9 @@ def send_session(
         model = _model(loaded, device)
         monitor = _monitor(scenario, len(source.sizes))
         if not console.is_terminal:
-            console.print(f"sending {len(source.sizes)} images to {to}", soft_wrap=True)
+            console.print(
+                f"sending {count_label(len(source.sizes), 'image')} to {to}", soft_wrap=True
+            )
         with contextlib.ExitStack() as stack:
             stack.enter_context(live_view(monitor, "sender", console))
             sent = send_stream(

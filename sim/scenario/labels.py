@@ -81,3 +81,8 @@ def setting_label(values: Mapping[str, Any]) -> str:
             f"{plain_label(name.removesuffix('_s'))}: {plain_label(value_label(value))}{unit}"
         )
     return ", ".join(parts)
+
+
+def count_label(count: int, what: str) -> str:
+    """So many of something: "1 image", "2 images"."""
+    return f"{count:,} {what}{'s' * (count != 1)}"

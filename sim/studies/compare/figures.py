@@ -33,7 +33,6 @@ from sim.figures.style import (
     PURPLE,
     SKY,
     VERMILLION,
-    count_label,
     drawing_figures,
     line_with_band,
     new_figure,
@@ -54,6 +53,7 @@ from sim.results.files import (
     read_json,
     read_table,
 )
+from sim.scenario.labels import count_label
 from sim.statistics import Estimate
 from sim.studies.compare.summary import paired_difference
 from sim.studies.measurements import grouped
