@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sim.scenario.library import find_scenario
+from docs import scenarios
+from sim.scenario.library import describe, find_scenario
 from sim.scenario.loader import load_scenario
 
 ROOT = Path(__file__).parent.parent
@@ -179,3 +180,17 @@ def test_sender_and_receiver_run(python: tuple[str, ...]) -> None:
         subprocess.Popen((*python, "-m", "sim", *words, ends[words[0]], place)) for words in asked
     ]
     assert [process.wait(timeout=250) for process in both] == [0, 0]
+
+
+def test_the_page_of_scenarios_is_what_its_program_writes() -> None:
+    """Every question is that of the file; every scenario has an answer."""
+    text = scenarios.PAGE.read_text()
+    assert scenarios.page(scenarios.answers(text)) == text
+    assert "not run yet" not in text
+
+
+@pytest.mark.slow
+def test_an_answer_is_that_of_a_new_run() -> None:
+    """Of the smallest scenario; the program runs them all."""
+    quoted = scenarios.answers(scenarios.PAGE.read_text())
+    assert scenarios.answered(describe(find_scenario(Path("outage")))) == quoted["outage"]

@@ -61,7 +61,7 @@ def scenario_yaml(run: Run) -> str:
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The values of a scenario by dotted key."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in section.items():
         if isinstance(value, Mapping):
             found |= _flat(value, f"{prefix}{key}.")
