@@ -144,8 +144,8 @@ def print_summary(outcome: Outcome) -> None:
     if len(points) > 1 or not repairs:
         _print_packets("packets and bits" if repairs else title, points)
     if len(points) == 1:
-        print_line(_loss_line(points[0], summary["points"][0]["protection"]))
-        print_line(_images_line(points[0]))
+        screen().print(_loss_line(points[0], summary["points"][0]["protection"]))
+        screen().print(_images_line(points[0]))
     screen().print(f"answer:   {answer(run, run.metrics[0])}")
     if outcome.found:
         print_line(
@@ -296,8 +296,11 @@ def _images_line(point: PointSummary) -> str:
     text = f"complete: {point.images_complete} of {images}, lost: {point.images_lost}"
     if math.isnan(point.latency_s):
         return text
-    after = ", ".join(f"{p}: {s:.3f} s" for p, s in point.latency_percentiles_s.items())
-    return f"{text}; last packet after capture: mean {point.latency_s:.3f} s, percentiles {after}"
+    within = ", ".join(f"{s:.3f} s for {p}%" for p, s in point.latency_percentiles_s.items())
+    return (
+        f"{text}; the last packet of an image came {point.latency_s:.3f} s after its capture on "
+        f"average, within {within}"
+    )
 
 
 def _protection_line(found: Mapping[str, Any]) -> str:
