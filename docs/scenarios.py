@@ -1,5 +1,6 @@
-"""The answers of the scenarios that ship: `python -m docs.scenarios [NAME ...]` runs them (all, if
-none is named), in virtual time, and writes what their runs answer into docs/scenarios.md."""
+"""The answers of the scenarios that ship: `python -m docs.scenarios [NAME ...]` runs them (those
+without an answer, if none is named), in virtual time, and writes what their runs answer into
+docs/scenarios.md."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from sim.report.answer import answer
 from sim.scenario.library import GROUPS, ShippedScenario, shipped
 
 PAGE = Path(__file__).with_suffix(".md")
+NOT_RUN = "not run yet"
 
 _HEAD = """\
 # The scenarios that ship
@@ -47,7 +49,11 @@ def page(found: Mapping[str, str]) -> str:
 def _told(one: ShippedScenario, found: Mapping[str, str]) -> str:
     if one.group == "compare":
         return f"`sim compare {one.name}` answers with a table: see [protection.md](protection.md)."
-    return found.get(one.name, "not run yet")
+    return found.get(one.name, NOT_RUN)
+
+
+def _runs() -> list[str]:
+    return [one.name for one in shipped() if one.group != "compare"]
 
 
 def answered(one: ShippedScenario) -> str:
@@ -60,12 +66,13 @@ def answered(one: ShippedScenario) -> str:
 
 def main(names: list[str]) -> None:
     """Run some scenarios, the smallest first, and write the page after each."""
-    known = (one for one in shipped() if one.group != "compare")
-    chosen = [one for one in known if one.name in names or not names]
+    kept = answers(PAGE.read_text(encoding="utf-8")) if PAGE.is_file() else {}
+    wanted = names or [name for name in _runs() if kept.get(name, NOT_RUN) == NOT_RUN]
+    chosen = [one for one in shipped() if one.name in wanted]
     for one in sorted(chosen, key=lambda one: one.points * one.repeats * one.images):
         told = answered(one)
-        kept = answers(PAGE.read_text(encoding="utf-8")) if PAGE.is_file() else {}
-        PAGE.write_text(page(kept | {one.name: told}), encoding="utf-8")
+        kept |= {one.name: told}
+        PAGE.write_text(page(kept), encoding="utf-8")
         print(f"{one.name}: {told}", flush=True)
 
 
