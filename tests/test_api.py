@@ -108,7 +108,6 @@ def test_a_table_needs_no_pandas(result: sim.RunResult, monkeypatch: pytest.Monk
         result.table("images").to_pandas()
 
 
-@pytest.mark.usefixtures("small_model")
 def test_images_may_be_arrays(tmp_path: Path) -> None:
     """The same tables as of files, but for the names."""
     grey = np.asarray(Image.radial_gradient("L").resize((56, 40)))
