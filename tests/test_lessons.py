@@ -100,6 +100,7 @@ def test_commands_run(lesson: Path, cli: Cli, photo: Path) -> None:
             sweep = {key: [values[0], values[-1]] for key, values in scenario.sweep.items()}
             for text in ("images=[../photo.png]", "repeats=1", f"sweep={json.dumps(sweep)}"):
                 extra += ["--set", text]
+            extra += [] if scenario.video is None else ["--set", "video.frames=2"]
             extra += ["--set", "transport=virtual", "--model", "random"]
             extra += [] if shown else ["--no-figures"]
         result = cli(*words, *extra)

@@ -57,6 +57,8 @@ def test_sim_commands_run(cli: Cli) -> None:
         words = shlex.split(command)[1:]
         if "scenarios/loss-sweep.yaml" in words:
             words += ["--set", "sweep={channel.loss: [0, 0.2]}"]
+        if "scenarios/video/call.yaml" in words:
+            words += ["--set", "video.frames=2", "--set", "video.size=64"]
         result = cli(*words, *(small if words[0] == "run" else []))
         if words[0] == "train":  # one photograph is not enough; all else is as it should be
             assert result.exit_code == 2 and "photos" in result.stderr, (

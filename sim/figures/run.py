@@ -5,6 +5,7 @@
     rate       each metric against bits on the wire, where a sweep changes them
     invented-* one image as repaired | how sure the transformer was | how far it may be off
     strip-*    one image: original | without loss | lost tokens | unrepaired | repaired
+    time       of a video: each frame's quality in time, and the packets that it lost
     packets    every packet of the pictured stream in time: delivered, or lost in which way
 
 The same tables give the same bytes.
@@ -46,6 +47,7 @@ from sim.figures.style import (
     origin,
     save_figure,
 )
+from sim.figures.time import time_figure
 from sim.metrics import metric as metric_of
 from sim.results.files import PANELS, RUN
 from sim.results.run import PointSummary, Run
@@ -66,7 +68,7 @@ def draw_figures(folder: Path) -> list[Path]:
         small_print = origin(f"scenario {run.name}", run.seed, run.manifest)
         drawn = [
             save_figure(figure, folder, name, small_print)
-            for name, figure in (*_quality(run), ("packets", _packets(run)))
+            for name, figure in (*_quality(run), *_time(run), ("packets", _packets(run)))
         ]
         for name, figure in _photographs(run):
             drawn.append(save_figure(figure, folder, name, small_print, ("png",)))
@@ -169,6 +171,11 @@ def _photographs(run: Run) -> Iterator[tuple[str, Figure]]:
 
 
 # Packets
+
+
+def _time(run: Run) -> Iterator[tuple[str, Figure]]:
+    if run.manifest["scenario"].get("video") is not None:
+        yield "time", time_figure(run)
 
 
 def _packets(run: Run) -> Figure:
