@@ -109,7 +109,7 @@ def _around(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return smooth
 
 
-_OWN_WEIGHT = 1 / np.exp(-np.arange(-4, 5) ** 2 / 2).sum() ** 2  # of a token in `_around`
+_OWN_WEIGHT = 1 / np.exp(-(np.arange(-4, 5) ** 2) / 2).sum() ** 2  # of a token in `_around`
 
 
 def _median(model: Model, indices: Indices, received: Mask, codebook_size: int) -> CodewordVectors:
@@ -149,13 +149,11 @@ def _previous_or_average(
         return average
     there = received[..., None]
     sent = model.codewords(codebook_size)[np.where(received, indices, 0)] * there
-    # What the average of the others would have said of each received token; alone, it is no witness.
+    # What the average of the others would have said of each received token, if there are any.
     weight = _around(received.astype(np.float64)) - _OWN_WEIGHT * received
     others = (_around(sent) - _OWN_WEIGHT * sent) / np.maximum(weight, 1e-9)[..., None]
     witness = received & (weight > 1e-9)
-    stale, rough = (
-        _around(((guess - sent) ** 2).sum(-1) * witness) for guess in (before, others)
-    )
+    stale, rough = (_around(((guess - sent) ** 2).sum(-1) * witness) for guess in (before, others))
     chosen: CodewordVectors = np.where((stale <= rough)[..., None], before, average)
     return chosen
 

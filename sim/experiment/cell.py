@@ -325,14 +325,14 @@ class CellWorker:
             accuracy = token_accuracy(frame.index_map, output.indices[name], output.received)
             yield {**about, "concealer": name, **measured, "token_accuracy": accuracy}
 
-    def _shown(
-        self, cell: Cell, number: int, frame: MediaFrame, output: RestoredFrame
-    ) -> Shown:
+    def _shown(self, cell: Cell, number: int, frame: MediaFrame, output: RestoredFrame) -> Shown:
         from sim.media.frames import decode_lossless
 
         codec = cell.scenario.codec
         lossless = decode_lossless(self._model, frame, codec.codebook, codec.enhance)
-        repaired = {str(name): output.images.get(name, lossless) for name in cell.scenario.concealers}
+        repaired = {
+            str(name): output.images.get(name, lossless) for name in cell.scenario.concealers
+        }
         return {ORIGINAL: self._images[number].pixels, CLEAN: lossless, **repaired}
 
 

@@ -34,6 +34,7 @@ from sim.results.files import (
 from sim.results.manifest import manifest
 from sim.scenario.labels import Cell, value_label
 
+
 def finish_run(
     run: Path,
     plan: Plan,

@@ -1,4 +1,4 @@
-"""What a cell measures and keeps of a video, whose frames have an order; of photographs, nothing."""
+"""What a cell measures and keeps of a video, beside what it does of every image."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def time_figure(run: Run) -> Figure:
     below.set_ylabel("packets lost", size=8)
     below.set_xlabel("seconds")
     if lost.any():
-        below.legend(loc="upper right", ncols=len(LOST), frameon=False, fontsize=7)
+        below.legend(loc="upper right", ncols=len(LOST), fontsize=7, edgecolor="none")
     legend_outside(figure, curves[0], ncols=len(frames[0]), title=_title(clean), fontsize=8)
     return figure
 

@@ -99,9 +99,7 @@ class VideoSection(Section):
     camera: int | None = Field(
         None, ge=0, description="number of a camera instead, for sim demo and sim send"
     )
-    size: int = Field(
-        LONGER_SIDE, ge=16, le=8192, description="pixels of the longer side at most"
-    )
+    size: int = Field(LONGER_SIDE, ge=16, le=8192, description="pixels of the longer side at most")
     first: int = Field(0, ge=0, description="frame of the file to begin with, from 0")
     frames: int | None = Field(
         None, ge=1, description="how many; left out, all of a file, 60 of a camera"
@@ -284,7 +282,9 @@ class Scenario(Section):
             for name in getattr(self, key):
                 if name in names and self.video is None:
                     problem = f"{name} looks at the frame before: it needs a section video"
-                    raise PydanticCustomError("video", "{problem}", {"problem": problem, "key": key})
+                    raise PydanticCustomError(
+                        "video", "{problem}", {"problem": problem, "key": key}
+                    )
         return self
 
     @model_validator(mode="after")

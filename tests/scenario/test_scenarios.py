@@ -73,8 +73,9 @@ def _ends(values: Any) -> Any:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_scenario_runs(path: Path, cli: Cli, photo: Path) -> None:
-    """With one small image, or two of a video, one repeat, the ends of each swept list and the untrained model, in
-    virtual time. Figures are drawn for the main one only: others draw the same ones elsewhere."""
+    """With one small image or two frames, one repeat, the ends of each swept list and the untrained
+    model, in virtual time. Figures are drawn for the main one only: others draw the same ones
+    elsewhere."""
     scenario = load_scenario(path).scenario
     sweep = {key: _ends(values) for key, values in scenario.sweep.items()}
     overrides = ["images=[../photo.png]", "transport=virtual", "repeats=1", "codec.model=random"]
