@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from sim.scenario.loader import LoadedScenario
 
 ADDRESS = "tcp://127.0.0.1:5570"
-_DEMO_FRAMES = 30
-"""Photographs of a demo, if nobody says."""
 
 Frames = Annotated[
     int | None,
@@ -168,15 +166,13 @@ def demo(
 ) -> None:
     """Watch a scenario run in the terminal.
 
-    A sender and a receiver are processes that stream over loopback.
+    A sender and a receiver are processes that stream over loopback. Without --frames, 30
+    photographs, or all of a video.
     """
     from sim.live.session import CaptureOptions, demo_session
 
-    loaded = options.load_with(camera)
-    if frames is None and loaded.scenario.video is None:
-        frames = _DEMO_FRAMES
-    options_ = options.receiver(options.record)
-    demo_session(loaded, CaptureOptions(frames=frames), options_, udp=udp)
+    capture = CaptureOptions(frames=frames)
+    demo_session(options.load_with(camera), capture, options.receiver(options.record), udp=udp)
 
 
 @with_options(ResultOptions)

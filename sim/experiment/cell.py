@@ -24,7 +24,7 @@ from sim.drivers.live import PeerError
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
 from sim.experiment.packets import FrameSent, packet_table
-from sim.experiment.video import Shown, VideoResults
+from sim.experiment.video import FramePictures, VideoResults
 from sim.jobs.store import Files, Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import RestoredFrame
@@ -225,7 +225,7 @@ class CellWorker:
             frame = frames[number]
             measured = list(self._rows(task, number, frame, output, sent[number]))
             if number in kept or video.wanted:
-                shown = self._shown(task.cell, number, frame, output)
+                shown = self._frame_pictures(task.cell, number, frame, output)
                 video.add(shown, measured, float(np.mean(~output.received)))
                 if number in kept:
                     pictures |= _pictures(frame.name, shown, output)
@@ -325,7 +325,9 @@ class CellWorker:
             accuracy = token_accuracy(frame.index_map, output.indices[name], output.received)
             yield {**about, "concealer": name, **measured, "token_accuracy": accuracy}
 
-    def _shown(self, cell: Cell, number: int, frame: MediaFrame, output: RestoredFrame) -> Shown:
+    def _frame_pictures(
+        self, cell: Cell, number: int, frame: MediaFrame, output: RestoredFrame
+    ) -> FramePictures:
         from sim.media.frames import decode_lossless
 
         codec = cell.scenario.codec
@@ -341,7 +343,7 @@ def evenly(count: int, total: int) -> list[int]:
     return [number * total // count for number in range(count)]
 
 
-def _pictures(image: str, shown: Shown, output: RestoredFrame) -> dict[str, bytes]:
+def _pictures(image: str, shown: FramePictures, output: RestoredFrame) -> dict[str, bytes]:
     """The files of one image."""
     received = output.received.astype(np.uint8) * 255
     files = {f"{name}.png": png(pixels) for name, pixels in {**shown, "received": received}.items()}

@@ -15,7 +15,7 @@ from sim.metrics.temporal import TemporalMeter
 from sim.results.files import ORIGINAL, VIDEOS
 from sim.scenario.schema import CLEAN, Scenario
 
-Shown = Mapping[str, NDArray[np.uint8]]
+FramePictures = Mapping[str, NDArray[np.uint8]]
 """Pictures of one frame, uint8[H,W,3]: the original, "clean", and every repair by its name."""
 
 
@@ -34,7 +34,7 @@ class VideoResults:
         self._files = VideoFiles(self._fps) if files and scenario.video is not None else None
         self.wanted = self._meter is not None or self._files is not None
 
-    def add(self, shown: Shown, rows: Iterable[dict[str, Any]], lost: float) -> None:
+    def add(self, shown: FramePictures, rows: Iterable[dict[str, Any]], lost: float) -> None:
         """Take the next frame, which lost this share of its tokens; its rows get what is measured
         of it, as further columns."""
         if self._meter is not None:

@@ -34,6 +34,7 @@ from sim.scenario.schema import Scenario
 from sim.stream import check_model
 
 _LINGER_S = 1.0
+_DEMO_FRAMES = 30
 
 Written = Callable[[Received, Outcome | None, Mapping[str, int]], object]
 """Called with a stream that is over: how it went, what was written of it, anomalies by name."""
@@ -164,6 +165,7 @@ def demo_session(
         closing(open_receiver(address)) as link,
     ):
         if loaded.scenario.video is None:
+            capture = replace(capture, frames=capture.frames or _DEMO_FRAMES)
             pictures = _pictures_here(loaded, None)
         else:
             capture = replace(capture, keep=Path(scratch))

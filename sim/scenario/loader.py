@@ -128,6 +128,10 @@ def _load(
     for channels in (source.raw.get("channel"), source.raw.get("sweep")):
         rebase_traces(channels, folder)
     source.override(given)
+    if source.raw.get("video") is not None and "images" in source.raw:
+        raise source.error(
+            ("images",), "a scenario has images or a video; --set video=null: images"
+        )
     scenario = source.check(source.raw)
     bare = {key: value for key, value in source.raw.items() if key != "sweep"}
     points = []

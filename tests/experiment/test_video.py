@@ -126,6 +126,7 @@ def test_who_does_it_changes_nothing(clip: Cli) -> None:
         ("video.file=nothing.mp4", "nothing.mp4: no such video"),
         ("video.first=8", "clip.mkv: no frame 8; at 10 a second, there are 8"),
         ("video={camera: 0}", "video.camera: what a camera sees is not there a second time"),
+        ("images=[samples]", "--set images: a scenario has images or a video"),
         ("sweep={stream.fps: [5, 10]}", "stream.fps: a video's frames are taken at it, once"),
     ],
 )

@@ -16,6 +16,7 @@ from sim.drivers.keys import read_keys, write_keys
 from sim.errors import UserError
 from sim.live.session import CaptureOptions, send_session
 from sim.scenario.loader import load_scenario
+from tests.media.films import film
 
 Cli = Callable[..., Any]
 
@@ -137,3 +138,34 @@ def test_a_recording_that_is_none(tmp_path: Path, cli: Cli) -> None:
     assert cli("replay", path).exit_code == 2
     path.write_bytes(b"what is this")
     assert "not a recording" in cli("replay", path).output
+
+
+def test_a_video_is_streamed_and_measured_as_a_run_does(tmp_path: Path, cli: Cli) -> None:
+    """Concealers that remember among them; without the originals, there is what was repaired."""
+    film(tmp_path / "v.mkv", range(6), blue=lambda number: 40 * number)
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "video: {file: v.mkv, first: 1}\ncodec: {codebook: 64, model: random}\nseed: 3\n"
+        "stream: {slices: 4, fps: 10, playout_delay_s: 0.2}\nchannel: {type: uniform, loss: 0.4}\n"
+        "concealers: [none, previous]\nmetrics: [psnr_db, flicker]\ntransport: virtual\npace: 0\n"
+    )
+
+    def receive(out: Path, *options: str) -> Path:
+        address = f"ipc://{tmp_path}/to-{out.name}"
+        sending = (load_scenario(path), address, CaptureOptions())
+        sender = threading.Thread(target=send_session, args=sending, daemon=True)
+        sender.start()
+        found = cli("receive", path, "--at", address, "--once", "--out", out, *options)
+        assert found.exit_code == 0, found.output
+        sender.join()
+        return out
+
+    received, ran = receive(tmp_path / "received"), tmp_path / "ran"
+    assert cli("run", path, "--out", ran).exit_code == 0
+    videos = sorted(file.relative_to(ran) for file in ran.glob("videos/*"))
+    assert [file.stem for file in videos] == ["none", "previous", "side-by-side"]
+    for name in (*TABLES, *videos):
+        assert (received / name).read_bytes() == (ran / name).read_bytes()
+    blind = receive(tmp_path / "blind", "--video", "nothing.mkv")
+    for name in videos[:2]:
+        assert (blind / name).read_bytes() == (ran / name).read_bytes()
