@@ -129,9 +129,7 @@ def _load(
         rebase_traces(channels, folder)
     source.override(given)
     if source.raw.get("video") is not None and "images" in source.raw:
-        raise source.error(
-            ("images",), "a scenario has images or a video; --set video=null: images"
-        )
+        raise source.error(("images",), "a scenario has images or a video, not both")
     scenario = source.check(source.raw)
     bare = {key: value for key, value in source.raw.items() if key != "sweep"}
     points = []

@@ -74,6 +74,8 @@ def test_what_a_video_leaves(clip: Cli, cli: Cli) -> None:
     drawn = cli("plot", folder)
     assert drawn.exit_code == 0, drawn.output
     assert (folder / "figures" / "time.png").is_file()
+    assert cli("report", folder, "-o", "r.html").exit_code == 0
+    assert "Frame by frame" in Path("r.html").read_text()
 
 
 def test_a_still_clip_without_loss_at_first_is_as_without_loss(clip: Cli, tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_who_does_it_changes_nothing(clip: Cli) -> None:
         ("video.file=nothing.mp4", "nothing.mp4: no such video"),
         ("video.first=8", "clip.mkv: no frame 8; at 10 a second, there are 8"),
         ("video={camera: 0}", "video.camera: what a camera sees is not there a second time"),
-        ("images=[samples]", "--set images: a scenario has images or a video"),
+        ("images=[samples]", "images: a scenario has images or a video, not both"),
         ("sweep={stream.fps: [5, 10]}", "stream.fps: a video's frames are taken at it, once"),
     ],
 )
