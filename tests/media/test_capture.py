@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -102,13 +101,6 @@ def test_ten_bits_and_a_turned_camera(tmp_path: Path) -> None:
 
 
 def test_without_pyav_there_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def missing(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "av":
-            raise ImportError
-        return real(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match=r"pip install .*video"):
         Camera(0)

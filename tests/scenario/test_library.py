@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ def test_the_list_and_one_of_it(cli: Cli) -> None:
     assert "burst20" in listed and "begin here" in listed
     one = cli("scenarios", "lora").stdout
     assert "5,470 bits per second" in one and "sim run lora" in one
+
+
+def test_the_list_needs_no_pyav(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cli("scenarios", "--json").stdout
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert cli("scenarios", "--json").stdout == whole
 
 
 def test_names_stand_for_files(cli: Cli) -> None:
