@@ -97,10 +97,11 @@ def print_line(text: str) -> None:
 
 def print_folder(folder: Path) -> None:
     """Where the figures and tables of a finished run are."""
-    from sim.results.files import FIGURES
+    from sim.results.files import FIGURES, VIDEOS
 
-    if (folder / FIGURES).is_dir():
-        print_line(f"pictures: {folder / FIGURES}")
+    for what, where in (("pictures", folder / FIGURES), ("videos", folder / VIDEOS)):
+        if where.is_dir():
+            print_line(f"{what + ':':9} {where}")
     print_line(f"tables:   {folder}")
 
 

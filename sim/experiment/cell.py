@@ -24,13 +24,15 @@ from sim.drivers.live import PeerError
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.errors import UserError
 from sim.experiment.packets import FrameSent, packet_table
+from sim.experiment.video import FramePictures, VideoResults
 from sim.jobs.store import Files, Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import RestoredFrame
 from sim.media.sink import saving_sink
+from sim.metrics import TEMPORAL
 from sim.metrics.quality import quality, token_accuracy
 from sim.protocol.config import StreamConfigError
-from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, cell_text, png
+from sim.results.files import INPAINT, ORIGINAL, PIXEL_ERROR, PROBABILITY, cell_text, png
 from sim.scenario.labels import Cell
 from sim.scenario.schema import CLEAN, TokenizerKey
 from sim.statistics import effective_size
@@ -52,7 +54,7 @@ class WorkerContext:
         images: in order.
         model: as for `sim.media.frames.load_model`.
         tables: of the model's coders, with the fingerprint that the weights must have.
-        metrics: to measure, as for `sim.metrics.quality.quality`.
+        metrics: to measure of each image alone, as for `sim.metrics.quality.quality`.
         device: where the networks run; None for the CPU, which asks for no torch.
     """
 
@@ -68,7 +70,8 @@ class WorkerContext:
     ) -> WorkerContext:
         """For a model and the name it was loaded by."""
         device = None if str(model.device) == "cpu" else model.device
-        return cls(tuple(images), name, CoderTables.of(model), tuple(metrics), device)
+        alone = tuple(name for name in metrics if name not in TEMPORAL)
+        return cls(tuple(images), name, CoderTables.of(model), alone, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class CellTask:
         key: its name.
         cell: what it is.
         references: of every image, at its codebook, patch and search.
-        pictures: of how many images pictures are kept.
+        pictures: of how many images pictures are kept, `evenly`; of a video then also its files.
     """
 
     key: str
@@ -216,11 +219,19 @@ class CellWorker:
         rows: list[dict[str, Any]] = []
         pictures: dict[str, bytes] = {}
         sent = FrameSent.of_each(record, task.cell.scenario.stream_config())
+        kept = evenly(task.pictures, len(frames))
+        video = VideoResults(task.cell.scenario, files=bool(kept))
         for number, output in enumerate(outputs):
-            rows += self._rows(task, number, frames[number], output, sent[number])
-            if number < task.pictures:
-                pictures |= self._pictures(task.cell, number, frames[number], output)
+            frame = frames[number]
+            measured = list(self._rows(task, number, frame, output, sent[number]))
+            if number in kept or video.wanted:
+                shown = self._frame_pictures(task.cell, number, frame, output)
+                video.add(shown, measured, float(np.mean(~output.received)))
+                if number in kept:
+                    pictures |= _pictures(frame.name, shown, output)
+            rows += measured
             self._progress(task, 1)
+        pictures |= video.finish(rows)
         erased = np.array([packet.fate == "erased" for packet in record.packets])
         found = {
             "pictures": task.pictures,
@@ -258,8 +269,8 @@ class CellWorker:
     def _restored(
         self, task: CellTask, frames: Sequence[MediaFrame], record: StreamRecord
     ) -> Iterator[RestoredFrame]:
-        """The frames as restored, one by one. A complete one has no images unless it is shown:
-        every repair of it gives the decode without loss."""
+        """The frames as restored, one by one. A complete one has no images unless pictures of it
+        are kept: every repair of it gives the decode without loss."""
         scenario = task.cell.scenario
         if not scenario.concealers:
             for ready in record.frames:
@@ -268,9 +279,11 @@ class CellWorker:
         from sim.media.frames import Restorer
 
         restorer = Restorer(self._model, scenario.concealers, scenario.decoding_options())
+        kept = evenly(task.pictures, len(frames))
         for number, ready in enumerate(record.frames):
-            if ready.complete and number >= task.pictures:
-                tokens = {str(name): frames[number].index_map for name in scenario.concealers}
+            if ready.complete and number not in kept:
+                filled = restorer.conceal(ready)
+                tokens = {name: found.indices for name, found in filled.items()}
                 yield RestoredFrame(ready.frame, ready.grid.received, tokens)
             else:
                 yield restorer.restore(ready)
@@ -312,20 +325,32 @@ class CellWorker:
             accuracy = token_accuracy(frame.index_map, output.indices[name], output.received)
             yield {**about, "concealer": name, **measured, "token_accuracy": accuracy}
 
-    def _pictures(
+    def _frame_pictures(
         self, cell: Cell, number: int, frame: MediaFrame, output: RestoredFrame
-    ) -> dict[str, bytes]:
+    ) -> FramePictures:
         from sim.media.frames import decode_lossless
 
         codec = cell.scenario.codec
         lossless = decode_lossless(self._model, frame, codec.codebook, codec.enhance)
-        shown = {"original": self._images[number].pixels, CLEAN: lossless, **output.images}
-        shown["received"] = output.received.astype(np.uint8) * 255
-        files = {f"{name}.png": png(pixels) for name, pixels in shown.items()}
-        if INPAINT in output.images:
-            files[PROBABILITY] = _npy(output.probability[INPAINT])
-            files[PIXEL_ERROR] = _npy(output.pixel_error[INPAINT])
-        return {f"{frame.name}/{name}": content for name, content in files.items()}
+        repaired = {
+            str(name): output.images.get(name, lossless) for name in cell.scenario.concealers
+        }
+        return {ORIGINAL: self._images[number].pixels, CLEAN: lossless, **repaired}
+
+
+def evenly(count: int, total: int) -> list[int]:
+    """Numbers of so many of `total` images, at equal distances: int in [0, total)."""
+    return [number * total // count for number in range(count)]
+
+
+def _pictures(image: str, shown: FramePictures, output: RestoredFrame) -> dict[str, bytes]:
+    """The files of one image."""
+    received = output.received.astype(np.uint8) * 255
+    files = {f"{name}.png": png(pixels) for name, pixels in {**shown, "received": received}.items()}
+    if INPAINT in output.images:
+        files[PROBABILITY] = _npy(output.probability[INPAINT])
+        files[PIXEL_ERROR] = _npy(output.pixel_error[INPAINT])
+    return {f"{image}/{name}": content for name, content in files.items()}
 
 
 def read_reference(record: Record) -> LosslessReference:

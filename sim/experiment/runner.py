@@ -32,12 +32,12 @@ from sim.experiment.cell import (
 from sim.experiment.folder import CELLS, open_run
 from sim.experiment.plan import ImageAbout, Plan, cost_s, worthwhile
 from sim.experiment.summary import certainty
-from sim.experiment.tables import MAX_PANELS, finish_run, point_rows
+from sim.experiment.tables import finish_run, point_rows
 from sim.jobs.claims import complete
 from sim.jobs.executor import Workers, alone, open_workers
 from sim.jobs.store import Record, Store
 from sim.media.frames import load_model
-from sim.media.images import LoadedImage, load_images
+from sim.media.images import LoadedImage
 from sim.metrics.quality import check_metrics
 from sim.progress import ProgressCallback, no_progress
 from sim.protocol.config import StreamConfigError
@@ -45,6 +45,7 @@ from sim.results.files import RESULTS, Outcome
 from sim.results.manifest import run_id
 from sim.scenario.labels import Cell, values_label
 from sim.scenario.loader import LoadedScenario
+from sim.scenario.pictures import load_pictures
 from sim.scenario.schema import TokenizerKey
 from sim.statistics import MIN_REPEATS, repeats_to_go
 from sim.stream import check_model
@@ -111,7 +112,7 @@ def run_experiment(
     scenario, options = loaded.scenario, options or RunOptions()
     if options.dask is not None and scenario.transport != "virtual":
         raise UserError("--dask: workers start no processes of their own; --set transport=virtual")
-    images = options.images or load_images(scenario.images, loaded.images_base)
+    images = options.images or load_pictures(loaded)
     model = _model_for(loaded, images, options.device)
     about = [ImageAbout.of(image) for image in images]
     plan = Plan(loaded, about, model.fingerprint, str(model.device))
@@ -270,7 +271,7 @@ class Runner:
         if self._options.save_images:
             return images
         shown = (cell.point, cell.repeat) == self._pictured
-        return min(MAX_PANELS, images) if shown else 0
+        return self._plan.panels if shown else 0
 
     def _tokenize(self, cells: Sequence[Cell]) -> None:
         """Have the lossless reference of every image for every tokenizer key of the cells."""

@@ -5,6 +5,7 @@
     rate       each metric against bits on the wire, where a sweep changes them
     invented-* one image as repaired | how sure the transformer was | how far it may be off
     strip-*    one image: original | without loss | lost tokens | unrepaired | repaired
+    time       of a video: each frame's quality in time, and the packets that it lost
     packets    every packet of the pictured stream in time: delivered, or lost in which way
     slides/*   quality and rate again, a figure a metric, 16:9 and in large letters
 
@@ -48,6 +49,7 @@ from sim.figures.style import (
     save_figure,
     save_slide,
 )
+from sim.figures.time import time_figure
 from sim.metrics import metric as metric_of
 from sim.results.files import PANELS, RUN
 from sim.results.run import PointSummary, Run
@@ -69,7 +71,7 @@ def draw_figures(folder: Path) -> list[Path]:
         small_print = origin(f"scenario {run.name}", run.seed, run.manifest)
         drawn = [
             save_figure(figure, folder, name, small_print)
-            for name, figure in (*_quality(run, metrics), ("packets", _packets(run)))
+            for name, figure in (*_quality(run, metrics), *_time(run), ("packets", _packets(run)))
         ]
         for name, figure in _photographs(run):
             drawn.append(save_figure(figure, folder, name, small_print, ("png",)))
@@ -183,6 +185,11 @@ def _photographs(run: Run) -> Iterator[tuple[str, Figure]]:
 
 
 # Packets
+
+
+def _time(run: Run) -> Iterator[tuple[str, Figure]]:
+    if run.manifest["scenario"].get("video") is not None:
+        yield "time", time_figure(run)
 
 
 def _packets(run: Run) -> Figure:

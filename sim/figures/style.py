@@ -55,6 +55,8 @@ _LOOKS = {
     "telea": (VERMILLION, "X"),
     "biharmonic": (BROWN, "*"),
     "inpaint": (BLUE, "o"),
+    "previous": (VERMILLION, "<"),
+    "previous_or_average": (PURPLE, ">"),
     # orders in which tokens are sent, and in which they are filled in
     "any": (BLUE, "o"),
     "confidence": (BLUE, "o"),

@@ -8,7 +8,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -185,7 +185,7 @@ def _resolve(source: str, base: Path) -> list[Path]:
     path = rooted(base, source)
     sample = source.removeprefix(f"{SAMPLES}/")
     if sample != source and not path.parent.exists():
-        return [_sample(sample)]
+        return [named_sample(sample, _images_in(samples_folder()))]
     if path.is_dir():
         found = _images_in(path)
         if not found:
@@ -200,9 +200,9 @@ def _resolve(source: str, base: Path) -> list[Path]:
     return found
 
 
-def _sample(name: str) -> Path:
-    """One of the photographs that ship, by its name."""
-    found = {path.stem: path for path in _images_in(samples_folder())}
+def named_sample(name: str, samples: Iterable[Path]) -> Path:
+    """One of the files that ship, by its name; raises UserError if there is none."""
+    found = {path.stem: path for path in samples}
     if name not in found:
         raise UserError(f"{SAMPLES}/{name}: no such sample; there are {', '.join(found)}")
     return found[name]
@@ -231,8 +231,7 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     taken: set[str] = set()
     names = []
     for path in paths:
-        stem = "".join(c if c.isprintable() else "_" for c in path.stem)
-        stem = stem.encode()[:_LONGEST_NAME].decode(errors="ignore")
+        stem = safe_stem(path)
         name, count = stem, 1
         while name in taken:
             count += 1
@@ -240,6 +239,12 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
+
+
+def safe_stem(path: Path) -> str:
+    """A file's stem, such that it can name other files and be printed."""
+    stem = "".join(c if c.isprintable() else "_" for c in path.stem)
+    return stem.encode()[:_LONGEST_NAME].decode(errors="ignore")
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

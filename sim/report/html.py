@@ -131,6 +131,9 @@ def _run(run: Run, prefix: str, metric: str) -> dict[str, Any]:
         "rate": figure(run, "rate", prefix, f"Quality over bits on the wire. {alt}")
         if rate
         else "",
+        "time": figure(run, "time", prefix, "Quality of each frame, and its packets lost")
+        if manifest["scenario"].get("video")
+        else "",
         "strips": strips(run),
         "packets": packet_rows(packets),
         "packet_legend": [

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from codec.files import rooted
 from sim.errors import UserError
 from sim.media.images import image_paths
 from sim.scenario.loader import LoadedScenario, load_scenario
+from sim.scenario.pictures import picture_sizes
 from sim.scenario.template import template
 from sim.scenario.yaml_lines import parse_mapping
 
@@ -27,6 +26,7 @@ GROUPS = {
     "loss": "what loss does, and what packets do about it",
     "repair": "filling the holes",
     "protection": "parity, retransmission, packing",
+    "video": "streams that remember",
     "links": "real links, as presets",
     "compare": "strategies against each other, for sim compare",
 }
@@ -138,7 +138,7 @@ def describe(path: Path) -> ShippedScenario:
         return _comparison(path, question, " ".join(paragraphs[1:]))
     loaded = load_scenario(path)
     scenario = loaded.scenario
-    files = image_paths(scenario.images, loaded.images_base)
+    sizes = _sizes(loaded)
     return ShippedScenario(
         name=scenario.name,
         group=_group(path),
@@ -147,10 +147,10 @@ def describe(path: Path) -> ShippedScenario:
         look=" ".join(paragraphs[1:]),
         points=len(loaded.points),
         repeats=scenario.repeats,
-        images=len(files),
+        images=len(sizes),
         repairs=tuple(scenario.concealers),
-        size=_size(len(loaded.points), scenario.repeats, len(files)),
-        time=_time_class(_expected_seconds(loaded, files)),
+        size=_size(len(loaded.points), scenario.repeats, len(sizes)),
+        time=_time_class(_expected_seconds(loaded, sizes)),
     )
 
 
@@ -235,12 +235,20 @@ def _size(points: int, repeats: int, images: int) -> str:
     return " x ".join(shown)
 
 
-def _expected_seconds(loaded: LoadedScenario, files: Sequence[Path]) -> float:
+def _sizes(loaded: LoadedScenario) -> list[tuple[int, int]]:
+    """(width, height) of the pictures; of a video that PyAV is missing for, at most."""
+    video = loaded.scenario.video
+    try:
+        return picture_sizes(loaded)
+    except UserError:
+        if video is None or video.frames is None:
+            raise
+        return [(video.size, video.size)] * video.frames
+
+
+def _expected_seconds(loaded: LoadedScenario, sizes: Sequence[tuple[int, int]]) -> float:
     """Decoding and measuring dominate: so many outputs of so many pixels."""
-    megapixels = 0.0
-    for path in files:
-        with Image.open(path) as image:
-            megapixels += image.width * image.height / 1e6
+    megapixels = sum(width * height for width, height in sizes) / 1e6
     levels = len({point.codec.codebook for _, point in loaded.points})
     scenario = loaded.scenario
     outputs = levels + len(scenario.concealers) * len(loaded.points) * scenario.repeats

@@ -11,7 +11,7 @@ import torch
 
 import codec
 from codec.checkpoint import ModelError, load_weights, save_weights
-from codec.concealment import CONCEALERS, conceal
+from codec.concealment import CONCEALERS, VIDEO_CONCEALERS, conceal
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.model import Model
 
@@ -61,14 +61,15 @@ def test_levels_are_nested(model: Model) -> None:
         assert np.array_equal(model.ladder.shrink(base, level).numpy(), model.encode(image, level))
 
 
-@pytest.mark.parametrize("name", CONCEALERS)
+@pytest.mark.parametrize("name", [*CONCEALERS, *VIDEO_CONCEALERS])
 @pytest.mark.parametrize("lost", [0.0, 0.2, 1.0])
 def test_received_tokens_pass_unchanged(model: Model, name: str, lost: float) -> None:
     rng = np.random.default_rng(3)
     indices = rng.integers(0, 64, (13, 21))
     received = rng.random(indices.shape) >= lost
     dirty = np.where(received, indices, -1)
-    result = conceal(name, model, dirty, received, 64)
+    before = conceal("none", model, rng.permuted(indices), rng.random(indices.shape) > 0.5, 64)
+    result = conceal(name, model, dirty, received, 64, shown=[before])
     assert np.array_equal(result.indices[received], indices[received])
     assert 0 <= result.indices.min() <= result.indices.max() < 64
     assert np.array_equal(result.codeword_vectors[received], model.codewords(64)[indices[received]])

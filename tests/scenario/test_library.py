@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ def test_the_list_and_one_of_it(cli: Cli) -> None:
     refused = cli("run", "equal-bytes")
     assert refused.exit_code == 2 and "run it by: sim compare equal-bytes" in refused.stderr
     assert "5,470 bits per second" in one and "sim run lora" in one
+
+
+def test_the_list_needs_no_pyav(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cli("scenarios", "--json").stdout
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert cli("scenarios", "--json").stdout == whole
 
 
 def test_names_stand_for_files(cli: Cli) -> None:
