@@ -15,7 +15,6 @@ from sim.figures.style import (
     GREY,
     LATE,
     OVERFLOWED,
-    count_label,
     legend_outside,
     look,
     new_figure,
@@ -24,7 +23,7 @@ from sim.metrics import metric as metric_of
 from sim.metrics.temporal import OUTAGE
 from sim.results.rows import ImageRow
 from sim.results.run import Run
-from sim.scenario.labels import plain_label
+from sim.scenario.labels import count_label, plain_label
 from sim.scenario.schema import CLEAN
 
 _COLOURS = dict(zip(LOST, (ERASED, OVERFLOWED, CORRUPTED, LATE), strict=True))
