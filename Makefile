@@ -39,7 +39,7 @@ ifeq ($(TORCH_INDEX),auto)
 else
 	$(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 endif
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,train]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,train,video]'
 	touch $@
 
 clean:

@@ -30,12 +30,17 @@ LINK_PARAMETERS = (
     Parameter("mtu_bytes", "whole", "bytes per delivery of the capacity trace; 1500"),
     Parameter("queue_packets", "whole", "packets the buffer holds; none is unlimited"),
     Parameter("queue_bytes", "whole", "bytes the buffer holds; none is unlimited"),
-    Parameter("jitter", "mapping", "extra delay: type normal, uniform, pareto, empirical"),
+    Parameter(
+        "jitter",
+        "mapping",
+        "extra delay, seconds: type normal with std_s, uniform with half_s, pareto with mean_s and "
+        "shape, or empirical with samples_s",
+    ),
     Parameter("reorder", "probability", "packets held back so that later ones overtake"),
     Parameter("reorder_s", "number", "how long they are held back, seconds"),
     Parameter("duplicate", "probability", "packets that arrive twice"),
     Parameter("bit_error", "probability", "probability of each bit to flip"),
-    Parameter("delay_loss", "mapping", "loss by delay: none at start_s, certain at full_s"),
+    Parameter("delay_loss", "mapping", "loss by extra delay: none at start_s, certain at full_s"),
 )
 
 _T = TypeVar("_T")

@@ -11,11 +11,17 @@ median             the median of the received neighbours' codewords, in each dim
 telea, biharmonic  the neighbour average; then the lost squares of the decoded image are painted
                    over (`codec.pixel_repair`)
 inpaint            the masked transformer (`codec.inpainting`) by a schedule (`codec.decoding`)
+
+Two remember the frame shown before, of a video; with none of the same grid, nothing:
+
+previous             what was shown there before; at first grey holes, as none
+previous_or_average  that or the neighbour average: of the two, the one that would have been nearer
+                     to the tokens received around the lost one
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,13 +93,23 @@ def _neighbour_average(
     model: Model, indices: Indices, received: Mask, codebook_size: int
 ) -> CodewordVectors:
     # Gaussian weights, standard deviation one token; the nearest token where none is within 4.
-    weight = gaussian_filter(received.astype(np.float64), 1.0, mode="constant", truncate=4)
+    weight = _around(received.astype(np.float64))
     vectors = model.codewords(codebook_size)[np.where(received, indices, 0)] * received[..., None]
-    total = gaussian_filter(vectors, (1.0, 1.0, 0.0), mode="constant", truncate=4)
+    total = _around(vectors)
     far = weight < 1e-9
     average: CodewordVectors = (total / np.where(far, 1.0, weight)[..., None]).astype(np.float32)
     average[far] = _nearest(model, indices, received, codebook_size)[far]
     return average
+
+
+def _around(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Sums float[h,w] or float[h,w,D] over the neighbourhood of each token, by Gaussian weights."""
+    sigmas = (1.0, 1.0) + (0.0,) * (values.ndim - 2)
+    smooth: NDArray[np.floating] = gaussian_filter(values, sigmas, mode="constant", truncate=4)
+    return smooth
+
+
+_OWN_WEIGHT = 1 / np.exp(-(np.arange(-4, 5) ** 2) / 2).sum() ** 2  # of a token in `_around`
 
 
 def _median(model: Model, indices: Indices, received: Mask, codebook_size: int) -> CodewordVectors:
@@ -111,6 +127,37 @@ def _median(model: Model, indices: Indices, received: Mask, codebook_size: int) 
     return found
 
 
+def _previous(
+    model: Model,
+    indices: Indices,
+    received: Mask,
+    codebook_size: int,
+    before: CodewordVectors | None,
+) -> CodewordVectors:
+    return _none(model, indices, received, codebook_size) if before is None else before
+
+
+def _previous_or_average(
+    model: Model,
+    indices: Indices,
+    received: Mask,
+    codebook_size: int,
+    before: CodewordVectors | None,
+) -> CodewordVectors:
+    average = _neighbour_average(model, indices, received, codebook_size)
+    if before is None:
+        return average
+    there = received[..., None]
+    sent = model.codewords(codebook_size)[np.where(received, indices, 0)] * there
+    # What the average of the others would have said of each received token, if there are any.
+    weight = _around(received.astype(np.float64)) - _OWN_WEIGHT * received
+    others = (_around(sent) - _OWN_WEIGHT * sent) / np.maximum(weight, 1e-9)[..., None]
+    witness = received & (weight > 1e-9)
+    stale, rough = (_around(((guess - sent) ** 2).sum(-1) * witness) for guess in (before, others))
+    chosen: CodewordVectors = np.where((stale <= rough)[..., None], before, average)
+    return chosen
+
+
 def _nearest_index(codewords: CodewordVectors, vectors: CodewordVectors) -> Indices:
     """The index of the codeword float32[K,D] nearest to each vector float32[...,D]."""
     scores = vectors @ codewords.T - (codewords**2).sum(1) / 2
@@ -126,6 +173,16 @@ _SIMPLE: dict[str, Callable[[Model, Indices, Mask, int], CodewordVectors]] = {
     "median": _median,
 }
 CONCEALERS: tuple[str, ...] = (*_SIMPLE, *PIXEL_REPAIRS, "inpaint")
+"""Those of a single image."""
+
+_REMEMBERING: dict[
+    str, Callable[[Model, Indices, Mask, int, CodewordVectors | None], CodewordVectors]
+] = {"previous": _previous, "previous_or_average": _previous_or_average}
+VIDEO_CONCEALERS: tuple[str, ...] = tuple(_REMEMBERING)
+"""Those that see what they showed before."""
+
+MEMORY = 1
+"""Frames shown before that a concealer looks at."""
 
 
 def restore(
@@ -147,10 +204,20 @@ def restore(
         ValueError: as for `conceal`, or RepairMissing: a pixel repair's library is not installed.
     """
     concealed = conceal(name, model, indices, received, codebook_size, decoding)
+    return Restored(concealed, draw(name, model, concealed, received, size, decoding))
+
+
+def draw(
+    name: str,
+    model: Model,
+    concealed: Concealed,
+    received: Mask,
+    size: tuple[int, int],
+    decoding: Decoding = ONE_PASS,
+) -> NDArray[np.uint8]:
+    """The image of a filled grid, uint8[H,W,3]; arguments and errors as of `restore`."""
     image = model.decode_codewords(concealed.codeword_vectors, *size, decoding.enhance)
-    if name in PIXEL_REPAIRS:
-        image = repair_pixels(name, image, received)
-    return Restored(concealed, image)
+    return repair_pixels(name, image, received) if name in PIXEL_REPAIRS else image
 
 
 def conceal(
@@ -160,22 +227,26 @@ def conceal(
     received: Mask,
     codebook_size: int,
     decoding: Decoding = ONE_PASS,
+    shown: Sequence[Concealed] = (),
 ) -> Concealed:
     """Fill the lost tokens of a grid.
 
     Args:
-        name: one of CONCEALERS.
+        name: one of CONCEALERS or VIDEO_CONCEALERS.
         model: supplies codewords, usage and the transformer.
         indices: int64[h,w]; values where `received` is False are ignored.
         received: bool[h,w].
         codebook_size: K of the indices.
         decoding: the transformer's schedule.
+        shown: what this concealer made of the frames shown before, the latest last; `MEMORY` of
+            them are enough. Those of CONCEALERS do not look at it.
 
     Raises:
         ValueError: unknown name, or a received index outside [0, K).
     """
-    if name not in CONCEALERS:
-        raise ValueError(f"concealer {name!r} is unknown; choose one of {', '.join(CONCEALERS)}")
+    known = (*CONCEALERS, *VIDEO_CONCEALERS)
+    if name not in known:
+        raise ValueError(f"concealer {name!r} is unknown; choose one of {', '.join(known)}")
     if (
         received.any()
         and not 0 <= indices[received].min() <= indices[received].max() < codebook_size
@@ -187,8 +258,14 @@ def conceal(
         error = filled.spread * np.float32(model.calibration[codebook_size].pixel_error_scale)
         error[received] = 0
         return Concealed(filled.indices, filled.codeword_vectors, filled.probability, error)
-    simple = "neighbour_average" if name in PIXEL_REPAIRS else name
-    vectors = _SIMPLE[simple](model, indices, received, codebook_size)
+    if name in _REMEMBERING:
+        before = shown[-1].codeword_vectors if shown else None
+        if before is not None and before.shape[:2] != indices.shape:
+            before = None
+        vectors = _REMEMBERING[name](model, indices, received, codebook_size, before)
+    else:
+        simple = "neighbour_average" if name in PIXEL_REPAIRS else name
+        vectors = _SIMPLE[simple](model, indices, received, codebook_size)
     filled_indices = np.where(received, indices, _nearest_index(codewords, vectors))
     return Concealed(
         filled_indices,

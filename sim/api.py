@@ -6,6 +6,8 @@
     result.points[0].gains["inpaint - none"]["psnr_db"].mean
     result.figures["quality"]                      # a picture in a notebook
     result.table("images")["ssimulacra2"]          # a column, as numpy has it
+    result.table("images").to_pandas()             # where pandas is installed
+    sim.run("burst20", images=[pixels])            # uint8[H,W,3], of your own
 
 `import sim` itself loads nothing heavy: neither torch nor numpy. In a script (not in a notebook),
 several processes, which live streams also are, need the usual ``if __name__ == "__main__":``.
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.errors import UserError
 from sim.metrics import metric as metric_of
 from sim.results.files import FIGURES, table_rows
 from sim.results.run import Run
@@ -48,6 +51,22 @@ class Figure:
         return self.path.read_bytes()
 
 
+class Table(np.ndarray[Any, np.dtype[np.void]]):
+    """A table as a numpy structured array."""
+
+    def to_pandas(self) -> Any:
+        """The same as a DataFrame of pandas.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            raise UserError("a DataFrame needs pandas: pip install pandas") from None
+        return DataFrame({name: np.asarray(self[name]) for name in self.dtype.names or ()})
+
+
 class RunResult(Run):
     """A finished run, with what a notebook shows and calculates with."""
 
@@ -61,15 +80,15 @@ class RunResult(Run):
             found[path.stem] = Figure(path, text)
         return found
 
-    def table(self, name: Literal["images", "packets"]) -> NDArray[np.void]:
+    def table(self, name: Literal["images", "packets"]) -> Table:
         """A table as a numpy structured array: numbers where a column has only such (NaN where
-        it is empty), else text."""
+        it is empty), else text. `Table.to_pandas` makes a DataFrame of it."""
         rows = list(table_rows(self.folder / f"{name}.csv"))
         columns = {key: _column([row[key] for row in rows]) for key in (rows[0] if rows else {})}
         table = np.empty(len(rows), [(key, values.dtype) for key, values in columns.items()])
         for key, values in columns.items():
             table[key] = values
-        return table
+        return table.view(Table)
 
     def _repr_html_(self) -> str:
         heads = ["", "repair", *(metric_of(name).heading for name in self.metrics)]
@@ -109,6 +128,7 @@ def load(folder: str | Path) -> RunResult:
 def run(
     scenario: Source,
     *,
+    images: Sequence[NDArray[np.uint8]] | None = None,
     set: Mapping[str, Any] | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
@@ -117,6 +137,7 @@ def run(
     dask: str | None = None,
     fresh: bool = False,
     progress: bool = False,
+    figures: bool = True,
     device: str = "auto",
     dtype: str = "auto",
 ) -> RunResult:
@@ -124,6 +145,8 @@ def run(
 
     Args:
         scenario: a file, the name of a shipped scenario, or a mapping with the keys of one.
+        images: photographs to send instead of the scenario's, uint8[H,W,3] or uint8[H,W] each,
+            sides of 16 to 8,192 pixels; they are called image-1 and so on.
         set: values by dotted key that replace the scenario's, such as {"channel.loss": 0.4}.
         seed: replaces the scenario's.
         out: the run folder; None: results/<scenario>/<run> in the working directory.
@@ -132,6 +155,7 @@ def run(
         dask: the address of a Dask scheduler, or "local"; None: none.
         fresh: compute everything again, whatever is in the folder.
         progress: show a bar on standard error.
+        figures: draw them too.
         device: where the networks run: auto (CUDA if there is one), cpu, cuda or mps.
         dtype: in which number format: auto (float32), float32 or bfloat16.
 
@@ -139,17 +163,20 @@ def run(
         UserError: whatever cannot be used, in one line.
     """
     from codec.device import DeviceError, choose_device
-    from sim.errors import UserError
     from sim.experiment.runner import RunOptions, run_experiment
+    from sim.media.images import images_of
 
     given = dict(set or {}) | ({} if seed is None else {"seed": seed})
+    sent = None if images is None else images_of(images)
+    if sent is not None:
+        given["images"] = [image.name for image in sent]
     loaded = _load(scenario, given)
     try:
         chosen = choose_device(device, dtype)
     except DeviceError as error:
         raise UserError(str(error)) from None
     folder = None if out is None else Path(out)
-    options = RunOptions(folder, save_images, fresh, workers, dask, chosen)
+    options = RunOptions(folder, save_images, fresh, workers, dask, chosen, figures, sent)
     if not progress:
         return load(run_experiment(loaded, options).folder)
     from sim.progress import progress_bar

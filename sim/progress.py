@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-_UNBOUNDED = 100_000  # columns
+UNBOUNDED = 100_000
+"""Columns of what is not a terminal."""
 
 
 def screen(*, stderr: bool = False) -> Console:
@@ -24,7 +25,7 @@ def screen(*, stderr: bool = False) -> Console:
 
     console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not console.file.isatty():
-        console.width = _UNBOUNDED
+        console.width = UNBOUNDED
     elif console.width < 1:  # COLUMNS=0
         console.width = 80
     return console

@@ -24,12 +24,16 @@ Cli = Callable[..., "Result"]
 
 def drawn_again(folder: Path, draw: Callable[[Path], object]) -> bool:
     """Whether a program draws the very bytes of the figures in a folder when they are gone."""
-    figures = folder / "figures"
-    before = {path.name: path.read_bytes() for path in figures.iterdir()}
-    for path in figures.iterdir():
+
+    def drawn() -> dict[Path, bytes]:
+        files = (path for path in (folder / "figures").rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files}
+
+    before = drawn()
+    for path in before:
         path.unlink()
     draw(folder)
-    return bool(before) and before == {path.name: path.read_bytes() for path in figures.iterdir()}
+    return bool(before) and before == drawn()
 
 
 @pytest.fixture

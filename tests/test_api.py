@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,39 @@ def test_a_result_says_how_many_repeats_it_takes(result: sim.RunResult) -> None:
     sd = result.points[1].precision["none"]["psnr_db"].sd
     count = needed[1, "none"]
     assert count is not None and count >= (1.95 * sd / 0.1) ** 2
+
+
+def test_a_table_as_a_data_frame(result: sim.RunResult) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = result.table("images").to_pandas()
+    assert isinstance(frame, pandas.DataFrame) and len(frame) == len(result.images)
+    assert frame.groupby("concealer")["psnr_db"].mean()["none"] > 0
+
+
+def test_a_table_needs_no_pandas(result: sim.RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(sim.UserError, match="pip install pandas"):
+        result.table("images").to_pandas()
+
+
+def test_images_may_be_arrays(tmp_path: Path) -> None:
+    """The same tables as of files, but for the names."""
+    grey = np.asarray(Image.radial_gradient("L").resize((56, 40)))
+    colours = np.stack([grey, grey[::-1], grey[:, ::-1]], axis=2)
+    names = ["image-1", "image-2"]
+    for name, pixels in zip(names, (grey, colours), strict=True):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    files = {"images": [str(tmp_path / f"{name}.png") for name in names]}
+    runs = [
+        sim.run(SCENARIO | files, out=tmp_path / "files", figures=False),
+        sim.run(SCENARIO, images=[grey, colours], out=tmp_path / "arrays", figures=False),
+    ]
+    assert [row.image for row in runs[1].images[:4:3]] == names
+    for table in ("images.csv", "packets.csv"):
+        assert len({(run.folder / table).read_bytes() for run in runs}) == 1
+    for wrong in (colours / 255, colours[..., :2], colours[:8], []):
+        with pytest.raises(sim.UserError, match=r"^image"):
+            sim.run(SCENARIO, images=[wrong] if len(wrong) else [], out=tmp_path / "no")
 
 
 def test_runs_can_be_loaded_again(result: sim.RunResult) -> None:

@@ -98,7 +98,8 @@ def test_commands_run(lesson: Path, cli: Cli, photo: Path) -> None:
         if words[0] == "run":
             scenario = load_scenario(find_scenario(Path(words[1]))).scenario
             sweep = {key: [values[0], values[-1]] for key, values in scenario.sweep.items()}
-            for text in ("images=[../photo.png]", "repeats=1", f"sweep={json.dumps(sweep)}"):
+            few = "images=[../photo.png]" if scenario.video is None else "video.frames=2"
+            for text in (few, "repeats=1", f"sweep={json.dumps(sweep)}"):
                 extra += ["--set", text]
             extra += ["--set", "transport=virtual", "--model", "random"]
             extra += [] if shown else ["--no-figures"]

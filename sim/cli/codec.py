@@ -269,6 +269,7 @@ def _print_bits(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
         headings,
         [(*line, *(cells[heading] for heading in headings[2:])) for line, cells in lines.items()],
         right=headings,
+        spread=headings[2:],
     )
     print_line(f"figure: {folder / FIGURES / 'bits.png'}")
 
@@ -294,6 +295,7 @@ def _print_bench(summary: Mapping[str, Any], folder: Path) -> None:
             for level in levels
         ],
         right=size,
+        spread=[metric.heading for metric in metrics],
     )
     less = ", ".join(metric.label for metric in metrics if not metric.larger_is_better)
     if less:

@@ -117,13 +117,15 @@ def _print_comparison(outcome: Outcome) -> None:
     for row in winners:
         cells = conditions.setdefault((row["budget"], row["mean_burst"], row["loss"]), {})
         cells[row["metric"]] = f"{row['winner']} ({row['verdict']})"
+    labels = [metric_of(m).label for m in metrics]
     print_table(
         f"{summary['name']}: winner (best of tokens or files, if that is sure)",
-        ["bpp wire", "burst", "lost", *(metric_of(m).label for m in metrics)],
+        ["bpp wire", "burst", "lost", *labels],
         [
             (f"{budget:g}", str(burst), f"{loss:.0%}", *(cells.get(m, "") for m in metrics))
             for (budget, burst, loss), cells in conditions.items()
         ],
+        spread=labels,
     )
     missed = {(row["strategy"], row["budget"]): row for row in reversed(summary["cannot_reach"])}
     for row in reversed(missed.values()):  # the first of each strategy and budget
@@ -138,12 +140,14 @@ def _print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
     """The verified candidates, best first, and where the winner is."""
     from sim.metrics import metric as metric_of
     from sim.results.files import FIGURES
+    from sim.scenario.labels import count_label
 
     metric = summary["metric"]
     about = metric_of(metric)
+    numbers = ("bpp wire", "slices there", about.heading, "95% interval", "theory")
     print_table(
         f"the best of {summary['candidates']} ways, streamed for real",
-        ("K", "how", "bpp wire", "slices there", about.heading, "95% interval", "theory"),
+        ("K", "how", *numbers),
         [
             (
                 str(row["level"]),
@@ -156,13 +160,15 @@ def _print_optimisation(folder: Path, summary: Mapping[str, Any]) -> None:
             )
             for row in summary["verified"]
         ],
+        right=numbers,
     )
     lead = summary["lead"]
     if lead["over"] is not None:
         between = _interval(lead["lead_low"], lead["lead_high"]) or "too few streams to tell"
         decided = "" if lead["lead_low"] > 0 else "; not decided"
         print_line(f"lead over the next: {lead['lead']:.3g} ({between}){decided}")
-    print_line(f"channel:  {json.dumps(summary['channel'])}, {summary['repeats']} streams of each")
+    streams = count_label(summary["repeats"], "stream")
+    print_line(f"channel:  {json.dumps(summary['channel'])}, {streams} of each")
     print_line(f"winner:   {folder / 'winner.yaml'}")
     print_line(f"pictures: {folder / FIGURES}")
 

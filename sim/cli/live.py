@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,6 @@ from sim.cli.console import print_line, print_result, print_warnings
 from sim.cli.options import (
     AsJson,
     DeviceOptions,
-    NetworkOptions,
     NewOut,
     SaveImages,
     ScenarioOptions,
@@ -22,12 +22,14 @@ from sim.cli.options import (
     with_options,
 )
 from sim.cli.run import print_summary
+from sim.errors import UserError
 from sim.progress import print_json
 
 if TYPE_CHECKING:
     from sim.live.receive import Received
     from sim.live.session import ReceiverOptions
     from sim.results.files import Outcome
+    from sim.scenario.loader import LoadedScenario
 
 ADDRESS = "tcp://127.0.0.1:5570"
 
@@ -70,19 +72,47 @@ class ResultOptions(DeviceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReceiveOptions(ScenarioOptions, ResultOptions):
-    """A scenario to receive, and what is left of it."""
+class VideoOptions(ScenarioOptions):
+    """A scenario, maybe with a video instead of its own pictures."""
 
     video: Video = None
+
+    @property
+    def overrides(self) -> list[str]:
+        """As of `ScenarioOptions`."""
+        video = [] if self.video is None else [_video({"file": str(self.video)})]
+        return [*super().overrides, *video]
+
+    def load_with(self, camera: int | None) -> LoadedScenario:
+        """As `load`; with a camera, if one is given."""
+        if camera is None:
+            return self.load()
+        if self.video is not None:
+            raise UserError("choose one: --video or --camera")
+        return replace(self, set_=[*(self.set_ or []), _video({"camera": camera})]).load()
+
+
+def _video(section: Mapping[str, object]) -> str:
+    return f"video={json.dumps(section)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiveOptions(VideoOptions, ResultOptions):
+    """A scenario to receive, and what is left of it."""
+
     record: Record = None
 
 
-@with_options(NetworkOptions)
+@dataclass(frozen=True, kw_only=True)
+class SendOptions(VideoOptions, DeviceOptions):
+    """A scenario to send, and where the networks run."""
+
+
+@with_options(SendOptions)
 def send(
-    options: NetworkOptions,
+    options: SendOptions,
     to: Annotated[str, typer.Option(help="The receiver: tcp://, udp:// or ipc://.")] = ADDRESS,
     frames: Frames = None,
-    video: Video = None,
     camera: Camera = None,
     keys: Keys = None,
     keep: Annotated[
@@ -96,8 +126,9 @@ def send(
     """
     from sim.live.session import CaptureOptions, send_session
 
-    capture = CaptureOptions(frames=frames, video=video, camera=camera, keep=keep)
-    sent = send_session(options.load(), to, capture, keys, options.chosen_device())
+    capture = CaptureOptions(frames=frames, keep=keep)
+    device = options.chosen_device()
+    sent = send_session(options.load_with(camera), to, capture, keys, device)
     print_result(as_json, sent, _print_sent, sent)
 
 
@@ -122,7 +153,6 @@ def receive(
         options.receiver(options.record),
         once=once,
         keys=keys,
-        video=options.video,
         originals=originals,
     )
 
@@ -130,18 +160,19 @@ def receive(
 @with_options(ReceiveOptions)
 def demo(
     options: ReceiveOptions,
-    frames: Frames = 30,
+    frames: Frames = None,
     camera: Camera = None,
     udp: Annotated[bool, typer.Option("--udp", help="Over plain UDP instead of ZeroMQ.")] = False,
 ) -> None:
     """Watch a scenario run in the terminal.
 
-    A sender and a receiver are processes that stream over loopback.
+    A sender and a receiver are processes that stream over loopback. Without --frames, 30
+    photographs, or all of a video.
     """
     from sim.live.session import CaptureOptions, demo_session
 
-    capture = CaptureOptions(frames=frames, video=options.video, camera=camera)
-    demo_session(options.load(), capture, options.receiver(options.record), udp=udp)
+    capture = CaptureOptions(frames=frames)
+    demo_session(options.load_with(camera), capture, options.receiver(options.record), udp=udp)
 
 
 @with_options(ResultOptions)
@@ -181,13 +212,15 @@ def keys(
 
 def _print_sent(sent: Mapping[str, Any]) -> None:
     from sim.drivers.record import LOST
+    from sim.scenario.labels import count_label
 
     expected = sent["expected_loss"]
     theory = "" if expected is None else f" (theory {expected:.1%})"
     loss = sent["erased"] / sent["packets"] if sent["packets"] else 0.0
     others = "".join(f", {sent[how]} {how}" for how in LOST[1:] if sent[how] or how == "late")
     print_line(
-        f"sent {sent['images']} images in {sent['packets']:,} packets: {loss:.1%} erased{theory}"
+        f"sent {count_label(sent['images'], 'image')} in "
+        f"{count_label(sent['packets'], 'packet')}: {loss:.1%} erased{theory}"
         f"{others}; {sent['bpp_wire']:.4f} bits per pixel on the wire"
     )
     print_warnings(sent["anomalies"])

@@ -118,6 +118,7 @@ def _print_model(about: Mapping[str, Any]) -> None:
             for level in about["levels"]
         ],
         right=headings,
+        spread=headings[1:],
     )
     print_table(
         "Files",

@@ -138,10 +138,14 @@ class ScenarioOptions(OverrideOptions):
 
     def load(self) -> LoadedScenario:
         """The checked scenario; raises UserError where it cannot be read."""
-        from sim.scenario.library import find_scenario
+        from sim.errors import UserError
+        from sim.scenario.library import compares, find_scenario
         from sim.scenario.loader import load_scenario
 
-        return load_scenario(find_scenario(self.scenario), self.overrides)
+        path = find_scenario(self.scenario)
+        if compares(path):
+            raise UserError(f"{path}: compares strategies; run it by: sim compare {self.scenario}")
+        return load_scenario(path, self.overrides)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from sim.results.run import PointSummary
     from sim.scenario.loader import LoadedScenario
 
+_CHOSEN = ("lpips", "ssimulacra2", "token_accuracy")
+"""Shown of a sweep before other metrics, after the first."""
+
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 
 
@@ -126,12 +129,15 @@ def schema() -> None:
 
 
 def print_summary(outcome: Outcome) -> None:
-    """A run's summary as tables on standard output, and where everything is."""
-    from sim.results.run import PointSummary
+    """A run's summary as tables on standard output, its answer, and where everything is."""
+    from sim.progress import screen
+    from sim.report.answer import answer
+    from sim.results.run import Run
+    from sim.scenario.labels import count_label
     from sim.scenario.schema import CLEAN
 
-    summary = outcome.summary
-    points = [PointSummary.of(point) for point in summary["points"]]
+    run = Run.load(outcome.folder)
+    summary, points = run.summary, run.points
     title = f"{summary['scenario']}, seed {summary['seed']}"
     repairs = any(set(point.concealers) != {CLEAN} for point in points)
     if repairs:
@@ -139,23 +145,26 @@ def print_summary(outcome: Outcome) -> None:
     if len(points) > 1 or not repairs:
         _print_packets("packets and bits" if repairs else title, points)
     if len(points) == 1:
-        print_line(_loss_line(points[0], summary["points"][0]["protection"]))
+        screen().print(_loss_line(points[0], summary["points"][0]["protection"]))
+        screen().print(_images_line(points[0]))
+    screen().print(f"answer:   {answer(run, run.metrics[0])}")
     if outcome.found:
         print_line(
-            f"{outcome.found} of {outcome.cells} cells were finished before; "
-            "--fresh does them again"
+            f"finished before: {outcome.found} of {count_label(outcome.cells, 'cell')}; "
+            "--fresh does all again"
         )
     print_folder(outcome.folder)
 
 
 def _print_packets(title: str, points: Sequence[PointSummary]) -> None:
-    """What was lost at every point and in which way, and what was sent."""
+    """What was lost at every point and in which way, and what was sent; in a line what is the same
+    everywhere."""
     from sim.results.run import ways_lost
 
     swept, values = _swept([point.values for point in points])
     ways = ways_lost(points)
     columns: dict[str, list[str]] = {"packets": [], ways[0]: [], "95%": [], "theory": []}
-    columns |= {name: [] for name in (*ways[1:], "tokens\nlost", "bpp", "on the\nwire")}
+    columns |= {name: [] for name in (*ways[1:], "tokens lost", "bpp", "on the wire")}
     for point in points:
         loss = point.loss
         cells = [
@@ -170,21 +179,32 @@ def _print_packets(title: str, points: Sequence[PointSummary]) -> None:
         ]
         for column, cell in zip(columns.values(), cells, strict=True):
             column.append(cell)
+    columns["images complete"] = [f"{p.images_complete} of {p.images}" for p in points]
+    if any(point.images_lost for point in points):
+        columns["images lost"] = [str(point.images_lost) for point in points]
     latencies = [point.latency_s for point in points]
     if max(latencies) > 1.2 * min(latencies):
-        columns["complete\nafter (s)"] = [f"{latency:.3f}" for latency in latencies]
-    rows = [(*first, *cells) for first, *cells in zip(values, *columns.values(), strict=True)]
-    print_table(title, [*swept, *columns], rows, right=[*columns], unbroken=swept)
+        columns["complete after (s)"] = [f"{latency:.3f}" for latency in latencies]
+    same = {name: cells[0] for name, cells in columns.items() if len(set(cells)) == 1 and swept}
+    columns = {name: cells for name, cells in columns.items() if name not in same}
+    if columns:
+        rows = [(*first, *cells) for first, *cells in zip(values, *columns.values(), strict=True)]
+        print_table(title, [*swept, *columns], rows, right=[*columns], unbroken=swept)
+    if any(same.values()):
+        texts = (f"{name} {cell}" for name, cell in same.items() if cell)
+        print_line(f"the same at every point: {', '.join(texts)}")
 
 
 def _print_quality(title: str, points: Sequence[PointSummary], metrics: Sequence[str]) -> None:
     """Means of every repair; where there are several streams, also how much the mean of the first
-    metric differs between them."""
+    metric differs between them. Of a sweep, the metrics that fit on the screen."""
     from sim.metrics import metric as metric_of
     from sim.scenario.schema import CLEAN
 
     swept, values = _swept([point.values for point in points])
-    spread = "between\nstreams" if points[0].repeats > 1 else ""
+    if swept:
+        metrics = sorted(metrics, key=lambda name: (name != metrics[0], name not in _CHOSEN))
+    spread = "between streams" if points[0].repeats > 1 else ""
     rows: list[Row] = []
     for first, point in zip(values, points, strict=True):
         for name, found in point.concealers.items():
@@ -199,7 +219,16 @@ def _print_quality(title: str, points: Sequence[PointSummary], metrics: Sequence
     headings = [metric_of(metric).heading for metric in metrics]
     headings[1:1] = [spread] * bool(spread)
     unbroken = swept or ["repair"]
-    print_table(title, [*swept, "repair", *headings], rows, right=headings, unbroken=unbroken)
+    left = print_table(
+        title,
+        [*swept, "repair", *headings],
+        rows,
+        right=headings,
+        unbroken=unbroken,
+        tables=1 if swept else None,
+    )
+    if left:
+        print_line(f"not shown: {', '.join(left)} (summary.json has them)")
     if spread:
         label = metric_of(metrics[0]).label
         print_line(f"between streams: standard deviation of a stream's mean {label}")
@@ -260,6 +289,21 @@ def _loss_line(point: PointSummary, protection: Mapping[str, Any]) -> str:
     return f"{text}, {loss.tokens:.1%} of tokens; {bits}{_protection_line(protection)}"
 
 
+def _images_line(point: PointSummary) -> str:
+    """How many images were complete, and when."""
+    from sim.scenario.labels import count_label
+
+    images = count_label(point.images, "image")
+    text = f"complete: {point.images_complete} of {images}, lost: {point.images_lost}"
+    if math.isnan(point.latency_s):
+        return text
+    within = ", ".join(f"{s:.3f} s for {p}%" for p, s in point.latency_percentiles_s.items())
+    return (
+        f"{text}; the last packet of an image came {point.latency_s:.3f} s after its capture on "
+        f"average, within {within}"
+    )
+
+
 def _protection_line(found: Mapping[str, Any]) -> str:
     """What parity and retransmission did, if anything."""
     counts = [
@@ -270,6 +314,4 @@ def _protection_line(found: Mapping[str, Any]) -> str:
         )
         if found.get(name)
     ]
-    if not counts:
-        return ""
-    return f"; {', '.join(counts)}; complete {found['latency_s']:.2f} s after capture on average"
+    return "".join(f"; {count}" for count in counts)

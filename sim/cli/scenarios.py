@@ -92,4 +92,5 @@ def _print_scenario(one: ShippedScenario) -> None:
     path = one.path.relative_to(here) if one.path.is_relative_to(here) else one.path
     screen().print(f"{one.name}  {GROUPS[one.group]}", style="bold")
     screen().print(f"\n{one.question}\n\n{one.look}\n")
-    print_line(f"size  {one.size}\ntime  {one.time}\nfile  {path}\n\nsim run {one.name}")
+    command = "compare" if one.group == "compare" else "run"
+    print_line(f"size  {one.size}\ntime  {one.time}\nfile  {path}\n\nsim {command} {one.name}")

@@ -15,11 +15,11 @@ from sim.drivers.virtual import run_virtual
 from sim.errors import UserError, os_errors
 from sim.experiment.plan import ImageAbout, Plan
 from sim.media.frames import encode_images, load_model, with_token_importance
-from sim.media.images import load_images
 from sim.protocol.handshake import StreamStart
 from sim.results.pcapng import MAGIC, pcapng
 from sim.scenario.labels import values_label
 from sim.scenario.loader import LoadedScenario
+from sim.scenario.pictures import load_pictures
 from sim.stream import CoderTables, StreamSetup
 from sim.version import __version__
 
@@ -51,7 +51,7 @@ def write_capture(loaded: LoadedScenario, path: Path, device: Device | None = No
     Raises:
         UserError: images or weights that cannot be used, or a file that cannot be written.
     """
-    images = load_images(loaded.scenario.images, loaded.images_base)
+    images = load_pictures(loaded)
     model = load_model(loaded.model, device or CPU)
     about = [ImageAbout.of(image) for image in images]
     point, repeat = Plan(loaded, about, model.fingerprint, str(model.device)).pictured()

@@ -22,16 +22,20 @@ from sim.errors import UserError
 from sim.experiment.measured import (
     LosslessReference,
     MeasuredFrame,
+    decoded_lossless,
     frame_pictures,
     measured_frame,
     measured_reference,
     media_frames,
+    picture_files,
 )
 from sim.experiment.packets import FrameSent, packet_table
+from sim.experiment.video import VideoResults
 from sim.jobs.executor import SerialExecutor
 from sim.jobs.store import Files, Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import RestoredFrame
+from sim.metrics import TEMPORAL
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
 from sim.results.files import cell_text
@@ -57,7 +61,7 @@ class WorkerContext:
         images: in order.
         model: as for `sim.media.frames.load_model`.
         tables: of the model's coders, with the fingerprint that the weights must have.
-        metrics: to measure, as for `sim.metrics.quality.quality`.
+        metrics: to measure of each image alone, as for `sim.metrics.quality.quality`.
         device: where the networks run; None for the CPU, which asks for no torch.
     """
 
@@ -73,7 +77,8 @@ class WorkerContext:
     ) -> WorkerContext:
         """For a model and the name it was loaded by."""
         device = None if str(model.device) == "cpu" else model.device
-        return cls(tuple(images), name, CoderTables.of(model), tuple(metrics), device)
+        alone = tuple(name for name in metrics if name not in TEMPORAL)
+        return cls(tuple(images), name, CoderTables.of(model), alone, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ class CellTask:
         key: its name.
         cell: what it is.
         references: of every image, at its codebook, patch and search.
-        pictures: of how many images pictures are kept.
+        pictures: of how many images pictures are kept, `evenly`; of a video then also its files.
     """
 
     key: str
@@ -176,14 +181,15 @@ class CellWorker:
         frames = media_frames(self._images, task.references)
         if task.cell.scenario.stream_config().needs_importance:
             frames = [self._add_importance(n, frame, task.cell) for n, frame in enumerate(frames)]
-        measure = self._measurer(task)
+        video = VideoResults(task.cell.scenario, files=task.pictures > 0)
+        measure = self._measurer(task, video)
         futures: list[Future[MeasuredFrame]] = []
         record = self._stream(task, frames, lambda ready: futures.append(measure(ready)))
         measured = []
         for future in futures:
             measured.append(future.result())
             self._progress(task, 1)
-        return cell_result(task, self._images, record, measured)
+        return cell_result(task, self._images, record, video.finish(measured))
 
     def _add_importance(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
         from sim.media.frames import with_token_importance
@@ -217,8 +223,10 @@ class CellWorker:
         count(len(frames), len(frames))
         return record
 
-    def _measurer(self, task: CellTask) -> Callable[[FrameReady], Future[MeasuredFrame]]:
-        """Has frames of a cell restored and measured by the executor."""
+    def _measurer(
+        self, task: CellTask, video: VideoResults
+    ) -> Callable[[FrameReady], Future[MeasuredFrame]]:
+        """Has frames of a cell restored and measured by the executor; a video's in order."""
         scenario = task.cell.scenario
         restorer: Restorer | None = None
         if scenario.concealers:  # before the threads, of which each would load the networks
@@ -226,35 +234,54 @@ class CellWorker:
 
             options = scenario.decoding_options()
             restorer = Restorer(self._model, scenario.concealers, options)
-        return lambda ready: self._executor.submit(self._frame, task, restorer, ready)
+        executor = self._executor if scenario.video is None else SerialExecutor()
+        kept = evenly(task.pictures, len(task.references))
 
-    def _frame(self, task: CellTask, restorer: Restorer | None, ready: FrameReady) -> MeasuredFrame:
+        def measure(ready: FrameReady) -> Future[MeasuredFrame]:
+            shown = ready.frame in kept
+            return executor.submit(self._frame, task, restorer, video, ready, shown)
+
+        return measure
+
+    def _frame(
+        self,
+        task: CellTask,
+        restorer: Restorer | None,
+        video: VideoResults,
+        ready: FrameReady,
+        shown: bool,
+    ) -> MeasuredFrame:
         """Every repair of a complete frame gives the decode without loss: it is restored only if
-        it is shown."""
-        number, received = ready.frame, ready.grid.received
-        if restorer is None:
-            return MeasuredFrame(received, {}, {})
-        shown, output = number < task.pictures, RestoredFrame(number, received)
-        if shown or not received.all():
-            output = restorer.restore(ready)
+        it is shown, and otherwise only remembered."""
+        number, output = ready.frame, RestoredFrame(ready.frame, ready.grid.received)
+        if restorer is not None:
+            if shown or not ready.complete:
+                output = restorer.restore(ready)
+            elif task.cell.scenario.video is not None:
+                restorer.conceal(ready)
         image, reference = self._images[number], task.references[number]
-        names, metrics = restorer.concealers, self._context.metrics
+        names, metrics = task.cell.scenario.concealers, self._context.metrics
         found = measured_frame(image, reference, output, names, metrics)
-        if shown:
-            lossless = self._lossless(task, number)
-            found = replace(found, pictures=frame_pictures(image, lossless, output))
+        if shown or video.wanted:
+            pictures = frame_pictures(image, self._lossless(task, number), names, output)
+            found = video.add(found, pictures)
+            if shown:
+                found = replace(found, pictures=picture_files(image.name, pictures, output))
         return found
 
     def _lossless(self, task: CellTask, number: int) -> NDArray[np.uint8]:
         """An image decoded without loss."""
-        from sim.media.frames import decode_lossless
-
         codec = task.cell.scenario.codec
         decoded = self._decoded.get((number, (codec.tokenizer_key, codec.enhance)))
         if decoded is None:
-            frame = media_frames(self._images, task.references)[number]
-            decoded = decode_lossless(self._model, frame, codec.codebook, codec.enhance)
+            image, reference = self._images[number], task.references[number]
+            decoded = decoded_lossless(self._model, image, reference, codec)
         return decoded
+
+
+def evenly(count: int, total: int) -> list[int]:
+    """Numbers of so many of `total` images, at equal distances: int in [0, total)."""
+    return [number * total // count for number in range(count)]
 
 
 def cell_result(
@@ -304,9 +331,9 @@ def _rows(
         "latency_s": sent.latency_s,
     }
     lossless = task.references[number].quality
-    yield {**about, "concealer": CLEAN, **lossless, "token_accuracy": float("nan")}
-    for name, found in measured.quality.items():
-        yield {**about, "concealer": name, **found}
+    unrepaired = {**lossless, "token_accuracy": float("nan")}
+    for name, found in {CLEAN: unrepaired, **measured.quality}.items():
+        yield {**about, "concealer": name, **found, **measured.temporal.get(name, {})}
 
 
 def record_rows(record: Record) -> Iterator[dict[str, str]]:

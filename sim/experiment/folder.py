@@ -25,6 +25,7 @@ from sim.results.files import (
     PANELS,
     RUN,
     SUMMARY,
+    VIDEOS,
     check_target,
     keep_others,
     kind_of,
@@ -35,7 +36,7 @@ from sim.results.files import (
 
 CELLS = "cells"
 _ASIDE = ".new-"
-_MADE = (PACKETS, IMAGES, SUMMARY, FIGURES, PANELS, OUTPUTS, MANIFEST)
+_MADE = (PACKETS, IMAGES, SUMMARY, FIGURES, PANELS, VIDEOS, OUTPUTS, MANIFEST)
 
 
 def check_run(target: Path) -> None:

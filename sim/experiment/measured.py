@@ -6,7 +6,7 @@ import base64
 import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +17,14 @@ from sim.jobs.store import Files, Record
 from sim.media.images import LoadedImage
 from sim.media.outputs import RestoredFrame
 from sim.metrics.quality import quality, token_accuracy
-from sim.results.files import INPAINT, PIXEL_ERROR, PROBABILITY, png
-from sim.scenario.schema import CLEAN, TokenizerKey
+from sim.results.files import INPAINT, ORIGINAL, PIXEL_ERROR, PROBABILITY, png
+from sim.scenario.schema import CLEAN, CodecSection, TokenizerKey
 
 if TYPE_CHECKING:  # torch is only loaded where networks run
     from codec.model import Model
+
+FramePictures = Mapping[str, NDArray[np.uint8]]
+"""Pictures of one frame, uint8[H,W,3]: the original, "clean", and every repair by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,14 @@ class MeasuredFrame:
         received: bool[h,w], which tokens arrived.
         quality: metrics by concealer, "token_accuracy" among them.
         pictures: files, by path below the folder of the cell's; {} if none are kept.
+        temporal: of a video, the metrics of `sim.metrics.TEMPORAL` that are wanted, by concealer
+            and "clean".
     """
 
     received: NDArray[np.bool_]
     quality: Mapping[str, Mapping[str, float]]
     pictures: Files
+    temporal: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def measured_reference(
@@ -87,17 +93,35 @@ def measured_frame(
 
 
 def frame_pictures(
-    image: LoadedImage, lossless: NDArray[np.uint8], output: RestoredFrame
-) -> dict[str, bytes]:
-    """The files that show a frame, for `MeasuredFrame.pictures`; ``lossless`` is the image decoded
-    without loss."""
-    shown = {"original": image.pixels, CLEAN: lossless, **output.images}
-    shown["received"] = output.received.astype(np.uint8) * 255
-    files = {f"{name}.png": png(pixels) for name, pixels in shown.items()}
+    image: LoadedImage,
+    lossless: NDArray[np.uint8],
+    concealers: Iterable[str],
+    output: RestoredFrame,
+) -> FramePictures:
+    """What shows a frame; ``lossless`` is the image decoded without loss, which is also what
+    repairs give that are not in ``output``."""
+    repaired = {str(name): output.images.get(name, lossless) for name in concealers}
+    return {ORIGINAL: image.pixels, CLEAN: lossless, **repaired}
+
+
+def picture_files(image: str, shown: FramePictures, output: RestoredFrame) -> dict[str, bytes]:
+    """The files of a frame, for `MeasuredFrame.pictures`; ``image`` is its name."""
+    received = output.received.astype(np.uint8) * 255
+    files = {f"{name}.png": png(pixels) for name, pixels in {**shown, "received": received}.items()}
     if INPAINT in output.images:
         files[PROBABILITY] = _npy(output.probability[INPAINT])
         files[PIXEL_ERROR] = _npy(output.pixel_error[INPAINT])
-    return {f"{image.name}/{name}": content for name, content in files.items()}
+    return {f"{image}/{name}": content for name, content in files.items()}
+
+
+def decoded_lossless(
+    model: Model, image: LoadedImage, reference: LosslessReference, codec: CodecSection
+) -> NDArray[np.uint8]:
+    """An image decoded without loss, uint8[H,W,3]."""
+    from sim.media.frames import decode_lossless
+
+    (frame,) = media_frames([image], [reference])
+    return decode_lossless(model, frame, codec.codebook, codec.enhance)
 
 
 def media_frames(

@@ -31,6 +31,17 @@ from sim.version import __version__
 _ELSEWHERE = {"name", "sweep", "repeats", "until", "images"}
 """Keys of a scenario that do not say what one cell is, or are hashed by content instead."""
 
+MAX_PANELS = 24
+"""Images of the pictured cell that get a strip; more would fill the disk."""
+MAX_FRAMES = 6
+"""The same of a video's frames, which are alike."""
+
+
+def panels(scenario: Scenario, images: int) -> int:
+    """See `Plan.panels`, of so many images."""
+    return min(images, MAX_PANELS if scenario.video is None else MAX_FRAMES)
+
+
 _WORTH_PROCESSES_S = 15.0  # below, starting them and loading networks costs more than it saves
 _ENHANCE_S = 3e-5  # a pixel, on one core
 
@@ -103,6 +114,11 @@ class Plan:
         settings = *tokenizer, enhance, self.scenario.metrics
         return digest(about.name, about.digest, *settings, self.networks, __version__)
 
+    @property
+    def panels(self) -> int:
+        """Of how many images pictures of the pictured cell are kept; see `CellTask`."""
+        return panels(self.scenario, len(self.images))
+
     def pictured(self) -> tuple[int, int]:
         """Point and repeat whose pictures and packets are shown: the first repeat of the last
         point of those nearest to 20% loss that protect least; others may have nothing to show."""
@@ -125,7 +141,8 @@ def cost_s(piece: Cell | Task, pixels: Sequence[int]) -> float:
     scenario = piece.cell.scenario if isinstance(piece, CellTask) else piece.scenario
     packets = scenario.stream.slices * len(pixels)
     each = 6e-6 + _ENHANCE_S * scenario.codec.enhance
-    return 1e-4 * packets + each * sum(pixels) * len(scenario.concealers)
+    decodes = len(scenario.concealers) + (scenario.video is not None)
+    return 1e-4 * packets + each * sum(pixels) * decodes
 
 
 def worthwhile(pieces: Sequence[Cell | ReferenceTask], pixels: Sequence[int]) -> int:
@@ -149,6 +166,7 @@ def _protection(scenario: Scenario) -> int:
 def _resolved(scenario: Scenario) -> dict[str, Any]:
     content = scenario.model_dump(mode="json", exclude=_ELSEWHERE)
     content["codec"].pop("model")
+    content["video"] = scenario.video is not None  # its frames are hashed by content
     content["channel"] = _traces_by_content(content["channel"])
     return content
 

@@ -32,11 +32,11 @@ from sim.experiment.folder import CELLS, open_run
 from sim.experiment.measured import LosslessReference, MeasuredFrame, read_reference
 from sim.experiment.plan import ImageAbout, Plan, cost_s, worthwhile
 from sim.experiment.summary import certainty
-from sim.experiment.tables import MAX_PANELS, finish_run, point_rows
+from sim.experiment.tables import finish_run, point_rows
 from sim.jobs.claims import complete
 from sim.jobs.executor import Workers, alone, open_workers, usable_cores
 from sim.jobs.store import Record, Store
-from sim.media.images import LoadedImage, load_images
+from sim.media.images import LoadedImage
 from sim.metrics.quality import check_metrics
 from sim.progress import ProgressCallback, no_progress
 from sim.protocol.config import StreamConfigError
@@ -44,6 +44,7 @@ from sim.results.files import RESULTS, Outcome
 from sim.results.manifest import run_id
 from sim.scenario.labels import Cell, values_label
 from sim.scenario.loader import LoadedScenario
+from sim.scenario.pictures import load_pictures
 from sim.scenario.schema import TokenizerKey
 from sim.statistics import MIN_REPEATS, repeats_to_go
 from sim.stream import check_model
@@ -73,6 +74,7 @@ class RunOptions:
         device: where the networks run, in every process; None: the CPU. Results of different
             devices are kept apart.
         figures: draw them at the end; otherwise `sim plot` can.
+        images: those to send, if they are not read from the scenario's files.
     """
 
     out: Path | None = None
@@ -82,6 +84,7 @@ class RunOptions:
     dask: str | None = None
     device: Device | None = None
     figures: bool = True
+    images: Sequence[LoadedImage] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def run_experiment(
     if options.dask is not None and scenario.transport != "virtual":
         raise UserError("--dask: workers start no processes of their own; --set transport=virtual")
     check_metrics(scenario.metrics)
-    images = load_images(scenario.images, loaded.images_base)
+    images = options.images or load_pictures(loaded)
     networks = _Networks(loaded, images, options.device)
     about = [ImageAbout.of(image) for image in images]
     plan = Plan(loaded, about, networks.fingerprint, str(options.device or "cpu"))
@@ -158,7 +161,8 @@ def write_recorded(
     plan = Plan(loaded, about, given.fingerprint, given.device)
     (cell,) = plan.cells([1])
     references = tuple(map(read_reference, given.references))
-    task = CellTask(plan.cell_key(cell), cell, references, pictures_kept(len(images), save_images))
+    pictures = len(images) if save_images else plan.panels
+    task = CellTask(plan.cell_key(cell), cell, references, pictures)
     with open_run(out, fresh=True) as folder:
         store = Store(folder / CELLS)
         for number, reference in enumerate(given.references):
@@ -166,11 +170,6 @@ def write_recorded(
         store.put(task.key, *cell_result(task, images, given.record, given.measured))
         summary = finish_run(folder, plan, store, [1], save_images, given.about)
     return Outcome(out, summary)
-
-
-def pictures_kept(images: int, save_images: bool) -> int:
-    """Of how many of a shown cell's images pictures are kept."""
-    return images if save_images else min(MAX_PANELS, images)
 
 
 class _Networks:
@@ -313,9 +312,11 @@ class Runner:
     def _pictures(self, cell: Cell) -> int:
         """Of how many images pictures are to be kept."""
         shown = (cell.point, cell.repeat) == self._pictured
-        if not cell.scenario.concealers or not (shown or self._options.save_images):
+        if not cell.scenario.concealers:
             return 0
-        return pictures_kept(len(self._images), self._options.save_images)
+        if self._options.save_images:
+            return len(self._images)
+        return self._plan.panels if shown else 0
 
     def _tokenize(self, cells: Sequence[Cell]) -> None:
         """Have the lossless reference of every image for every tokenizer key of the cells."""

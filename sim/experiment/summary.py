@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from channels.theory import (
 from sim.drivers.record import LOST
 from sim.metrics import DEFAULT
 from sim.results.files import Row, number
+from sim.results.run import LATENCY_PERCENTILES
 from sim.scenario.schema import CLEAN
 from sim.statistics import CONFIDENCE, Precision, estimate, loss_interval, precision
 
@@ -76,18 +78,22 @@ def summarize(
         effective: how many independent packets those of all repeats are worth, by the data alone.
 
     Returns:
-        {"repeats", "images", "loss", "bpp", "bpp_wire", "protection", "concealers", "gains",
-        "precision"}; means are NaN where a metric is not defined for any image.
+        {"repeats", "images" and how many of them are complete and lost, "loss", "bpp", "bpp_wire",
+        "protection", "concealers", "gains", "precision"}; means are NaN where a metric is not
+        defined for any image.
     """
     columns = {
         name: {metric: rows.table(name, metric) for metric in rows.measured}
         for name in rows.concealers
     }
     repairs = [name for name in columns if name != CLEAN]
+    lost = _token_loss(rows)
     references = (*(["none"] if "none" in repairs else repairs[:1]), CLEAN)
     return {
         "repeats": rows.repeats,
         "images": rows.table(CLEAN, "bpp").size,
+        "images_complete": int(np.count_nonzero(lost == 0)),
+        "images_lost": int(np.count_nonzero(lost == 1)),
         "loss": _loss(rows, channel, effective),
         "bpp": float(np.mean(rows.table(CLEAN, "bpp"))),
         "bpp_wire": float(np.mean(rows.table(CLEAN, "bpp_wire"))),
@@ -160,14 +166,21 @@ def _loss(rows: PointRows, channel: Mapping[str, Any] | None, effective: float) 
 
 
 def _protection(rows: PointRows) -> dict[str, float]:
-    """Slices that parity restored, packets sent again, and the mean over images of the seconds
-    from capture to the last packet that brought or restored anything; NaN if none did."""
+    """Slices that parity restored, packets sent again, and over images the mean and percentiles of
+    the seconds from capture to the last packet that brought or restored anything; NaN if none
+    did."""
     recovered, again, latency_s = (rows.table(CLEAN, name) for name in _PROTECTED)
     known = latency_s[np.isfinite(latency_s)]
     return {
         "recovered": int(recovered.sum()),
         "retransmitted": int(again.sum()),
         "latency_s": float(known.mean()) if known.size else float("nan"),
+        **{
+            f"latency_p{percent}_s": float(np.percentile(known, percent))
+            if known.size
+            else math.nan
+            for percent in LATENCY_PERCENTILES
+        },
     }
 
 

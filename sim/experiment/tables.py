@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from sim.experiment.cell import record_rows
+from sim.experiment.cell import evenly, record_rows
 from sim.experiment.folder import CELLS, made_aside
 from sim.experiment.packets import packet_lines
 from sim.experiment.plan import Plan
@@ -29,13 +29,11 @@ from sim.results.files import (
     PACKETS,
     PANELS,
     SUMMARY,
+    VIDEOS,
     write_json,
 )
 from sim.results.manifest import manifest
 from sim.scenario.labels import Cell, value_label
-
-MAX_PANELS = 24
-"""Images of the pictured cell that get a strip; more would fill the disk."""
 
 
 def finish_run(
@@ -171,8 +169,11 @@ def _copy_pictures(
         return
     names = [image.name for image in plan.images]
     panels = Store(run / CELLS).files(plan.cell_key(_pictured(plan, repeats)))
-    for name in names[:MAX_PANELS]:
-        shutil.copytree(panels / name, aside / PANELS / name, copy_function=_link)
+    kept = [name for name in names if (panels / name).is_dir()]
+    for number in evenly(min(plan.panels, len(kept)), len(kept)):
+        shutil.copytree(panels / kept[number], aside / PANELS / kept[number], copy_function=_link)
+    if plan.scenario.video is not None:
+        shutil.copytree(panels / VIDEOS, aside / VIDEOS, copy_function=_link)
     if not save_images:
         return
     for cell in plan.cells(repeats):

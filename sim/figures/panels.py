@@ -35,7 +35,7 @@ from sim.figures.style import (
 )
 from sim.metrics import metric as metric_of
 from sim.results.run import PointSummary, ways_lost
-from sim.scenario.labels import plain_label, setting_label, value_label
+from sim.scenario.labels import plain_label, setting_label, value_label, with_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import Estimate, finite_mean
 
@@ -43,8 +43,8 @@ _LOG_SPAN = 16
 """A horizontal axis is logarithmic when its values span this factor or more."""
 
 
-LOSS = "channel.loss"
-"""The key of a loss rate."""
+LOSS, CODEBOOK = "channel.loss", "codec.codebook"
+"""The keys of a loss rate and of the number of codewords."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +193,7 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
 def rate_panel(axes: Axes, points: Sequence[PointSummary], metric: str, repair: str) -> None:
     """Quality of one repair, and without loss, over bits per pixel on the wire; a line per group
     of points that differ only in the key of the horizontal axis of their curves."""
+    labelled: set[object] = set()
     for number, (title, members) in enumerate(rate_groups(points).items()):
         ordered = sorted(members, key=lambda point: point.bpp_wire)
         colour, marker = _GROUPS[number % len(_GROUPS)]
@@ -202,8 +203,14 @@ def rate_panel(axes: Axes, points: Sequence[PointSummary], metric: str, repair: 
             [estimate(point, repair, metric) for point in ordered],
             color=colour,
             marker=marker,
-            label=title or plain_label(repair),
+            label=title or with_label(repair),
         )
+        sizes = [point.values.get(CODEBOOK) for point in ordered]
+        for point, size in zip(ordered, sizes, strict=True):
+            if len(set(sizes)) > 1 and size not in labelled:
+                labelled.add(size)
+                place = point.bpp_wire, point.concealers[repair][metric].mean
+                axes.annotate(f"K={size}", place, (3, -9), textcoords="offset points", size=7)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("bits per pixel on the wire")
 
@@ -239,7 +246,7 @@ def best_repair(points: Sequence[PointSummary], metric: str) -> str:
 def finding(points: Sequence[PointSummary], metric: str) -> str:
     """What the best repair comes to, in one line: the title of a figure."""
     about, repair = metric_of(metric), best_repair(points, metric)
-    head = f"{about.label} with {plain_label(repair)}"
+    head = f"{about.label} {with_label(repair)}"
     if len(points) == 1:
         (point,) = points
         clean, mean = (point.concealers[name][metric].mean for name in (CLEAN, repair))

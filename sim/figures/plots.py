@@ -34,7 +34,7 @@ from sim.figures.style import (
 from sim.metrics import metric as metric_of
 from sim.results.rows import PacketRow
 from sim.results.run import PointSummary, losses_label
-from sim.scenario.labels import plain_label
+from sim.scenario.labels import with_label
 
 _MAX_ROWS = 40
 
@@ -65,7 +65,9 @@ def dots_figure(point: PointSummary, metrics: Sequence[str]) -> Figure:
     about = f"{point.loss.packets:.1%} of {point.loss.packets_sent} packets lost"
     if point.images > 1:
         about += f"; means of {point.images} images, bars: 95% intervals of what the loss took"
-    figure.suptitle(f"{finding([point], metrics[0])}\n{about}", size=9)
+    width = max(85, 37 * len(metrics))
+    lines = (textwrap.fill(line, width) for line in (finding([point], metrics[0]), about))
+    figure.suptitle("\n".join(lines), size=9)
     return figure
 
 
@@ -95,7 +97,7 @@ def rate_figure(points: Sequence[PointSummary], metrics: Sequence[str]) -> Figur
     for axes, metric in zip(all_axes, metrics, strict=True):
         rate_panel(axes, points, metric, repair)
         axes.set_title(metric_of(metric).axis, size=9)
-    title = f"repaired by {plain_label(repair)}; up and to the left is better"
+    title = f"{with_label(repair)}; up and to the left is better"
     legend_outside(figure, all_axes[0], ncols=4, title=title)
     return figure
 

@@ -34,6 +34,9 @@ DPI = 160
 """Of figures as PNG files."""
 MADE_OF = "Comment"
 """Where a PNG file holds the hash of what it is drawn from."""
+SLIDES = "slides"
+"""The folder in that of the figures for those of one metric each."""
+_SLIDE_INCHES = 6.4
 PALE = "#555555"
 """Small print, and what explains a figure rather than belonging to it."""
 ERASED, LATE, DELIVERED = VERMILLION, PURPLE, SKY
@@ -56,6 +59,8 @@ _LOOKS = {
     "telea": (VERMILLION, "X"),
     "biharmonic": (BROWN, "*"),
     "inpaint": (BLUE, "o"),
+    "previous": (VERMILLION, "<"),
+    "previous_or_average": (PURPLE, ">"),
     # orders in which tokens are sent, and in which they are filled in
     "any": (BLUE, "o"),
     "confidence": (BLUE, "o"),
@@ -179,11 +184,6 @@ def key_label(key: str) -> str:
     return KEY_LABELS.get(key, key)
 
 
-def count_label(count: int, what: str) -> str:
-    """So many of something: "1 image", "2 images"."""
-    return f"{count} {what}{'s' * (count != 1)}"
-
-
 def origin(what: str, seed: object, manifest: Mapping[str, Any]) -> str:
     """The small print of a figure: where it comes from."""
     revision, weights = manifest.get("revision"), manifest["weights_fingerprint"]
@@ -265,6 +265,17 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure((width, height), layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
 
 
+def save_slide(
+    figure: Figure, folder: Path, name: str, small_print: str = "", made_of: str | None = None
+) -> Path:
+    """Write a figure of one metric into `figures/slides`: 16:9, 1600 pixels across, small in inches
+    so that its letters are large."""
+    across = max(_SLIDE_INCHES, figure.get_figwidth())
+    figure.set_size_inches(across, across * 9 / 16)
+    how = ("png",), made_of, 1600 / across
+    return save_figure(figure, folder, f"{SLIDES}/{name}", small_print, *how)
+
+
 def save_figure(
     figure: Figure,
     folder: Path,
@@ -272,6 +283,7 @@ def save_figure(
     small_print: str = "",
     formats: Sequence[str] = ("png", "svg"),
     made_of: str | None = None,
+    dpi: float = DPI,
 ) -> Path:
     """Write a figure into a run folder's figures, its origin in small print at the foot.
 
@@ -282,6 +294,7 @@ def save_figure(
         figure, folder, name, small_print, formats: what, where, and as what.
         made_of: a hash of what it is drawn from, to be kept in the first format's file, which is
             written last.
+        dpi: of PNG files.
 
     Returns:
         The first format's file.
@@ -292,13 +305,13 @@ def save_figure(
         figure.set_layout_engine("none")
     for axes in figure.axes:
         axes.set_position(np.round(axes.get_position(original=True).bounds, 6).tolist())
-    (folder / FIGURES).mkdir(exist_ok=True)
     paths = [folder / FIGURES / f"{name}.{kind}" for kind in formats]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
     for path in reversed(paths):
         how: dict[str, Any] = {"metadata": {"Date": None}}
         if path.suffix == ".png":
             how["metadata"] = {"Software": None} | ({MADE_OF: made_of} if made_of else {})
             how["pil_kwargs"] = FAST_PNG
         with replacing(path) as partial:
-            figure.savefig(partial, dpi=DPI, **how)
+            figure.savefig(partial, dpi=dpi, **how)
     return paths[0]

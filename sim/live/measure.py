@@ -11,19 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.model import Model
+from sim.experiment.cell import evenly
 from sim.experiment.measured import (
     MeasuredFrame,
+    decoded_lossless,
     frame_pictures,
     measured_frame,
     measured_reference,
+    picture_files,
     read_reference,
 )
-from sim.experiment.tables import MAX_PANELS
+from sim.experiment.plan import panels
+from sim.experiment.video import VideoResults
 from sim.jobs.executor import SerialExecutor, usable_cores
 from sim.jobs.store import Record
 from sim.media.capture import digest
 from sim.media.images import LoadedImage
 from sim.media.outputs import RestoredFrame
+from sim.metrics import TEMPORAL
 from sim.scenario.schema import Scenario
 
 _WAITING = 2  # images for each thread
@@ -33,55 +38,75 @@ Reference = tuple[Record, NDArray[np.uint8] | None]
 
 
 class StreamMeasurer:
-    """Measures restored frames side by side, as they come; originals that come again only once."""
+    """Measures restored frames as they come: photographs side by side, and those that come again
+    only once; a video's frames in order."""
 
-    def __init__(self, scenario: Scenario, model: Model, save_images: bool) -> None:
-        """``save_images``: whether pictures are kept of all frames, not only of the first."""
+    def __init__(self, scenario: Scenario, model: Model, save_images: bool, total: int) -> None:
+        """``save_images``: whether pictures are kept of all frames, not only of some.
+        ``total``: frames of the whole stream."""
         self._scenario, self._model, self._save_images = scenario, model, save_images
-        threads = max(1, usable_cores() - 1)  # one restores meanwhile
+        self._metrics = tuple(name for name in scenario.metrics if name not in TEMPORAL)
+        self._video = VideoResults(scenario, files=True)
+        self._total = total
+        threads = 1 if scenario.video else max(1, usable_cores() - 1)  # one restores meanwhile
         on_cpu = str(model.device) == "cpu"  # a GPU takes images one by one
         self._threads: Executor = ThreadPoolExecutor(threads) if on_cpu else SerialExecutor()
         self._most = _WAITING * threads
         self._by_digest: dict[str, Future[Reference]] = {}
-        self._references: list[Future[Reference]] = []
-        self._measured: list[Future[MeasuredFrame]] = []
-        self._waiting: deque[Future[MeasuredFrame]] = deque()
+        self._measured: list[Future[tuple[Record, MeasuredFrame]]] = []
+        self._waiting: deque[Future[tuple[Record, MeasuredFrame]]] = deque()
 
     def add(self, image: LoadedImage, output: RestoredFrame) -> None:
         """Take the next frame; waits when too many are waiting already. Raises what went wrong
         with an earlier one."""
+        if not self._measured:
+            self._total -= output.number  # those before this receiver joined
+        shown = self._shown(len(self._measured))
         key = digest(image.pixels)
-        shown = self._save_images or len(self._measured) < MAX_PANELS
-        if key not in self._by_digest:
-            self._by_digest[key] = self._threads.submit(self._reference, image, shown)
-        reference = self._by_digest[key]
+        reference = self._by_digest.get(key)
+        if reference is None:
+            reference = self._threads.submit(self._reference, image, shown or self._video.wanted)
+            if not self._video.wanted:  # whose pictures would fill the memory
+                self._by_digest[key] = reference
         future = self._threads.submit(self._measure, image, reference, output, shown)
-        self._references.append(reference)
         self._measured.append(future)
         self._waiting.append(future)
         while len(self._waiting) > self._most:
             self._waiting.popleft().result()
 
+    def _shown(self, number: int) -> bool:
+        """Whether pictures are kept, for all that is known of the stream's end: it may be near."""
+        count = panels(self._scenario, self._total)
+        return self._save_images or number < count or number in evenly(count, self._total)
+
     def results(self) -> tuple[Sequence[Record], Sequence[MeasuredFrame]]:
         """References and measured frames, once all that was added is done."""
         with self._threads:
-            return (
-                [future.result()[0] for future in self._references],
-                [future.result() for future in self._measured],
-            )
+            done = [future.result() for future in self._measured]
+        measured = [found for _, found in done]
+        kept = evenly(panels(self._scenario, len(done)), len(done))
+        if not self._save_images and all(measured[number].pictures for number in kept):
+            for number in set(range(len(done))).difference(kept):
+                measured[number] = replace(measured[number], pictures={})
+        return [record for record, _ in done], self._video.finish(measured)
 
-    def _reference(self, image: LoadedImage, shown: bool) -> Reference:
-        codec, metrics = self._scenario.codec, self._scenario.metrics
-        parts = self._model, image, codec.tokenizer_key, codec.enhance, metrics
+    def _reference(self, image: LoadedImage, kept: bool) -> Reference:
+        codec = self._scenario.codec
+        parts = self._model, image, codec.tokenizer_key, codec.enhance, self._metrics
         record, decoded = measured_reference(*parts)
-        return record, decoded if shown else None
+        return record, decoded if kept else None
 
     def _measure(
         self, image: LoadedImage, begun: Future[Reference], output: RestoredFrame, shown: bool
-    ) -> MeasuredFrame:
+    ) -> tuple[Record, MeasuredFrame]:
         record, lossless = begun.result()  # begun before this, so it will come
-        names, metrics = self._scenario.concealers, self._scenario.metrics
-        found = measured_frame(image, read_reference(record), output, names, metrics)
-        if shown and lossless is not None:
-            found = replace(found, pictures=frame_pictures(image, lossless, output))
-        return found
+        names, reference = self._scenario.concealers, read_reference(record)
+        found = measured_frame(image, reference, output, names, self._metrics)
+        if shown or self._video.wanted:
+            if lossless is None:
+                lossless = decoded_lossless(self._model, image, reference, self._scenario.codec)
+            pictures = frame_pictures(image, lossless, names, output)
+            found = self._video.add(found, pictures)
+            if shown:
+                found = replace(found, pictures=picture_files(image.name, pictures, output))
+        return record, found

@@ -111,7 +111,7 @@ class IncomingStream:
         self._frames: list[FrameReady] = []
         self._quality_news: dict[str, Any] | None = None
         self._kept: dict[int, LoadedImage] = {}
-        self._measurer = StreamMeasurer(scenario, model, save_images)
+        self._measurer = StreamMeasurer(scenario, model, save_images, len(self._terms.sizes))
         self._repairs = _Repairs(
             Restorer(model, scenario.concealers, scenario.decoding_options()), self._repaired
         )

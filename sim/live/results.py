@@ -11,12 +11,14 @@ from codec.model import Model
 from sim.experiment.runner import RecordedStream, write_recorded
 from sim.live.receive import Received
 from sim.media.frames import Restorer
+from sim.media.video_file import VideoFiles
 from sim.results.files import (
     MANIFEST,
     OUTPUTS,
     PACKETS,
     RESULTS,
     SUMMARY,
+    VIDEOS,
     Outcome,
     new_folder,
     save_png,
@@ -84,10 +86,17 @@ def _without_originals(
     restorer = Restorer(model, scenario.concealers, scenario.decoding_options())
     summary = {"scenario": scenario.name, "seed": scenario.seed, "receiver": record.counters}
     with new_folder(target) as folder:
+        files = VideoFiles(scenario.stream.fps)
         for ready in record.frames:
-            for name, image in restorer.restore(ready).images.items():
+            images = restorer.restore(ready).images
+            for name, image in images.items():
                 number = ready.frame + received.first
                 save_png(folder / OUTPUTS / name / f"image-{number:05}.png", image)
+            if scenario.video is not None:
+                files.add(images)
+        for name, content in files.finish().items():
+            (folder / VIDEOS).mkdir(exist_ok=True)
+            (folder / VIDEOS / name).write_bytes(content)
         write_table(folder / PACKETS, [packet._asdict() for packet in record.packets])
         write_json(folder / SUMMARY, summary)
         what_ran = manifest(scenario, [], model.fingerprint, str(model.device))

@@ -24,17 +24,19 @@ from sim.live.receive import IncomingStream, Received, ReferenceImages
 from sim.live.results import write_received
 from sim.live.send import SendResult, send_stream
 from sim.live.terminal import live_view, plain_line
-from sim.media.capture import Photographs, open_source
 from sim.media.frames import load_model
 from sim.media.images import LoadedImage
 from sim.metrics.quality import check_metrics
 from sim.progress import screen
 from sim.results.files import Outcome
+from sim.scenario.labels import count_label
 from sim.scenario.loader import LoadedScenario
+from sim.scenario.pictures import load_pictures, open_pictures
 from sim.scenario.schema import Scenario
 from sim.stream import check_model
 
 _LINGER_S = 1.0
+_DEMO_FRAMES = 30
 
 Written = Callable[[Received, Outcome | None, Mapping[str, int]], object]
 """Called with a stream that is over: how it went, what was written of it, anomalies by name."""
@@ -42,18 +44,14 @@ Written = Callable[[Received, Outcome | None, Mapping[str, int]], object]
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureOptions:
-    """Which pictures a sender streams.
+    """Which of a scenario's pictures a sender streams.
 
     Attributes:
-        frames: how many; None: all that the source has.
-        video: a video file instead of the scenario's images.
-        camera: the number of a camera instead.
+        frames: how many; None: as the scenario says.
         keep: a folder to write every picture to, as it was taken.
     """
 
     frames: int | None = None
-    video: Path | None = None
-    camera: int | None = None
     keep: Path | None = None
 
 
@@ -99,20 +97,15 @@ def send_session(
     scenario = loaded.scenario
     console = screen(stderr=True)
     with closing(open_sender(to, None if keys is None else str(keys))) as link:
-        source = open_source(
-            scenario.images,
-            loaded.images_base,
-            fps=scenario.stream.fps,
-            video=capture.video,
-            camera=capture.camera,
-            frames=capture.frames,
-        )
+        source = open_pictures(loaded, capture.frames)
         if capture.keep is not None:
             _make(capture.keep)
         model = _model(loaded, device)
         monitor = _monitor(scenario, len(source.sizes))
         if not console.is_terminal:
-            console.print(f"sending {len(source.sizes)} images to {to}", soft_wrap=True)
+            console.print(
+                f"sending {count_label(len(source.sizes), 'image')} to {to}", soft_wrap=True
+            )
         with contextlib.ExitStack() as stack:
             stack.enter_context(live_view(monitor, "sender", console))
             sent = send_stream(
@@ -137,7 +130,6 @@ def receive_session(
     *,
     once: bool,
     keys: Path | None = None,
-    video: Path | None = None,
     originals: Path | None = None,
 ) -> None:
     """Receive streams at an address until told to stop, or one whole stream if ``once``.
@@ -148,7 +140,6 @@ def receive_session(
         options: what is done with the streams.
         once: whether to end after one.
         keys: folder of CURVE keys.
-        video: that the sender streams, if it is here.
         originals: where the sender keeps its pictures, if not in the scenario's place.
 
     Raises:
@@ -156,7 +147,7 @@ def receive_session(
     """
     _check_one_stream(loaded)
     with closing(open_receiver(at, None if keys is None else str(keys))) as link:
-        pictures = _pictures_here(loaded, video, originals)
+        pictures = _pictures_here(loaded, originals)
         console = screen(stderr=True)
         if not console.is_terminal:
             console.print(f"listening at {link.address}", soft_wrap=True)
@@ -177,8 +168,9 @@ def demo_session(
         tempfile.TemporaryDirectory(prefix="sim-demo-") as scratch,
         closing(open_receiver(address)) as link,
     ):
-        if capture.video is None and capture.camera is None:
-            pictures = _pictures_here(loaded, None, None)
+        if loaded.scenario.video is None:
+            capture = replace(capture, frames=capture.frames or _DEMO_FRAMES)
+            pictures = _pictures_here(loaded, None)
         else:
             capture = replace(capture, keep=Path(scratch))
             pictures = ReferenceImages([], capture.keep)
@@ -202,7 +194,7 @@ def replay_session(
     about = recorded_about(recording)
     loaded = loaded or _as_recorded(recording, about)
     _check_one_stream(loaded)
-    session = ReceiverSession(loaded, _pictures_here(loaded, None, originals), options)
+    session = ReceiverSession(loaded, _pictures_here(loaded, originals), options)
     if not session.replay(recording):
         screen(stderr=True).print(
             f"{recording}: breaks off; replayed as far as it goes", soft_wrap=True
@@ -360,18 +352,11 @@ def _model(loaded: LoadedScenario, device: Device) -> Model:
     return model
 
 
-def _pictures_here(
-    loaded: LoadedScenario, video: Path | None, folder: Path | None
-) -> ReferenceImages:
+def _pictures_here(loaded: LoadedScenario, folder: Path | None) -> ReferenceImages:
     """The originals that this machine has; none is no mistake."""
-    scenario = loaded.scenario
     images: list[LoadedImage] = []
     with contextlib.suppress(UserError):
-        source = open_source(
-            scenario.images, loaded.images_base, fps=scenario.stream.fps, video=video
-        )
-        if video is not None or isinstance(source, Photographs):
-            images = list(source.pictures())
+        images = load_pictures(loaded)
     return ReferenceImages(images, folder)
 
 

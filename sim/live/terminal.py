@@ -188,14 +188,14 @@ def _numbers(monitor: StreamMonitor) -> Table:
         theory = f"theory {expected.loss:.1%}"
         burst = f"theory {expected.burst:.2f}" if math.isfinite(expected.burst) else ""
         if likely is not None:
-            theory += f", 95% between {likely[0]:.0%} and {likely[1]:.0%}"
+            theory += f", 95%: {likely[0]:.0%} to {likely[1]:.0%}"
     table.add_row("erased", f"{_percent(monitor.loss)} of {monitor.sent:,} packets", theory)
     table.add_row("mean burst", f"{_number(monitor.burst, '.2f')} packets", burst)
     bpp = monitor.bpp_wire
     table.add_row(
         "rate",
         f"{monitor.kilobits_per_s:.1f} kbit/s",
-        f"{monitor.bytes:,} bytes" + (f", {bpp:.4f} bits per pixel" if math.isfinite(bpp) else ""),
+        f"{monitor.bytes:,} bytes" + (f", {bpp:.4f} bpp" if math.isfinite(bpp) else ""),
     )
     waiting = ", ".join(f"{count} {name}" for name, count in monitor.waiting.items())
     table.add_row("buffer", waiting or "empty", "")
@@ -211,11 +211,12 @@ def _quality(monitor: StreamMonitor) -> tuple[str, str]:
     if not monitor.means:
         return (monitor.quality_is if monitor.images_due else "-"), ""
     best = max(monitor.means, key=lambda name: monitor.means[name])
-    others = ", ".join(f"{_words(k)} {v:.1f}" for k, v in monitor.means.items() if k != best)
+    unrepaired = monitor.means.get("none", math.nan)
+    others = f", none {unrepaired:.1f}" if best != "none" and math.isfinite(unrepaired) else ""
     latest = monitor.quality.get(best, math.nan)
     return (
         f"{monitor.quality_is} {_number(latest, '.1f')} dB {_words(best)}",
-        f"mean {monitor.means[best]:.1f}" + (f", {others}" if others else ""),
+        f"mean {monitor.means[best]:.1f}{others}",
     )
 
 

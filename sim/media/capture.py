@@ -1,4 +1,4 @@
-"""Where a live stream's pictures come from: photographs, a video file, or a camera.
+"""Where a stream's pictures come from: photographs, a video file, or a camera.
 
 Video and cameras are read by PyAV (`pip install "lossy-stream-sim[video]"`); nothing else is.
 """
@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from codec.files import rooted
 from sim.errors import UserError
-from sim.media.images import LoadedImage, load_images
+from sim.media.images import SAMPLES, LoadedImage, named_sample, safe_stem, samples_folder
 
 CAMERA_FRAMES = 60
 """The default number of pictures taken by a camera."""
-_CAMERA_SIDE = 768  # pixels, the longer side of what is streamed
+LONGER_SIDE = 768
+"""Pixels of the longer side of a video's frames, if nobody says."""
 
 
 class FrameSource(Protocol):
@@ -75,26 +77,58 @@ class Photographs:
             yield LoadedImage(name, image.path, image.pixels)
 
 
-class Video:
-    """The pictures of a video file at the stream's rate, from its beginning to its end: each is
-    the one that is shown at its time, whatever the file's own rate and however it varies."""
+def video_path(file: str, base: Path) -> Path:
+    """The file of a video: a path that starts at `base`, or "samples/NAME" of those that ship.
 
-    def __init__(self, path: Path, fps: float, frames: int | None = None) -> None:
-        """Raises UserError if there is no PyAV, or no video."""
+    Raises:
+        UserError: no such sample.
+    """
+    path, sample = rooted(base, file), file.removeprefix(f"{SAMPLES}/")
+    if sample != file and not path.parent.exists():
+        return named_sample(sample, sorted(samples_folder().glob("*.mp4")))
+    return path
+
+
+class Video:
+    """The pictures of a video file at the stream's rate: each is the one that is shown at its time,
+    whatever the file's own rate and however it varies."""
+
+    def __init__(
+        self,
+        path: Path,
+        fps: float,
+        longer_side: int = LONGER_SIDE,
+        first: int = 0,
+        frames: int | None = None,
+    ) -> None:
+        """Pictures of a file.
+
+        Args:
+            path: the file.
+            fps: pictures a second, > 0.
+            longer_side: pixels at most; larger pictures are made smaller.
+            first: the picture to begin with, from 0, counted at `fps`.
+            frames: how many, >= 1; None: to the end.
+
+        Raises:
+            UserError: no PyAV, no video, or none of these pictures.
+        """
         if not path.is_file():
             raise UserError(f"{path}: no such video")
-        self._path, self._fps = path, fps
+        self._path, self._fps, self._first = path, fps, first
         with _opened(str(path), f"{path}: not a video that can be read") as container:
-            first = next(_timed(container), None)
-            if first is None:
+            opening = next(_timed(container), None)
+            if opening is None:
                 raise UserError(f"{path}: holds no pictures")
-            self._start_s, picture = first
-            size = _fitted(*_size(picture))
+            self._start_s, picture = opening
+            size = _fitted(*_size(picture), longer_side)
         with _opened(str(path), f"{path}: not a video that can be read") as container:
             there = max(1, math.ceil((_end_s(container) - self._start_s) * fps - 1e-6))
-        total = there if frames is None else min(frames, there)
+        if first >= there:
+            raise UserError(f"{path}: no frame {first}; at {fps:g} a second, there are {there}")
+        total = there - first if frames is None else min(frames, there - first)
         self._size = size
-        self.names = [f"{path.stem}-{number:05}" for number in range(total)]
+        self.names = [f"{safe_stem(path)}-{n:05}" for n in range(first, first + total)]
         self.sizes = [size] * total
         self.digests: list[str] = []
 
@@ -104,7 +138,7 @@ class Video:
             timed = _timed(container)
             coming = next(timed, None)
             shown: Any = None
-            for number, name in enumerate(self.names):
+            for number, name in enumerate(self.names, self._first):
                 due_s = self._start_s + number / self._fps + 1e-6
                 while coming is not None and (shown is None or coming[0] <= due_s):
                     shown = coming[1]
@@ -117,8 +151,10 @@ class Video:
 class Camera:
     """Pictures taken by a camera, each when it is asked for."""
 
-    def __init__(self, number: int, frames: int | None = None) -> None:
-        """Raises UserError if there is no PyAV, or no such camera."""
+    def __init__(
+        self, number: int, longer_side: int = LONGER_SIDE, frames: int | None = None
+    ) -> None:
+        """As for `Video`; raises UserError if there is no PyAV, or no such camera."""
         self._number = number
         name, kind = (f"/dev/video{number}", "v4l2")
         if sys.platform == "darwin":
@@ -133,7 +169,7 @@ class Camera:
         first = next(self._pictures, None)
         if first is None:
             raise UserError(f"camera {number}: gives no pictures")
-        self._size = _fitted(*_size(first[1]))
+        self._size = _fitted(*_size(first[1]), longer_side)
         self.names = [f"camera-{n:05}" for n in range(frames or CAMERA_FRAMES)]
         self.sizes = [self._size] * len(self.names)
         self.digests: list[str] = []
@@ -164,36 +200,6 @@ class Camera:
             over.set()
             thread.join(1.0)
             self._stack.close()
-
-
-def open_source(
-    images: Sequence[str],
-    base: Path,
-    *,
-    fps: float,
-    video: Path | None = None,
-    camera: int | None = None,
-    frames: int | None = None,
-) -> FrameSource:
-    """The pictures to stream.
-
-    Args:
-        images, base: as for `load_images`; used if there is neither video nor camera.
-        fps: pictures a second.
-        video: a file.
-        camera: number of a camera, from 0.
-        frames: how many pictures, >= 1; photographs start over when they run out.
-
-    Raises:
-        UserError: nothing there, or PyAV is missing.
-    """
-    if video is not None and camera is not None:
-        raise UserError("choose one: --video or --camera")
-    if video is not None:
-        return Video(video, fps, frames)
-    if camera is not None:
-        return Camera(camera, frames)
-    return Photographs(load_images(images, base), frames)
 
 
 @contextlib.contextmanager
@@ -253,11 +259,11 @@ def _size(frame: Any) -> tuple[int, int]:
     return (frame.height, frame.width) if turned else (frame.width, frame.height)
 
 
-def _fitted(width: int, height: int) -> tuple[int, int]:
+def _fitted(width: int, height: int, longer_side: int) -> tuple[int, int]:
     """The size to stream at: as taken, or smaller."""
     if min(width, height) < 16:
         raise UserError(f"pictures of {width} x {height} pixels are too small to stream")
-    scale = min(1.0, _CAMERA_SIDE / max(width, height))
+    scale = min(1.0, longer_side / max(width, height))
     return max(16, round(width * scale)), max(16, round(height * scale))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from codec.checkpoint import ModelError
 from codec.coders import CoderBook
-from codec.concealment import restore
+from codec.concealment import MEMORY, Concealed, conceal, draw
 from codec.decoding import ONE_PASS, Decoding
 from codec.device import CPU, Device
 from codec.model import Model
@@ -93,7 +94,8 @@ def coders_of(model: Model, codebook_sizes: Iterable[int]) -> CoderBook:
 
 
 class Restorer:
-    """Conceals and decodes each frame that the receiver releases, once per concealer."""
+    """Conceals and decodes the frames of one stream as the receiver releases them, in order, once
+    per concealer; each concealer remembers what it showed."""
 
     def __init__(
         self, model: Model, concealers: Iterable[str], decoding: Decoding = ONE_PASS
@@ -102,23 +104,41 @@ class Restorer:
         self.model = model
         self.concealers = tuple(concealers)
         self.decoding = decoding
+        self._shown = {name: deque[Concealed](maxlen=MEMORY) for name in self.concealers}
         try:
             for name in self.concealers:
                 check_installed(name)
         except RepairMissing as error:
             raise UserError(f"concealers: {error}") from None
 
+    def conceal(self, ready: FrameReady) -> Mapping[str, Concealed]:
+        """Fill and remember the next frame, by concealer. They agree on a complete one."""
+        grid, found = ready.grid, dict[str, Concealed]()
+        about = self.model, grid.indices, grid.received, ready.codebook_size, self.decoding
+        for name, shown in self._shown.items():
+            if ready.complete and found:
+                found[name] = next(iter(found.values()))
+            else:
+                with one_thread():
+                    found[name] = conceal(name, *about, shown)
+            shown.append(found[name])
+        return found
+
     def restore(self, ready: FrameReady) -> RestoredFrame:
-        """Repair one frame; deterministic, so equal frames give equal images."""
-        grid, level = ready.grid, ready.codebook_size
-        size = (ready.height, ready.width)
-        indices, images, probability, pixel_error = {}, {}, {}, {}
-        for name in self.concealers:
-            with one_thread():
-                restored = restore(
-                    name, self.model, grid.indices, grid.received, level, size, self.decoding
-                )
-            indices[name], images[name] = restored.concealed.indices, restored.image
-            probability[name] = restored.concealed.probability
-            pixel_error[name] = restored.concealed.pixel_error
-        return RestoredFrame(ready.frame, grid.received, indices, images, probability, pixel_error)
+        """Repair the next frame; deterministic, so equal streams give equal images."""
+        received, size = ready.grid.received, (ready.height, ready.width)
+        concealed, images = self.conceal(ready), dict[str, NDArray[np.uint8]]()
+        for name, found in concealed.items():
+            if ready.complete and images:
+                images[name] = next(iter(images.values()))
+            else:
+                with one_thread():
+                    images[name] = draw(name, self.model, found, received, size, self.decoding)
+        return RestoredFrame(
+            ready.frame,
+            received,
+            {name: found.indices for name, found in concealed.items()},
+            images,
+            {name: found.probability for name, found in concealed.items()},
+            {name: found.pixel_error for name, found in concealed.items()},
+        )

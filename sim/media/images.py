@@ -8,7 +8,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -105,6 +105,28 @@ def load_image(path: Path, name: str | None = None, content: bytes | None = None
     return LoadedImage(name or path.stem, path, pixels)
 
 
+def images_of(arrays: Sequence[NDArray[np.uint8]]) -> list[LoadedImage]:
+    """Photographs that are in memory, uint8[H,W,3] or uint8[H,W] each; they are called image-1 and
+    so on.
+
+    Raises:
+        UserError: something else, or of a size that cannot be used.
+    """
+    found = []
+    for count, array in enumerate(map(np.asarray, arrays), 1):
+        path = Path(f"image-{count}")
+        grey = array.ndim == 2
+        if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)):
+            shape = ", ".join(map(str, array.shape))
+            raise UserError(f"{path}: is {array.dtype}[{shape}]; needed is uint8[H,W,3] or [H,W]")
+        _check_size(path, array.shape[1], array.shape[0])
+        pixels = np.stack([array] * 3, axis=2) if grey else array.copy()
+        found.append(LoadedImage(path.name, path, pixels))
+    if not found:
+        raise UserError("images: none are given")
+    return found
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of a photograph, by its header. Raises UserError as `load_image`."""
     with _opened(path) as image:
@@ -163,7 +185,7 @@ def _resolve(source: str, base: Path) -> list[Path]:
     path = rooted(base, source)
     sample = source.removeprefix(f"{SAMPLES}/")
     if sample != source and not path.parent.exists():
-        return [_sample(sample)]
+        return [named_sample(sample, _images_in(samples_folder()))]
     if path.is_dir():
         found = _images_in(path)
         if not found:
@@ -178,9 +200,9 @@ def _resolve(source: str, base: Path) -> list[Path]:
     return found
 
 
-def _sample(name: str) -> Path:
-    """One of the photographs that ship, by its name."""
-    found = {path.stem: path for path in _images_in(samples_folder())}
+def named_sample(name: str, samples: Iterable[Path]) -> Path:
+    """One of the files that ship, by its name; raises UserError if there is none."""
+    found = {path.stem: path for path in samples}
     if name not in found:
         raise UserError(f"{SAMPLES}/{name}: no such sample; there are {', '.join(found)}")
     return found[name]
@@ -209,8 +231,7 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     taken: set[str] = set()
     names = []
     for path in paths:
-        stem = "".join(c if c.isprintable() else "_" for c in path.stem)
-        stem = stem.encode()[:_LONGEST_NAME].decode(errors="ignore")
+        stem = safe_stem(path)
         name, count = stem, 1
         while name in taken:
             count += 1
@@ -218,6 +239,12 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
+
+
+def safe_stem(path: Path) -> str:
+    """A file's stem, such that it can name other files and be printed."""
+    stem = "".join(c if c.isprintable() else "_" for c in path.stem)
+    return stem.encode()[:_LONGEST_NAME].decode(errors="ignore")
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

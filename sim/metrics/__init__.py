@@ -10,8 +10,19 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-MetricName = Literal["psnr_db", "ssim", "ms_ssim", "ssimulacra2", "lpips", "lpips_vgg", "dists"]
-"""Metrics of an image against its original."""
+MetricName = Literal[
+    "psnr_db",
+    "ssim",
+    "ms_ssim",
+    "ssimulacra2",
+    "lpips",
+    "lpips_vgg",
+    "dists",
+    "flicker",
+    "frozen",
+    "recovery_s",
+]
+"""Metrics of an image against its original, and of a video's frame after the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,21 @@ METRICS = {
             "distance of structure and texture in VGG16's features (Ding et al. 2022); 0 is equal",
         ),
         Metric(
+            "flicker", "flicker", "levels", 2, False,
+            "how much the error changes from one frame to the next: the root mean square of the "
+            "difference, in 8-bit levels",
+        ),
+        Metric(
+            "frozen", "frozen frames", "", 3, False,
+            "share of the frames that only repeat the one before, where the decode without loss "
+            "moves",
+        ),
+        Metric(
+            "recovery_s", "time to recover", "s", 2, False,
+            "after an outage (frames that lost half of their tokens or more): from its end to the "
+            "first frame within 1 dB of the decode without loss",
+        ),
+        Metric(
             "token_accuracy", "tokens right", "", 3, True,
             "share of the lost tokens that were filled with the very index sent",
         ),
@@ -114,6 +140,10 @@ DEFAULT: tuple[MetricName, ...] = ("psnr_db", "ssim", "ms_ssim", "ssimulacra2", 
 
 OPTIONAL: tuple[MetricName, ...] = ("lpips_vgg", "dists")
 """What needs weights that do not ship."""
+
+
+TEMPORAL: tuple[MetricName, ...] = ("flicker", "frozen", "recovery_s")
+"""What only a video has: its frames are measured in order (`sim.metrics.temporal`)."""
 
 
 def metric(name: str) -> Metric:

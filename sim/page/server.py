@@ -17,6 +17,7 @@ from sim.page.photos import CodedPhotos, shrunk
 from sim.page.playback import Playback
 from sim.page.stages import STAGES
 from sim.scenario.loader import LoadedScenario
+from sim.scenario.pictures import refuse_video
 
 HOST = "127.0.0.1"
 _ICON = (
@@ -59,6 +60,7 @@ def serve(
     from sim.page.layout import build
 
     _check_port(port)
+    refuse_video(loaded, "sim page")
     scenario = loaded.points[0][1]
     images = [
         shrunk(image, longest_side) for image in load_images(scenario.images, loaded.images_base)

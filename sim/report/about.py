@@ -13,7 +13,11 @@ from ruamel.yaml import YAML
 
 from sim.errors import UserError
 from sim.results.run import Run
+from sim.scenario.labels import setting_label
 from sim.scenario.library import library_files, opening_paragraphs, question_of
+
+_LONGEST = 60
+"""Characters of a title made of settings."""
 
 
 def question(run: Run) -> str:
@@ -22,8 +26,8 @@ def question(run: Run) -> str:
 
 
 def what_to_look_at(run: Run) -> str:
-    """What the scenario says after its question."""
-    return " ".join(_opening(run)[1:])
+    """What the scenario says after its question, but for the names of figures' files."""
+    return re.sub(r" \(figures/[^)]*\)", "", " ".join(_opening(run)[1:]))
 
 
 def _opening(run: Run) -> list[str]:
@@ -55,21 +59,41 @@ def scenario_yaml(run: Run) -> str:
     return text.getvalue()
 
 
+def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a scenario by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_nulls(v) for key, v in value.items() if v is not None}
     return value
 
 
-def titles(folders: Sequence[Path]) -> list[str]:
-    """The shortest tails of their paths that tell run folders apart.
+def titles(runs: Sequence[Run]) -> list[str]:
+    """What tells runs apart: the settings in which their scenarios differ; where these are none or
+    many, the shortest tails of their folders' paths.
 
     Raises:
         UserError: one is there twice.
     """
-    parts = [folder.resolve().parts for folder in folders]
+    parts = [run.folder.resolve().parts for run in runs]
     if len(set(parts)) < len(parts):
         raise UserError("one run is named twice")
+    settings = [_flat(run.manifest["scenario"]) for run in runs]
+    keys = dict.fromkeys(key for found in settings for key in found if key != "name")
+    differ = [key for key in keys if len({str(found.get(key)) for found in settings}) > 1]
+    labels = [
+        setting_label({key: found[key] for key in differ if key in found}) for found in settings
+    ]
+    if all(labels) and len(set(labels)) == len(labels) and max(map(len, labels)) <= _LONGEST:
+        return labels
     for count in range(1, max(map(len, parts)) + 1):
         found = ["/".join(p[-count:]) for p in parts]
         if len(set(found)) == len(found):

@@ -18,7 +18,7 @@ from sim.figures.style import key_label
 from sim.metrics import Metric
 from sim.metrics import metric as metric_of
 from sim.results.run import PointSummary, Run, Values, losses_label, ways_lost
-from sim.scenario.labels import plain_label, value_label
+from sim.scenario.labels import plain_label, value_label, with_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import MIN_PAIRS, MIN_REPEATS, Estimate, estimate, finite_mean, precision
 
@@ -53,8 +53,8 @@ def _one_point(run: Run, point: PointSummary, repair: str, metric: Metric) -> st
     ways = [f"{getattr(loss, how):.1%} {how}" for how in ways_lost([point])]
     how = f" ({', '.join(ways)})" if len(ways) > 1 else ""
     text = (
-        f"With {loss.packets:.1%} of {loss.packets_sent} packets lost{how}, {plain_label(repair)} "
-        f"reaches a mean {metric.label} of {mean}, {_apart(cost, metric)} the "
+        f"With {loss.packets:.1%} of {loss.packets_sent} packets lost{how}, mean {metric.label} "
+        f"{with_label(repair)} is {mean}, {_apart(cost, metric)} the "
         "same images without loss"
     )
     others = [name for name in point.concealers if name not in (CLEAN, repair)]
@@ -134,16 +134,17 @@ def _over_places(
     repair: str,
     metric: Metric,
 ) -> str:
+    given = with_label(repair).capitalize()
     means = {place: finite_mean(values.values()) for place, values in levels.items()}
     first, last = next(iter(levels)), list(levels)[-1]
     steps = np.diff(list(means.values()))
     if len(levels) == 1:
-        return f"With {plain_label(repair)}, mean {metric.label} is {metric.text(means[first])}"
+        return f"{given}, mean {metric.label} is {metric.text(means[first])}"
     if ordered and len(levels) > 2 and ((steps > 0).all() or (steps < 0).all()):
         change = difference(levels[last], levels[first])
         verb = "rises" if change.mean > 0 else "falls"
         return (
-            f"With {plain_label(repair)}, mean {metric.label} {verb} with {key}: from "
+            f"{given}, mean {metric.label} {verb} with {key}: from "
             f"{metric.text(means[first])} at {names[first]} to {metric.text(means[last])} at "
             f"{names[last]}, {_size(change, metric)} {'more' if change.mean > 0 else 'less'}"
             f"{_verdict(change)}"
@@ -152,7 +153,7 @@ def _over_places(
     best, second, worst = ranked[0], ranked[1], ranked[-1]
     lead = difference(levels[best], levels[second])
     text = (
-        f"With {plain_label(repair)}, {key} {names[best]} gives the {_best(metric)} mean "
+        f"{given}, {key} {names[best]} gives the {_best(metric)} mean "
         f"{metric.label}, {metric.text(means[best])}, {_apart(lead, metric)} "
         f"{names[second]}{_verdict(lead)}"
     )

@@ -45,6 +45,7 @@ ENTRIES = (
     GalleryEntry("half-lost", ("strip-rocket",)),
     GalleryEntry("invention", ("strip-coffee",)),
     GalleryEntry("loss-sweep", ("quality",)),
+    GalleryEntry("call", ("time",)),
 )
 
 _HEAD = (
@@ -133,6 +134,7 @@ def _alt_text(figure: str, scenario: str) -> str:
         "each repair makes of them",
         "packets": f"{scenario}: every packet in time, and which of them were lost",
         "quality": f"{scenario}: the quality of every repair against the loss rate",
+        "time": f"{scenario}: every frame's quality by every repair, and the packets it lost",
     }[kind]
 
 

@@ -71,11 +71,9 @@ def write_report(folders: Sequence[Path], target: Path, metric: str | None = Non
 
 def render(folders: Sequence[Path], metric: str | None = None) -> str:
     """The HTML of a report; see `write_report`."""
-    runs = {
-        title: Run.load(folder)
-        for title, folder in zip(about.titles(folders), folders, strict=True)
-    }
+    found = [Run.load(folder) for folder in folders]
     with reading(folders[0]):
+        runs = dict(zip(about.titles(found), found, strict=True))
         known = list(dict.fromkeys(name for run in runs.values() for name in run.metrics))
     metric = metric or known[0]
     if metric not in known:
@@ -131,6 +129,9 @@ def _run(run: Run, prefix: str, metric: str) -> dict[str, Any]:
         "quality": figure(run, "quality" if repairs else "losses", prefix, alt),
         "rate": figure(run, "rate", prefix, f"Quality over bits on the wire. {alt}")
         if rate
+        else "",
+        "time": figure(run, "time", prefix, "Quality of each frame, and its packets lost")
+        if manifest["scenario"].get("video")
         else "",
         "strips": strips(run),
         "packets": packet_rows(packets),

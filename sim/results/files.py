@@ -5,6 +5,7 @@
     images.csv      one row per cell, image and concealer, and one for the decode without loss
     summary.json    means and intervals
     panels/         the pictures that the strips are drawn from
+    videos/         of a video: each repair; original, unrepaired and repaired side by side
     images/         every output at original size, if asked for
     figures/        drawn from all of the above; `sim plot` draws them again
 
@@ -41,7 +42,9 @@ RESULTS = Path("results")
 MANIFEST, PACKETS, IMAGES, SUMMARY = "manifest.json", "packets.csv", "images.csv", "summary.json"
 FILES = "files"
 """In a manifest: the files that were made with it."""
-FIGURES, PANELS, OUTPUTS = "figures", "panels", "images"
+FIGURES, PANELS, OUTPUTS, VIDEOS = "figures", "panels", "images", "videos"
+ORIGINAL = "original"
+"""The name of an image as it was, beside those of its repairs."""
 PROBABILITY, PIXEL_ERROR = "probability.inpaint.npy", "pixel_error.inpaint.npy"
 """In a panel folder: float32[h,w] of the inpainted tokens, see `codec.concealment.Concealed`."""
 INPAINT = "inpaint"

@@ -27,7 +27,7 @@ class ImageRow:
         latency_s: from capture to the last of its packets; NaN if none arrived.
         bpp, bpp_wire: bits per pixel, payload and everything.
         concealer: the repair; "clean": decoded without loss.
-        psnr_db to dists: see `sim.metrics.METRICS`.
+        psnr_db to recovery_s: see `sim.metrics.METRICS`.
         token_accuracy: share of lost tokens that were guessed exactly.
         values: every other column as text: what the sweep sets.
     """
@@ -61,6 +61,9 @@ class ImageRow:
     lpips: float = math.nan
     lpips_vgg: float = math.nan
     dists: float = math.nan
+    flicker: float = math.nan
+    frozen: float = math.nan
+    recovery_s: float = math.nan
     token_accuracy: float = math.nan
     values: Mapping[str, str] = field(default_factory=dict)
 

@@ -44,6 +44,10 @@ Values = Mapping[tuple[str, int], float]
 """A metric by image and repeat."""
 
 
+LATENCY_PERCENTILES = (50, 95, 99)
+"""Of the latencies of images, in percent of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """Losses at a point.
@@ -93,6 +97,9 @@ class PointSummary:
         concealers: mean and interval by repair and metric; "clean" is the decode without loss.
         gains: of paired differences, by "one - other" and metric.
         precision: over repeats for these images, by repair and metric.
+        images_complete, images_lost: images of which all tokens arrived or were restored, and of
+            which none; None in runs of versions that did not count them.
+        latency_percentiles_s: of the same as `latency_s`, by the percent of `LATENCY_PERCENTILES`.
     """
 
     index: int
@@ -107,6 +114,9 @@ class PointSummary:
     concealers: Mapping[str, Mapping[str, Estimate]] = field(repr=False)
     gains: Mapping[str, Mapping[str, Estimate]] = field(repr=False)
     precision: Mapping[str, Mapping[str, Precision]] = field(repr=False)
+    images_complete: int | None = None
+    images_lost: int | None = None
+    latency_percentiles_s: Mapping[int, float] = field(default_factory=dict, repr=False)
 
     @property
     def label(self) -> str:
@@ -126,7 +136,12 @@ class PointSummary:
         loss = found["loss"]
         precision = _typed(Precision, loss["tokens_precision"])
         named: dict[str, Any] = {"index": found["point"]}
-        named["latency_s"] = number(found.get("protection", {}).get("latency_s"))
+        protection = found.get("protection", {})
+        named["latency_s"] = number(protection.get("latency_s"))
+        named["latency_percentiles_s"] = {
+            percent: number(protection.get(f"latency_p{percent}_s"))
+            for percent in LATENCY_PERCENTILES
+        }
         named["loss"] = _typed(Loss, loss, tokens_precision=precision)
         for name, kind in (("concealers", Estimate), ("gains", Estimate), ("precision", Precision)):
             named[name] = typed(kind, found[name])

@@ -65,6 +65,12 @@ def plain_label(repair: str) -> str:
     return "no loss" if repair == CLEAN else repair.replace("_", " ")
 
 
+def with_label(repair: str) -> str:
+    """The same in a sentence: "with inpaint", "without repair", "without loss"."""
+    without = {CLEAN: "loss", "none": "repair"}
+    return f"without {without[repair]}" if repair in without else f"with {plain_label(repair)}"
+
+
 def setting_label(values: Mapping[str, Any]) -> str:
     """A point's sweep values, one after the other: "channel: uniform, playout delay: 0.2 s"."""
     parts = []
@@ -75,3 +81,8 @@ def setting_label(values: Mapping[str, Any]) -> str:
             f"{plain_label(name.removesuffix('_s'))}: {plain_label(value_label(value))}{unit}"
         )
     return ", ".join(parts)
+
+
+def count_label(count: int, what: str) -> str:
+    """So many of something: "1 image", "2 images"."""
+    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from codec.files import rooted
 from sim.errors import UserError
 from sim.media.images import image_paths
 from sim.scenario.loader import LoadedScenario, load_scenario
+from sim.scenario.pictures import picture_sizes
 from sim.scenario.template import template
 from sim.scenario.yaml_lines import parse_mapping
 
@@ -27,9 +26,12 @@ GROUPS = {
     "loss": "what loss does, and what packets do about it",
     "repair": "filling the holes",
     "protection": "parity, retransmission, packing",
+    "video": "streams that remember",
     "links": "real links, as presets",
+    "compare": "strategies against each other, for sim compare",
 }
-"""Folders under the library in the order they are read; "start" is the library itself."""
+"""Folders under the library in the order they are read; "start" is the library itself, "compare"
+the files that compare strategies, wherever they lie."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -75,24 +77,33 @@ def library_folder() -> Path:
 
 
 def library_files() -> list[Path]:
-    """Every shipped scenario file, by group in the order of `GROUPS`, then by name.
+    """Every shipped scenario file, by group in the order of `GROUPS`, then by name; without those
+    that compare strategies, which are for another command."""
+    return [path for path in _all_files() if not compares(path)]
 
-    Files that compare strategies (a key `strategies`) are for another command and left out.
-    """
+
+def _all_files() -> list[Path]:
     folder = library_folder()
-    files = [
+    return [
         path
         for group in GROUPS
         for path in sorted((folder if group == "start" else folder / group).glob("*.yaml"))
     ]
-    return [
-        path for path in files if "strategies" not in parse_mapping(path, "scenario", "seed: 1")
-    ]
+
+
+def compares(path: Path) -> bool:
+    """Whether a file compares strategies, by its key `strategies`.
+
+    Raises:
+        UserError: it is no mapping of keys to values.
+    """
+    return "strategies" in parse_mapping(path, "scenario", "seed: 1")
 
 
 def shipped() -> list[ShippedScenario]:
-    """Every shipped scenario, described."""
-    return [describe(path) for path in library_files()]
+    """Every shipped scenario and comparison, described; in the order of `GROUPS`."""
+    found = [describe(path) for path in _all_files()]
+    return sorted(found, key=lambda one: list(GROUPS).index(one.group))
 
 
 def find_scenario(given: Path) -> Path:
@@ -105,7 +116,7 @@ def find_scenario(given: Path) -> Path:
     given = rooted(Path(), str(given))
     if given.is_file() or given.suffix or len(given.parts) > 2:
         return given
-    files = {path.stem: path for path in library_files()}
+    files = {path.stem: path for path in _all_files()}
     if given.name in files and given.parent.name in ("", _group(files[given.name])):
         return files[given.name]
     if given.exists():
@@ -121,11 +132,13 @@ def describe(path: Path) -> ShippedScenario:
     Raises:
         UserError: it is not a valid scenario.
     """
-    loaded = load_scenario(path)
     paragraphs = opening_paragraphs(path.read_text(encoding="utf-8"))
     question = question_of(paragraphs)
+    if compares(path):
+        return _comparison(path, question, " ".join(paragraphs[1:]))
+    loaded = load_scenario(path)
     scenario = loaded.scenario
-    files = image_paths(scenario.images, loaded.images_base)
+    sizes = _sizes(loaded)
     return ShippedScenario(
         name=scenario.name,
         group=_group(path),
@@ -134,10 +147,23 @@ def describe(path: Path) -> ShippedScenario:
         look=" ".join(paragraphs[1:]),
         points=len(loaded.points),
         repeats=scenario.repeats,
-        images=len(files),
+        images=len(sizes),
         repairs=tuple(scenario.concealers),
-        size=_size(len(loaded.points), scenario.repeats, len(files)),
-        time=_time_class(_expected_seconds(loaded, files)),
+        size=_size(len(loaded.points), scenario.repeats, len(sizes)),
+        time=_time_class(_expected_seconds(loaded, sizes)),
+    )
+
+
+def _comparison(path: Path, question: str, look: str) -> ShippedScenario:
+    """What a comparison asks, and its size; `sim.studies.compare.config` checks such files."""
+    keys = parse_mapping(path, "comparison", "seed: 1")
+    losses = len(keys["loss"]) - (0 in keys["loss"])  # without loss, bursts do not matter
+    points = len(keys["bpp_wire"]) * (losses * len(keys["mean_burst"]) + (0 in keys["loss"]))
+    images = len(image_paths(keys["images"], path.parent))
+    size = f"{len(keys['strategies'])} strategies x {_size(points, keys['repeats'], images)}"
+    name, repeats = path.stem, int(keys["repeats"])
+    return ShippedScenario(
+        name, "compare", path, question, look, points, repeats, images, (), size, "hours"
     )
 
 
@@ -209,12 +235,20 @@ def _size(points: int, repeats: int, images: int) -> str:
     return " x ".join(shown)
 
 
-def _expected_seconds(loaded: LoadedScenario, files: Sequence[Path]) -> float:
+def _sizes(loaded: LoadedScenario) -> list[tuple[int, int]]:
+    """(width, height) of the pictures; of a video that PyAV is missing for, at most."""
+    video = loaded.scenario.video
+    try:
+        return picture_sizes(loaded)
+    except UserError:
+        if video is None or video.frames is None:
+            raise
+        return [(video.size, video.size)] * video.frames
+
+
+def _expected_seconds(loaded: LoadedScenario, sizes: Sequence[tuple[int, int]]) -> float:
     """Decoding and measuring dominate: so many outputs of so many pixels."""
-    megapixels = 0.0
-    for path in files:
-        with Image.open(path) as image:
-            megapixels += image.width * image.height / 1e6
+    megapixels = sum(width * height for width, height in sizes) / 1e6
     levels = len({point.codec.codebook for _, point in loaded.points})
     scenario = loaded.scenario
     outputs = levels + len(scenario.concealers) * len(loaded.points) * scenario.repeats

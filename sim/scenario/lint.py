@@ -10,7 +10,6 @@ from typing import Any
 from channels.lint import Finding, Stream, lint
 from codec.entropy import fixed_bytes
 from sim.errors import UserError
-from sim.media.images import image_paths, image_size
 from sim.protocol.config import StreamConfigError, StreamKey
 from sim.protocol.handshake import StreamStart
 from sim.protocol.packet import HEADER_BYTES
@@ -18,6 +17,7 @@ from sim.protocol.plan import Group, Pack, walk
 from sim.protocol.protection import FecConfig
 from sim.scenario.labels import setting_label
 from sim.scenario.loader import LoadedScenario
+from sim.scenario.pictures import picture_sizes
 from sim.scenario.schema import Scenario
 
 _IP_UDP_BYTES = 28  # in an IP packet, beside the datagram that `stream.mtu` bounds
@@ -56,8 +56,7 @@ def _lint_point(
 def _image_sizes(loaded: LoadedScenario) -> list[tuple[int, int]]:
     """(width, height) of the images; [] where they cannot be read, which running them tells."""
     try:
-        paths = image_paths(loaded.scenario.images, loaded.images_base)
-        return [image_size(path) for path in paths]
+        return picture_sizes(loaded)
     except UserError:
         return []
 

@@ -27,6 +27,7 @@ from sim.scenario.schema import (
     Scenario,
     StreamSection,
     UntilSection,
+    VideoSection,
     with_values,
 )
 from sim.scenario.sweep import Place, SweepError, SweepPoint, expand
@@ -44,6 +45,7 @@ from sim.scenario.yaml_lines import (
 
 _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Scenario,
+    ("video",): VideoSection,
     ("codec",): CodecSection,
     ("stream",): StreamSection,
     ("stream", "fec"): FecSection,
@@ -60,7 +62,7 @@ class LoadedScenario:
     Attributes:
         scenario: with the overrides in place.
         points: (sweep values, resolved scenario) of every point; one with {} without a sweep.
-        images_base: the folder that relative image paths start at.
+        images_base: the folder that relative paths of images, or of the video, start at.
         model: "random", a folder, or None for the weights that ship.
         raw: what was read, with the overrides in place: `load_mapping` makes the same of it.
         source: for people: "file", "question" (the comment that it opens with), "overrides".
@@ -126,6 +128,8 @@ def _load(
     for channels in (source.raw.get("channel"), source.raw.get("sweep")):
         rebase_traces(channels, folder)
     source.override(given)
+    if source.raw.get("video") is not None and "images" in source.raw:
+        raise source.error(("images",), "a scenario has images or a video, not both")
     scenario = source.check(source.raw)
     bare = {key: value for key, value in source.raw.items() if key != "sweep"}
     points = []
@@ -135,14 +139,17 @@ def _load(
         except KeyError as error:
             raise source.error(("sweep",), f"{error.args[0]} is not a section") from None
         points.append((point.values, source.check(changed, point)))
+        if scenario.video is not None and points[-1][1].stream.fps != scenario.stream.fps:
+            raise source.error(("sweep",), "stream.fps: a video's frames are taken at it, once")
 
-    def base(key: str) -> Path:
-        return Path.cwd() if key in given else folder
+    def base(*keys: str) -> Path:
+        return Path.cwd() if any(key in given for key in keys) else folder
 
     model = scenario.codec.model
     if model not in (None, "random"):
         model = str(rooted(base("codec.model"), model))
-    return LoadedScenario(scenario, points, base("images"), model, source.raw, about)
+    pictures = base("images") if scenario.video is None else base("video", "video.file")
+    return LoadedScenario(scenario, points, pictures, model, source.raw, about)
 
 
 def _opening(path: Path) -> str:
@@ -243,6 +250,8 @@ def explain(error: ErrorDetails) -> tuple[Location, str]:
     got = f"got {error['input']!r}"
     if kind == "channel":
         return (*location, *undotted(context["parameter"])), context["problem"]
+    if kind == "video":
+        return (context["key"],), context["problem"]
     if kind == "stream":
         parameter = context["parameter"]
         path = undotted(parameter)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import (
     BaseModel,
@@ -23,7 +23,8 @@ from channels import ChannelParameterError, read_channel
 from channels.spec import spec_of_text
 from channels.theory import loss_rate
 from codec.decoding import MAX_STEPS, Decoding, FillMode, Order
-from sim.metrics import DEFAULT, MetricName
+from sim.media.capture import LONGER_SIDE
+from sim.metrics import DEFAULT, TEMPORAL, MetricName
 from sim.protocol.config import StreamConfig, StreamConfigError
 from sim.protocol.protection import ArqConfig, FecConfig
 from sim.scenario.json_schema import ChannelSchema, SweepSchema
@@ -32,6 +33,7 @@ Entropy = Literal["fixed", "static", "context"]
 Interleaver = Literal["raster", "checkerboard", "low_discrepancy", "random"]
 FecCode = Literal["reed_solomon", "xor", "raptorq"]
 ArqOrder = Literal["first", "hardest"]
+VideoConcealer = Literal["previous", "previous_or_average"]
 Concealer = Literal[
     "none",
     "most_frequent",
@@ -41,6 +43,7 @@ Concealer = Literal[
     "telea",
     "biharmonic",
     "inpaint",
+    VideoConcealer,
 ]
 Patch = Literal[16, 20, 24, 32]
 CodebookSize = Literal[8, 16, 32, 64, 128, 256, 512, 1024, 2048]
@@ -85,6 +88,29 @@ class CodecSection(Section):
     def tokenizer_key(self) -> TokenizerKey:
         """What an image's tokens depend on."""
         return TokenizerKey(self.codebook, self.patch, self.search)
+
+
+class VideoSection(Section):
+    """A video file or a camera instead of images; its frames are taken at stream.fps."""
+
+    file: str | None = Field(
+        None, description="relative to this file; samples/book = the clip that ships"
+    )
+    camera: int | None = Field(
+        None, ge=0, description="number of a camera instead, for sim demo and sim send"
+    )
+    size: int = Field(LONGER_SIDE, ge=16, le=8192, description="pixels of the longer side at most")
+    first: int = Field(0, ge=0, description="frame of the file to begin with, from 0")
+    frames: int | None = Field(
+        None, ge=1, description="how many; left out, all of a file, 60 of a camera"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> VideoSection:
+        if (self.file is None) == (self.camera is None):
+            problem = {"problem": "give either file or camera", "key": "video"}
+            raise PydanticCustomError("video", "{problem}", problem)
+        return self
 
 
 class FecSection(Section):
@@ -187,6 +213,9 @@ class Scenario(Section):
         min_length=1,
         description="files, folders or globs, relative to this file; samples = those that ship",
     )
+    video: VideoSection | None = Field(
+        None, description="frames of a video or a camera instead of images; left out, none"
+    )
     codec: CodecSection = CodecSection()
     stream: StreamSection = StreamSection()
     channel: Annotated[dict[str, Any], ChannelSchema] = Field({"type": "perfect"})
@@ -245,6 +274,17 @@ class Scenario(Section):
         if self.until is not None and self.until.metric not in known:
             problem = f"until.metric {self.until.metric} is not among the metrics measured"
             raise PydanticCustomError("until", "{problem}", {"problem": problem})
+        return self
+
+    @model_validator(mode="after")
+    def _of_a_video(self) -> Scenario:
+        for key, names in (("concealers", get_args(VideoConcealer)), ("metrics", TEMPORAL)):
+            for name in getattr(self, key):
+                if name in names and self.video is None:
+                    problem = f"{name} looks at the frame before: it needs a section video"
+                    raise PydanticCustomError(
+                        "video", "{problem}", {"problem": problem, "key": key}
+                    )
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Descriptions, lint, presets and plain data of whole channels."""
 
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -37,6 +38,12 @@ from channels.lint import Stream, lint
 from channels.spec import to_yaml
 
 BURSTY = GilbertElliott.from_loss(0.2, 5)
+
+
+def test_the_keys_of_links_are_in_the_docs():
+    text = (Path(__file__).parents[2] / "docs" / "channels.md").read_text()
+    for key in LINK_PARAMETERS:
+        assert f"| `{key.name}` | {key.description} |\n" in text
 
 
 def test_a_description_agrees_with_theory():

@@ -60,12 +60,13 @@ def test_choices_are_those_of_the_parts(random_model: Any) -> None:
     """The scenario spells its choices out for messages and schema; they must not drift."""
     from typing import get_args
 
-    from codec.concealment import CONCEALERS
+    from codec.concealment import CONCEALERS, VIDEO_CONCEALERS
     from codec.entropy import ENTROPY_MODES
     from sim.protocol.interleaver import INTERLEAVERS
-    from sim.scenario.schema import CodebookSize, Concealer, Entropy, Interleaver
+    from sim.scenario.schema import CodebookSize, Concealer, Entropy, Interleaver, VideoConcealer
 
-    assert get_args(Concealer) == CONCEALERS
+    assert get_args(VideoConcealer) == VIDEO_CONCEALERS
+    assert get_args(Concealer) == (*CONCEALERS, *VIDEO_CONCEALERS)
     assert get_args(Interleaver) == INTERLEAVERS
     assert get_args(CodebookSize) == random_model.codebook_sizes
     assert set(get_args(Entropy)) <= set(ENTROPY_MODES)

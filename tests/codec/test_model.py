@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+import codec
 from codec.checkpoint import ModelError, load_weights, save_weights
-from codec.concealment import CONCEALERS, conceal
+from codec.concealment import CONCEALERS, VIDEO_CONCEALERS, conceal
 from codec.fingerprint import random_fingerprint, stored_fingerprint
 from codec.inpainting import Inpainter, InpainterConfig
 from codec.model import Model
@@ -37,10 +38,20 @@ def test_files_tell_the_fingerprint_before_they_are_loaded(tiny_model: Path) -> 
     assert stored_fingerprint(tiny_model / "nothing") is None
 
 
-def test_random_models_made_side_by_side_are_the_same(model: Model) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: Model.random().codewords(64), range(4)))
-    assert all(np.array_equal(codewords, model.codewords(64)) for codewords in made)
+@pytest.mark.slow
+def test_the_weights_that_ship_in_two_calls() -> None:
+    image = np.random.default_rng(3).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    tokens = codec.encode(image, 64, 24)
+    assert np.array_equal(tokens, Model.load().encode(image, 64, 24)) and tokens.shape == (2, 3)
+    assert codec.decode(tokens, image.shape, 64).shape == image.shape
+    for wrong, problem in (
+        (lambda: codec.encode(image[..., 0], 64), "needed is uint8"),
+        (lambda: codec.encode(image, 100), "choose one of 8, 16"),
+        (lambda: codec.encode(image, 64, 17), "choose one of 16, 20"),
+        (lambda: codec.decode(tokens + 64, image.shape, 64), "from 0 to 63"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            wrong()
 
 
 def test_padding_is_cropped_not_squeezed(model: Model) -> None:
@@ -57,14 +68,15 @@ def test_levels_are_nested(model: Model) -> None:
         assert np.array_equal(model.ladder.shrink(base, level).numpy(), model.encode(image, level))
 
 
-@pytest.mark.parametrize("name", CONCEALERS)
+@pytest.mark.parametrize("name", [*CONCEALERS, *VIDEO_CONCEALERS])
 @pytest.mark.parametrize("lost", [0.0, 0.2, 1.0])
 def test_received_tokens_pass_unchanged(model: Model, name: str, lost: float) -> None:
     rng = np.random.default_rng(3)
     indices = rng.integers(0, 64, (13, 21))
     received = rng.random(indices.shape) >= lost
     dirty = np.where(received, indices, -1)
-    result = conceal(name, model, dirty, received, 64)
+    before = conceal("none", model, rng.permuted(indices), rng.random(indices.shape) > 0.5, 64)
+    result = conceal(name, model, dirty, received, 64, shown=[before])
     assert np.array_equal(result.indices[received], indices[received])
     assert 0 <= result.indices.min() <= result.indices.max() < 64
     assert np.array_equal(result.codeword_vectors[received], model.codewords(64)[indices[received]])

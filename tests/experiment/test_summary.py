@@ -91,6 +91,17 @@ def test_the_interval_is_that_of_the_loss_process_alone() -> None:
     assert late["loss"]["packets"] == pytest.approx(26 / 32)
 
 
+def test_images_are_counted_and_latencies_told_by_percentiles() -> None:
+    lost, late = (0, 100, 0, 20), (0.1, math.nan, 0.2, 0.6)
+    rows = [row("clean", 20, tokens_lost=n, latency_s=s) for n, s in zip(lost, late, strict=True)]
+    found = summarize(point(rows), BURSTS, 100.0)
+    assert (found["images"], found["images_complete"], found["images_lost"]) == (4, 2, 1)
+    protection = found["protection"]
+    assert protection["latency_s"] == pytest.approx(0.3)
+    percentiles = [protection[f"latency_p{percent}_s"] for percent in (50, 95, 99)]
+    assert percentiles[0] == pytest.approx(0.2) and percentiles == sorted(percentiles)
+
+
 def test_a_study_of_the_channel_alone() -> None:
     found = summarize(point([row("clean", 20)], [row("clean", 20, tokens_lost=0)]), BURSTS, 0.0)
     assert found["gains"] == found["precision"] == {}

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import stat
 import threading
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from sim.drivers.address import check_exposure, read_address
 from sim.drivers.keys import read_keys, write_keys
 from sim.errors import UserError
 from sim.live.session import CaptureOptions, send_session
-from sim.media.capture import Photographs, open_source
-from sim.media.images import LoadedImage, load_image
 from sim.scenario.loader import load_scenario
+from tests.media.films import film
 
 Cli = Callable[..., Any]
 
@@ -144,108 +140,32 @@ def test_a_recording_that_is_none(tmp_path: Path, cli: Cli) -> None:
     assert "not a recording" in cli("replay", path).output
 
 
-def test_photographs_start_over(photo: Path) -> None:
-    source = Photographs([load_image(photo)], 3)
-    assert source.names == ["photo", "photo-2", "photo-3"]
-    assert [image.name for image in source.pictures()] == source.names
-    assert source.sizes == [(56, 40)] * 3
-    assert len(set(source.digests)) == 1
-    image = load_image(photo)
-    second = LoadedImage("photo-2", image.path, image.pixels)
-    names = Photographs([image, second], 5).names
-    assert names == ["photo", "photo-2", "photo-3", "photo-2-2", "photo-4"]
+def test_a_video_is_streamed_and_measured_as_a_run_does(tmp_path: Path, cli: Cli) -> None:
+    """Concealers that remember among them; without the originals, there is what was repaired."""
+    film(tmp_path / "v.mkv", range(6), blue=lambda number: 40 * number)
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "video: {file: v.mkv, first: 1}\ncodec: {codebook: 64, model: random}\nseed: 3\n"
+        "stream: {slices: 4, fps: 10, playout_delay_s: 0.2}\nchannel: {type: uniform, loss: 0.4}\n"
+        "concealers: [none, previous]\nmetrics: [psnr_db, flicker]\ntransport: virtual\npace: 0\n"
+    )
 
+    def receive(out: Path, *options: str) -> Path:
+        address = f"ipc://{tmp_path}/to-{out.name}"
+        sending = (load_scenario(path), address, CaptureOptions())
+        sender = threading.Thread(target=send_session, args=sending, daemon=True)
+        sender.start()
+        found = cli("receive", path, "--at", address, "--once", "--out", out, *options)
+        assert found.exit_code == 0, found.output
+        sender.join()
+        return out
 
-def film(
-    path: Path,
-    times: Sequence[int],
-    codec: str = "mjpeg",
-    pixels: str = "yuvj444p",
-    turned: int = 0,
-) -> None:
-    """A video whose pictures are shown at these times, in tenths of a second, 10 levels brighter
-    in blue each."""
-    av = pytest.importorskip("av", reason="needs PyAV: the video extra")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
-        stream.time_base = stream.codec_context.time_base = Fraction(1, 10)
-        if turned:
-            stream.set_display_rotation(turned)
-        for level, when in enumerate(times):
-            picture = np.zeros((48, 64, 3), np.uint8)
-            picture[..., 2] = level * 10
-            picture[:12, :12] = 255
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = when, Fraction(1, 10)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-def blues(path: Path, fps: float) -> list[int]:
-    """Of the middle of each picture that is streamed."""
-    pictures = list(open_source([], path.parent, fps=fps, video=path).pictures())
-    return [int(picture.pixels[20:, 20:, 2].mean()) for picture in pictures]
-
-
-def test_a_video_file_is_a_source_of_pictures(tmp_path: Path) -> None:
-    path = tmp_path / "v.mkv"
-    film(path, range(20))
-    source = open_source([], tmp_path, fps=5, video=path)
-    pictures = list(source.pictures())
-    assert len(pictures) == len(source.names) == 10
-    assert source.sizes == [(64, 48)] * 10
-    assert blues(path, 5) == pytest.approx([20 * n for n in range(10)], abs=6)
-    assert pictures[5].pixels[20:, 20:, 0].mean() < 10
-    assert len(open_source([], tmp_path, fps=5, video=path, frames=3).names) == 3
-    (tmp_path / "no.avi").write_bytes(b"no video")
-    with pytest.raises(UserError, match="not a video"):
-        open_source([], tmp_path, fps=5, video=tmp_path / "no.avi")
-    with pytest.raises(UserError, match="none found"):
-        open_source([], tmp_path, fps=5, camera=97)
-
-
-def test_pictures_are_taken_when_they_are_shown(tmp_path: Path) -> None:
-    """The rate of a video may vary."""
-    path = tmp_path / "v.mkv"
-    film(path, [0, 1, 2, 9, 10, 16])
-    shown = [0, 10, 20, 20, 20, 20, 20, 20, 20, 30, 40, 40, 40, 40, 40, 40, 50]
-    assert blues(path, 10) == pytest.approx(shown, abs=6)
-    assert blues(path, 2)[:4] == pytest.approx([0, 20, 40, 40], abs=6)
-
-
-def test_a_video_that_breaks_off(tmp_path: Path) -> None:
-    path = tmp_path / "v.mkv"
-    film(path, range(20))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    found = blues(path, 10)
-    assert 5 <= len(found) <= 20 and found[:5] == pytest.approx([0, 10, 20, 30, 40], abs=6)
-
-
-def test_ten_bits_and_a_turned_camera(tmp_path: Path) -> None:
-    film(tmp_path / "ten.mkv", range(4), "ffv1", "yuv420p10le")
-    assert blues(tmp_path / "ten.mkv", 10) == pytest.approx([0, 10, 20, 30], abs=6)
-    path = tmp_path / "turned.mov"
-    film(path, range(3), turned=90)
-    source = open_source([], tmp_path, fps=10, video=path)
-    assert source.sizes == [(48, 64)] * 3
-    corners = {
-        place: next(iter(source.pictures())).pixels[place].mean() > 200
-        for place in ((5, 5), (5, 43), (59, 5), (59, 43))
-    }
-    assert [place for place, bright in corners.items() if bright] == [(59, 5)]
-
-
-def test_without_pyav_there_is_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = builtins.__import__
-
-    def missing(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "av":
-            raise ImportError
-        return real(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(UserError, match=r"pip install .*video"):
-        open_source([], tmp_path, fps=5, camera=0)
+    received, ran = receive(tmp_path / "received"), tmp_path / "ran"
+    assert cli("run", path, "--out", ran).exit_code == 0
+    videos = sorted(file.relative_to(ran) for file in ran.glob("videos/*"))
+    assert [file.stem for file in videos] == ["none", "previous", "side-by-side"]
+    for name in (*TABLES, *videos):
+        assert (received / name).read_bytes() == (ran / name).read_bytes()
+    blind = receive(tmp_path / "blind", "--video", "nothing.mkv")
+    for name in videos[:2]:
+        assert (blind / name).read_bytes() == (ran / name).read_bytes()

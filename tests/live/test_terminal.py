@@ -119,3 +119,13 @@ def test_nothing_has_come_yet() -> None:
     text = plain(shown(StreamMonitor("s", {"type": "perfect"}, CONFIG, 0)))
     assert "waiting" in text or "starting" in text
     assert "nan" not in text
+
+
+def test_numbers_are_whole_at_80_columns() -> None:
+    monitor = watched(40)
+    release(monitor, 39, np.ones((4, 4), np.bool_))
+    monitor.measured({"none": 20.44, "inpaint": 22.46, "neighbour_average": 21.45})
+    text = plain(shown(monitor, 80, 30))
+    low, high = monitor.likely or (0.0, 0.0)
+    for words in (f"theory 20.0%, 95%: {low:.0%} to {high:.0%} ", "mean 22.5, none 20.4 ", "bytes"):
+        assert words in text, text

@@ -16,7 +16,7 @@ from ssimulacra2 import compute_ssimulacra2
 
 from codec.lpips import Lpips
 from sim.errors import UserError
-from sim.metrics import DEFAULT, METRICS, OPTIONAL, MetricName, metric
+from sim.metrics import DEFAULT, METRICS, OPTIONAL, TEMPORAL, MetricName, metric
 from sim.metrics.quality import (
     MS_SSIM_MIN_SIDE,
     check_metrics,
@@ -130,8 +130,8 @@ def test_what_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_metric_is_named_once() -> None:
-    assert (*DEFAULT, *OPTIONAL) == get_args(MetricName)
-    assert {*DEFAULT, *OPTIONAL} < set(METRICS)
+    assert (*DEFAULT, *OPTIONAL, *TEMPORAL) == get_args(MetricName)
+    assert set(get_args(MetricName)) < set(METRICS)
     psnr, lpips = METRICS["psnr_db"], METRICS["lpips"]
     assert (psnr.heading, psnr.axis, psnr.text(20)) == ("PSNR (dB)", "PSNR (dB)", "20.00 dB")
     assert (lpips.heading, lpips.text(0.25)) == ("LPIPS", "0.250")

@@ -21,6 +21,8 @@ from sim.report import about
 from sim.report.answer import answer, comparison, decided, difference
 from sim.report.html import render
 from sim.results.run import Run
+from sim.scenario.labels import with_label
+from sim.scenario.library import library_files, opening_paragraphs
 from sim.statistics import MIN_PAIRS
 
 Cli = Callable[..., Any]
@@ -91,6 +93,30 @@ def test_what_a_page_tells(runs: list[Path], pages: dict[str, str]) -> None:
     assert "Quality for bits" not in text
 
 
+def test_runs_are_named_by_what_differs(runs: list[Path], tmp_path: Path) -> None:
+    manifest = json.loads((runs[0] / "manifest.json").read_text())
+    for name, value in (("a", "raster"), ("b", "random")):
+        shutil.copytree(runs[0], tmp_path / name)
+        manifest["scenario"]["stream"]["interleaver"] = value
+        (tmp_path / name / "manifest.json").write_text(json.dumps(manifest))
+    one, other, same = (Run.load(folder) for folder in (tmp_path / "a", tmp_path / "b", runs[0]))
+    assert about.titles([one, other]) == ["interleaver: raster", "interleaver: random"]
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    assert about.titles([one, other, Run.load(tmp_path / "c")]) == ["a", "b", "c"]
+    assert about.titles([same]) == [runs[0].name]
+
+
+def test_a_page_names_no_file_that_it_shows(runs: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(runs[0], tmp_path / "run")
+    manifest = json.loads((runs[0] / "manifest.json").read_text())
+    for path in library_files():
+        text = path.read_text()
+        manifest["source"]["question"] = "\n".join(opening_paragraphs(text)).replace("\n", "\n\n")
+        (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+        look = about.what_to_look_at(Run.load(tmp_path / "run"))
+        assert look.startswith("Look at") and "figures/" not in look, path
+
+
 @pytest.mark.parametrize("mark", ["# ", ""])
 def test_the_question_is_the_scenarios(runs: list[Path], tmp_path: Path, mark: str) -> None:
     asking = tmp_path / "asking"
@@ -153,7 +179,7 @@ def test_the_answer_is_that_of_the_tables(runs: list[Path]) -> None:
     told = answer(run, "psnr_db")
     repairs = {n: v for n, v in run.points[0].concealers.items() if n != "clean"}
     best = max(repairs, key=lambda name: repairs[name]["psnr_db"].mean)
-    assert best.replace("_", " ") in told
+    assert with_label(best) in told
     assert f"{repairs[best]['psnr_db'].mean:.2f} dB" in told
     assert "too few to be sure" in told or "not decided" in told, "four pairs decide nothing"
 
@@ -163,7 +189,7 @@ def test_the_best_is_the_least_where_less_is_better(runs: list[Path]) -> None:
     repairs = {n: v for n, v in one.points[0].concealers.items() if n != "clean"}
     best = min(repairs, key=lambda name: repairs[name]["lpips"].mean)
     told = answer(one, "lpips")
-    assert f"{best.replace('_', ' ')} reaches a mean LPIPS of" in told
+    assert f"mean LPIPS {with_label(best)} is" in told
     others = [name for name in repairs if name != best]
     nearest = min(others, key=lambda name: repairs[name]["lpips"].mean).replace("_", " ")
     assert f"below {nearest.replace('none', 'leaving the holes')}" in told

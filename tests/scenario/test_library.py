@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ def test_every_file_is_listed_once_and_has_a_group(cli: Cli) -> None:
     names = [one["name"] for one in listed]
     assert len(names) >= 15 and len(set(names)) == len(names)
     assert {one["group"] for one in listed} <= set(GROUPS)
-    there = {p for p in library_folder().rglob("*.yaml") if "strategies:" not in p.read_text()}
-    assert {Path(one["path"]) for one in listed} == there == set(library_files())
+    there = set(library_folder().rglob("*.yaml"))
+    assert {Path(one["path"]) for one in listed} == there
+    compare = {path for path in there if "strategies:" in path.read_text()}
+    assert {Path(one["path"]) for one in listed if one["group"] == "compare"} == compare
+    assert set(library_files()) == there - compare
     for one in listed:
         assert one["question"].endswith("?") and one["look"].startswith("Look at"), one["name"]
         assert one["time"] != "minutes", f"{one['name']} takes too long for a library"
@@ -33,7 +37,17 @@ def test_the_list_and_one_of_it(cli: Cli) -> None:
     listed = cli("scenarios").stdout
     assert "burst20" in listed and "begin here" in listed
     one = cli("scenarios", "lora").stdout
+    compared = cli("scenarios", "equal-bytes").stdout
+    assert "sim compare equal-bytes" in compared and "strategies x 39 points" in compared
+    refused = cli("run", "equal-bytes")
+    assert refused.exit_code == 2 and "run it by: sim compare equal-bytes" in refused.stderr
     assert "5,470 bits per second" in one and "sim run lora" in one
+
+
+def test_the_list_needs_no_pyav(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cli("scenarios", "--json").stdout
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert cli("scenarios", "--json").stdout == whole
 
 
 def test_names_stand_for_files(cli: Cli) -> None:

@@ -73,11 +73,18 @@ def _ends(values: Any) -> Any:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_scenario_runs(path: Path, cli: Cli, photo: Path) -> None:
-    """With one small image, one repeat, the ends of each swept list and the untrained model, in
-    virtual time. Figures are drawn for the main one only: others draw the same ones elsewhere."""
-    sweep = {key: _ends(values) for key, values in load_scenario(path).scenario.sweep.items()}
-    overrides = ["images=[../photo.png]", "transport=virtual", "repeats=1", "codec.model=random"]
+    """With one small image or two frames, one repeat, the ends of each swept list and the untrained
+    model, in virtual time. Figures are drawn for the main one only: others draw the same ones
+    elsewhere."""
+    scenario = load_scenario(path).scenario
+    sweep = {key: _ends(values) for key, values in scenario.sweep.items()}
+    overrides = ["transport=virtual", "repeats=1", "codec.model=random"]
     overrides += [f"sweep={json.dumps(sweep)}"] if sweep else []
+    if scenario.video is None:
+        overrides += ["images=[../photo.png]"]
+    else:
+        pytest.importorskip("av", reason="needs PyAV: the video extra")
+        overrides += ["video.frames=2", "video.size=64"]
     options = [word for text in overrides for word in ("--set", text)]
     drawn = path.stem == "burst20"
     result = cli("run", path, "--json", "--figures" if drawn else "--no-figures", *options)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from channels import build, read_channel
 from channels.theory import block_failure, residual_losses
@@ -81,7 +82,10 @@ def test_bytes_are_kept_losses_paired_and_parts_reused(
     assert all(len(erased) == 1 for erased in fates.values())
     assert len({next(iter(e)) for key, e in fates.items() if key[0] == "0.3"}) > 1
     drawn = sorted(path.name for path in Path("out/figures").glob("*.png"))
-    assert drawn == ["quality-2.png", "strip-2-photo.png", "winners-2.png"]
+    assert drawn == ["differences-2.png", "quality-2.png", "strip-2-photo.png", "winners-2.png"]
+    for slide in Path("out/figures/slides").iterdir():
+        with Image.open(slide) as picture:
+            assert picture.size == (1600, 900)
     assert redrawn(Path("out"), draw_comparison)
     # Finished parts are not computed again.
     kept = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*.json")}

@@ -17,7 +17,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from sim.baselines import FORMATS
 from sim.figures.style import (
     BLUE,
-    count_label,
     drawing_figures,
     legend_outside,
     look,
@@ -36,6 +35,7 @@ from sim.results.files import (
     read_json,
     read_table,
 )
+from sim.scenario.labels import count_label
 from sim.studies.codec_bench.work import EQUAL, OURS
 
 _SHEET_COLUMNS = 5

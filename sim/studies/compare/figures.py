@@ -1,15 +1,19 @@
 """The figures of a comparison, drawn from its saved tables and pictures alone.
 
-quality-*   one budget: each metric against the loss rate, a line per strategy
+quality-*   one budget: each metric against the loss rate, a line per strategy; of those that send
+            tokens, the first
+differences-*   how the others that send tokens differ from that one, image by image
 winners-*   one budget: the best strategy per metric, loss rate and burst length
 fec         what parity leaves unrepaired: exact theory and simulated points
 strip-*     one budget: what the viewer sees at one cell, a picture per strategy
+slides/*    quality and differences, a figure a metric, 16:9 and in large letters
 """
 
 from __future__ import annotations
 
+import itertools
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +21,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -30,7 +33,6 @@ from sim.figures.style import (
     PURPLE,
     SKY,
     VERMILLION,
-    count_label,
     drawing_figures,
     line_with_band,
     new_figure,
@@ -38,6 +40,7 @@ from sim.figures.style import (
     picture_panels,
     read_picture,
     save_figure,
+    save_slide,
     score,
 )
 from sim.metrics import METRICS
@@ -50,7 +53,10 @@ from sim.results.files import (
     read_json,
     read_table,
 )
+from sim.scenario.labels import count_label
 from sim.statistics import Estimate
+from sim.studies.compare.summary import paired_difference
+from sim.studies.measurements import grouped
 
 Row = Mapping[str, str]
 
@@ -88,17 +94,24 @@ class _Results:
             }
         return line_styles
 
+    def budgets(self) -> list[float]:
+        """Those that any strategy reached."""
+        reached = {float(row["budget"]) for row in self.means}
+        return [budget for budget in self.manifest["bpp_wire"] if budget in reached]
+
     def bursts(self) -> list[str]:
         """Burst lengths as they are in the tables."""
         return [str(float(b)) if b != "independent" else b for b in self.manifest["bursts"]]
 
-    def rows(self, table: Sequence[Row], budget: float, burst: str) -> list[Row]:
-        """Rows of one budget and burst length; no loss belongs to every burst length."""
+    @cached_property
+    def outcomes(self) -> list[dict[str, str]]:
+        """Every strategy's outcome of every image in every stream."""
+        return read_table(self.folder / "outcomes.csv")
+
+    def rows(self, table: Sequence[Row], burst: str) -> list[Row]:
+        """Rows of one burst length; no loss belongs to every burst length."""
         return [
-            row
-            for row in table
-            if float(row["budget"]) == budget
-            and (float(row["loss"]) == 0 or _burst(row["mean_burst"]) == burst)
+            row for row in table if float(row["loss"]) == 0 or _burst(row["mean_burst"]) == burst
         ]
 
 
@@ -112,17 +125,25 @@ def draw_comparison(folder: Path) -> list[Path]:
         manifest = read_json(folder / MANIFEST)
         tables = [read_table(folder / f"{name}.csv") for name in ("means", "winners", "fec")]
         small_print = origin(f"comparison {manifest['name']}", manifest["seed"], manifest)
-        return [
+        results = _Results(folder, manifest, *tables)
+        drawn = [
             save_figure(figure, folder, name, small_print, formats)
-            for name, figure, formats in _figures(_Results(folder, manifest, *tables))
+            for name, figure, formats in _figures(results)
         ]
+        for budget, metric in itertools.product(results.budgets(), manifest["metrics"]):
+            drawn += [
+                save_slide(figure, folder, f"{name}-{metric}", small_print)
+                for name, figure in _quality(results, budget, [metric])
+            ]
+        return drawn
 
 
 def _figures(results: _Results) -> Iterator[tuple[str, Figure, Sequence[str]]]:
     """Name, figure and formats of each."""
     for budget in results.manifest["bpp_wire"]:
-        if any(float(row["budget"]) == budget for row in results.means):
-            yield f"quality-{budget:g}", _quality(results, budget), ("png", "svg")
+        if budget in results.budgets():
+            for name, figure in _quality(results, budget, results.manifest["metrics"]):
+                yield name, figure, ("png", "svg")
             yield f"winners-{budget:g}", _winners(results, budget), ("png", "svg")
         for image, figure in _strips(results, budget):
             yield f"strip-{budget:g}-{image}", figure, ("png",)
@@ -142,17 +163,71 @@ def burst_words(burst: str) -> str:
 # Quality
 
 
-def _quality(results: _Results, budget: float) -> Figure:
-    metrics, bursts = results.manifest["metrics"], results.bursts()
-    names = {row["strategy"] for row in results.means if float(row["budget"]) == budget}
+def _quality(
+    results: _Results, budget: float, metrics: Sequence[str]
+) -> Iterator[tuple[str, Figure]]:
+    """Every strategy; of several that send tokens the first, and how the others differ from it."""
+    at_budget = [row for row in results.means if float(row["budget"]) == budget]
+    there = {row["strategy"] for row in at_budget}
+    names = [name for name in results.line_styles if name in there]
+    tokens = [name for name in names if results.line_styles[name]["linestyle"] == "-"]
+    images, repeats = len(results.manifest["images"]), results.manifest["base"]["repeats"]
+    counts = f"{count_label(images, 'image')} x {count_label(repeats, 'stream')}"
+    foot = f"{counts}: means, 95% intervals; upwards is better"
+
+    def means(name: str, metric: str, rows: Sequence[Row]) -> Estimate:
+        (row,) = (row for row in rows if row["strategy"] == name)
+        mean, low, high = (number(row[f"{metric}{end}"]) for end in ("", "_low", "_high"))
+        return Estimate(mean, low, high, 1)
+
+    def differences(name: str, metric: str, rows: Sequence[Row]) -> Estimate:
+        return paired_difference(rows, metric, name, tokens[0])
+
+    shown = [name for name in names if name not in tokens[1:]]
+    title = f"Strategies at {budget:g} bits per pixel on the wire\n{foot}"
+    if tokens and len(shown) > 1:
+        title += "\nsolid: tokens; dashed: files of classical codecs"
+    yield f"quality-{budget:g}", _lines(results, at_budget, metrics, shown, means, title)
+    if tokens[1:]:
+        outcomes = [row for row in results.outcomes if float(row["budget"]) == budget]
+        title = f"Difference from {tokens[0]} at {budget:g} bits per pixel on the wire\n{foot}"
+        title += "; same images, same losses"
+        figure = _lines(results, outcomes, metrics, tokens, differences, title)
+        yield f"differences-{budget:g}", figure
+
+
+def _lines(
+    results: _Results,
+    table: Sequence[Row],
+    metrics: Sequence[str],
+    names: Sequence[str],
+    found: Callable[[str, str, Sequence[Row]], Estimate],
+    title: str,
+) -> Figure:
+    """A row of axes per metric, a column per burst length: what is found of each strategy in the
+    rows of a loss rate, over the loss rates."""
+    bursts = results.bursts()
     columns, width = _layout(len(bursts))
     lines = -(-len(names) // columns)
     figure = new_figure(width, 2.2 * len(metrics) + 0.9 + 0.19 * lines)
     grid = figure.subplots(len(metrics), len(bursts), sharex=True, sharey="row", squeeze=False)
     for column, burst in enumerate(bursts):
-        rows = results.rows(results.means, budget, burst)
-        for axes, metric in zip(grid[:, column], metrics, strict=True):
-            _lines(axes, rows, metric, results.line_styles)
+        rows = results.rows(table, burst)
+        by_loss = grouped(sorted(rows, key=lambda row: float(row["loss"])), ["loss"])
+        for name in names:
+            there = {
+                float(loss): own
+                for (loss,), own in by_loss.items()
+                if any(row["strategy"] == name for row in own)
+            }
+            look = results.line_styles[name]
+            style = (
+                {"linewidth": 2, "zorder": 4} if look["linestyle"] == "-" else {"linewidth": 1.1}
+            )
+            for axes, metric in zip(grid[:, column], metrics, strict=True):
+                estimates = [found(name, metric, own) for own in there.values()]
+                if estimates:
+                    line_with_band(axes, list(there), estimates, alpha=0.10, **look, **style)
         grid[0, column].set_title(burst_words(burst))
         grid[-1, column].set_xlabel("loss rate of packets")
     for axes, metric in zip(grid[:, 0], metrics, strict=True):
@@ -162,19 +237,9 @@ def _quality(results: _Results, budget: float) -> Figure:
             axes.set_ylabel(f"{metric_of(metric).label}, cut off below")
         if not metric_of(metric).larger_is_better:
             axes.invert_yaxis()
-    handles = [
-        Line2D([], [], label=name, **look)
-        for name, look in results.line_styles.items()
-        if name in names
-    ]
+    handles = [Line2D([], [], label=name, **results.line_styles[name]) for name in names]
     _legend(figure, handles, columns)
-    images, repeats = len(results.manifest["images"]), results.manifest["base"]["repeats"]
-    figure.suptitle(
-        f"Every strategy at {budget:g} bits per pixel on the wire; upwards is better\n"
-        f"{count_label(images, 'image')} x {count_label(repeats, 'stream')}: means, 95% intervals\n"
-        "blue, solid: tokens; others, dashed: files of classical codecs",
-        size=9,
-    )
+    figure.suptitle(title, size=9)
     return figure
 
 
@@ -194,20 +259,6 @@ def _legend(figure: Figure, handles: list[Any], columns: int) -> None:
     )
 
 
-def _lines(
-    axes: Axes, rows: Sequence[Row], metric: str, line_styles: Mapping[str, Mapping[str, Any]]
-) -> None:
-    for name, look in line_styles.items():
-        own = sorted((r for r in rows if r["strategy"] == name), key=lambda r: float(r["loss"]))
-        if own:
-            columns = _columns(own, metric, f"{metric}_low", f"{metric}_high")
-            found = [Estimate(m, low, high, 1) for m, low, high in zip(*columns, strict=True)]
-            tokens = look["linestyle"] == "-"
-            style = {"linewidth": 2, "zorder": 4} if tokens else {"linewidth": 1.1}
-            losses = [float(row["loss"]) for row in own]
-            line_with_band(axes, losses, found, alpha=0.10, **look, **style)
-
-
 # Winners
 
 
@@ -216,10 +267,11 @@ def _winners(results: _Results, budget: float) -> Figure:
     pale where the runner-up may be as good."""
     metrics, bursts = results.manifest["metrics"], results.bursts()
     losses = sorted(results.manifest["losses"])
+    at_budget = [row for row in results.winners if float(row["budget"]) == budget]
     figure = new_figure(1.3 + 1.5 * len(metrics) * len(bursts), 1.1 + 0.42 * len(losses))
     all_axes = figure.subplots(1, len(bursts), sharey=True, squeeze=False)[0]
     for axes, burst in zip(all_axes, bursts, strict=True):
-        for row in results.rows(results.winners, budget, burst):
+        for row in results.rows(at_budget, burst):
             x, y = metrics.index(row["metric"]), losses.index(float(row["loss"]))
             look = results.line_styles[row["winner"]]
             sure = number(row["lead_low"]) > 0
@@ -304,7 +356,6 @@ _COLUMNS = 5
 def _strips(results: _Results, budget: float) -> Iterator[tuple[str, Figure]]:
     """Images by name: the original, and what every strategy leaves of it."""
     panels, cell = results.folder / PANELS, results.manifest["pictured"]
-    outcomes = read_table(results.folder / "outcomes.csv")
     burst = _burst(str(cell["mean_burst"]))
     for image in cell["images"]:
         files = {"original": panels / "original" / f"{image}.png"}
@@ -316,7 +367,7 @@ def _strips(results: _Results, budget: float) -> Iterator[tuple[str, Figure]]:
             continue
         rows = {
             row["strategy"]: row
-            for row in outcomes
+            for row in results.outcomes
             if (row["image"], row["repeat"]) == (image, str(cell["repeat"]))
             and (float(row["budget"]), float(row["loss"])) == (budget, cell["loss"])
             and _burst(row["mean_burst"]) == burst

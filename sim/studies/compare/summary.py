@@ -14,8 +14,8 @@ import numpy as np
 
 from sim.drivers.record import LOST
 from sim.metrics import metric as metric_of
-from sim.results.files import Row
-from sim.statistics import Floats, estimate, finite_mean
+from sim.results.files import Row, number
+from sim.statistics import Estimate, Floats, estimate, finite_mean
 from sim.studies.compare.config import TOKENS
 from sim.studies.measurements import grouped
 
@@ -79,6 +79,13 @@ def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, A
     return found
 
 
+def paired_difference(rows: Sequence[Row], metric: str, name: str, other: str) -> Estimate:
+    """How far a strategy is from another, on the same images and losses, in the rows of a cell."""
+    by_name = dict(_strategies(rows))
+    values = _table(by_name[name], metric) - _table(by_name[other], metric)
+    return Estimate(finite_mean(values), *_interval(values), values.size)
+
+
 def _lead(prefix: str, tables: Mapping[str, Floats], names: Sequence[str]) -> dict[str, Any]:
     """By how much the first is better than the second; with the interval."""
     lead = low = high = float("nan")
@@ -126,7 +133,7 @@ def _table(rows: Sequence[Row], metric: str) -> Floats:
     images = list(dict.fromkeys(row["image"] for row in rows))
     table = np.full((len(repeats), len(images)), np.nan)
     for row in rows:
-        table[repeats.index(row["repeat"]), images.index(row["image"])] = row[metric]
+        table[repeats.index(row["repeat"]), images.index(row["image"])] = number(row[metric])
     return table
 
 

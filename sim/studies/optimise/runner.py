@@ -34,6 +34,7 @@ from sim.protocol.interleaver import slice_positions
 from sim.results.files import MANIFEST, OPTIMISATION, RESULTS, new_folder, write_json, write_table
 from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
+from sim.scenario.pictures import refuse_video
 from sim.scenario.schema import Scenario, nominal_loss
 from sim.statistics import MIN_REPEATS
 from sim.studies.compare.comparison import OUTCOMES, Comparison
@@ -93,6 +94,7 @@ def optimise(
     Raises:
         UserError: nothing fits the budget, or the scenario cannot be optimised.
     """
+    refuse_video(loaded, "sim optimise")
     repeats = repeats or max(MIN_REPEATS, loaded.scenario.repeats)
     scenario = _prepared(loaded, deadline_s, metric).model_copy(update={"repeats": repeats})
     if not bpp_wire > 0:

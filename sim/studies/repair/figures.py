@@ -15,7 +15,6 @@ from sim.figures.style import (
     GREEN,
     ORANGE,
     VERMILLION,
-    count_label,
     dot_with_bar,
     drawing,
     legend_outside,
@@ -28,7 +27,7 @@ from sim.figures.style import (
 from sim.metrics import METRICS
 from sim.metrics import metric as metric_of
 from sim.results.files import FIGURES, MANIFEST, SUMMARY, read_json
-from sim.scenario.labels import plain_label
+from sim.scenario.labels import count_label, plain_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import Estimate
 
