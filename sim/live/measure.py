@@ -61,7 +61,7 @@ class StreamMeasurer:
         with an earlier one."""
         if not self._measured:
             self._total -= output.number  # those before this receiver joined
-        shown = self._shown(len(self._measured))
+        shown = self._has_pictures(len(self._measured))
         key = digest(image.pixels)
         reference = self._by_digest.get(key)
         if reference is None:
@@ -74,7 +74,7 @@ class StreamMeasurer:
         while len(self._waiting) > self._most:
             self._waiting.popleft().result()
 
-    def _shown(self, number: int) -> bool:
+    def _has_pictures(self, number: int) -> bool:
         """Whether pictures are kept, for all that is known of the stream's end: it may be near."""
         count = panels(self._scenario, self._total)
         return self._save_images or number < count or number in evenly(count, self._total)

@@ -35,8 +35,9 @@ def ran(cli: Cli, photo: Path) -> Callable[..., None]:
 
 
 def drawn() -> dict[str, bytes]:
-    """The figures, by name."""
-    return {path.name: path.read_bytes() for path in FIGURES.iterdir()}
+    """The figures, by name; slides, by path."""
+    files = (path for path in FIGURES.rglob("*") if path.is_file())
+    return {path.relative_to(FIGURES).as_posix(): path.read_bytes() for path in files}
 
 
 def test_a_finished_run_is_not_drawn_again(ran: Callable[..., None]) -> None:
@@ -44,9 +45,11 @@ def test_a_finished_run_is_not_drawn_again(ran: Callable[..., None]) -> None:
     first = drawn()
     assert {name.partition(".")[0] for name in first} == {
         "quality", "packets", "strip-photo", "invented-photo",
+        "slides/quality-psnr_db", "slides/quality-token_accuracy",
     }  # fmt: skip
     (FIGURES / "quality.svg").write_text("not touched")
     (FIGURES / "packets.svg").unlink()
+    (FIGURES / "slides/quality-psnr_db.png").unlink()
     (FIGURES / "strip-photo.png").write_bytes(first["quality.png"])
     ran()
     assert drawn() == first | {"quality.svg": b"not touched"}
