@@ -8,17 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import (
-    FixedLocator,
-    MaxNLocator,
-    NullLocator,
-    PercentFormatter,
-    ScalarFormatter,
-)
 from numpy.typing import NDArray
 
 from sim.figures.style import (
@@ -38,6 +30,9 @@ from sim.results.run import PointSummary, ways_lost
 from sim.scenario.labels import plain_label, setting_label, value_label, with_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import Estimate, finite_mean
+
+if TYPE_CHECKING:  # answers ask for curves, and draw none
+    from matplotlib.axes import Axes
 
 _LOG_SPAN = 16
 """A horizontal axis is logarithmic when its values span this factor or more."""
@@ -115,6 +110,8 @@ def estimate(point: PointSummary, name: str, metric: str) -> Estimate:
 
 def dot_panel(axes: Axes, point: PointSummary, metric: str) -> None:
     """One point: a row per repair, a dashed line for the decode without loss."""
+    from matplotlib.ticker import MaxNLocator
+
     repairs = [name for name in point.concealers if name != CLEAN]
     for row, name in enumerate(repairs):
         dot_with_bar(axes, estimate(point, name, metric), row, *look(name))
@@ -164,6 +161,14 @@ def _columns(found: Sequence[Estimate]) -> NDArray[np.float64]:
 
 
 def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
+    from matplotlib.ticker import (
+        FixedLocator,
+        MaxNLocator,
+        NullLocator,
+        PercentFormatter,
+        ScalarFormatter,
+    )
+
     if found.ticks is not None:
         labels = [plain_label(tick).replace(" ", "\n", 1) for tick in found.ticks]
         widest = max(len(line) for label in labels for line in label.split("\n"))
@@ -193,6 +198,8 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
 def rate_panel(axes: Axes, points: Sequence[PointSummary], metric: str, repair: str) -> None:
     """Quality of one repair, and without loss, over bits per pixel on the wire; a line per group
     of points that differ only in the key of the horizontal axis of their curves."""
+    from matplotlib.ticker import MaxNLocator
+
     labelled: set[object] = set()
     for number, (title, members) in enumerate(rate_groups(points).items()):
         ordered = sorted(members, key=lambda point: point.bpp_wire)
@@ -278,6 +285,8 @@ def loss_panel(axes: Axes, members: Sequence[PointSummary], found: Curves | None
         members: points of one curve family.
         found: what it is drawn over; None for a single point.
     """
+    from matplotlib.ticker import PercentFormatter
+
     positions = [0.0] if found is None else found.positions(members)
     order = np.argsort(positions, kind="stable")
     at = np.array(positions)[order]
