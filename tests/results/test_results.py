@@ -206,11 +206,19 @@ def test_same_scenario_same_bytes(run: Run) -> None:
     assert Path("first", "summary.json").read_bytes() != Path("third", "summary.json").read_bytes()
 
 
+def drawn_in(folder: str) -> dict[str, bytes]:
+    """A run's figures, by path below their folder."""
+    figures = Path(folder, "figures")
+    files = (path for path in figures.rglob("*") if path.is_file())
+    return {path.relative_to(figures).as_posix(): path.read_bytes() for path in files}
+
+
 def test_figures_come_from_the_tables(run: Run, cli: Cli) -> None:
     run("--out", "run")
-    figures = Path("run/figures")
-    drawn = {path.name: path.read_bytes() for path in figures.iterdir()}
-    assert set(drawn) == {
+    drawn = drawn_in("run")
+    slides = {name for name in drawn if name.startswith("slides/")}
+    assert "slides/quality-token_accuracy.png" in slides
+    assert set(drawn) - slides == {
         "packets.png",
         "packets.svg",
         "quality.png",
@@ -223,12 +231,12 @@ def test_figures_come_from_the_tables(run: Run, cli: Cli) -> None:
     small_print = "scenario small · seed 3 · lossy-stream-sim"
     assert small_print in drawn["quality.svg"].decode()
     assert small_print in drawn["packets.svg"].decode()
-    shutil.rmtree(figures)
+    shutil.rmtree("run/figures")
     Path("run").rename("moved")
     result = cli("plot", "moved", "--json")
     assert result.exit_code == 0, result.output
-    assert len(json.loads(result.stdout)["figures"]) == 6
-    assert {path.name: path.read_bytes() for path in Path("moved/figures").iterdir()} == drawn
+    assert len(json.loads(result.stdout)["figures"]) == 6 + len(slides)
+    assert drawn_in("moved") == drawn
 
 
 SWEPT = '{"channel.loss": [0.0, 0.4], "stream.slices": [4, 6]}'
@@ -248,13 +256,13 @@ def test_figures_of_sweeps_come_from_the_tables(
     """The tables, summary, manifest and panels alone: no cells."""
     texts = [*settings, f"sweep={SWEPT}", "repeats=2", "channel={type: uniform, loss: 0}"]
     run("--out", "run", *(word for text in texts for word in ("--set", text)))
-    drawn = {path.name: path.read_bytes() for path in Path("run/figures").iterdir()}
+    drawn = drawn_in("run")
     assert {name[:-4] for name in drawn if name.endswith(".svg")} == names
     for name in ("figures", "cells"):
         shutil.rmtree(Path("run", name))
     Path("run").rename("moved")
     assert cli("plot", "moved").exit_code == 0
-    assert {path.name: path.read_bytes() for path in Path("moved/figures").iterdir()} == drawn
+    assert drawn_in("moved") == drawn
 
 
 def test_sweeps_are_grids_with_paired_repeats(run: Run) -> None:
