@@ -206,11 +206,19 @@ def test_same_scenario_same_bytes(run: Run) -> None:
     assert Path("first", "summary.json").read_bytes() != Path("third", "summary.json").read_bytes()
 
 
+def figures(folder: str) -> dict[str, bytes]:
+    """The files of a run's figures, by their paths."""
+    at = Path(folder, "figures")
+    return {str(f.relative_to(at)): f.read_bytes() for f in at.rglob("*") if f.is_file()}
+
+
 def test_figures_come_from_the_tables(run: Run, cli: Cli) -> None:
-    run("--out", "run")
-    figures = Path("run/figures")
-    drawn = {path.name: path.read_bytes() for path in figures.iterdir()}
-    assert set(drawn) == {
+    summary = run("--out", "run")
+    drawn = figures("run")
+    slides = {name for name in drawn if name.startswith("slides/")}
+    metrics = [*summary["metrics"], "token_accuracy"]
+    assert slides == {f"slides/quality-{metric}.png" for metric in metrics}
+    assert set(drawn) - slides == {
         "packets.png",
         "packets.svg",
         "quality.png",
@@ -223,12 +231,12 @@ def test_figures_come_from_the_tables(run: Run, cli: Cli) -> None:
     small_print = "scenario small · seed 3 · lossy-stream-sim"
     assert small_print in drawn["quality.svg"].decode()
     assert small_print in drawn["packets.svg"].decode()
-    shutil.rmtree(figures)
+    shutil.rmtree("run/figures")
     Path("run").rename("moved")
     result = cli("plot", "moved", "--json")
     assert result.exit_code == 0, result.output
-    assert len(json.loads(result.stdout)["figures"]) == 6
-    assert {path.name: path.read_bytes() for path in Path("moved/figures").iterdir()} == drawn
+    assert len(json.loads(result.stdout)["figures"]) == 6 + len(slides)
+    assert figures("moved") == drawn
 
 
 SWEPT = '{"channel.loss": [0.0, 0.4], "stream.slices": [4, 6]}'
@@ -248,13 +256,13 @@ def test_figures_of_sweeps_come_from_the_tables(
     """The tables, summary, manifest and panels alone: no cells."""
     texts = [*settings, f"sweep={SWEPT}", "repeats=2", "channel={type: uniform, loss: 0}"]
     run("--out", "run", *(word for text in texts for word in ("--set", text)))
-    drawn = {path.name: path.read_bytes() for path in Path("run/figures").iterdir()}
+    drawn = figures("run")
     assert {name[:-4] for name in drawn if name.endswith(".svg")} == names
     for name in ("figures", "cells"):
         shutil.rmtree(Path("run", name))
     Path("run").rename("moved")
     assert cli("plot", "moved").exit_code == 0
-    assert {path.name: path.read_bytes() for path in Path("moved/figures").iterdir()} == drawn
+    assert figures("moved") == drawn
 
 
 def test_sweeps_are_grids_with_paired_repeats(run: Run) -> None:
