@@ -55,7 +55,7 @@ def test_sim_commands_run(cli: Cli) -> None:
         words = shlex.split(command)[1:]
         if "loss-sweep" in words:
             words += ["--set", "sweep={channel.loss: [0, 0.2]}"]
-        if "scenarios/video/call.yaml" in words:
+        if "call" in words:
             words += ["--set", "video.frames=2", "--set", "video.size=64"]
         elif words[0] == "run":
             words += photos

@@ -84,12 +84,12 @@ class Recipe:
 
 def standard_recipe() -> Recipe:
     """The recipe for networks of the default shapes."""
-    whole: Any = {"batch": 8, "window": 128}
+    whole: Any = {"batch": 8, "window": 128, "lpips_weight": 2.0}
     return Recipe(
         TokenizerTraining(TokenizerConfig(), ladder_from=1000),
         JointTraining(batch=8, crop=192, rate=0.0, upsampler_rate=0.0),
         UpsamplerTraining(),
-        JointTraining(batch=8),
+        JointTraining(batch=8, lpips_weight=2.0),
         JointTraining(**whole, adversarial_from=200),
         InpainterTraining(InpainterConfig()),
         JointTraining(**whole, adversarial_from=50, rate=1e-4, encoder_rate=0, upsampler_rate=1e-4),

@@ -140,7 +140,7 @@ def test_mistakes_are_told_by_line(cli: Cli, change: tuple[str, str], expected: 
 
 def test_each_kind_of_file_names_its_command(cli: Cli) -> None:
     path = comparison()
-    assert "run it with sim compare" in cli("run", path).stderr
+    assert "run it by: sim compare" in cli("run", path).stderr
     path.write_text("seed: 1\n")
     assert "test.yaml:1: bpp_wire: is missing" in cli("compare", path).stderr
 
