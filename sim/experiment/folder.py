@@ -42,8 +42,17 @@ _MADE = (PACKETS, IMAGES, SUMMARY, FIGURES, PANELS, VIDEOS, OUTPUTS, MANIFEST)
 def check_run(target: Path) -> None:
     """Raise UserError unless a run may be written to a folder: it is not there yet, empty, or
     holds a run, finished or not."""
-    if kind_of(target) is not None or not (target / CELLS).is_dir():
+    if _is_unfinished(target):
+        return
+    try:
         check_target(target, RUN)
+    except UserError:
+        if not _is_unfinished(target):  # another process may have begun it meanwhile
+            raise
+
+
+def _is_unfinished(target: Path) -> bool:
+    return kind_of(target) is None and (target / CELLS).is_dir()
 
 
 @contextlib.contextmanager
