@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -57,12 +58,19 @@ CHEAP: dict[tuple[str, ...], tuple[str, ...]] = {
 
 REFUSED = {
     ("train", "pack"): None,
+    ("train", "calibrate"): "no such weights file",
     ("train",): "photos",
     ("model", "import"): "last.ckpt",
 }
 """What the message names where a command cannot run here; None: it can."""
 
-PLACES = {"PHOTOS": "photos", "kodak": "photos", "WEIGHTS": "weights", "/shared/sweep": "shared"}
+PLACES = {
+    "PHOTOS": "photos",
+    "video.file=my.mp4": "video.file=samples/book",
+    "kodak": "photos",
+    "WEIGHTS": "weights",
+    "/shared/sweep": "shared",
+}
 """What stands for something of the reader's own."""
 
 RUNNER = """
@@ -98,10 +106,13 @@ def made_cheap(words: list[str], number: int) -> list[str]:
     assert isinstance(more, tuple)
     extra = list(more)
     if words[0] == "run":
-        sweep = load_scenario(find_scenario(Path(words[1]))).scenario.sweep
-        ends = {key: [values[0], values[-1]] for key, values in sweep.items()}
+        scenario = load_scenario(find_scenario(Path(words[1]))).scenario
+        ends = {key: [values[0], values[-1]] for key, values in scenario.sweep.items()}
         extra += ["--set", f"sweep={json.dumps(ends)}"]
-        extra += [] if "--images" in words else ["--images", "photos"]
+        if scenario.video is not None:
+            extra += ["--set", "video.frames=2", "--set", "video.size=64"]
+        elif "--images" not in words:
+            extra += ["--images", "photos"]
     return [*words, *extra]
 
 
@@ -110,7 +121,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which the wheel of this tree is installed."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    build = (*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT))
+    leave = shutil.ignore_patterns(".*", "build", "results", "training-runs")
+    tree = shutil.copytree(ROOT, folder / "tree", ignore=leave)  # setuptools leaves files there
+    build = (*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), str(tree))
     subprocess.run(build, check=True, timeout=250)
     (wheel,) = folder.glob("*.whl")
     target = folder / "installed"
