@@ -188,6 +188,7 @@ def test_sender_and_receiver_run(python: tuple[str, ...]) -> None:
         place = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     ends = {"receive": "--at", "send": "--to"}
     asked = [made_cheap(words, 0) for words in commands(ROOT / "docs" / "live.md")]
+    asked[0].append("--once")
     assert [words[0] for words in asked] == list(ends)
     both = [
         subprocess.Popen((*python, "-m", "sim", *words, ends[words[0]], place)) for words in asked

@@ -82,7 +82,7 @@ def open_run(target: Path, fresh: bool = False) -> Iterator[Path]:
     try:
         yield target
     except BaseException as error:
-        if not had_cells and not any((target / CELLS).glob("*.json")):
+        if not had_cells and not any((target / CELLS).glob("[!.]*.json")):
             shutil.rmtree(target / CELLS, ignore_errors=True)
             remove_empty(made)
         if isinstance(error, OSError) and error.errno in NO_ROOM:

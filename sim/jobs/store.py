@@ -86,7 +86,8 @@ class Store:
         return record
 
     def __len__(self) -> int:
-        return sum(1 for _ in self.folder.glob("*.json"))
+        """Of records; what a kill left half-written, whose name begins with a dot, is none."""
+        return sum(1 for _ in self.folder.glob("[!.]*.json"))
 
 
 def _write(path: Path, content: bytes) -> None:
