@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 
 import torch
 
@@ -21,6 +22,32 @@ DTYPES = ("auto", "float32", "bfloat16")
 
 class DeviceError(ValueError):
     """A device or number format that cannot be used here; the message is one line."""
+
+
+class _NoTf32:
+    """TF32 is off while any thread is within: the flags are the process's, so the first thread to
+    enter keeps what a program has set, and the last to leave puts it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._threads, self._before = Lock(), 0, (False, False)
+
+    def __enter__(self) -> None:
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        with self._lock:
+            if not self._threads:
+                self._before = matmul.allow_tf32, cudnn.allow_tf32
+            matmul.allow_tf32 = cudnn.allow_tf32 = False
+            self._threads += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+                matmul.allow_tf32, cudnn.allow_tf32 = self._before
+
+
+_NO_TF32 = _NoTf32()
 
 
 @dataclass(frozen=True)
@@ -51,7 +78,7 @@ class Device:
     def inference(self) -> Iterator[None]:
         """No gradients, and full float32 unless another format was asked for, within the block."""
         exact = self.dtype in (None, torch.float32)
-        with torch.inference_mode(), _no_tf32() if exact else self.autocast():
+        with torch.inference_mode(), _NO_TF32 if exact else self.autocast():
             yield
 
     def __str__(self) -> str:
@@ -108,15 +135,3 @@ def fast_dtype(kind: str) -> torch.dtype:
             tries.append(time.perf_counter() - start)
         seconds[dtype] = min(tries)
     return min(seconds, key=lambda dtype: seconds[dtype])
-
-
-@contextmanager
-def _no_tf32() -> Iterator[None]:
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = False
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    finally:
-        matmul.allow_tf32 = before

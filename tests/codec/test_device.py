@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,23 @@ def test_inference_is_in_full_precision() -> None:
         assert (a @ a).dtype == torch.float32
     with choose_device("cpu", "bfloat16").inference():
         assert (a @ a).dtype == torch.bfloat16
+
+
+def test_threads_that_overlap_leave_precision_as_it_was() -> None:
+    """The flags belong to the process: the first to leave must not set them under the other."""
+    cudnn, before = torch.backends.cudnn, torch.backends.cudnn.allow_tf32
+    cudnn.allow_tf32 = True
+    try:
+        first, second = CPU.inference(), CPU.inference()
+        with ThreadPoolExecutor(1) as other:
+            first.__enter__()
+            other.submit(second.__enter__).result()
+            first.__exit__(None, None, None)
+            assert not cudnn.allow_tf32, "the second is still within"
+            other.submit(second.__exit__, None, None, None).result()
+        assert cudnn.allow_tf32
+    finally:
+        cudnn.allow_tf32 = before
 
 
 def test_a_model_does_the_same_on_another_device(tiny_model: Path) -> None:
