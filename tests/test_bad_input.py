@@ -132,12 +132,12 @@ def test_every_mistake_of_a_file_is_told(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("channel.loss=1.5", "--set channel.loss: channel.loss: is a probability and must lie in"),
+        ("channel.loss=1.5", "--set channel.loss: is a probability and must lie in"),
         ("channel.loss", "--set channel.loss: write key=value"),
         ("=3", "--set =3: write key=value"),
         ("seed=[", "--set seed=[: the value is not YAML ("),
         ("seed.low=3", "--set seed.low: seed is not a section"),
-        ("sead=3", "--set sead: sead: unknown key; did you mean seed?"),
+        ("sead=3", "--set sead: unknown key; did you mean seed?"),
     ],
 )
 def test_override_mistakes(cli: Cli, override: str, expected: str) -> None:

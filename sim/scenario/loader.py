@@ -197,8 +197,9 @@ class Source:
 
     def error(self, location: Location, problem: str) -> UserError:
         """A UserError at a key path; the nearest line that exists stands for a missing key."""
-        where = self._line(location)
-        return UserError(": ".join(part for part in (where, dotted(location), problem) if part))
+        where, key = self._line(location), dotted(location)
+        parts = (where, "" if where == f"--set {key}" else key, problem)
+        return UserError(": ".join(part for part in parts if part))
 
     def check(self, raw: Mapping[str, Any], point: SweepPoint | None = None) -> Scenario:
         """Validate raw values. Of several mistakes the first is raised, with the others."""

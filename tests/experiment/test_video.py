@@ -121,8 +121,8 @@ def test_who_does_it_changes_nothing(clip: Cli) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("video={}", "--set video: video: give either file or camera"),
-        ("video={file: a, camera: 0}", "--set video: video: give either file or camera"),
+        ("video={}", "--set video: give either file or camera"),
+        ("video={file: a, camera: 0}", "--set video: give either file or camera"),
         ("video={fil: a}", "--set video: video.fil: unknown key; did you mean file?"),
         ("video=null", "concealers: previous looks at the frame before: it needs a section video"),
         ("video.file=nothing.mp4", "nothing.mp4: no such video"),
