@@ -12,11 +12,12 @@ telea, biharmonic  the neighbour average; then the lost squares of the decoded i
                    over (`codec.pixel_repair`)
 inpaint            the masked transformer (`codec.inpainting`) by a schedule (`codec.decoding`)
 
-Two remember the frame shown before, of a video; with none of the same grid, nothing:
+Three remember the frame shown before, of a video; with none of the same grid, nothing:
 
 previous             what was shown there before; at first grey holes, as none
 previous_or_average  that or the neighbour average: of the two, the one that would have been nearer
                      to the tokens received around the lost one
+inpaint_memory       inpaint, by a transformer that sees what was shown before and how sure that was
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ CONCEALERS: tuple[str, ...] = (*_SIMPLE, *PIXEL_REPAIRS, "inpaint")
 _REMEMBERING: dict[
     str, Callable[[Model, Indices, Mask, int, CodewordVectors | None], CodewordVectors]
 ] = {"previous": _previous, "previous_or_average": _previous_or_average}
-VIDEO_CONCEALERS: tuple[str, ...] = tuple(_REMEMBERING)
+VIDEO_CONCEALERS: tuple[str, ...] = (*_REMEMBERING, "inpaint_memory")
 """Those that see what they showed before."""
 
 MEMORY = 1
@@ -243,6 +244,7 @@ def conceal(
 
     Raises:
         ValueError: unknown name, or a received index outside [0, K).
+        ModelError: the model lacks the transformer, or its transformer the memory.
     """
     known = (*CONCEALERS, *VIDEO_CONCEALERS)
     if name not in known:
@@ -253,15 +255,17 @@ def conceal(
     ):
         raise ValueError(f"a received index lies outside the codebook of {codebook_size}")
     codewords = model.codewords(codebook_size)
-    if name == "inpaint":
-        filled = model.inpaint(indices, received, codebook_size, decoding)
+    latest = shown[-1] if shown and shown[-1].indices.shape == indices.shape else None
+    if name in ("inpaint", "inpaint_memory"):
+        memory = None
+        if name == "inpaint_memory" and latest is not None:
+            memory = np.dstack([latest.codeword_vectors, np.nan_to_num(latest.probability)])
+        filled = model.inpaint(indices, received, codebook_size, decoding, memory)
         error = filled.spread * np.float32(model.calibration[codebook_size].pixel_error_scale)
         error[received] = 0
         return Concealed(filled.indices, filled.codeword_vectors, filled.probability, error)
     if name in _REMEMBERING:
-        before = shown[-1].codeword_vectors if shown else None
-        if before is not None and before.shape[:2] != indices.shape:
-            before = None
+        before = None if latest is None else latest.codeword_vectors
         vectors = _REMEMBERING[name](model, indices, received, codebook_size, before)
     else:
         simple = "neighbour_average" if name in PIXEL_REPAIRS else name

@@ -7,6 +7,10 @@ neighbours' codewords, and the network predicts what that estimate misses: untra
 codewords by how near they are to it. Attention runs in 8x8 windows, shifted by half a window in
 every other layer (Liu et al., Swin, ICCV 2021), with 2-D rotary positions (Su et al. 2021; Heo et
 al., ECCV 2024); cost and memory grow linearly with the grid.
+
+A network with a memory may be given, beside a frame of a video, what was shown before: the codeword
+vector at each position and how sure it was. It is told as well how well this agrees with the tokens
+that were received around, and may start its estimate from it. Untrained, it ignores it.
 """
 
 from __future__ import annotations
@@ -25,14 +29,15 @@ ESTIMATE_REACH = 4
 
 @dataclass(frozen=True)
 class InpainterConfig:
-    """Shape of the transformer: dimensions of codewords, channels, layers, attention heads, and the
-    hidden channels of its MLPs as a multiple of `width`."""
+    """Shape of the transformer: dimensions of codewords, channels, layers, attention heads, the
+    hidden channels of its MLPs as a multiple of `width`, and whether it has a memory."""
 
     latent_dim: int = 16
     width: int = 192
     depth: int = 6
     heads: int = 6
     expansion: int = 4
+    memory: bool = False
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -173,25 +178,53 @@ class Inpainter(nn.Module):
             nn.init.zeros_(start.bias)
         self.log_sharpness = nn.Parameter(torch.tensor(math.log(8.0)))
         self.prior = nn.Parameter(torch.ones(()))
+        if config.memory:
+            self.embed_memory = nn.Linear(config.latent_dim + 2, width)
+            self.trust = nn.Linear(width, 2)
+            for start in (self.embed_memory, self.trust):
+                nn.init.zeros_(start.weight)
+                nn.init.zeros_(start.bias)
 
-    def hidden(self, codewords: Tensor, received: Tensor, log2_size: Tensor) -> Tensor:
-        """Codewords float[B,h,w,D], received bool[B,h,w], log2 K int64[B] -> float[B,h,w,C+D]: the
-        transformer's states and its estimate of each codeword vector."""
+    def hidden(
+        self, codewords: Tensor, received: Tensor, log2_size: Tensor, memory: Tensor | None = None
+    ) -> Tensor:
+        """The transformer's states, its estimate of each codeword vector, and what is added to the
+        logarithm of the sharpness there.
+
+        Args:
+            codewords: float[B,h,w,D].
+            received: bool[B,h,w].
+            log2_size: log2 K, int64[B].
+            memory: float[B,h,w,D+1], only for a network that has one: what was shown before, the
+                codeword vector and its probability; where that is 0, nothing.
+
+        Returns:
+            float[B,h,w,C+D+1].
+        """
         estimate = neighbour_estimate(codewords, received)
         x = torch.where(received[..., None], self.embed(codewords), self.guess(estimate))
         x = x + self.level(log2_size.to(codewords.device))[:, None, None]
+        if memory is not None:
+            shown, known = memory[..., :-1], memory[..., -1:] > 0
+            likeness = torch.exp(-(shown - codewords).square().sum(-1, keepdim=True))
+            agreement = neighbour_estimate(likeness, received)
+            x = x + known * self.embed_memory(torch.cat([memory, agreement], dim=-1))
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)
-        return torch.cat([x, estimate + self.correct(x)], dim=-1)
+        surer = torch.zeros_like(x[..., :1])
+        if memory is not None:
+            share, surer = (known * self.trust(x)).split(1, dim=-1)
+            estimate = estimate + share * (shown - estimate)
+        return torch.cat([x, estimate + self.correct(x), surer], dim=-1)
 
     def logits(self, hidden: Tensor, codewords: Tensor, log_share: Tensor) -> Tensor:
-        """Scores float[N,K] of hidden states float[N,C+D] against codewords float[K,D]: a learnt
+        """Scores float[N,K] of hidden states float[N,C+D+1] against codewords float[K,D]: a learnt
         match, minus the squared distance to the estimate, plus a multiple of the logarithms of the
         usage shares float[K]; all three weights are learnt."""
         width, dim = self.config.width, self.config.latent_dim
-        states, estimate = torch.split(hidden, [width, dim], dim=-1)
+        states, estimate, surer = torch.split(hidden, [width, dim, 1], dim=-1)
         match = self.query(states) @ self.key(codewords).t() / math.sqrt(width)
         near = estimate @ codewords.t() - codewords.square().sum(1) / 2
-        scores: Tensor = match + self.log_sharpness.exp() * near + self.prior * log_share
+        scores: Tensor = match + (self.log_sharpness + surer).exp() * near + self.prior * log_share
         return scores

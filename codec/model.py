@@ -169,7 +169,8 @@ class Model:
             encoder, decoder = Encoder(config), Decoder(config)
             codewords = F.normalize(torch.randn(2048, config.latent_dim), dim=1)
             ladder = Ladder.pairs(codewords)
-            inpainter = Inpainter(InpainterConfig(width=32, depth=2, heads=2))
+            inpainter = Inpainter(InpainterConfig(width=32, depth=2, heads=2, memory=True))
+            nn.init.ones_(inpainter.trust.bias)
             context = ContextTables.random(ladder.codebook_sizes, seed)
         name = fingerprint.random_fingerprint(seed)
         return cls(encoder, decoder, ladder, inpainter, name, {}, context, device)
@@ -219,6 +220,11 @@ class Model:
                 bits = bits.to(self.device.where)
                 indices = self._search.improve(*tensors, codewords, bits, search, progress)
         return indices.cpu().numpy()
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there is an inpainter that can be told what was shown before."""
+        return self.inpainter is not None and self.inpainter.config.memory
 
     @cached_property
     def _search(self) -> Search:
@@ -299,7 +305,11 @@ class Model:
         return self.ladder.frequencies(codebook_size)
 
     def logits(
-        self, indices: NDArray[np.int64], received: NDArray[np.bool_], codebook_size: int
+        self,
+        indices: NDArray[np.int64],
+        received: NDArray[np.bool_],
+        codebook_size: int,
+        memory: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Scores float32[n,K] of every codeword at the n lost positions, in raster order.
 
@@ -307,20 +317,26 @@ class Model:
             indices: int64[h,w]; ignored where lost.
             received: bool[h,w].
             codebook_size: K.
+            memory: float32[h,w,D+1], what was shown before: see `Inpainter.hidden`.
 
         Raises:
-            ModelError: this model has no inpainter.
+            ModelError: this model has no inpainter, or it has no memory and is given one.
         """
         if self.inpainter is None:
             raise ModelError(f"this model has no {INPAINTER_FILE}: train one, sim train inpainter")
+        if memory is not None and not self.has_memory:
+            raise ModelError(
+                f"{INPAINTER_FILE} of this model has no memory: sim train inpainter --clips"
+            )
         where = self.device.where
         codewords = self.ladder.codewords(codebook_size)
         share = self.ladder.log_share(codebook_size)
         with self.device.inference():
             mask = torch.from_numpy(received).to(where)
             vectors = codewords[torch.from_numpy(np.where(received, indices, 0)).to(where)]
-            log2_size = log2_sizes(codebook_size)
-            hidden = self.inpainter.hidden(vectors[None], mask[None], log2_size)[0][~mask]
+            given = vectors[None], mask[None], log2_sizes(codebook_size)
+            shown = None if memory is None else torch.from_numpy(memory).to(where)[None]
+            hidden = self.inpainter.hidden(*given, shown)[0][~mask]
             return self.inpainter.logits(hidden, codewords, share).float().cpu().numpy()
 
     def inpaint(
@@ -329,15 +345,16 @@ class Model:
         received: NDArray[np.bool_],
         codebook_size: int,
         decoding: Decoding = ONE_PASS,
+        memory: NDArray[np.float32] | None = None,
     ) -> Filled:
         """Fill the lost positions of indices int64[h,w] by the transformer; received tokens, by the
-        mask bool[h,w], stay as they are. See `codec.decoding.fill`.
+        mask bool[h,w], stay as they are. See `logits` and `codec.decoding.fill`.
 
         Raises:
-            ModelError: this model has no inpainter.
+            ModelError: as `logits`.
         """
         return fill(
-            lambda i, k: self.logits(i, k, codebook_size),
+            lambda i, k: self.logits(i, k, codebook_size, memory),
             self.codewords(codebook_size),
             indices,
             received,

@@ -148,6 +148,11 @@ def check_model(model: Model, scenario: Scenario) -> None:
         raise UserError(
             "concealers: inpaint: this model has no inpainter; train one, sim train inpainter"
         )
+    if "inpaint_memory" in scenario.concealers and not model.has_memory:
+        raise UserError(
+            "concealers: inpaint_memory: this model has no inpainter with a memory; train one, "
+            "sim train inpainter --clips"
+        )
 
 
 def stream_frames(

@@ -315,7 +315,7 @@ class ContextTask(Task):
         (log2 K)."""
         side = self.held_out.side
         count = min(6, len(self.held_out))
-        rows = [torch.cat([self.held_out.pixels(number) for number in range(count)])]
+        rows = [torch.cat([self.held_out.crops.pixels(number) for number in range(count)])]
         with self.optimizer.averaged():
             for codebook_size in (
                 self.ladder.codebook_sizes[-2],

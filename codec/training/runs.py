@@ -48,9 +48,10 @@ from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.joint import JointTask, JointTraining
 from codec.training.loop import CHECKPOINT, LoopConfig, train
 from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
+from codec.training.sequences import ClipSource, Sequences
 from codec.training.task import Task
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
-from codec.training.tokens import Crops, MaskSource, TokenCache, cache_tokens
+from codec.training.tokens import Crops, MaskSource, SquareSource, TokenCache, cache_tokens
 from codec.training.upsampler import (
     Pairs,
     UpsamplerTask,
@@ -64,11 +65,12 @@ from codec.training.weights import own_tokenizer, save_context, save_inpainter, 
 @dataclass(frozen=True)
 class CacheConfig:
     """How many crops are tokenized once and trained on, how many are held out, and their side in
-    pixels."""
+    pixels; how many sequences, of which half as many are held out."""
 
     crops: int = 12_000
     held_out: int = 128
     side: int = 256
+    sequences: int = 3_000
 
 
 DEFAULT_CACHE = CacheConfig()
@@ -111,13 +113,14 @@ class TrainingRun:
         return self._cached(folder, encoder, ladder, held_out=False)
 
     def all_tokens(
-        self, folder: Path, encoder: nn.Module, ladder: Ladder
+        self, folder: Path, encoder: nn.Module, ladder: Ladder, clips: ClipSource | None = None
     ) -> tuple[TokenCache, TokenCache]:
-        """Tokens of the crops to train on and of held-out ones. The main process makes them."""
+        """Tokens of the crops to train on and of held-out ones; with clips, those of the frames of
+        sequences. The main process makes them."""
 
         def read() -> tuple[TokenCache, TokenCache]:
-            held_out = self._cached(folder, encoder, ladder, held_out=True)  # few, so first
-            return self.tokens(folder, encoder, ladder), held_out
+            held_out = self._cached(folder, encoder, ladder, True, clips)  # few, so first
+            return self._cached(folder, encoder, ladder, False, clips), held_out
 
         with parallel.main_process() as is_main:
             if is_main:
@@ -125,17 +128,28 @@ class TrainingRun:
         return caches if is_main else read()
 
     def _cached(
-        self, folder: Path, encoder: nn.Module, ladder: Ladder, held_out: bool
+        self,
+        folder: Path,
+        encoder: nn.Module,
+        ladder: Ladder,
+        held_out: bool,
+        clips: ClipSource | None = None,
     ) -> TokenCache:
-        photos = self.photos(self.cache.side, held_out=held_out)
+        photos, side = self.photos(self.cache.side, held_out=held_out), self.cache.side
         count, seed = (self.cache.held_out, 4) if held_out else (self.cache.crops, 1)
-        crops = Crops(photos, self.cache.side // STRIDE, count, seed)
+        crops: SquareSource = Crops(photos, side // STRIDE, count, seed)
+        about = {"seed": seed, "side": side, "photos": photos.fingerprint}
+        name = "tokens"
+        if clips is not None:
+            count = max(2, count // 2) if held_out else self.cache.sequences
+            crops = Sequences(photos, clips, side // STRIDE, count, seed, held_out)
+            about |= {"clips": clips.fingerprint, "sequences": count}
+            name = "sequences"
         conditioned = is_level_conditioned(encoder)
         sizes = ladder.codebook_sizes if conditioned else (ladder.base_size,)
         codewords = {f"words.{size}": ladder.codewords(size) for size in sizes}
-        about = {"seed": crops.seed, "side": self.cache.side, "photos": photos.fingerprint}
         key = fingerprint(about, {**encoder.state_dict(), **codewords})[:12]
-        return cache_tokens(folder / f"tokens-{key}.npz", crops, encoder, ladder, self.options)
+        return cache_tokens(folder / f"{name}-{key}.npz", crops, encoder, ladder, self.options)
 
 
 def train_tokenizer(
@@ -305,6 +319,7 @@ def train_inpainter(
     *,
     start: Path | None = None,
     depth: int | None = None,
+    clips: ClipSource | None = None,
 ) -> dict[str, float]:
     """Train a transformer for the tokenizer in `model` (default: the shipped one) and write
     `inpainter.safetensors`.
@@ -317,9 +332,10 @@ def train_inpainter(
         start: folder of an inpainter, of whatever tokenizer, whose weights a new run starts from;
             None: random weights.
         depth: layers (default: those of `start` or `config`); those that `start` lacks are added.
+        clips: it learns to use a memory, from sequences of these and of moved photos.
 
     Raises:
-        ValueError: fewer layers than `start` has.
+        ValueError: fewer layers than `start` has, or too few clips.
     """
     source = model or PRETRAINED
     _, encoder, decoder, ladder, _ = load_tokenizer(source)
@@ -331,9 +347,11 @@ def train_inpainter(
         if trained is not None and depth < network.depth:
             raise ValueError(f"{depth} layers: the inpainter in {start} has {network.depth}")
         network = replace(network, depth=depth)
-    network = replace(network, latent_dim=ladder.codewords(ladder.base_size).shape[1])
-    config = replace(config, network=network)
-    task = InpainterTask(decoder, tokens, held_out, masks, config, run.options)
+    sequences = clips and run.all_tokens(source, encoder, ladder, clips)
+    latent_dim = ladder.codewords(ladder.base_size).shape[1]
+    memory = network.memory or clips is not None
+    config = replace(config, network=replace(network, latent_dim=latent_dim, memory=memory))
+    task = InpainterTask(decoder, tokens, held_out, masks, config, run.options, sequences)
     if trained is not None:
         task.start_from(trained)
     return run.train(task, lambda: save_inpainter(run.folder, task.inpainter, ladder))

@@ -1,7 +1,7 @@
 """Index maps of random crops, computed once: what inpainter and context coder are trained on.
 
 Crops are pure functions of (seed, number), so only their indices are stored; their pixels are cut
-again when needed.
+again when needed. Frames of short sequences are such crops too (`codec.training.sequences`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,8 +23,25 @@ from codec.training.data import Batches, PhotoDataset, random_crops
 from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
 from codec.training.task import to_device
 
-# (rng, grid shape) -> received bool[h,w]
-MaskSource = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.bool_]]
+# (rng, shape (h, w), or (n, h, w) of n frames in a row) -> received, bool of that shape
+MaskSource = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.bool_]]
+
+
+class SquareSource(Protocol):
+    """Square pictures of 16 `side` pixels a side, each a pure function of its number."""
+
+    @property
+    def side(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def pixels(self, number: int) -> Tensor:
+        """Picture `number` as float[1,3,16s,16s] in [-1, 1]."""
+        ...
+
+    def reader(self, options: TrainingOptions) -> Callable[[int], Tensor]:
+        """`pixels`, on the device and for numbers in ascending order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,23 +60,38 @@ class Crops:
         """Crop `number` as float[1,3,16s,16s] in [-1, 1]."""
         return random_crops(self.photos, 1, self.side * STRIDE, self.seed, number)
 
+    def reader(self, options: TrainingOptions) -> Callable[[int], Tensor]:
+        """See `SquareSource.reader`."""
+        side = self.side * STRIDE
+        return Batches(self.photos, 1, side, self.seed, options, part=slice(None)).at
+
 
 @dataclass(frozen=True)
-class TokenCache(Crops):
+class TokenCache:
     """Crops and their index maps.
 
     Attributes:
+        crops: what they are of.
         ladder: what the indices point into.
         maps: uint16[N,L,s,s]: L maps for the ladder's sizes, ascending, if the encoder is
             conditioned on the codebook size; otherwise one, of the base codebook, whose tokens
             determine the others.
     """
 
+    crops: SquareSource
     ladder: Ladder
     maps: NDArray[np.uint16]
 
+    @property
+    def side(self) -> int:
+        """Tokens a side."""
+        return self.crops.side
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
     def at(self, numbers: int | slice | NDArray[np.int64], codebook_size: int) -> Tensor:
-        """Index maps of crops: int64[s,s] of one, int64[n,s,s] of several."""
+        """Index maps of crops: int64[s,s] of one, int64[...,s,s] of several."""
         if self.maps.shape[1] == 1:
             return self.ladder.shrink(_to_tensor(self.maps[numbers, 0]), codebook_size)
         return _to_tensor(self.maps[numbers, self.ladder.codebook_sizes.index(codebook_size)])
@@ -73,7 +106,7 @@ class TokenCache(Crops):
         base_size = self.ladder.base_size
         statistics = PatchStatistics(base_size)
         for number in options.track(range(min(crops, len(self))), "mean patches"):
-            statistics.add(self.at(number, base_size).flatten(), self.pixels(number))
+            statistics.add(self.at(number, base_size).flatten(), self.crops.pixels(number))
         return statistics.means()
 
 
@@ -83,7 +116,7 @@ def _to_tensor(maps: NDArray[np.uint16]) -> Tensor:
 
 def cache_tokens(
     path: Path,
-    crops: Crops,
+    crops: SquareSource,
     encoder: nn.Module,
     ladder: Ladder,
     options: TrainingOptions = DEFAULT_OPTIONS,
@@ -106,22 +139,21 @@ def cache_tokens(
         with replacing(path) as partial:
             np.savez_compressed(partial, indices=maps[:count])
 
-    where, side = options.device.where, crops.side * STRIDE
+    where, pixels = options.device.where, crops.reader(options)
     to_device(encoder, options)
     moved = ladder.to(where)
-    pixels = Batches(crops.photos, 1, side, crops.seed, options, part=slice(None))
     batch = 1 if where.type == "cpu" else 32
     starts = range(done, len(crops), batch)
     with torch.inference_mode(), options.device.autocast():
         for start in options.track(starts, "encoding crops"):
             stop = min(start + batch, len(crops))
-            images = torch.cat([pixels.at(number) for number in range(start, stop)])
+            images = torch.cat([pixels(number) for number in range(start, stop)])
             maps[start:stop] = _encode(encoder, moved, images)
             if start // 1000 < stop // 1000:
                 save(stop)
     if done < len(crops):
         save(len(crops))
-    return TokenCache(crops.photos, crops.side, crops.count, crops.seed, ladder, maps)
+    return TokenCache(crops, ladder, maps)
 
 
 def _encode(encoder: nn.Module, ladder: Ladder, images: Tensor) -> NDArray[np.int64]:

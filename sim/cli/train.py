@@ -33,6 +33,7 @@ from sim.progress import print_json, progress_bar
 
 if TYPE_CHECKING:
     from codec.training.joint import JointTraining
+    from codec.training.runs import TrainingRun
 
 train_app = command_group()
 
@@ -274,20 +275,31 @@ def inpainter(
     depth: Annotated[
         int | None, typer.Option(min=1, help="Layers; those that --start lacks are added.")
     ] = None,
+    clips: Annotated[
+        Path | None,
+        typer.Option(help="Folder of videos: learn to use what was shown before, from these too."),
+    ] = None,
+    sequences: Annotated[
+        int, typer.Option(min=2, help="Of 4 frames, from videos and moved photos; tokenized once.")
+    ] = 3_000,
 ) -> None:
     """The masked transformer that fills lost tokens. For every codebook size, on packet losses."""
     from codec.inpainting import InpainterConfig
     from codec.model import INPAINTER_FILE
     from codec.training.inpainter import InpainterTraining
     from codec.training.runs import train_inpainter
+    from sim.training.clips import ClipFolder
     from sim.training.masks import packet_mask
 
     config = options.override(InpainterTraining(InpainterConfig()))
-    carry_out(
-        out / INPAINTER_FILE,
-        options,
-        lambda run: train_inpainter(run, packet_mask, model, config, start=start, depth=depth),
-    )
+    source = None if clips is None else ClipFolder(clips)
+
+    def train(run: TrainingRun) -> dict[str, float]:
+        run = replace(run, cache=replace(run.cache, sequences=sequences))
+        how = {"start": start, "depth": depth, "clips": source}
+        return train_inpainter(run, packet_mask, model, config, **how)
+
+    carry_out(out / INPAINTER_FILE, options, train)
 
 
 @train_app.command()

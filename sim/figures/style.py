@@ -61,6 +61,7 @@ _LOOKS = {
     "inpaint": (BLUE, "o"),
     "previous": (VERMILLION, "<"),
     "previous_or_average": (PURPLE, ">"),
+    "inpaint_memory": (ORANGE, "h"),
     # orders in which tokens are sent, and in which they are filled in
     "any": (BLUE, "o"),
     "confidence": (BLUE, "o"),

@@ -33,7 +33,7 @@ Entropy = Literal["fixed", "static", "context"]
 Interleaver = Literal["raster", "checkerboard", "low_discrepancy", "random"]
 FecCode = Literal["reed_solomon", "xor", "raptorq"]
 ArqOrder = Literal["first", "hardest"]
-VideoConcealer = Literal["previous", "previous_or_average"]
+VideoConcealer = Literal["previous", "previous_or_average", "inpaint_memory"]
 Concealer = Literal[
     "none",
     "most_frequent",

@@ -1,10 +1,13 @@
 """Slices and losses of streams, on which context coder and inpainter are trained.
 
-A mask is the grid of one image after some of its packets were lost: interleaver, number of slices
-and channel are random, and computed by the code that transmits streams.
+A mask is the grid of one image after some of its packets were lost, or the grids of several frames
+in a row: interleaver, number of slices and channel are random, and computed by the code that
+transmits streams.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +22,14 @@ MIN_TOKENS = 16
 """Fewest tokens of a slice."""
 
 
-def packet_mask(rng: np.random.Generator, grid: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which tokens of a grid (h, w) are received: bool[h,w], False = lost.
+def packet_mask(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which tokens of a grid (h, w), or of the grids (n, h, w) of n frames that are sent one after
+    the other, are received: bool of that shape, False = lost.
 
     4 to 64 slices, any interleaver, 2% to 60% loss, independent or in bursts of a mean length of
     1.5 to 8 packets.
     """
+    grid = shape[-2], shape[-1]
     slices = int(np.exp(rng.uniform(np.log(4), np.log(65))))
     slices = min(slices, grid[0] * grid[1])
     interleaver = INTERLEAVERS[int(rng.integers(len(INTERLEAVERS)))]
@@ -33,11 +38,11 @@ def packet_mask(rng: np.random.Generator, grid: tuple[int, int]) -> NDArray[np.b
     if rng.random() < 0.5:
         shortest = max(1.5, loss / (1 - loss))
         model = GilbertElliott.from_loss(loss, float(rng.uniform(shortest, 8)))
-    lost = model.sampler(rng).mask(slices)
-    received = np.ones(grid[0] * grid[1], bool)
-    for positions, gone in zip(slice_positions(grid, slices, interleaver), lost, strict=True):
-        received[positions] = not gone
-    return received.reshape(grid)
+    received = np.ones((math.prod(shape[:-2]), grid[0] * grid[1]), bool)
+    lost = model.sampler(rng).mask(len(received) * slices).reshape(-1, slices)
+    for number, positions in enumerate(slice_positions(grid, slices, interleaver)):
+        received[:, positions] = ~lost[:, number, None]
+    return received.reshape(shape)
 
 
 def random_slices(rng: np.random.Generator, grid: tuple[int, int]) -> tuple[NDArray[np.int64], ...]:
