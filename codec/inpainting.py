@@ -180,7 +180,7 @@ class Inpainter(nn.Module):
         self.prior = nn.Parameter(torch.ones(()))
         if config.memory:
             self.embed_memory = nn.Linear(config.latent_dim + 2, width)
-            self.trust = nn.Linear(width, 2)
+            self.trust = nn.Linear(width + 2, 2)
             for start in (self.embed_memory, self.trust):
                 nn.init.zeros_(start.weight)
                 nn.init.zeros_(start.bias)
@@ -205,16 +205,17 @@ class Inpainter(nn.Module):
         x = torch.where(received[..., None], self.embed(codewords), self.guess(estimate))
         x = x + self.level(log2_size.to(codewords.device))[:, None, None]
         if memory is not None:
-            shown, known = memory[..., :-1], memory[..., -1:] > 0
+            shown, sure = memory[..., :-1], memory[..., -1:]
             likeness = torch.exp(-(shown - codewords).square().sum(-1, keepdim=True))
-            agreement = neighbour_estimate(likeness, received)
-            x = x + known * self.embed_memory(torch.cat([memory, agreement], dim=-1))
+            agreement = neighbour_estimate(2 * likeness - 1, received)
+            x = x + (sure > 0) * self.embed_memory(torch.cat([memory, agreement], dim=-1))
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)
         surer = torch.zeros_like(x[..., :1])
         if memory is not None:
-            share, surer = (known * self.trust(x)).split(1, dim=-1)
+            trust = self.trust(torch.cat([x, sure, agreement], dim=-1))
+            share, surer = ((sure > 0) * trust).split(1, dim=-1)
             estimate = estimate + share * (shown - estimate)
         return torch.cat([x, estimate + self.correct(x), surer], dim=-1)
 

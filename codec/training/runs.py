@@ -347,7 +347,7 @@ def train_inpainter(
         if trained is not None and depth < network.depth:
             raise ValueError(f"{depth} layers: the inpainter in {start} has {network.depth}")
         network = replace(network, depth=depth)
-    sequences = clips and run.all_tokens(source, encoder, ladder, clips)
+    sequences = None if clips is None else run.all_tokens(source, encoder, ladder, clips)
     latent_dim = ladder.codewords(ladder.base_size).shape[1]
     memory = network.memory or clips is not None
     config = replace(config, network=replace(network, latent_dim=latent_dim, memory=memory))

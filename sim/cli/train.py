@@ -296,8 +296,9 @@ def inpainter(
 
     def train(run: TrainingRun) -> dict[str, float]:
         run = replace(run, cache=replace(run.cache, sequences=sequences))
-        how = {"start": start, "depth": depth, "clips": source}
-        return train_inpainter(run, packet_mask, model, config, **how)
+        return train_inpainter(
+            run, packet_mask, model, config, start=start, depth=depth, clips=source
+        )
 
     carry_out(out / INPAINTER_FILE, options, train)
 

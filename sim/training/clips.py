@@ -32,7 +32,7 @@ class ClipFolder:
         self.fingerprint = hashlib.sha256(sizes.encode()).hexdigest()
 
     def frames(self, name: str) -> NDArray[np.uint8]:
-        """The first 300 frames of a file at 15 a second and 640 pixels or less, uint8[T,H,W,3]; raises
-        UserError if it cannot be read."""
+        """The first 300 frames of a file at 15 a second and 640 pixels or less: uint8[T,H,W,3].
+        Raises UserError if it cannot be read."""
         video = Video(self._folder / name, FPS, LONGER_SIDE, frames=MAX_FRAMES)
         return np.stack([picture.pixels for picture in video.pictures()])

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from codec.checkpoint import ModelError
 from codec.concealment import VIDEO_CONCEALERS, Concealed, conceal
+from codec.inpainting import Inpainter, InpainterConfig
 from codec.model import Model
+from sim.errors import UserError
+from sim.scenario.schema import Scenario
+from sim.stream import check_model
 
 GRID, K = (9, 12), 64
 
@@ -30,7 +35,7 @@ def shown(
     return found
 
 
-@pytest.mark.parametrize("name", VIDEO_CONCEALERS)
+@pytest.mark.parametrize("name", ["previous", "previous_or_average"])
 def test_a_still_clip_is_exact_once_it_was_seen(random_model: Model, name: str) -> None:
     still = np.random.default_rng(1).integers(0, K, GRID)
     received = [np.ones(GRID, np.bool_), *masks(2, 8)]
@@ -64,7 +69,12 @@ def test_what_comes_later_changes_nothing(random_model: Model, name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "like"), [("previous", "none"), ("previous_or_average", "neighbour_average")]
+    ("name", "like"),
+    [
+        ("previous", "none"),
+        ("previous_or_average", "neighbour_average"),
+        ("inpaint_memory", "inpaint"),
+    ],
 )
 def test_without_a_frame_of_the_same_grid_they_know_nothing(
     random_model: Model, name: str, like: str
@@ -76,6 +86,32 @@ def test_without_a_frame_of_the_same_grid_they_know_nothing(
         found = conceal(name, random_model, tokens, there, K, shown=memory)
         expected = conceal(like, random_model, tokens, there, K)
         assert np.array_equal(found.codeword_vectors, expected.codeword_vectors)
+
+
+def test_the_transformer_sees_what_was_shown_and_how_sure_it_was(random_model: Model) -> None:
+    """The untrained one of `random_model` starts from the memory, where there is any."""
+    rng = np.random.default_rng(11)
+    first, nothing = rng.integers(0, K, GRID), np.zeros(GRID, np.bool_)
+    half = rng.random(GRID) < 0.5
+    before = conceal("none", random_model, first, half, K)
+    found = conceal("inpaint_memory", random_model, first, nothing, K, shown=[before])
+    assert np.array_equal(found.indices[half], first[half])
+    blind = conceal("inpaint", random_model, first, nothing, K)
+    assert np.array_equal(found.codeword_vectors[~half], blind.codeword_vectors[~half])
+
+
+def test_a_network_without_a_memory_refuses_one(random_model: Model) -> None:
+    network, tokens = Inpainter(InpainterConfig(width=32, depth=2, heads=2)), np.zeros(GRID, int)
+    parts = random_model.encoder, random_model.decoder, random_model.ladder
+    model = Model(*parts, network, "without")
+    before = conceal("inpaint", model, tokens, tokens == 0, K)
+    with pytest.raises(ModelError, match="has no memory: sim train inpainter --clips"):
+        conceal("inpaint_memory", model, tokens, tokens > 0, K, shown=[before])
+    about = {"name": "a", "video": {"file": "a"}, "concealers": ["inpaint_memory"]}
+    scenario = Scenario.model_validate(about)
+    with pytest.raises(UserError, match="concealers: inpaint_memory: this model has no"):
+        check_model(model, scenario)
+    check_model(random_model, scenario)
 
 
 def test_after_a_cut_the_neighbours_are_asked(random_model: Model) -> None:

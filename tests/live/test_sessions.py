@@ -147,7 +147,8 @@ def test_a_video_is_streamed_and_measured_as_a_run_does(tmp_path: Path, cli: Cli
     path.write_text(
         "video: {file: v.mkv, first: 1}\ncodec: {codebook: 64, model: random}\nseed: 3\n"
         "stream: {slices: 4, fps: 10, playout_delay_s: 0.2}\nchannel: {type: uniform, loss: 0.4}\n"
-        "concealers: [none, previous]\nmetrics: [psnr_db, flicker]\ntransport: virtual\npace: 0\n"
+        "concealers: [none, previous, inpaint_memory]\nmetrics: [psnr_db, flicker]\n"
+        "transport: virtual\npace: 0\n"
     )
 
     def receive(out: Path, *options: str) -> Path:
@@ -163,9 +164,9 @@ def test_a_video_is_streamed_and_measured_as_a_run_does(tmp_path: Path, cli: Cli
     received, ran = receive(tmp_path / "received"), tmp_path / "ran"
     assert cli("run", path, "--out", ran).exit_code == 0
     videos = sorted(file.relative_to(ran) for file in ran.glob("videos/*"))
-    assert [file.stem for file in videos] == ["none", "previous", "side-by-side"]
+    assert [file.stem for file in videos] == ["inpaint_memory", "none", "previous", "side-by-side"]
     for name in (*TABLES, *videos):
         assert (received / name).read_bytes() == (ran / name).read_bytes()
     blind = receive(tmp_path / "blind", "--video", "nothing.mkv")
-    for name in videos[:2]:
+    for name in videos[:3]:
         assert (blind / name).read_bytes() == (ran / name).read_bytes()
