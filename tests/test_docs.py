@@ -59,6 +59,7 @@ CHEAP: dict[tuple[str, ...], tuple[str, ...]] = {
 REFUSED = {
     ("train", "pack"): None,
     ("train", "calibrate"): "no such weights file",
+    ("train", "inpainter", "--clips"): "my-clips: no video files",
     ("train",): "photos",
     ("model", "import"): "last.ckpt",
 }

@@ -139,17 +139,15 @@ class TrainingRun:
         count, seed = (self.cache.held_out, 4) if held_out else (self.cache.crops, 1)
         crops: SquareSource = Crops(photos, side // STRIDE, count, seed)
         about = {"seed": seed, "side": side, "photos": photos.fingerprint}
-        name = "tokens"
         if clips is not None:
             count = max(2, count // 2) if held_out else self.cache.sequences
             crops = Sequences(photos, clips, side // STRIDE, count, seed, held_out)
             about |= {"clips": clips.fingerprint, "sequences": count}
-            name = "sequences"
         conditioned = is_level_conditioned(encoder)
         sizes = ladder.codebook_sizes if conditioned else (ladder.base_size,)
         codewords = {f"words.{size}": ladder.codewords(size) for size in sizes}
         key = fingerprint(about, {**encoder.state_dict(), **codewords})[:12]
-        return cache_tokens(folder / f"{name}-{key}.npz", crops, encoder, ladder, self.options)
+        return cache_tokens(folder / f"tokens-{key}.npz", crops, encoder, ladder, self.options)
 
 
 def train_tokenizer(

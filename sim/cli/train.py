@@ -292,6 +292,7 @@ def inpainter(
     from sim.training.masks import packet_mask
 
     config = options.override(InpainterTraining(InpainterConfig()))
+    check_photos(options.images)
     source = None if clips is None else ClipFolder(clips)
 
     def train(run: TrainingRun) -> dict[str, float]:

@@ -410,8 +410,8 @@ def test_an_inpainter_is_given_a_memory(photos: Path, model: Path, tmp_path: Pat
         assert torch.allclose(begun.hidden(*given), before, atol=1e-2)
         assert torch.allclose(begun.hidden(*given, memory), before, atol=1e-2)
         assert not torch.equal(trained.hidden(*given, memory), trained.hidden(*given))
-    counts = {len(np.load(path)["indices"]) for path in model.glob("sequences-*.npz")}
-    assert counts == {5 * FRAMES, 2 * FRAMES}
+    counts = {len(np.load(path)["indices"]) for path in model.glob("tokens-*.npz")}
+    assert counts >= {5 * FRAMES, 2 * FRAMES}
 
 
 @pytest.mark.parametrize("name", ["inpainter", "context"])
