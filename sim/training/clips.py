@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ class ClipFolder:
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         if not files:
             raise UserError(f"{folder}: no video files ({', '.join(sorted(SUFFIXES))}) below it")
-        self.names = [path.relative_to(folder).as_posix() for path in files]
+        self.names: Sequence[str] = [path.relative_to(folder).as_posix() for path in files]
         sizes = "".join(f"{n} {p.stat().st_size}\n" for n, p in zip(self.names, files, strict=True))
         self.fingerprint = hashlib.sha256(sizes.encode()).hexdigest()
 
