@@ -64,9 +64,11 @@ def fill_over_forward(model: Model, rounds: int) -> dict[str, dict[str, float]]:
         asked: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
         plain = model.logits
 
-        def noted(i: Any, k: Any, level: int, plain: Any = plain, asked: Any = asked) -> Any:
+        def noted(
+            i: Any, k: Any, level: int, memory: Any, plain: Any = plain, asked: Any = asked
+        ) -> Any:
             asked.append((i.copy(), k.copy()))
-            return plain(i, k, level)
+            return plain(i, k, level, memory)
 
         model.logits = noted  # type: ignore[method-assign]
         model.inpaint(indices, received, LEVEL, decoding)

@@ -35,11 +35,18 @@ from codec.training.upsampler import UpsamplerTraining
 
 name, photos, model, out, steps = sys.argv[1:]
 photos, model, out = Path(photos), Path(model), Path(out)
-loop, cache = LoopConfig(int(steps), 1, warmup_steps=1), runs.CacheConfig(4, 3, 64)
+loop, cache = LoopConfig(int(steps), 1, warmup_steps=1), runs.CacheConfig(4, 3, 64, sequences=4)
 
 
 def masks(rng, grid):
     return rng.random(grid) > 0.3
+
+
+class Clips:
+    names, fingerprint = ("a", "b"), "noise"
+
+    def frames(self, name):
+        return np.random.default_rng(ord(name)).integers(0, 256, (9, 64, 64, 3), dtype=np.uint8)
 
 
 def slices(rng, grid):
@@ -54,9 +61,10 @@ with parallel.joined(Device(torch.device("cpu"), torch.float32)) as device:
     elif name == "upsampler":
         config = UpsamplerTraining(batch=4, side=16, crop=12)
         runs.train_upsampler(run, model, config, enhanced=False, pairs=18)
-    elif name == "inpainter":
+    elif name in ("inpainter", "memory"):
         config = InpainterTraining(InpainterConfig(width=16, depth=2, heads=1), batch=4)
-        runs.train_inpainter(run, masks, model, config)
+        clips = Clips() if name == "memory" else None
+        runs.train_inpainter(run, masks, model, config, clips=clips)
     elif name == "context":
         config = ContextTraining(ContextConfig(2, 1, 3, 8, 5), batch=4)
         runs.train_context(run, slices, model, config)
@@ -125,7 +133,7 @@ def test_the_joint_run(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tokenizer", "upsampler", "inpainter", "context"])
+@pytest.mark.parametrize("name", ["tokenizer", "upsampler", "inpainter", "memory", "context"])
 def test_the_other_runs(photos: Path, tiny_model: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "run.py").write_text(SMALL_RUNS)
     for processes, out in ((1, "one"), (2, "two")):
