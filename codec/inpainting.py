@@ -188,8 +188,8 @@ class Inpainter(nn.Module):
     def hidden(
         self, codewords: Tensor, received: Tensor, log2_size: Tensor, memory: Tensor | None = None
     ) -> Tensor:
-        """The transformer's states, its estimate of each codeword vector, and what is added to the
-        logarithm of the sharpness there.
+        """The transformer's states, its estimate of each codeword vector, and with a memory the
+        logarithm by which that estimate is sharper than usual.
 
         Args:
             codewords: float[B,h,w,D].
@@ -199,7 +199,7 @@ class Inpainter(nn.Module):
                 codeword vector and its probability; where that is 0, nothing.
 
         Returns:
-            float[B,h,w,C+D+1].
+            float[B,h,w,C+D], or with a memory float[B,h,w,C+D+1].
         """
         estimate = neighbour_estimate(codewords, received)
         x = torch.where(received[..., None], self.embed(codewords), self.guess(estimate))
@@ -212,20 +212,22 @@ class Inpainter(nn.Module):
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)
-        surer = torch.zeros_like(x[..., :1])
-        if memory is not None:
-            trust = self.trust(torch.cat([x, sure, agreement], dim=-1))
-            share, surer = ((sure > 0) * trust).split(1, dim=-1)
-            estimate = estimate + share * (shown - estimate)
-        return torch.cat([x, estimate + self.correct(x), surer], dim=-1)
+        if memory is None:
+            return torch.cat([x, estimate + self.correct(x)], dim=-1)
+        trust = self.trust(torch.cat([x, sure, agreement], dim=-1))
+        share, sharper = ((sure > 0) * trust).split(1, dim=-1)
+        estimate = estimate + share * (shown - estimate)
+        return torch.cat([x, estimate + self.correct(x), sharper], dim=-1)
 
     def logits(self, hidden: Tensor, codewords: Tensor, log_share: Tensor) -> Tensor:
-        """Scores float[N,K] of hidden states float[N,C+D+1] against codewords float[K,D]: a learnt
-        match, minus the squared distance to the estimate, plus a multiple of the logarithms of the
-        usage shares float[K]; all three weights are learnt."""
+        """Scores float[N,K] of N positions, of which `hidden` has made float[N,C+D] or
+        float[N,C+D+1], against codewords float[K,D]: a learnt match, minus the squared distance to
+        the estimate, plus a multiple of the logarithms of the usage shares float[K]; all three
+        weights are learnt."""
         width, dim = self.config.width, self.config.latent_dim
-        states, estimate, surer = torch.split(hidden, [width, dim, 1], dim=-1)
+        states, estimate, sharper = hidden.tensor_split([width, width + dim], dim=-1)
         match = self.query(states) @ self.key(codewords).t() / math.sqrt(width)
         near = estimate @ codewords.t() - codewords.square().sum(1) / 2
-        scores: Tensor = match + (self.log_sharpness + surer).exp() * near + self.prior * log_share
+        sharpness = self.log_sharpness.exp() * sharper.sum(-1, keepdim=True).exp()
+        scores: Tensor = match + sharpness * near + self.prior * log_share
         return scores
