@@ -25,6 +25,8 @@ from torch import Tensor, nn
 WINDOW = 8
 MAX_LOG2_K = 16
 ESTIMATE_REACH = 4
+MEMORY_PARTS = ("embed_memory", "compare", "recall", "trust")
+"""Of an `Inpainter`: what only a memory goes through."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +181,11 @@ class Inpainter(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(math.log(8.0)))
         self.prior = nn.Parameter(torch.ones(()))
         if config.memory:
-            self.embed_memory = nn.Linear(config.latent_dim + 2, width)
-            self.trust = nn.Linear(width + 2, 2)
-            for start in (self.embed_memory, self.trust):
+            self.embed_memory = nn.Linear(2 * config.latent_dim + 3, width)
+            self.compare = nn.ModuleList(Layer(config, shift) for shift in (0, WINDOW // 2))
+            self.recall = nn.Linear(width, 2 * width)
+            self.trust = nn.Linear(2 * width + 2, 2 + config.latent_dim)
+            for start in (self.recall, self.trust):
                 nn.init.zeros_(start.weight)
                 nn.init.zeros_(start.bias)
 
@@ -206,18 +210,27 @@ class Inpainter(nn.Module):
         x = x + self.level(log2_size.to(codewords.device))[:, None, None]
         if memory is not None:
             shown, sure = memory[..., :-1], memory[..., -1:]
-            likeness = torch.exp(-(shown - codewords).square().sum(-1, keepdim=True))
-            agreement = neighbour_estimate(2 * likeness - 1, received)
-            x = x + (sure > 0) * self.embed_memory(torch.cat([memory, agreement], dim=-1))
+            known = (sure > 0).to(x.dtype)
+            here = received[..., None].to(x.dtype)
+            moved = here * (codewords - shown)
+            agreement = neighbour_estimate(
+                2 * torch.exp(-moved.square().sum(-1, keepdim=True)) - 1, received
+            )
+            compared = self.embed_memory(torch.cat([memory, moved, here, agreement], dim=-1))
+            compared = known * compared
+            for layer in self.compare:
+                compared = layer(compared)
+            entering, recalled = (known * self.recall(compared)).chunk(2, dim=-1)
+            x = x + entering
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)
         if memory is None:
             return torch.cat([x, estimate + self.correct(x)], dim=-1)
-        trust = self.trust(torch.cat([x, sure, agreement], dim=-1))
-        share, sharper = ((sure > 0) * trust).split(1, dim=-1)
-        estimate = estimate + share * (shown - estimate)
-        return torch.cat([x, estimate + self.correct(x), sharper], dim=-1)
+        trust = known * self.trust(torch.cat([x, compared, sure, agreement], dim=-1))
+        share, sharper, change = trust.tensor_split([1, 2], dim=-1)
+        estimate = estimate + share * (shown - estimate) + change + self.correct(x)
+        return torch.cat([x + recalled, estimate, sharper], dim=-1)
 
     def logits(self, hidden: Tensor, codewords: Tensor, log_share: Tensor) -> Tensor:
         """Scores float[N,K] of N positions, of which `hidden` has made float[N,C+D] or

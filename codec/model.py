@@ -170,7 +170,7 @@ class Model:
             codewords = F.normalize(torch.randn(2048, config.latent_dim), dim=1)
             ladder = Ladder.pairs(codewords)
             inpainter = Inpainter(InpainterConfig(width=32, depth=2, heads=2, memory=True))
-            nn.init.ones_(inpainter.trust.bias)  # it starts from what was shown before
+            nn.init.ones_(inpainter.trust.bias[:2])  # it starts from what was shown before
             context = ContextTables.random(ladder.codebook_sizes, seed)
         name = fingerprint.random_fingerprint(seed)
         return cls(encoder, decoder, ladder, inpainter, name, {}, context, device)

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from codec.codebook import log2_sizes
-from codec.inpainting import Inpainter, InpainterConfig
+from codec.inpainting import MEMORY_PARTS, Inpainter, InpainterConfig
 from codec.training import parallel
 from codec.training.optimizer import OptimizerWithEma
 from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
@@ -37,7 +37,9 @@ class InpainterTraining:
     `max_loss` over `rising_steps`. The loss is the cross-entropy in nats plus `vector_weight` times
     the squared error of the expected codeword at a `temperature`, which is what is decoded. Of the
     sequences, a share of `cuts` has the memory of another one, a share of `forgotten` none, and a
-    share of `outages` loses all of its last frame; as many lose all of each frame before.
+    share of `outages` loses all of its last frame; as many lose all of each frame before. With
+    `freeze` only what a memory needs is trained, by sequences alone: without a memory the network
+    stays what it was.
     """
 
     network: InpainterConfig
@@ -52,6 +54,7 @@ class InpainterTraining:
     cuts: float = 0.1
     forgotten: float = 0.1
     outages: float = 0.05
+    freeze: bool = False
     seed: int = 3
 
 
@@ -83,7 +86,10 @@ class InpainterTask(Task):
         self.ladder, self.decoder, self.masks = tokens.ladder.to(where), decoder.to(where), masks
         self.inpainter = Inpainter(config.network).to(where)
         self.sequences = sequences
-        self.remembering = config.batch // 2 if sequences else 0
+        self.remembering = config.batch // (1 if config.freeze else 2) if sequences else 0
+        if config.freeze:
+            for name, weights in self.inpainter.named_parameters():
+                weights.requires_grad_(name.split(".")[0] in MEMORY_PARTS)
         self.parts = [parallel.part(n) for n in (config.batch - self.remembering, self.remembering)]
         self.optimizer = OptimizerWithEma(
             {"inpainter": self.inpainter},
@@ -146,9 +152,12 @@ class InpainterTask(Task):
 
     def train_step(self, step: int, rate: float) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.config.seed, step])
-        crops = self.config.batch - self.remembering
+        crops, side = self.config.batch - self.remembering, self.tokens.side
         numbers = rng.integers(len(self.tokens), size=crops)[self.parts[0]]
-        masks = np.stack([self._mask(rng, step) for _ in range(crops)])[self.parts[0]]
+        masks = np.empty((crops, side, side), np.bool_)
+        for mask in masks:
+            mask[:] = self._mask(rng, step)
+        masks = masks[self.parts[0]]
         codebook_size = int(rng.choice(self.ladder.codebook_sizes))
         received = torch.from_numpy(masks).to(self.device.where)
         indices = self.tokens.at(numbers, codebook_size).to(self.device.where)

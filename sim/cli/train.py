@@ -282,6 +282,9 @@ def inpainter(
     sequences: Annotated[
         int, typer.Option(min=2, help="Of 4 frames, from videos and moved photos; tokenized once.")
     ] = 3_000,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Train only what --clips adds to --start.")
+    ] = False,
 ) -> None:
     """The masked transformer that fills lost tokens. For every codebook size, on packet losses."""
     from codec.inpainting import InpainterConfig
@@ -291,7 +294,9 @@ def inpainter(
     from sim.training.clips import ClipFolder
     from sim.training.masks import packet_mask
 
-    config = options.override(InpainterTraining(InpainterConfig()))
+    if freeze and (clips is None or start is None):
+        raise UserError("--freeze: needs --start, whose weights stay, and --clips to learn from")
+    config = options.override(InpainterTraining(InpainterConfig(), freeze=freeze))
     check_photos(options.images)
     source = None if clips is None else ClipFolder(clips)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from codec.inpainting import Inpainter, InpainterConfig
+from codec.inpainting import MEMORY_PARTS, Inpainter, InpainterConfig
 
 
 def filled(config: InpainterConfig, std: float = 0.2) -> Inpainter:
@@ -29,6 +29,9 @@ def test_a_memory_of_nothing_is_none() -> None:
     memory = torch.cat([torch.randn(2, 11, 13, 4), torch.rand(2, 11, 13, 1)], dim=-1)
     plain = filled(InpainterConfig(latent_dim=4, width=32, depth=2, heads=2))
     network = Inpainter(replace(plain.config, memory=True)).eval()
+    assert {*network.state_dict()} - {*plain.state_dict()} == {
+        name for name in network.state_dict() if name.split(".")[0] in MEMORY_PARTS
+    }
     network.load_state_dict(network.state_dict() | plain.state_dict())
     shares = torch.zeros(32)
     with torch.no_grad():
@@ -36,7 +39,7 @@ def test_a_memory_of_nothing_is_none() -> None:
         same = torch.nn.functional.pad(before, (0, 1))  # estimates no sharper than usual
         assert torch.equal(network.hidden(words, known, level), before)
         assert torch.equal(network.hidden(words, known, level, memory), same)
-        for name in ("embed_memory", "trust"):
+        for name in MEMORY_PARTS:
             for parameter in network.get_submodule(name).parameters():
                 torch.nn.init.normal_(parameter)
         assert torch.equal(network.hidden(words, known, level), before)

@@ -415,6 +415,20 @@ def test_an_inpainter_is_given_a_memory(photos: Path, model: Path, tmp_path: Pat
     assert counts >= {5 * FRAMES, 2 * FRAMES}
 
 
+def test_a_memory_is_added_to_a_network_that_stays(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    """Frozen, stills are filled as before; what only a memory goes through learns."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    train_all(photos, model, first, "inpainter", LoopConfig(3, 1, 1))
+    run = TrainingRun(photos, second, LoopConfig(4, 1, 1), CACHE)
+    config = InpainterTraining(InpainterConfig(), batch=2, freeze=True)
+    train_inpainter(run, scattered_loss, model, config, start=first, clips=NoiseClips())
+    before, after = (load_inpainter(folder)[0].state_dict() for folder in (first, second))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(after[f"{part}.weight"].any() for part in ("recall", "trust"))
+
+
 @pytest.mark.parametrize("name", ["inpainter", "context"])
 def test_weights_for_another_codebook_are_refused(
     photos: Path, model: Path, tmp_path: Path, name: str
