@@ -339,7 +339,7 @@ def train_inpainter(
     _, encoder, decoder, ladder, _ = load_tokenizer(source)
     tokens, held_out = run.all_tokens(source, encoder, ladder)
     config = config or InpainterTraining(InpainterConfig())
-    trained = None if start is None else load_inpainter(start)[0]
+    trained, about, _ = (None, {}, "") if start is None else load_inpainter(start)
     network = config.network if trained is None else trained.config
     if depth is not None:
         if trained is not None and depth < network.depth:
@@ -352,7 +352,8 @@ def train_inpainter(
     task = InpainterTask(decoder, tokens, held_out, masks, config, run.options, sequences)
     if trained is not None:
         task.start_from(trained)
-    return run.train(task, lambda: save_inpainter(run.folder, task.inpainter, ladder))
+    calibration = about.get("calibration") if config.freeze else None  # stills are filled as before
+    return run.train(task, lambda: save_inpainter(run.folder, task.inpainter, ladder, calibration))
 
 
 def train_context(

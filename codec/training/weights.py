@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,18 @@ def own_tokenizer(folder: Path) -> tuple[TokenizerConfig, Encoder, Decoder, Ladd
     return network, encoder, decoder, ladder
 
 
-def save_inpainter(folder: Path, inpainter: Inpainter, ladder: Ladder) -> None:
-    """Write `inpainter.safetensors`, in half precision."""
+def save_inpainter(
+    folder: Path,
+    inpainter: Inpainter,
+    ladder: Ladder,
+    calibration: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `inpainter.safetensors`, in half precision; with the calibration in its header, where it
+    has one."""
     weights = {k: v.half() for k, v in inpainter.state_dict().items()}
     about: dict[str, Any] = {"network": asdict(inpainter.config), "codebook": ladder.fingerprint()}
+    if calibration:
+        about["calibration"] = calibration
     save_weights(folder / INPAINTER_FILE, about, weights)
 
 
