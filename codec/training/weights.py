@@ -34,8 +34,7 @@ def save_inpainter(
     ladder: Ladder,
     calibration: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `inpainter.safetensors`, in half precision; with the calibration in its header, where it
-    has one."""
+    """Write `inpainter.safetensors`, in half precision, and in its header what was calibrated."""
     weights = {k: v.half() for k, v in inpainter.state_dict().items()}
     about: dict[str, Any] = {"network": asdict(inpainter.config), "codebook": ladder.fingerprint()}
     if calibration:
