@@ -44,7 +44,7 @@ from codec.coders import CoderBook
 from codec.entropy import FREQUENCY_TOTAL
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.handshake import StreamStart
-from sim.protocol.packet import headers, seal
+from sim.protocol.packet import headers, seal_all
 from sim.protocol.packetizer import Packetizer
 from sim.protocol.receiver import Receiver
 
@@ -96,10 +96,7 @@ def run(entropy: str, slices: int, frames: int, clock: Stopwatch) -> int:
     frames_sent = clock(
         "pack",
         lambda: [
-            [
-                seal(head, payload, KEY.seed)
-                for head, payload in zip(headers(layout, number * slices), payloads, strict=True)
-            ]
+            seal_all(headers(layout, number * slices), payloads, KEY.seed)
             for number, (layout, payloads) in enumerate(coded)
         ],
     )
