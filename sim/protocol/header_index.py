@@ -9,6 +9,7 @@ checksum says.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from itertools import repeat
@@ -95,14 +96,12 @@ class HeaderIndex:
         Returns:
             Where it stopped.
         """
-        slices, taken, at = self._slices, self.taken, first
-        seed, most = self._seed, self._most
-        for at in range(first, len(datagrams)):
-            now, data = times_s[at], datagrams[at]
-            if now > due_s:
-                break
-            if now >= self._opens_s:
-                self._open(now, released)
+        slices, taken, seed, most = self._slices, self.taken, self._seed, self._most
+        at, stop = first, bisect_right(times_s, due_s, first)
+        while at < stop:
+            if times_s[at] >= self._opens_s:
+                self._open(times_s[at], released)
+            data = datagrams[at]
             head = data[:_HEAD_BYTES]
             if head not in slices or len(data) > most:
                 break
@@ -111,8 +110,7 @@ class HeaderIndex:
                 break
             taken.slices.append(slices.pop(head))
             taken.payloads.append(payload)
-        else:
-            at = len(datagrams)
+            at += 1
         taken.times_s += times_s[first:at]
         return at
 
