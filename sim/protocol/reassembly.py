@@ -92,7 +92,8 @@ class ReassemblyBuffer:
         begin, end = runs[0][0], runs[-1][1]
         layout = self._layouts[frames[begin]]
         coder = self._coders(ENTROPY_MODES.index(layout.entropy), layout.codebook_size)
-        cells = [layout.positions[number] for number in numbers[begin:end]]
+        positions = layout.positions
+        cells = [positions[number] for number in numbers[begin:end]]
         tokens, wrong = coder.decode_all(taken.payloads[begin:end], cells, layout.grid)
         errors = {begin + place: error for place, error in wrong.items()}
         token = 0
