@@ -65,7 +65,8 @@ class HeaderIndex:
             frame = self._next
             if frame >= released:
                 heads = headers(start.layouts[frame], start.first_sequences[frame])
-                self._slices.update(zip(heads, zip(repeat(frame), range(len(heads)))))
+                slices = zip(repeat(frame), range(len(heads)), strict=False)
+                self._slices.update(zip(heads, slices, strict=True))
                 self._frames.append((frame, heads))
             self._next += 1
             ended = self._next == len(start.packs)
