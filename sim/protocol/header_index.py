@@ -19,12 +19,11 @@ from sim.protocol.packet import FIELDS, HEADER_BYTES, checksum, headers
 
 _HEAD_BYTES = FIELDS.size
 
-
 Slice = tuple[int, int]
 """What a header stands for: its frame and slice."""
 
 
-class Taken:
+class ReceivedSlices:
     """Slices that have come, in their order, and are not decoded yet.
 
     Attributes:
@@ -42,8 +41,8 @@ class Taken:
 class HeaderIndex:
     """The slices that are missing of the frames between capture and deadline.
 
-    For streams without protection, whose frames do not share packets. ``taken``: what has come of
-    them.
+    For streams without protection, whose frames do not share packets. ``received``: what has come
+    of them.
     """
 
     def __init__(self, start: StreamStart) -> None:
@@ -52,7 +51,7 @@ class HeaderIndex:
         self._frames: deque[tuple[int, list[bytes]]] = deque()
         self._next = 0
         self._opens_s = start.pack_starts_s[0] if start.packs else math.inf
-        self.taken = Taken()
+        self.received = ReceivedSlices()
 
     def __len__(self) -> int:
         """Slices that are expected."""
@@ -97,7 +96,7 @@ class HeaderIndex:
         Returns:
             Where it stopped.
         """
-        slices, taken, seed, most = self._slices, self.taken, self._seed, self._most
+        slices, taken, seed, most = self._slices, self.received, self._seed, self._most
         at, stop = first, bisect_right(times_s, due_s, first)
         while at < stop:
             if times_s[at] >= self._opens_s:

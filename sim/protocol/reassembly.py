@@ -8,7 +8,7 @@ from itertools import accumulate, groupby
 
 from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload
 from sim.protocol.events import ReceivedGrid
-from sim.protocol.header_index import Taken
+from sim.protocol.header_index import ReceivedSlices
 from sim.protocol.packet import Layout
 from sim.protocol.packetizer import FrameAssembly
 
@@ -63,7 +63,7 @@ class ReassemblyBuffer:
         arriving.recovered += restored
         self._frames[frame] = arriving
 
-    def put_all(self, taken: Taken) -> dict[int, CorruptPayload]:
+    def put_all(self, taken: ReceivedSlices) -> dict[int, CorruptPayload]:
         """Decode slices that are not there, in the order in which they came, those of frames with
         one layout in one pass.
 
@@ -83,7 +83,7 @@ class ReassemblyBuffer:
 
     def _put_alike(
         self,
-        taken: Taken,
+        taken: ReceivedSlices,
         frames: Sequence[int],
         numbers: Sequence[int],
         runs: Sequence[tuple[int, int]],

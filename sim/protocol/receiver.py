@@ -37,7 +37,7 @@ from sim.protocol.config import StreamKey
 from sim.protocol.events import REJECTIONS, FrameReady, PacketRejected
 from sim.protocol.feedback import pack_requests
 from sim.protocol.handshake import StreamStart
-from sim.protocol.header_index import HeaderIndex, Taken
+from sim.protocol.header_index import HeaderIndex, ReceivedSlices
 from sim.protocol.packet import (
     FIELDS,
     MEDIA,
@@ -153,9 +153,9 @@ class Receiver:
     def _decode(self) -> None:
         """Decode what was taken."""
         expected = self._expected
-        if expected is None or not expected.taken.slices:
+        if expected is None or not expected.received.slices:
             return
-        taken, expected.taken = expected.taken, Taken()
+        taken, expected.received = expected.received, ReceivedSlices()
         errors = self._frames.put_all(taken)
         for place, error in errors.items():
             expected.miss(taken.slices[place])
