@@ -8,21 +8,21 @@ is handled at once wherever the protocol does so; arrivals are cut where a deadl
 run one after another over the same data; a stage's time is the processor time of its best round,
 because other processes can only add to it. Rates count packets sent.
 
-The goal is 200,000 packets/s, 5 us a packet. Measured with Python 3.11 on a shared core:
+The goals are 200,000 packets/s with static coding and 300,000 with fixed. Measured with Python 3.11
+on a shared core, where the revision before stood beside it:
 
-    fixed   32 slices  169,000 to 183,000     before frames were handled at once:  73,700
-    fixed   64 slices  255,000
-    fixed  256 slices  314,000 to 347,000                                          87,700
-    static  32 slices   86,000 to  93,000                                          59,000
-    static  64 slices  112,000
-    static 256 slices  134,000 to 146,000                                          65,900
+    fixed   32 slices  214,000     166,000 with a tuple and a NumPy row for each packet
+    fixed   64 slices  325,000     241,000
+    fixed  256 slices  482,000     277,000
+    static  32 slices  116,000      84,000
+    static  64 slices  153,000     103,000
+    static 256 slices  194,000     133,000
 
-What stands between. With fixed coding a packet costs 2 us (pack and seal .4, know its header by
-heart .5, take it .5, its share of arrays .6) and a frame 120 us whatever it holds: some 90 calls of
-numpy, 27 us of them in the channel, 67 in the receiver. So 32 packets a frame miss the goal and 40
-meet it. Static coding adds 5.5 us a packet at 32 slices: constriction's own calls on 48 tokens take
-.9 to encode and 2.2 to decode, the shortest bytes of its final interval 1.3 and its words .9; these
-alone are the budget.
+What stands between. With fixed coding a packet costs 1.2 us, the checksums at both ends .5 of
+it, and a frame 110 us whatever it holds: some 70 calls of numpy. So 32 packets a frame miss the
+goal and 64 meet it. Static coding adds 3.9 us a packet at 32 slices: constriction's own calls on 48
+tokens take 1.1 to encode and 1.9 to decode, the shortest bytes of its final interval 1; it has no
+call for several slices.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from codec.coders import CoderBook
 from codec.entropy import FREQUENCY_TOTAL
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.handshake import StreamStart
-from sim.protocol.packet import headers, seal
+from sim.protocol.packet import headers, seal_all
 from sim.protocol.packetizer import Packetizer
 from sim.protocol.receiver import Receiver
 
@@ -96,10 +96,7 @@ def run(entropy: str, slices: int, frames: int, clock: Stopwatch) -> int:
     frames_sent = clock(
         "pack",
         lambda: [
-            [
-                seal(head, payload, KEY.seed)
-                for head, payload in zip(headers(layout, number * slices), payloads, strict=True)
-            ]
+            seal_all(headers(layout, number * slices), payloads, KEY.seed)
             for number, (layout, payloads) in enumerate(coded)
         ],
     )

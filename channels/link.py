@@ -217,6 +217,8 @@ class LinkChannel:
         self._late = _Draws(late.random) if model.delay_loss else None
         self._errors = _BitErrors(model.bit_error, streams["corrupt"]) if model.bit_error else None
         self._sized = self._serves or self._errors is not None  # sizes matter
+        impairments = self._jitter, self._reorder, self._duplicate, self._late
+        self._only_delays = not self._sized and impairments == (None,) * len(impairments)
 
     def transmit(self, data: bytes, now_s: float) -> tuple[Delivery, ...]:
         """See `Channel.transmit`."""
@@ -246,6 +248,9 @@ class LinkChannel:
 
     def transmit_all(self, datagrams: Sequence[bytes], times_s: Floats) -> Deliveries:
         """See `Channel.transmit_all`."""
+        if self._only_delays:  # so that arrivals never decrease either
+            self._times.advance_all(times_s)
+            return Deliveries(np.arange(times_s.size), times_s + self._model.delay_s, {})
         sizes = [len(data) for data in datagrams] if self._sized else []
         arrival_s, copies, flipped = self._carry(sizes, times_s)
         packet = np.repeat(np.arange(copies.size), copies)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache, cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Protocol
 
 import constriction
@@ -28,8 +28,11 @@ FREQUENCY_TOTAL = 1 << FREQUENCY_BITS
 _MODEL_BITS = 24  # constriction's fixed-point probabilities
 _STATE_BYTES = 8  # of its range coder
 _STATE_MASK = (1 << 64) - 1
+_BEGUN = (0, _STATE_MASK)  # its state before the first token
 _WORD_BYTES = 4
 _TOKEN_BITS = 16  # of a word that holds any token
+_ZERO_AT_END = "a zero byte at the end is never written"
+_NO_TOKENS = np.empty(0, np.int64)
 
 Positions = Sequence[NDArray[np.int64]]
 
@@ -119,6 +122,7 @@ class FixedCoder(SliceCoder):
         """``codebook_size``: K, a power of two from 2 to 2**15; raises ValueError if not."""
         self.codebook_size = codebook_size
         self._bits = _bits_per_token(codebook_size)
+        self._places = 2 ** np.arange(self._bits, dtype=np.float32)[::-1].copy()
 
     def encode_all(
         self, indices: NDArray[np.int64], positions: Positions, grid: tuple[int, int]
@@ -126,7 +130,7 @@ class FixedCoder(SliceCoder):
         """See `SliceCoder.encode_all`."""
         check_range(indices, self.codebook_size)
         words = np.unpackbits(indices.astype(">u2").view(np.uint8)).reshape(-1, _TOKEN_BITS)
-        sizes = [len(cells) for cells in positions]
+        sizes = list(map(len, positions))
         longest = max(sizes)
         rows = _in_rows(words[:, -self._bits :], sizes, longest)
         width = -(-longest * self._bits // 8)
@@ -141,25 +145,27 @@ class FixedCoder(SliceCoder):
     ) -> tuple[NDArray[np.int64], dict[int, CorruptPayload]]:
         """See `SliceCoder.decode_all`."""
         bits, errors = self._bits, {}
-        sizes = [len(cells) for cells in positions]
+        sizes = list(map(len, positions))
         longest = max(sizes)
         width = -(-longest * bits // 8)
-        rows: list[bytes] = []
-        for data, size in zip(payloads, sizes, strict=True):
+        rows = list(payloads)
+        for number, (data, size) in enumerate(zip(payloads, sizes, strict=True)):
             filling = 8 * len(data) - size * bits
-            if filling and not 0 < filling < 8:
-                errors[len(rows)] = CorruptPayload(
+            if not filling:
+                continue
+            if not 0 < filling < 8:
+                errors[number] = CorruptPayload(
                     f"{len(data)} bytes for {size} tokens of {bits} bits"
                 )
-                data = b""
-            elif filling and data[-1] & ((1 << filling) - 1):
-                errors[len(rows)] = CorruptPayload("filling bits are not zero")
-            rows.append(data.ljust(width, b"\0"))
+                rows[number] = b""
+            elif data[-1] & ((1 << filling) - 1):
+                errors[number] = CorruptPayload("filling bits are not zero")
+        if len(set(map(len, rows))) > 1 or len(rows[0]) != width:
+            rows = [data.ljust(width, b"\0") for data in rows]
         packed = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, width)
         found = np.unpackbits(packed, axis=1, count=longest * bits).reshape(-1, longest, bits)
-        words = np.zeros((sum(sizes), _TOKEN_BITS), np.uint8)
-        words[:, -bits:] = _from_rows(found, sizes)
-        indices = np.packbits(words).view(">u2").astype(np.int64)
+        # Whole numbers below 2**15: exact, and the fastest sum there is.
+        indices = (_from_rows(found, sizes).astype(np.float32) @ self._places).astype(np.int64)
         for number in errors:
             start = sum(sizes[:number])
             indices[start : start + sizes[number]] = -1
@@ -225,15 +231,17 @@ class StaticCoder(SliceCoder):
         """See `SliceCoder.encode_all`."""
         check_range(indices, self.codebook_size)
         tokens, model = indices.astype(np.int32), self._model
-        found, start, too_long = [], 0, []
-        for number, cells in enumerate(positions):
+        start, ends, written = 0, [], []
+        for cells in positions:
             stop = start + len(cells)
-            encoder = constriction.stream.queue.RangeEncoder()
+            encoder = constriction.stream.queue.RangeEncoder()  # `clear` forgets no carry
             encoder.encode(tokens[start:stop], model)
-            found.append(shortest_code(encoder))
-            if len(found[-1]) >= fixed_bytes(len(cells), self.codebook_size):
-                too_long.append(number)
+            ends.append(encoder.pos())
+            written.append(encoder.get_compressed())
             start = stop
+        found, limits = _shortest_codes(ends, written), self._limits(positions)
+        sizes = zip(map(len, found), limits, strict=True)
+        too_long = [number for number, (size, limit) in enumerate(sizes) if size >= limit]
         if too_long:
             packed = self._fixed.encode_all(indices, positions, grid)
             for number in too_long:
@@ -244,53 +252,73 @@ class StaticCoder(SliceCoder):
         self, payloads: Sequence[bytes], positions: Positions, grid: tuple[int, int]
     ) -> tuple[NDArray[np.int64], dict[int, CorruptPayload]]:
         """See `SliceCoder.decode_all`."""
-        edges = list(accumulate((len(cells) for cells in positions), initial=0))
-        indices = np.full(edges[-1], -1)
+        sizes = list(map(len, positions))
+        coded, packed = list[int](), list[int]()
+        for number, (own, limit) in enumerate(zip(payloads, self._limits(positions), strict=True)):
+            (packed if len(own) >= limit else coded).append(number)
+        parts = [_NO_TOKENS] * len(sizes)
         errors: dict[int, CorruptPayload] = {}
-        packed = []
-        for number, (data, cells) in enumerate(zip(payloads, positions, strict=True)):
-            if len(data) >= fixed_bytes(len(cells), self.codebook_size):
-                packed.append(number)
+        room = max(sizes) + 2  # words: a decoder reads two, then one for each token at most
+        data = b"".join([payloads[number].ljust(_WORD_BYTES * room, b"\0") for number in coded])
+        decoder, model = constriction.stream.queue.RangeDecoder(_words(data)), self._model
+        for place, number in enumerate(coded):
+            if payloads[number].endswith(b"\0"):
+                errors[number] = CorruptPayload(_ZERO_AT_END)
                 continue
+            decoder.seek(place * room, _BEGUN)
             try:
-                decoder = constriction.stream.queue.RangeDecoder(words_of(data))
-                found = decoder.decode(self._model, len(cells))
-            except CorruptPayload as error:
-                errors[number] = error
+                parts[number] = decoder.decode(model, sizes[number])
             except AssertionError as error:  # how constriction reports an impossible code word
                 errors[number] = CorruptPayload(str(error))
-            else:
-                indices[edges[number] : edges[number + 1]] = found
         if packed:
             found, wrong = self._fixed.decode_all(
                 [payloads[number] for number in packed], [positions[n] for n in packed], grid
             )
-            at = 0
-            for place, number in enumerate(packed):
-                size = len(positions[number])
-                indices[edges[number] : edges[number + 1]] = found[at : at + size]
-                at += size
-                if place in wrong:
-                    errors[number] = wrong[place]
-        return indices, errors
+            errors |= {packed[place]: error for place, error in wrong.items()}
+            edges = accumulate([sizes[number] for number in packed], initial=0)
+            for number, (start, stop) in zip(packed, pairwise(edges), strict=True):
+                parts[number] = found[start:stop]
+        for number in errors:
+            parts[number] = np.full(sizes[number], -1)
+        return np.concatenate(parts).astype(np.int64), errors
+
+    def _limits(self, positions: Positions) -> list[int]:
+        """Of each slice, the bytes from which on it is bit-packed."""
+        limits = {size: fixed_bytes(size, self.codebook_size) for size in set(map(len, positions))}
+        return [limits[len(cells)] for cells in positions]
 
 
 def shortest_code(encoder: Any) -> bytes:
     """The shortest byte string in a constriction RangeEncoder's final interval, without trailing
     zeros."""
-    words, (lower, size) = encoder.pos()
-    length = words * _WORD_BYTES + _STATE_BYTES
-    written = encoder.get_compressed().astype(">u4").tobytes()
-    # The code is a fraction with `length` bytes. constriction wrote the upper end of some interval;
-    # its own lower end differs by less than 2**64.
-    point = int.from_bytes(written.ljust(length, b"\0"), "big")
-    lowest = point - (point - lower & _STATE_MASK)
-    if not lowest:
-        return b""
-    # The highest bit in which lowest - 1 and the highest differ: bytes below it may all be zero.
-    free = (((lowest - 1) ^ (lowest + size - 1)).bit_length() - 1) // 8
-    code: int = -(-lowest >> 8 * free)  # rounded up
-    return code.to_bytes(length - free, "big").rstrip(b"\0")
+    return _shortest_codes([encoder.pos()], [encoder.get_compressed()])[0]
+
+
+def _shortest_codes(
+    ends: Sequence[tuple[int, tuple[int, int]]], written: Sequence[NDArray[np.uint32]]
+) -> list[bytes]:
+    """`shortest_code` of several encoders: of each its ``pos()`` and ``get_compressed()``."""
+    code, at, found = np.concatenate(written).astype(">u4").tobytes(), 0, []
+    for (words, (lower, size)), own in zip(ends, written, strict=True):
+        begin, at = at, at + _WORD_BYTES * len(own)
+        settled, lowest = _WORD_BYTES * words, lower
+        length = _STATE_BYTES
+        if not lower or lower + size > _STATE_MASK:
+            # The interval's ends differ in settled words too. The code is a fraction; constriction
+            # wrote the upper end of some interval, whose lower end differs by less than 2**64.
+            length += settled
+            point = int.from_bytes(code[begin:at].ljust(length, b"\0"), "big")
+            lowest, settled = point - (point - lower & _STATE_MASK), 0
+        if not lowest:
+            found.append(b"")
+            continue
+        # The highest bit in which lowest - 1 and the highest differ: bytes below may all be zero.
+        free = (((lowest - 1) ^ (lowest + size - 1)).bit_length() - 1) // 8
+        rest = -(-lowest >> 8 * free)  # rounded up
+        found.append(
+            (code[begin : begin + settled] + rest.to_bytes(length - free, "big")).rstrip(b"\0")
+        )
+    return found
 
 
 def words_of(data: bytes) -> NDArray[np.uint32]:
@@ -300,8 +328,12 @@ def words_of(data: bytes) -> NDArray[np.uint32]:
         CorruptPayload: it never writes this.
     """
     if data.endswith(b"\0"):
-        raise CorruptPayload("a zero byte at the end is never written")
-    return np.frombuffer(data + bytes(-len(data) % _WORD_BYTES), ">u4").astype(np.uint32)
+        raise CorruptPayload(_ZERO_AT_END)
+    return _words(data + bytes(-len(data) % _WORD_BYTES))
+
+
+def _words(data: bytes) -> NDArray[np.uint32]:
+    return np.frombuffer(data, ">u4").astype(np.uint32)
 
 
 @cache

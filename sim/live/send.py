@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -166,14 +167,18 @@ def _tokenized(
     needs_importance: bool,
     keep: Path | None,
 ) -> Iterator[tuple[LoadedImage, MediaFrame]]:
-    for image in source.pictures():
+    times, known = Counter(source.digests), dict[str, MediaFrame]()
+    for image, key in zip(source.pictures(), chain(source.digests, repeat("")), strict=False):
         if keep is not None:
             _keep(image, keep / f"{image.name}.png")
-        (frame,) = encode_images(model, [image], *codec.tokenizer_key)
-        yield (
-            image,
-            with_token_importance(model, frame, codec.codebook) if needs_importance else frame,
-        )
+        frame = known.get(key)
+        if frame is None:
+            (frame,) = encode_images(model, [image], *codec.tokenizer_key)
+            if needs_importance:
+                frame = with_token_importance(model, frame, codec.codebook)
+            if times[key] > 1:  # a photograph that comes again
+                known[key] = frame
+        yield image, replace(frame, name=image.name)
 
 
 def _keep(image: LoadedImage, target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -247,12 +248,13 @@ class ReceiverSession:
             stopped = True
             receiver.stop()
 
-        with interruptible(stop):  # while tables are written, too
+        with interruptible(stop), ThreadPoolExecutor(1) as beside:  # while tables are written, too
+            beside.submit(_prepare_figures)
             while not stopped:
                 with live_view(self._monitor, "receiver", self._console):
                     ended = receiver.serve()
-                    if ended and once:
-                        receiver.answer_for(_LINGER_S)
+                if ended and once:
+                    beside.submit(receiver.answer_for, _LINGER_S)
                 for received in self._received:
                     if stopped and received.ended == "sender gone":
                         received.ended = "stopped"
@@ -308,6 +310,11 @@ class ReceiverSession:
     def _print_image(self, frame: int) -> None:
         if not self._console.is_terminal and not self._options.quiet:
             self._console.print(plain_line(self._monitor, frame), soft_wrap=True, highlight=False)
+
+
+def _prepare_figures() -> None:
+    """Load what draws them while a stream is awaited."""
+    from sim.figures import pictures, plots  # noqa: F401
 
 
 def _sent_summary(sent: SendResult, monitor: StreamMonitor) -> dict[str, Any]:

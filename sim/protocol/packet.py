@@ -29,8 +29,10 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain, repeat
 from zlib import crc32
 
 import numpy as np
@@ -223,11 +225,11 @@ def headers(layout: Layout, first_sequence: int, kind: int = MEDIA) -> list[byte
         kind: `MEDIA` or `PACK`.
     """
     log2_codebook, last_slice, word = layout._bits
-    first, fields = first_byte(kind) | log2_codebook, FIELDS.pack
-    return [
-        fields(first, (first_sequence + number) % SEQUENCES, number, last_slice, word)
-        for number in range(layout.slice_count)
-    ]
+    begin = first_sequence % SEQUENCES
+    end = begin + last_slice + 1
+    sequences = chain(range(begin, min(end, SEQUENCES)), range(end - SEQUENCES))
+    same = repeat(first_byte(kind) | log2_codebook), repeat(last_slice), repeat(word)
+    return list(map(FIELDS.pack, same[0], sequences, range(last_slice + 1), *same[1:]))
 
 
 def first_byte(kind: int) -> int:
@@ -237,12 +239,20 @@ def first_byte(kind: int) -> int:
 
 def seal(head: bytes, payload: bytes, key: int) -> bytes:
     """A datagram: head, checksum, payload."""
-    return head + checksum(payload, crc32(head, key)) + payload
+    return head + checksum(head, payload, key) + payload
 
 
-def checksum(payload: bytes, begun: int) -> bytes:
-    """What stands between a header and this payload; ``begun``: the header's CRC-32."""
-    return (crc32(payload, begun) & _CHECKSUM_MASK).to_bytes(CHECKSUM_BYTES, "big")
+def seal_all(heads: Iterable[bytes], payloads: Iterable[bytes], key: int) -> list[bytes]:
+    """`seal` for the packets of a frame."""
+    return [
+        head + (crc32(payload, crc32(head, key)) & _CHECKSUM_MASK).to_bytes(3, "big") + payload
+        for head, payload in zip(heads, payloads, strict=True)
+    ]
+
+
+def checksum(head: bytes, payload: bytes, key: int) -> bytes:
+    """What stands between a header and its payload."""
+    return (crc32(payload, crc32(head, key)) & _CHECKSUM_MASK).to_bytes(CHECKSUM_BYTES, "big")
 
 
 def unseal(data: bytes, key: int, head_bytes: int, max_bytes: int = MAX_DATAGRAM_BYTES) -> bytes:
@@ -259,7 +269,7 @@ def unseal(data: bytes, key: int, head_bytes: int, max_bytes: int = MAX_DATAGRAM
     if data[0] >> 6 != VERSION:
         raise MalformedPacket("version", data[0] >> 6)
     payload = data[start:]
-    if checksum(payload, crc32(data[:head_bytes], key)) != data[head_bytes:start]:
+    if checksum(data[:head_bytes], payload, key) != data[head_bytes:start]:
         raise MalformedPacket("checksum", data[head_bytes:start].hex())
     return payload
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload
 from sim.protocol.events import ReceivedGrid
-from sim.protocol.header_index import Slice
+from sim.protocol.header_index import ReceivedSlices
 from sim.protocol.packet import Layout
 from sim.protocol.packetizer import FrameAssembly
-
-ReceivedSlice = tuple[float, Slice, bytes]
-"""When a slice came, what it is, and its payload."""
 
 
 @dataclass(slots=True)
@@ -66,7 +63,7 @@ class ReassemblyBuffer:
         arriving.recovered += restored
         self._frames[frame] = arriving
 
-    def put_all(self, taken: Sequence[ReceivedSlice]) -> dict[int, CorruptPayload]:
+    def put_all(self, taken: ReceivedSlices) -> dict[int, CorruptPayload]:
         """Decode slices that are not there, in the order in which they came, those of frames with
         one layout in one pass.
 
@@ -74,35 +71,45 @@ class ReassemblyBuffer:
             By place in ``taken``, what is wrong with those that do not decode; for them nothing
             has changed.
         """
-        if len({id(self._layouts[frame]) for frame in {found.frame for _, found, _ in taken}}) == 1:
-            return self._put_alike(taken)
+        frames, numbers = zip(*taken.slices, strict=True)
+        ends = list(accumulate(len(list(run)) for _, run in groupby(frames)))
+        runs = list(zip([0, *ends], ends, strict=False))  # of one frame each
+        if len({id(self._layouts[frames[start]]) for start, _ in runs}) == 1:
+            return self._put_alike(taken, frames, numbers, runs)
         errors: dict[int, CorruptPayload] = {}
-        at = 0
-        for _, run in groupby(taken, key=lambda one: one[1].frame):
-            several = list(run)
-            errors |= {at + place: error for place, error in self._put_alike(several).items()}
-            at += len(several)
+        for run in runs:
+            errors |= self._put_alike(taken, frames, numbers, [run])
         return errors
 
-    def _put_alike(self, taken: Sequence[ReceivedSlice]) -> dict[int, CorruptPayload]:
-        """`put_all` for frames that have the same layout."""
-        times_s, slices, payloads = zip(*taken, strict=True)
-        layout = self._layouts[slices[0].frame]
+    def _put_alike(
+        self,
+        taken: ReceivedSlices,
+        frames: Sequence[int],
+        numbers: Sequence[int],
+        runs: Sequence[tuple[int, int]],
+    ) -> dict[int, CorruptPayload]:
+        """`put_all` for runs one after the other, whose frames have the same layout."""
+        begin, end = runs[0][0], runs[-1][1]
+        layout = self._layouts[frames[begin]]
         coder = self._coders(ENTROPY_MODES.index(layout.entropy), layout.codebook_size)
-        cells = [layout.positions[one.slice] for one in slices]
-        tokens, errors = coder.decode_all(payloads, cells, layout.grid)
-        at = token = 0
-        for frame, run in groupby([one.frame for one in slices]):
-            after = at + len(list(run))
-            ours = cells[at:after]
-            came_s = [times_s[n] for n in range(at, after) if n not in errors]
+        positions = layout.positions
+        cells = [positions[number] for number in numbers[begin:end]]
+        tokens, wrong = coder.decode_all(taken.payloads[begin:end], cells, layout.grid)
+        errors = {begin + place: error for place, error in wrong.items()}
+        token = 0
+        for start, stop in runs:
+            ours = cells[start - begin : stop - begin]
             size = sum(map(len, ours))
+            came_s = taken.times_s[start:stop]
+            if errors:
+                came_s = [taken.times_s[n] for n in range(start, stop) if n not in errors]
             if came_s:
+                frame = frames[start]
                 if frame not in self._frames:
                     self._frames[frame] = self._new(frame)
                 self._frames[frame].assembly.place(ours, tokens[token : token + size])
                 self._frames[frame].came(came_s[0], came_s[-1])
-            at, token = after, token + size
+            token += size
         return errors
 
     def release(self, frame: int) -> FrameBuffer:

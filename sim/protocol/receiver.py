@@ -37,7 +37,7 @@ from sim.protocol.config import StreamKey
 from sim.protocol.events import REJECTIONS, FrameReady, PacketRejected
 from sim.protocol.feedback import pack_requests
 from sim.protocol.handshake import StreamStart
-from sim.protocol.header_index import HeaderIndex
+from sim.protocol.header_index import HeaderIndex, ReceivedSlices
 from sim.protocol.packet import (
     FIELDS,
     MEDIA,
@@ -51,7 +51,7 @@ from sim.protocol.packet import (
 from sim.protocol.packing import split_parts
 from sim.protocol.parity import parse_parity
 from sim.protocol.plan import Group, walk
-from sim.protocol.reassembly import ReassemblyBuffer, ReceivedSlice
+from sim.protocol.reassembly import ReassemblyBuffer
 from sim.protocol.repair import ParityMismatch, Repair, Restored
 from sim.protocol.requests import Requests
 from sim.protocol.sequence import SEQUENCES, unwrap
@@ -107,7 +107,6 @@ class Receiver:
         self._protected = config.fec is not None or config.arq is not None
         plain = not self._protected and config.packing == 1
         self._expected = HeaderIndex(start) if plain else None
-        self._taken: list[ReceivedSlice] = []  # not decoded yet
         self._plan = walk(start) if self._protected else iter(())
         self._next_pack = next(self._plan, None)
         self._feedback: list[bytes] = []
@@ -127,17 +126,16 @@ class Receiver:
             datagrams: any bytes.
         """
         self._counters["received"] += len(datagrams)
-        expected, keep = self._expected, self._taken.append
         due_s = self._dues_s[self._next_frame] if self._next_frame < len(self._dues_s) else -1.0
-        for now, data in zip(times_s, datagrams, strict=True):
-            if expected is not None and now <= due_s:
-                if now >= expected.opens_s:
-                    expected.open(now, self._next_frame)
-                if (taken := expected.take(data)) is not None:
-                    keep((now, *taken))
-                    continue
-            self._decode()
-            self._receive_any(data, now)
+        at = 0
+        while at < len(datagrams):
+            if self._expected is not None:
+                at = self._expected.take(times_s, datagrams, at, self._next_frame, due_s)
+                if at == len(datagrams):
+                    break
+                self._decode()
+            self._receive_any(datagrams[at], times_s[at])
+            at += 1
 
     def _receive_any(self, data: bytes, now: float) -> None:
         """Take a datagram that was not expected: ask all the questions."""
@@ -154,16 +152,17 @@ class Receiver:
 
     def _decode(self) -> None:
         """Decode what was taken."""
-        taken, expected = self._taken.copy(), self._expected
-        if not taken or expected is None:
+        expected = self._expected
+        if expected is None or not expected.received.slices:
             return
-        self._taken.clear()
+        taken, expected.received = expected.received, ReceivedSlices()
         errors = self._frames.put_all(taken)
         for place, error in errors.items():
-            now, found, _ = taken[place]
-            expected.miss(found)
-            self._reject("corrupt_payload", now, str(error))
-        self._accepted([one[1].sequence for n, one in enumerate(taken) if n not in errors])
+            expected.miss(taken.slices[place])
+            self._reject("corrupt_payload", taken.times_s[place], str(error))
+        firsts = self._firsts
+        sequences = [firsts[frame] + slice_ for frame, slice_ in taken.slices]
+        self._accepted([one for n, one in enumerate(sequences) if n not in errors])
 
     def _accepted(self, sequences: Sequence[int]) -> None:
         highest, reordered = self._highest, 0

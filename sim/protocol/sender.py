@@ -15,7 +15,7 @@ from sim.protocol.events import PacketSent
 from sim.protocol.fec import erasure_code
 from sim.protocol.feedback import parse_requests
 from sim.protocol.handshake import StreamStart
-from sim.protocol.packet import FIELDS, PACK, MalformedPacket, headers, seal
+from sim.protocol.packet import FIELDS, PACK, MalformedPacket, headers, seal_all
 from sim.protocol.packetizer import Packetizer
 from sim.protocol.packing import join_parts
 from sim.protocol.parity import pack_parity
@@ -185,10 +185,7 @@ class Sender:
                 frames = [frame for frame in self._slices if number < len(frame[0])]
                 payloads.append(join_parts([parts[number] for parts, _ in frames]))
                 importances.append(sum(by_slice[number] for _, by_slice in frames))
-        datagrams = [
-            seal(head, payload, self._key) for head, payload in zip(heads, payloads, strict=True)
-        ]
-        return list(zip(datagrams, importances, strict=True))
+        return list(zip(seal_all(heads, payloads, self._key), importances, strict=True))
 
     def _schedule(self, plan: Pack, media: list[tuple[bytes, float]], start_s: float) -> None:
         """Queue a pack's packets and the parity of the groups that end with it."""
