@@ -190,8 +190,7 @@ class StreamConfig:
             entropy=self.entropy,
             patch=self.patch,
         )
-        room = (self.mtu - HEADER_BYTES - self._parity_bytes) // self.packing
-        room -= PART_LENGTH_BYTES * (self.packing > 1)
+        room = self.slice_room
         if fixed_bytes(-(-layout.tokens // layout.slice_count), self.codebook_size) > room:
             most = room * 8 // (self.codebook_size.bit_length() - 1)  # tokens in a packet
             need = -(-layout.tokens // most) if most else MAX_SLICES + 1
@@ -202,6 +201,12 @@ class StreamConfig:
                 f"{self.codebook_size} do not fit an mtu of {self.mtu} bytes; {cure}",
             )
         return layout
+
+    @property
+    def slice_room(self) -> int:
+        """Bytes of one slice that a packet has room for."""
+        room = (self.mtu - HEADER_BYTES - self._parity_bytes) // self.packing
+        return room - PART_LENGTH_BYTES * (self.packing > 1)
 
     @property
     def _parity_bytes(self) -> int:
