@@ -12,16 +12,14 @@ bytes of file, and the frame's pixel sizes are 16 w - (padding mod 16) and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.patches import PATCHES, grid_of
+from codec.patches import PATCHES
 from sim.drivers.record import MediaFrame
-from sim.protocol.config import StreamConfig
-from sim.protocol.interleaver import MAX_SLICES
-from sim.protocol.packet import MAX_SIDE, Layout
+from sim.protocol.packet import MAX_SIDE
 
 _PATCH = PATCHES[0]
 BYTE_STREAM = {
@@ -34,22 +32,6 @@ BYTE_STREAM = {
 
 MAX_FILE_BYTES = 1 << 17
 _MAX_COLUMNS = MAX_SIDE // _PATCH
-
-
-class FileStreamConfig(StreamConfig):
-    """Of files whose sizes differ: each takes `slices` packets, or as many more as the mtu asks
-    for, the parts of equal size."""
-
-    @classmethod
-    def of(cls, config: StreamConfig) -> FileStreamConfig:
-        """With the same settings."""
-        return cls(**{field.name: getattr(config, field.name) for field in fields(config)})
-
-    def layout(self, width: int, height: int) -> Layout:
-        """See `StreamConfig.layout`."""
-        rows, columns = grid_of(height, width, self.patch)
-        needed = min(MAX_SLICES, -(-rows * columns // max(1, self.slice_room)))
-        return StreamConfig.layout(replace(self, slices=max(self.slices, needed)), width, height)
 
 
 @dataclass(frozen=True)

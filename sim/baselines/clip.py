@@ -116,7 +116,7 @@ class ClipCodec:
         """The frames of an encoded video, in order."""
         import av
 
-        with av.open(io.BytesIO(file), format=self.stream) as container:
+        with av.open(io.BytesIO(file), mode="r", format=self.stream) as container:
             packets = [packet for packet in container.demux(video=0) if packet.size]
             return [CodedFrame(self._parts(bytes(p)), p.is_keyframe) for p in packets]
 
@@ -202,7 +202,13 @@ def clip_codec(name: str, fps: float, slices: int = 1) -> ClipCodec | str:
             slices,
         ),
         ClipCodec(
-            "x265", *common, "hevc", "hevc", "yuv420p", rates(x265, 51, f"{keys}:{quiet}"), trim_hevc
+            "x265",
+            *common,
+            "hevc",
+            "hevc",
+            "yuv420p",
+            rates(x265, 51, f"{keys}:{quiet}"),
+            trim_hevc,
         ),
         ClipCodec(
             *("svt-av1", *common, "obu", "libdav1d", "yuv420p"),

@@ -40,8 +40,8 @@ class Coded:
         return len(self.file) if counted == "file" else self.payload_bytes
 
 
-class Baseline(Protocol):
-    """A codec with quality settings.
+class Encoder(Protocol):
+    """What makes files at quality settings.
 
     Attributes:
         name: as in tables, such as "jpeg" or "jpeg-half".
@@ -61,8 +61,13 @@ class Baseline(Protocol):
         ...
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
-        """Encode uint8[H,W,3], sRGB, without any metadata; may raise BaselineError."""
+        """Encode uint8[H,W,3], sRGB, without any metadata, or a video uint8[T,H,W,3]; may raise
+        BaselineError."""
         ...
+
+
+class Baseline(Encoder, Protocol):
+    """A codec of images."""
 
     def decode(self, file: bytes, height: int, width: int) -> NDArray[np.uint8]:
         """The image uint8[height,width,3] of a file; may raise BaselineError."""
@@ -105,10 +110,10 @@ class HalfSize:
 
 
 class RateSearch:
-    """One image through one baseline; no setting is encoded twice."""
+    """One image, or video, through one baseline; no setting is encoded twice."""
 
     def __init__(
-        self, baseline: Baseline, pixels: NDArray[np.uint8], store: Store | None = None
+        self, baseline: Encoder, pixels: NDArray[np.uint8], store: Store | None = None
     ) -> None:
         """``store``: of what earlier searches encoded; that of VVC takes half a minute."""
         self.baseline = baseline

@@ -49,7 +49,9 @@ class VideoCodec:
     @property
     def identity(self) -> str:
         """What makes the bytes: see `Baseline.identity`."""
-        return f"{ffmpeg_version(self.program)} {self.stream} {self.pixels} {SCALER} {self.by_setting}"
+        return (
+            f"{ffmpeg_version(self.program)} {self.stream} {self.pixels} {SCALER} {self.by_setting}"
+        )
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`. An odd side is made even by repeating its last line."""
@@ -65,7 +67,9 @@ class VideoCodec:
             "-f",
             self.stream,
         )
-        file = run_ffmpeg(self.name, self.program, (*source, "-frames:v", "1", *target, "pipe:1"), even.tobytes())
+        file = run_ffmpeg(
+            self.name, self.program, (*source, "-frames:v", "1", *target, "pipe:1"), even.tobytes()
+        )
         if not file:
             raise BaselineError(f"{self.name}: the encoder wrote nothing")
         return Coded(*self.trim(file))
@@ -75,7 +79,12 @@ class VideoCodec:
         rows, columns = height + height % 2, width + width % 2
         # one thread: what a damaged file decodes to must not depend on their timing
         arguments = ("-threads", "1", "-f", self.stream, "-i", "pipe:0", "-frames:v", "1", *SCALER)
-        raw = run_ffmpeg(self.name, self.program, (*arguments, "-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"), file)
+        raw = run_ffmpeg(
+            self.name,
+            self.program,
+            (*arguments, "-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"),
+            file,
+        )
         if len(raw) != rows * columns * 3:
             raise BaselineError(f"{self.name}: decoded to {len(raw)} bytes")
         return np.frombuffer(raw, np.uint8).reshape(rows, columns, 3)[:height, :width].copy()
