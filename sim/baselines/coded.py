@@ -40,7 +40,7 @@ class Coded:
         return len(self.file) if counted == "file" else self.payload_bytes
 
 
-class Encoder(Protocol):
+class FileEncoder(Protocol):
     """What makes files at quality settings.
 
     Attributes:
@@ -66,7 +66,7 @@ class Encoder(Protocol):
         ...
 
 
-class Baseline(Encoder, Protocol):
+class Baseline(FileEncoder, Protocol):
     """A codec of images."""
 
     def decode(self, file: bytes, height: int, width: int) -> NDArray[np.uint8]:
@@ -113,7 +113,7 @@ class RateSearch:
     """One image, or video, through one baseline; no setting is encoded twice."""
 
     def __init__(
-        self, baseline: Encoder, pixels: NDArray[np.uint8], store: Store | None = None
+        self, baseline: FileEncoder, pixels: NDArray[np.uint8], store: Store | None = None
     ) -> None:
         """``store``: of what earlier searches encoded; that of VVC takes half a minute."""
         self.baseline = baseline

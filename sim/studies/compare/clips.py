@@ -28,8 +28,8 @@ from sim.studies.compare.config import TOKENS, LoadedComparison
 from sim.studies.compare.sources import (
     BudgetTooSmall,
     FileSource,
-    Shown,
     StreamSet,
+    Viewed,
     mean_bpp_wire,
     probe,
     stream,
@@ -39,7 +39,7 @@ _ROUNDING_S = 1e-9
 
 
 class ClipSource:
-    """The frames of a video as one codec codes them; see `sim.studies.compare.sources.Source`."""
+    """The frames of a video as one codec codes them."""
 
     def __init__(self, coder: ClipCodec, images: Sequence[LoadedImage]) -> None:
         """``images``: the frames, of one size."""
@@ -85,10 +85,10 @@ class ClipSource:
         settings = [setting] * len(self.images)
         return StreamSet(None, settings, records, mean_bpp_wire(records, self.images))
 
-    def shown(
+    def viewed(
         self, scenario: Scenario, sent: StreamSet, record: StreamRecord, damaged: Damaged
-    ) -> Iterator[Shown]:
-        """See `Source.shown`."""
+    ) -> Iterator[Viewed]:
+        """See `TokenSource.viewed`."""
         coded, stream_ = self._coded(sent.settings[0]), scenario.stream
         ready = iter(record.frames)
         there, shares, intact = list[bytes](), list[float](), False
@@ -106,7 +106,7 @@ class ClipSource:
         yield from zip(self._seen(there), shares, strict=True)
 
     def lossless(self, scenario: Scenario, sent: StreamSet) -> Iterator[NDArray[np.uint8]]:
-        """See `Source.lossless`."""
+        """See `TokenSource.lossless`."""
         return self._seen([b"".join(frame.parts) for frame in self._coded(sent.settings[0])])
 
     def _seen(self, there: Sequence[bytes]) -> Iterator[NDArray[np.uint8]]:

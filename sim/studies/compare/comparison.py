@@ -43,12 +43,12 @@ from sim.scenario.loader import LoadedScenario
 from sim.scenario.pictures import load_pictures
 from sim.scenario.schema import Scenario
 from sim.stream import check_model
-from sim.studies.compare.clips import file_sources
+from sim.studies.compare.clips import ClipSource, file_sources
 from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.parity import fec_rows
 from sim.studies.compare.sources import (
     BudgetTooSmall,
-    Source,
+    FileSource,
     StreamSet,
     TokenSource,
 )
@@ -236,7 +236,7 @@ class Comparison:
             "packets_late": sum(p.outcome == "late" for p in record.packets),
             "bpp_wire": ledger.wire_bytes * 8 / self._pixels,
         }
-        seen = list(source.shown(scenario, sent, record, unit.strategy.damaged))
+        seen = list(source.viewed(scenario, sent, record, unit.strategy.damaged))
         found: list[dict[str, Any]] = [
             {
                 "level": sent.level,
@@ -249,6 +249,7 @@ class Comparison:
         ]
         temporal = [name for name in self.metrics if name in TEMPORAL]
         if temporal:
+            assert not isinstance(source, FileSource)  # of a video
             in_time = temporal_quality(
                 (image.pixels for image in self.images),
                 source.lossless(scenario, sent),
@@ -260,7 +261,7 @@ class Comparison:
                 row |= {name: values[name] for name in temporal}
         return [(row, pixels) for row, (pixels, _) in zip(found, seen, strict=True)]
 
-    def _source(self, unit: Unit) -> Source:
+    def _source(self, unit: Unit) -> TokenSource | FileSource | ClipSource:
         return self.tokens if unit.strategy.coder == TOKENS else self._files[unit.strategy.name]
 
     def _send(self, unit: Unit) -> StreamSet | BudgetTooSmall:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,30 +57,8 @@ class BudgetTooSmall:
     why: str
 
 
-Shown = tuple[NDArray[np.uint8], float]
+Viewed = tuple[NDArray[np.uint8], float]
 """An image as a viewer sees it, and the share of its tokens or bytes that were there in time."""
-
-
-class Source(Protocol):
-    """The images, or a video's frames, as one kind of coder has them."""
-
-    def send(self, scenario: Scenario, budget: float) -> StreamSet | BudgetTooSmall:
-        """Stream as much source as the budget, in bits per pixel, leaves room for.
-
-        Raises:
-            StreamConfigError: it does not fit the stream's settings.
-        """
-        ...
-
-    def shown(
-        self, scenario: Scenario, sent: StreamSet, record: StreamRecord, damaged: Damaged
-    ) -> Iterator[Shown]:
-        """What the viewer of one of these streams sees, image by image."""
-        ...
-
-    def lossless(self, scenario: Scenario, sent: StreamSet) -> Iterator[NDArray[np.uint8]]:
-        """What a viewer sees where nothing is lost."""
-        ...
 
 
 class TokenSource:
@@ -121,7 +98,11 @@ class TokenSource:
     def send(
         self, scenario: Scenario, budget: float, fixed: bool = False
     ) -> StreamSet | BudgetTooSmall:
-        """See `Source.send`: at the largest level, or at the scenario's own if `fixed`."""
+        """Stream at the largest level within the budget, or at the scenario's own if `fixed`.
+
+        Raises:
+            StreamConfigError: the images do not fit the stream's settings.
+        """
         levels = [scenario.codec.codebook] if fixed else list(self.model.codebook_sizes)
         least: StreamSet | None = None
         found: StreamSet | None = None
@@ -146,10 +127,11 @@ class TokenSource:
         records = stream(chosen, frames, self.model)
         return StreamSet(level, (), records, mean_bpp_wire(records, self.images))
 
-    def shown(
+    def viewed(
         self, scenario: Scenario, sent: StreamSet, record: StreamRecord, damaged: Damaged
-    ) -> Iterator[Shown]:
-        """See `Source.shown`; repaired by the scenario's concealer, which remembers the stream."""
+    ) -> Iterator[Viewed]:
+        """What the viewer of one of the streams sees, image by image, repaired by the scenario's
+        concealer, which remembers the stream; ``damaged`` is for files."""
         (name,) = scenario.concealers
         restorer = Restorer(self.model, [name], scenario.decoding_options())
         for ready in record.frames:
@@ -161,7 +143,7 @@ class TokenSource:
             yield pixels, float(ready.grid.received.mean())
 
     def lossless(self, scenario: Scenario, sent: StreamSet) -> Iterator[NDArray[np.uint8]]:
-        """See `Source.lossless`."""
+        """What a viewer sees where nothing is lost."""
         for at in range(len(self.images)):
             yield self._lossless(at, *_codec_key(scenario, sent))
 
@@ -186,7 +168,11 @@ class FileSource:
         self._searches = [RateSearch(coder, image.pixels, store) for image in images]
 
     def send(self, scenario: Scenario, budget: float) -> StreamSet | BudgetTooSmall:
-        """See `Source.send`."""
+        """Stream files as large as the budget allows.
+
+        Raises:
+            StreamConfigError: the files do not fit the stream's settings.
+        """
         try:
             least = self._stream(probe(scenario), [0] * len(self.images))
             if least.bpp_wire > budget:
@@ -205,20 +191,15 @@ class FileSource:
         except BaselineError as error:
             return BudgetTooSmall(None, str(error))
 
-    def shown(
+    def viewed(
         self, scenario: Scenario, sent: StreamSet, record: StreamRecord, damaged: Damaged
-    ) -> Iterator[Shown]:
-        """See `Source.shown`."""
+    ) -> Iterator[Viewed]:
+        """See `TokenSource.viewed`."""
         for image, ready in zip(self.images, record.frames, strict=True):
             grid = ready.grid
             file = received_file(grid.indices, grid.received, ready.width, ready.height)
             pixels, _ = decode_damaged(self.coder, file, image.height, image.width, damaged)
             yield pixels, float(file.received.mean())
-
-    def lossless(self, scenario: Scenario, sent: StreamSet) -> Iterator[NDArray[np.uint8]]:
-        """See `Source.lossless`."""
-        for image, search, setting in zip(self.images, self._searches, sent.settings, strict=True):
-            yield self.coder.decode(search.coded(setting).file, image.height, image.width)
 
     def _stream(self, scenario: Scenario, settings: Sequence[int]) -> StreamSet:
         files = [s.coded(k).file for s, k in zip(self._searches, settings, strict=True)]
