@@ -48,7 +48,8 @@ def page(found: Mapping[str, str]) -> str:
 
 def _told(one: ShippedScenario, found: Mapping[str, str]) -> str:
     if one.group == "compare":
-        return f"`sim compare {one.name}` answers with a table: see [protection.md](protection.md)."
+        told = "video" if one.name.startswith("video/") else "protection"
+        return f"`sim compare {one.name}` answers with a table: see [{told}.md]({told}.md)."
     return found.get(one.name, NOT_RUN)
 
 

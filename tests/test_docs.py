@@ -35,6 +35,11 @@ PAGES = [
 SMALL = ("--images", "photos", "--model", "random")
 CHEAP: dict[tuple[str, ...], tuple[str, ...]] = {
     ("run",): ("--set", "transport=virtual", "--set", "repeats=1", "--model", "random"),
+    ("compare", "video/equal-bytes"): (
+        *("--model", "random", "--set", "video.frames=2", "--set", "video.size=64"),
+        *("--set", "strategies=[{name: tokens}]", "--set", "bpp_wire=[9.0]", "--set", "loss=[0.2]"),
+        *("--set", "mean_burst=[3]", "--set", "repeats=1", "--set", "stream.slices=4"),
+    ),
     ("compare",): (
         *SMALL,
         *("--set", "strategies=[{name: tokens}]", "--set", "bpp_wire=[9.0]", "--set", "loss=[0.2]"),

@@ -40,8 +40,8 @@ class Coded:
         return len(self.file) if counted == "file" else self.payload_bytes
 
 
-class Baseline(Protocol):
-    """A codec with quality settings.
+class FileEncoder(Protocol):
+    """What makes files at quality settings.
 
     Attributes:
         name: as in tables, such as "jpeg" or "jpeg-half".
@@ -61,8 +61,13 @@ class Baseline(Protocol):
         ...
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
-        """Encode uint8[H,W,3], sRGB, without any metadata; may raise BaselineError."""
+        """Encode uint8[H,W,3], sRGB, without any metadata, or a video uint8[T,H,W,3]; may raise
+        BaselineError."""
         ...
+
+
+class Baseline(FileEncoder, Protocol):
+    """A codec of images."""
 
     def decode(self, file: bytes, height: int, width: int) -> NDArray[np.uint8]:
         """The image uint8[height,width,3] of a file; may raise BaselineError."""
@@ -105,10 +110,10 @@ class HalfSize:
 
 
 class RateSearch:
-    """One image through one baseline; no setting is encoded twice."""
+    """One image, or video, through one baseline; no setting is encoded twice."""
 
     def __init__(
-        self, baseline: Baseline, pixels: NDArray[np.uint8], store: Store | None = None
+        self, baseline: FileEncoder, pixels: NDArray[np.uint8], store: Store | None = None
     ) -> None:
         """``store``: of what earlier searches encoded; that of VVC takes half a minute."""
         self.baseline = baseline
@@ -140,30 +145,42 @@ class RateSearch:
         return self.coded(setting).size(counted)
 
     def at_most(self, budget: int, counted: Counted = "file") -> int | None:
-        """A setting whose size is at most `budget` bytes, the highest if sizes grow with the
-        setting; None if even setting 0 takes more.
+        """See `largest_setting`; the budget is in bytes."""
+        return largest_setting(
+            lambda setting: self.size(setting, counted), self.baseline.settings, budget
+        )
 
-        Goes up from the smallest in growing steps, since small files are quick to make; then
-        guesses between the last two, file sizes growing about exponentially with the setting, and
-        halves what a guess has not.
-        """
-        if self.size(0, counted) > budget:
-            return None
-        low, high = 0, 1
-        while high < self.baseline.settings and self.size(high, counted) <= budget:
-            low, high = high, 2 * high
-        high = min(high, self.baseline.settings)
-        halve = high == self.baseline.settings  # its size is not known: maybe there is none
-        while high - low > 1:
-            middle = (low + high) // 2
-            if not halve:
-                sizes = [math.log(max(1, self.size(at, counted))) for at in (low, high)]
-                share = (math.log(max(1, budget)) - sizes[0]) / max(1e-9, sizes[1] - sizes[0])
-                middle = min(max(low + math.floor(share * (high - low)), low + 1), high - 1)
-            width = high - low
-            if self.size(middle, counted) <= budget:
-                low = middle
-            else:
-                high = middle
-            halve = high == self.baseline.settings or (not halve and 2 * (high - low) > width)
-        return low
+
+def largest_setting(size: Callable[[int], float], settings: int, budget: float) -> int | None:
+    """A setting in [0, settings) whose size is at most `budget`, the highest if sizes grow with
+    the setting; None if even setting 0 takes more.
+
+    Goes up from the smallest in growing steps, since small files are quick to make; then guesses
+    between the last two, sizes growing about exponentially with the setting, and halves what a
+    guess has not.
+
+    Args:
+        size: bytes at a setting; asked for the same one more than once.
+        settings: how many there are, >= 1.
+        budget: bytes.
+    """
+    if size(0) > budget:
+        return None
+    low, high = 0, 1
+    while high < settings and size(high) <= budget:
+        low, high = high, 2 * high
+    high = min(high, settings)
+    halve = high == settings  # its size is not known: maybe there is none
+    while high - low > 1:
+        middle = (low + high) // 2
+        if not halve:
+            sizes = [math.log(max(1, size(at))) for at in (low, high)]
+            share = (math.log(max(1, budget)) - sizes[0]) / max(1e-9, sizes[1] - sizes[0])
+            middle = min(max(low + math.floor(share * (high - low)), low + 1), high - 1)
+        width = high - low
+        if size(middle) <= budget:
+            low = middle
+        else:
+            high = middle
+        halve = high == settings or (not halve and 2 * (high - low) > width)
+    return low

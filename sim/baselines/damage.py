@@ -19,8 +19,9 @@ from PIL import ImageFile
 from sim.baselines.byte_frames import ReceivedFile
 from sim.baselines.coded import Baseline
 
-Damaged = Literal["decode", "grey"]
-"""What to do with an incomplete file: decode it all the same, or show grey."""
+Damaged = Literal["decode", "grey", "freeze"]
+"""What to do with an incomplete file: decode it all the same, or show grey; of a video, freeze
+until the next key frame."""
 
 GREY = 128
 

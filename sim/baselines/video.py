@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sim.baselines.coded import BaselineError, Coded
 
 TIMEOUT_S = 600
-_SCALER = ("-sws_flags", "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp")
+SCALER = ("-sws_flags", "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class VideoCodec:
     @property
     def identity(self) -> str:
         """What makes the bytes: see `Baseline.identity`."""
-        return f"{_version(self.program)} {self.stream} {self.pixels} {_SCALER} {self.by_setting}"
+        return (
+            f"{ffmpeg_version(self.program)} {self.stream} {self.pixels} {SCALER} {self.by_setting}"
+        )
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """See `Baseline.encode`. An odd side is made even by repeating its last line."""
@@ -58,14 +60,16 @@ class VideoCodec:
         size = f"{even.shape[1]}x{even.shape[0]}"
         source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-i", "pipe:0")
         target = (
-            *_SCALER,
+            *SCALER,
             "-pix_fmt",
             self.pixels,
             *self.by_setting[setting],
             "-f",
             self.stream,
         )
-        file = self._run((*source, "-frames:v", "1", *target, "pipe:1"), even.tobytes())
+        file = run_ffmpeg(
+            self.name, self.program, (*source, "-frames:v", "1", *target, "pipe:1"), even.tobytes()
+        )
         if not file:
             raise BaselineError(f"{self.name}: the encoder wrote nothing")
         return Coded(*self.trim(file))
@@ -74,22 +78,30 @@ class VideoCodec:
         """See `Baseline.decode`."""
         rows, columns = height + height % 2, width + width % 2
         # one thread: what a damaged file decodes to must not depend on their timing
-        arguments = ("-threads", "1", "-f", self.stream, "-i", "pipe:0", "-frames:v", "1", *_SCALER)
-        raw = self._run((*arguments, "-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"), file)
+        arguments = ("-threads", "1", "-f", self.stream, "-i", "pipe:0", "-frames:v", "1", *SCALER)
+        raw = run_ffmpeg(
+            self.name,
+            self.program,
+            (*arguments, "-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"),
+            file,
+        )
         if len(raw) != rows * columns * 3:
             raise BaselineError(f"{self.name}: decoded to {len(raw)} bytes")
         return np.frombuffer(raw, np.uint8).reshape(rows, columns, 3)[:height, :width].copy()
 
-    def _run(self, arguments: tuple[str, ...], data: bytes) -> bytes:
-        command = [self.program, "-hide_banner", "-loglevel", "error", *arguments]
-        try:
-            done = subprocess.run(command, input=data, capture_output=True, timeout=TIMEOUT_S)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise BaselineError(f"{self.name}: {error}") from None
-        if done.returncode:
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["failed"]
-            raise BaselineError(f"{self.name}: {lines[0]}")
-        return done.stdout
+
+def run_ffmpeg(name: str, program: str, arguments: Sequence[str], data: bytes) -> bytes:
+    """What an FFmpeg writes that is fed so many bytes; raises BaselineError with the codec's
+    name."""
+    command = [program, "-hide_banner", "-loglevel", "error", *arguments]
+    try:
+        done = subprocess.run(command, input=data, capture_output=True, timeout=TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BaselineError(f"{name}: {error}") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["failed"]
+        raise BaselineError(f"{name}: {lines[0]}")
+    return done.stdout
 
 
 def video_codecs() -> tuple[list[VideoCodec], dict[str, str]]:
@@ -137,7 +149,7 @@ def video_codecs() -> tuple[list[VideoCodec], dict[str, str]]:
             ),
         ),
     ]
-    there = _encoders(program)
+    there = ffmpeg_encoders(program)
     found = [codec for encoder, codec in wanted if encoder in there]
     missing = {
         codec.name: f"this FFmpeg has no {encoder}"
@@ -158,7 +170,7 @@ def find_ffmpeg() -> str | None:
 
 
 @lru_cache(maxsize=4)
-def _version(program: str) -> str:
+def ffmpeg_version(program: str) -> str:
     """The first line that an FFmpeg says of itself."""
     command = [program, "-version"]
     try:
@@ -169,7 +181,7 @@ def _version(program: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def _encoders(program: str) -> frozenset[str]:
+def ffmpeg_encoders(program: str) -> frozenset[str]:
     """Names of the encoders that an FFmpeg was built with."""
     command = [program, "-hide_banner", "-encoders"]
     try:
@@ -183,6 +195,12 @@ def _encoders(program: str) -> frozenset[str]:
 def trim_vvc(file: bytes) -> tuple[bytes, int]:
     """H.266 Annex B: NAL units without delimiters (20) and messages (23, 24); payload: slices."""
     return _trim_nal(file, lambda nal: nal[1] >> 3, {20, 23, 24}, 12)
+
+
+def trim_h264(file: bytes) -> tuple[bytes, int]:
+    """H.264 Annex B: NAL units without delimiters (9) and encoders' messages (user data in 6);
+    payload: slices."""
+    return _trim_nal(file, lambda nal: 9 if nal[:2] == b"\6\5" else nal[0] & 31, {9}, 6)
 
 
 def trim_hevc(file: bytes) -> tuple[bytes, int]:

@@ -26,7 +26,7 @@ from sim.cli.options import (
 if TYPE_CHECKING:
     from sim.results.files import Outcome
 
-_SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "lpips", "dists")
+_SHOWN = ("psnr_db", "ms_ssim", "ssimulacra2", "lpips", "dists", "flicker", "frozen", "recovery_s")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,24 @@ class TemporalMeter:
             name: _recovery_s(np.array(self._lost) >= OUTAGE, np.array(values) <= most, fps)
             for name, values in self._mean_squares.items()
         }
+
+
+def temporal_quality(
+    originals: Iterable[NDArray[np.uint8]],
+    lossless: Iterable[NDArray[np.uint8]],
+    shown: Iterable[NDArray[np.uint8]],
+    lost: Iterable[float],
+    fps: float,
+) -> list[dict[str, float]]:
+    """The metrics of `sim.metrics.TEMPORAL` of a whole stream, by frame; arguments as of
+    `TemporalMeter.add`, frame by frame."""
+    meter = TemporalMeter("lossless")
+    frames = [
+        meter.add(original, {"lossless": clean, "shown": seen}, share)["shown"]
+        for original, clean, seen, share in zip(originals, lossless, shown, lost, strict=True)
+    ]
+    seconds = meter.recovery_s(fps)["shown"]
+    return [{**found, "recovery_s": s} for found, s in zip(frames, seconds, strict=True)]
 
 
 def _recovery_s(outage: NDArray[np.bool_], good: NDArray[np.bool_], fps: float) -> list[float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from codec.entropy import ENTROPY_MODES, fixed_bytes
-from codec.patches import PATCHES
+from codec.patches import PATCHES, grid_of
 from sim.protocol.checks import StreamConfigError, one_of, within
 from sim.protocol.interleaver import INTERLEAVERS, MAX_SLICES
 from sim.protocol.packet import (
@@ -126,6 +126,11 @@ class StreamConfig:
             )
 
     @property
+    def carries_bytes(self) -> bool:
+        """Whether tokens are bytes in order, as those of a file are (`sim.baselines`)."""
+        return (self.codebook_size, self.entropy, self.interleaver) == (256, "fixed", "raster")
+
+    @property
     def group_packs(self) -> int:
         """Packs that a parity group of full frames can touch, at most; 0 without parity."""
         if self.fec is None:
@@ -174,24 +179,29 @@ class StreamConfig:
             )
 
     def layout(self, width: int, height: int) -> Layout:
-        """How a frame of ``width`` x ``height`` pixels is cut.
+        """How a frame of ``width`` x ``height`` pixels is cut; a frame of bytes into more slices
+        where the mtu asks for them, since files differ in size.
 
         Raises:
             StreamConfigError: a side is not 1..8192, or a slice could outgrow the mtu.
         """
         within("width", width, 1, MAX_SIDE)
         within("height", height, 1, MAX_SIDE)
+        room = (self.mtu - HEADER_BYTES - self._parity_bytes) // self.packing
+        room -= PART_LENGTH_BYTES * (self.packing > 1)
+        slices = self.slices
+        if self.carries_bytes and room > 0:
+            needed = -(-math.prod(grid_of(height, width, self.patch)) // room)
+            slices = min(MAX_SLICES, max(slices, needed))
         layout = Layout.of_image(
             width,
             height,
             codebook_size=self.codebook_size,
-            slices=self.slices,
+            slices=slices,
             interleaver=self.interleaver,
             entropy=self.entropy,
             patch=self.patch,
         )
-        room = (self.mtu - HEADER_BYTES - self._parity_bytes) // self.packing
-        room -= PART_LENGTH_BYTES * (self.packing > 1)
         if fixed_bytes(-(-layout.tokens // layout.slice_count), self.codebook_size) > room:
             most = room * 8 // (self.codebook_size.bit_length() - 1)  # tokens in a packet
             need = -(-layout.tokens // most) if most else MAX_SLICES + 1

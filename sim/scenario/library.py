@@ -45,7 +45,7 @@ class ShippedScenario:
     """One scenario of the library.
 
     Attributes:
-        name: as in the file and of the file.
+        name: as in the file and of the file; of a comparison, after its folder.
         group: a key of `GROUPS`.
         path: the file.
         question: one sentence or two, ending with "?".
@@ -116,9 +116,11 @@ def find_scenario(given: Path) -> Path:
     given = rooted(Path(), str(given))
     if given.is_file() or given.suffix or len(given.parts) > 2:
         return given
-    files = {path.stem: path for path in _all_files()}
-    if given.name in files and given.parent.name in ("", _group(files[given.name])):
-        return files[given.name]
+    every = _all_files()
+    files = {path.stem: path for path in reversed(every)}  # of two of a name, the first
+    named = files | {f"{_group(path)}/{path.stem}": path for path in every}
+    if given.as_posix() in named:
+        return named[given.as_posix()]
     if given.exists():
         return given
     close = difflib.get_close_matches(given.name, files, 3)
@@ -159,11 +161,13 @@ def _comparison(path: Path, question: str, look: str) -> ShippedScenario:
     keys = parse_mapping(path, "comparison", "seed: 1")
     losses = len(keys["loss"]) - (0 in keys["loss"])  # without loss, bursts do not matter
     points = len(keys["bpp_wire"]) * (losses * len(keys["mean_burst"]) + (0 in keys["loss"]))
-    images = len(image_paths(keys["images"], path.parent))
+    video = keys.get("video")
+    images = int(video["frames"]) if video else len(image_paths(keys["images"], path.parent))
     size = f"{len(keys['strategies'])} strategies x {_size(points, keys['repeats'], images)}"
-    name, repeats = path.stem, int(keys["repeats"])
+    name = path.stem if _group(path) == "start" else f"{_group(path)}/{path.stem}"
+    repeats, time = int(keys["repeats"]), "half an hour" if video else "hours"
     return ShippedScenario(
-        name, "compare", path, question, look, points, repeats, images, (), size, "hours"
+        name, "compare", path, question, look, points, repeats, images, (), size, time
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -141,3 +143,17 @@ def test_an_mtu_too_small_says_how_many_slices_it_takes() -> None:
         assert HEADER_BYTES + len(packet.payload) <= 108
     with pytest.raises(StreamConfigError, match="raise the mtu"):
         StreamConfig(slices=256, mtu=40).layout(8192, 8192)
+
+
+def test_bytes_take_as_many_packets_as_the_mtu_asks_for() -> None:
+    """Files differ in size, so one number of packets would not do for all."""
+    how: dict[str, Any] = {"codebook_size": 256, "entropy": "fixed", "interleaver": "raster"}
+    config = StreamConfig(slices=3, mtu=112, **how)
+    for columns, packets in ((2, 2), (30, 3), (300, 3), (301, 4), (512, 6)):
+        layout = config.layout(16 * columns, 16)
+        assert layout.slice_count == packets
+        assert max(map(len, layout.positions)) <= 100
+    with pytest.raises(StreamConfigError, match="raise the mtu"):
+        config.layout(8192, 8192)
+    with pytest.raises(StreamConfigError, match="at least 11 slices"):  # of tokens, their number
+        StreamConfig(slices=3, mtu=112, entropy="static").layout(768, 288)

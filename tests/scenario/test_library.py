@@ -55,6 +55,8 @@ def test_names_stand_for_files(cli: Cli) -> None:
     assert find_scenario(Path("lora")) == library_folder() / "links" / "lora.yaml"
     assert find_scenario(Path("links/lora")) == find_scenario(Path("lora"))
     assert find_scenario(Path("mine.yaml")) == Path("mine.yaml")
+    assert find_scenario(Path("equal-bytes")) == library_folder() / "equal-bytes.yaml"
+    assert find_scenario(Path("video/equal-bytes")) == library_folder() / "video/equal-bytes.yaml"
     result = cli("scenarios", "brust20")
     assert result.exit_code == 2 and "did you mean burst20" in result.stderr
 

@@ -17,19 +17,18 @@ from numpy.typing import NDArray
 from channels import loss_mask, read_channel
 from codec.device import CPU, Device
 from codec.model import Model
-from sim.baselines import find_baselines
-from sim.baselines.byte_frames import received_file
-from sim.baselines.damage import decode_damaged
+from sim.drivers.record import StreamRecord
 from sim.errors import UserError
 from sim.jobs.claims import complete
 from sim.jobs.executor import open_workers
 from sim.jobs.store import Files, Record, Store, cache_folder, cache_key, networks_key, pixel_digest
-from sim.media.frames import Restorer, load_model
-from sim.media.images import LoadedImage, load_images
+from sim.media.frames import load_model
+from sim.media.images import LoadedImage
+from sim.metrics import TEMPORAL
 from sim.metrics.quality import check_metrics, quality
+from sim.metrics.temporal import temporal_quality
 from sim.progress import ProgressCallback, no_progress
 from sim.protocol.config import StreamConfigError
-from sim.protocol.events import FrameReady
 from sim.results.files import (
     COMPARISON,
     MANIFEST,
@@ -40,8 +39,11 @@ from sim.results.files import (
     write_table,
 )
 from sim.results.manifest import revision, version_of
+from sim.scenario.loader import LoadedScenario
+from sim.scenario.pictures import load_pictures
 from sim.scenario.schema import Scenario
 from sim.stream import check_model
+from sim.studies.compare.clips import ClipSource, file_sources
 from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.parity import fec_rows
 from sim.studies.compare.sources import (
@@ -98,25 +100,23 @@ class Comparison:
         check_metrics(metrics)
         self.loaded, self.metrics, self._progress = loaded, [*metrics], progress
         self.device = device
-        self.images = load_images(loaded.base.images, loaded.images_base)
-        coders = {s.coder for s in loaded.strategies} - {TOKENS}
-        self.coders, missing = find_baselines(sorted(coders))
-        self.notes = {
-            s.name: missing.get(s.coder.removesuffix("-half"), "not on this machine")
-            for s in loaded.strategies
-            if s.coder not in (TOKENS, *self.coders)
-        }
+        self.images = load_pictures(
+            LoadedScenario(loaded.base, [({}, loaded.base)], loaded.images_base, loaded.model)
+        )
+        self._files, self.notes = file_sources(loaded, self.images)
         self.strategies = [s for s in loaded.strategies if s.name not in self.notes]
         self.model = self._load_model() if any(s.coder == TOKENS for s in self.strategies) else None
         self.pictured_cell = pictured(loaded.cells)
         self.pictured_repeat = typical_repeat(loaded, self.pictured_cell, len(self.images))
+        count = min(MAX_PICTURED, len(self.images))
+        step = len(self.images) // count if loaded.base.video else 1  # of a video, far apart
+        self.pictured_images = self.images[: step * count : step]
         units = itertools.product(loaded.bpp_wire, loaded.cells, self.strategies)
         self.units = [
             Unit(number, strategy, budget, cell, self._scenario(strategy, cell))
             for number, (budget, cell, strategy) in enumerate(units)
         ]
         self._tokens = TokenSource(self.model, self.images) if self.model else None
-        self._files = {name: FileSource(c, self.images) for name, c in self.coders.items()}
         self._scores: dict[tuple[str, str], dict[str, float]] = {}
         self._done = [0] * len(self.units)  # images of each
         self._store = Store(cache_folder() / "compare")
@@ -141,7 +141,7 @@ class Comparison:
         rows, unreached = self.outcomes(folder, workers)
         if not rows:
             raise UserError(f"{self.loaded.name}: bpp_wire: no strategy can do with so few bytes")
-        for image in self.images[:MAX_PICTURED]:
+        for image in self.pictured_images:
             save_png(folder / PANELS / "original" / f"{image.name}.png", image.pixels)
         means = mean_rows(rows, self.metrics)
         winners = winner_rows(rows, self.metrics)
@@ -211,60 +211,71 @@ class Comparison:
             return {"rows": [], "unreached": [{**_about(unit), **why}]}, {}
         rows: list[dict[str, Any]] = []
         pictures: dict[str, bytes] = {}
-        for number, image in enumerate(self.images):
-            for repeat, record in enumerate(sent.records):
-                pixels, share = self._restored(unit, record.frames[number], image)
+        video = self.loaded.base.video
+        whole = {"video": video.file} if video else {}
+        for repeat, record in enumerate(sent.records):
+            images = self._stream_rows(unit, sent, record)
+            for image, (row, pixels) in zip(self.images, images, strict=True):
+                rows.append({**_about(unit), "repeat": repeat, **whole, "image": image.name, **row})
                 shown = repeat == self.pictured_repeat and unit.cell is self.pictured_cell
-                if shown and number < MAX_PICTURED:
+                if shown and image in self.pictured_images:
                     pictures[f"{image.name}.png"] = png(pixels)
-                ledger = record.ledger
-                rows.append(
-                    {
-                        **_about(unit),
-                        "repeat": repeat,
-                        "image": image.name,
-                        "level": sent.level,
-                        "setting": sent.settings[number] if sent.settings else None,
-                        "packets_sent": ledger.sent,
-                        "packets_erased": ledger.erased,
-                        "packets_overflowed": ledger.overflowed,
-                        "packets_corrupted": sum(p.outcome == "corrupted" for p in record.packets),
-                        "packets_late": sum(p.outcome == "late" for p in record.packets),
-                        "bpp_wire": record.ledger.wire_bytes * 8 / self._pixels,
-                        "source_there": share,
-                        **self._score(image, pixels),
-                    }
-                )
-            self._step(unit, number + 1)
+            self._step(unit, len(self.images) * (repeat + 1) // len(sent.records))
         return {"rows": rows, "unreached": []}, pictures
 
-    def _send(self, unit: Unit) -> StreamSet | BudgetTooSmall:
-        if unit.strategy.coder != TOKENS:
-            return self._files[unit.strategy.coder].send(unit.scenario, unit.bpp_wire)
-        fixed = unit.strategy.name in self.loaded.fixed_level
-        return self.tokens.send(unit.scenario, unit.bpp_wire, fixed)
+    def _stream_rows(
+        self, unit: Unit, sent: StreamSet, record: StreamRecord
+    ) -> list[tuple[dict[str, Any], NDArray[np.uint8]]]:
+        """Of each image in one stream, what is told of it and what the viewer sees."""
+        source, ledger, scenario = self._source(unit), record.ledger, unit.scenario
+        about = {
+            "packets_sent": ledger.sent,
+            "packets_erased": ledger.erased,
+            "packets_overflowed": ledger.overflowed,
+            "packets_corrupted": sum(p.outcome == "corrupted" for p in record.packets),
+            "packets_late": sum(p.outcome == "late" for p in record.packets),
+            "bpp_wire": ledger.wire_bytes * 8 / self._pixels,
+        }
+        seen = list(source.viewed(scenario, sent, record, unit.strategy.damaged))
+        found: list[dict[str, Any]] = [
+            {
+                "level": sent.level,
+                "setting": sent.settings[number] if sent.settings else None,
+                **about,
+                "source_there": share,
+                **self._score(image, pixels),
+            }
+            for number, (image, (pixels, share)) in enumerate(zip(self.images, seen, strict=True))
+        ]
+        temporal = [name for name in self.metrics if name in TEMPORAL]
+        if temporal:
+            assert not isinstance(source, FileSource)  # of a video
+            in_time = temporal_quality(
+                (image.pixels for image in self.images),
+                source.lossless(scenario, sent),
+                (pixels for pixels, _ in seen),
+                (1 - share for _, share in seen),
+                scenario.stream.fps,
+            )
+            for row, values in zip(found, in_time, strict=True):
+                row |= {name: values[name] for name in temporal}
+        return [(row, pixels) for row, (pixels, _) in zip(found, seen, strict=True)]
 
-    def _restored(
-        self, unit: Unit, ready: FrameReady, image: LoadedImage
-    ) -> tuple[NDArray[np.uint8], float]:
-        """What the viewer sees, and the share of tokens or bytes that were there in time."""
+    def _source(self, unit: Unit) -> TokenSource | FileSource | ClipSource:
+        return self.tokens if unit.strategy.coder == TOKENS else self._files[unit.strategy.name]
+
+    def _send(self, unit: Unit) -> StreamSet | BudgetTooSmall:
         if unit.strategy.coder == TOKENS:
-            assert self.model is not None
-            name = unit.strategy.concealer
-            schedule = unit.scenario.decoding_options()
-            output = Restorer(self.model, [name], schedule).restore(ready)
-            return output.images[name], float(ready.grid.received.mean())
-        grid = ready.grid
-        file = received_file(grid.indices, grid.received, ready.width, ready.height)
-        coder = self.coders[unit.strategy.coder]
-        pixels, _ = decode_damaged(coder, file, image.height, image.width, unit.strategy.damaged)
-        return pixels, float(file.received.mean())
+            fixed = unit.strategy.name in self.loaded.fixed_level
+            return self.tokens.send(unit.scenario, unit.bpp_wire, fixed)
+        return self._files[unit.strategy.name].send(unit.scenario, unit.bpp_wire)
 
     def _score(self, image: LoadedImage, pixels: NDArray[np.uint8]) -> dict[str, float]:
         """All metrics; pictures that come again, as intact files do, are not measured again."""
         key = (image.name, pixel_digest(pixels))
         if key not in self._scores:
-            self._scores[key] = quality(image.pixels, pixels, self.metrics)
+            names = [name for name in self.metrics if name not in TEMPORAL]
+            self._scores[key] = quality(image.pixels, pixels, names)
         return self._scores[key]
 
     @property
@@ -291,7 +302,9 @@ class Comparison:
             "fixed": unit.strategy.name in self.loaded.fixed_level,
             "images": [(i.name, pixel_digest(i.pixels)) for i in self.images],
             "pictured": unit.cell is self.pictured_cell,
-            "coder": networks if coder == TOKENS else self.coders[coder].identity,
+            "coder": networks
+            if coder == TOKENS
+            else self._files[unit.strategy.name].coder.identity,
             "metrics": self.metrics,
         }
         return cache_key(what)
@@ -312,7 +325,7 @@ class Comparison:
                 "loss": self.pictured_cell.loss,
                 "mean_burst": self.pictured_cell.mean_burst,
                 "repeat": self.pictured_repeat,
-                "images": [image.name for image in self.images[:MAX_PICTURED]],
+                "images": [image.name for image in self.pictured_images],
             },
             "metrics": self.metrics,
             "images": [
@@ -347,9 +360,11 @@ def pictured(cells: Sequence[LossCondition]) -> LossCondition:
 
 def typical_repeat(loaded: LoadedComparison, cell: LossCondition, images: int) -> int:
     """The repeat whose losses, for the common number of slices, are nearest to the cell's rate
-    among the pictured images; the pictures of a lucky stream would tell nothing."""
+    among the pictured images, or in all of a video; the pictures of a lucky stream would tell
+    nothing."""
     slices = loaded.base.stream.slices
-    shown = slice(0, min(images, MAX_PICTURED) * slices)
+    last = images if loaded.base.video else min(images, MAX_PICTURED)
+    shown = slice(0, last * slices)
     loss, _ = read_channel(cell.channel)
     far = []
     for repeat in range(loaded.base.repeats):

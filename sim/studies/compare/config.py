@@ -1,6 +1,7 @@
 """Comparison files: a scenario's keys, and the strategies, rates and losses to compare.
 
-    images, codec, stream, channel (its link alone), decoding, repeats, seed: as in a scenario
+    images or video, codec, stream, channel (its link alone), decoding, metrics, repeats, seed: as
+                in a scenario
     bpp_wire:   bits per pixel on the wire, headers, parity and retransmissions included
     loss:       loss rates of packets
     mean_burst: mean lengths of loss runs in packets; "independent" for no bursts
@@ -21,7 +22,10 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from channels import ChannelParameterError, read_channel
 from codec.files import rooted
+from sim.baselines import BASELINES, RESILIENT
 from sim.baselines.byte_frames import BYTE_STREAM
+from sim.baselines.clip import CLIP_CODECS
+from sim.baselines.damage import Damaged
 from sim.scenario.labels import name_of
 from sim.scenario.loader import Source, explain, parse_override, unknown_key
 from sim.scenario.schema import Concealer, Scenario, Section, with_values
@@ -32,40 +36,31 @@ INDEPENDENT: Literal["independent"] = "independent"
 Burst = float | Literal["independent"]
 
 _SCENARIO_KEYS = (
-    "name", "images", "codec", "stream", "channel", "decoding", "metrics", "repeats", "seed"
+    "name", "images", "video", "codec", "stream", "channel",
+    "decoding", "metrics", "repeats", "seed",
 )  # fmt: skip
 _NAME = r"^[^\s/][^/]{0,58}[^\s/]$"
 
 
 class Strategy(Section):
-    """One way to send images.
+    """One way to send images, or a video.
 
     Attributes:
         name: in tables and figures.
-        coder: "tokens", or one of `sim.baselines.BASELINES` and `RESILIENT`.
+        coder: "tokens", or one of `sim.baselines.BASELINES` and `RESILIENT`; of a video, of
+            `CLIP_CODECS`.
         concealer: what fills in lost tokens.
-        damaged: what to do with an incomplete file of a classical coder.
+        damaged: what to do with an incomplete file of a classical coder: decode it, or show grey;
+            of a video, freeze until the next key frame.
         codec, stream: keys that differ from the comparison's.
     """
 
     name: str = Field(pattern=_NAME)
     coder: str = TOKENS
     concealer: Concealer = "inpaint"
-    damaged: Literal["decode", "grey"] = "decode"
+    damaged: Damaged = "decode"
     codec: dict[str, Any] = Field(default_factory=dict)
     stream: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("coder")
-    @classmethod
-    def _coder(cls, name: str) -> str:
-        from sim.baselines import BASELINES, RESILIENT
-
-        known = (TOKENS, *BASELINES, *RESILIENT)
-        if name not in known:
-            raise PydanticCustomError(
-                "coder", "must be one of {known}", {"known": ", ".join(known)}
-            )
-        return name
 
 
 class _Comparison(Section):
@@ -121,7 +116,7 @@ class LoadedComparison:
         bpp_wire: budgets, bits per pixel.
         cells: every loss rate at every burst length; no loss comes once, at the first.
         losses, bursts: as in the file.
-        images_base: the folder that relative image paths start at.
+        images_base: the folder that relative paths of images, or of the video, start at.
         model: "random", a folder, or None for the weights that ship.
     """
 
@@ -162,6 +157,8 @@ def load_comparison(path: Path, overrides: Sequence[str] = ()) -> LoadedComparis
         )
     base_raw |= {"transport": "virtual", "concealers": ["inpaint"]}
     base_raw["channel"] = {"loss": {"type": "perfect"}, **channel}
+    if base_raw.get("video") is not None and "images" in base_raw:
+        raise source.error(("images",), "a comparison has images or a video, not both")
     base = source.scenario(base_raw, None)
     scenarios = {}
     for number, strategy in enumerate(own.strategies):
@@ -180,7 +177,7 @@ def load_comparison(path: Path, overrides: Sequence[str] = ()) -> LoadedComparis
         cells=source.cells(own, channel),
         losses=own.loss,
         bursts=own.mean_burst,
-        images_base=Path.cwd() if "images" in given else path.parent,
+        images_base=Path.cwd() if {"images", "video", "video.file"} & {*given} else path.parent,
         model=model if model in (None, "random") else str(rooted(folder, model)),
     )
 
@@ -234,6 +231,13 @@ class ComparisonSource(Source):
             name: {**base.get(name, {}), **getattr(strategy, name)} for name in ("codec", "stream")
         }
         raw = {**base, **sections, "concealers": [strategy.concealer]}
+        kinds = CLIP_CODECS if base.get("video") is not None else (*BASELINES, *RESILIENT)
+        if strategy.coder not in (TOKENS, *kinds):
+            known = ", ".join((TOKENS, *kinds))
+            problem = f"must be one of {known}; got {strategy.coder!r}"
+            raise self.error((*place, "coder"), problem)
+        if strategy.damaged == ("grey" if kinds is CLIP_CODECS else "freeze"):
+            raise self.error((*place, "damaged"), "images turn grey, and videos freeze")
         if strategy.coder == TOKENS:
             return self.scenario(raw, number)
         for key in ("codec", "concealer"):
@@ -268,6 +272,4 @@ def _explain_own(error: ErrorDetails) -> tuple[Location, str]:
         return location, unknown_key(str(location[-1]), tuple(section.model_fields))
     if location[0] == "mean_burst" and len(location) > 1:
         return location[:2], f"must be a number of packets or {INDEPENDENT}"
-    if error["type"] == "coder":
-        return location, f"{error['msg']}; got {error['input']!r}"
     return explain(error)

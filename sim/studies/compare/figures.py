@@ -172,7 +172,8 @@ def _quality(
     names = [name for name in results.line_styles if name in there]
     tokens = [name for name in names if results.line_styles[name]["linestyle"] == "-"]
     images, repeats = len(results.manifest["images"]), results.manifest["base"]["repeats"]
-    counts = f"{count_label(images, 'image')} x {count_label(repeats, 'stream')}"
+    what = "frame" if results.manifest["base"].get("video") else "image"
+    counts = f"{count_label(images, what)} x {count_label(repeats, 'stream')}"
     foot = f"{counts}: means, 95% intervals; upwards is better"
 
     def means(name: str, metric: str, rows: Sequence[Row]) -> Estimate:

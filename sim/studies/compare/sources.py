@@ -8,9 +8,9 @@ settings for the largest file that is no larger.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from codec.model import Model
 from codec.threads import one_thread
 from sim.baselines import Baseline, BaselineError, RateSearch
-from sim.baselines.byte_frames import byte_frame
+from sim.baselines.byte_frames import byte_frame, received_file
+from sim.baselines.damage import Damaged, decode_damaged
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.jobs.store import Store, cache_folder
-from sim.media.frames import with_token_importance
+from sim.media.frames import Restorer, decode_lossless, with_token_importance
 from sim.media.images import LoadedImage
-from sim.scenario.schema import CodecSection, Scenario
+from sim.scenario.schema import CodecSection, Scenario, TokenizerKey
 from sim.stream import BYTES, CoderTables, StreamSetup, stream_frames
 
+_MAX_DECODED = 256  # images decoded without loss that are kept
 _SOURCE_BYTES_TOLERANCE = 0.002  # bytes of source per pixel are found to this share
 
 
@@ -55,6 +57,10 @@ class BudgetTooSmall:
     why: str
 
 
+Viewed = tuple[NDArray[np.uint8], float]
+"""An image as a viewer sees it, and the share of its tokens or bytes that were there in time."""
+
+
 class TokenSource:
     """The images as tokens, at any level."""
 
@@ -64,6 +70,7 @@ class TokenSource:
         self._tokens = cache(self._encode)
         self._frames = cache(self._framed)
         self._with_importance = cache(self._add_importance)
+        self._lossless = lru_cache(_MAX_DECODED)(self._decode)
 
     def frames(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The images as the codec's settings have them."""
@@ -88,7 +95,9 @@ class TokenSource:
         frames = self._frames(level, patch, search)
         return [with_token_importance(self.model, frame, level) for frame in frames]
 
-    def send(self, scenario: Scenario, budget: float, fixed: bool) -> StreamSet | BudgetTooSmall:
+    def send(
+        self, scenario: Scenario, budget: float, fixed: bool = False
+    ) -> StreamSet | BudgetTooSmall:
         """Stream at the largest level within the budget, or at the scenario's own if `fixed`.
 
         Raises:
@@ -117,6 +126,36 @@ class TokenSource:
         frames = self.with_importance(codec) if needs_importance else self.frames(codec)
         records = stream(chosen, frames, self.model)
         return StreamSet(level, (), records, mean_bpp_wire(records, self.images))
+
+    def viewed(
+        self, scenario: Scenario, sent: StreamSet, record: StreamRecord, damaged: Damaged
+    ) -> Iterator[Viewed]:
+        """What the viewer of one of the streams sees, image by image, repaired by the scenario's
+        concealer, which remembers the stream; ``damaged`` is for files."""
+        (name,) = scenario.concealers
+        restorer = Restorer(self.model, [name], scenario.decoding_options())
+        for ready in record.frames:
+            if ready.complete:  # every repair leaves it as it is, and remembers it
+                restorer.conceal(ready)
+                pixels = self._lossless(ready.frame, *_codec_key(scenario, sent))
+            else:
+                pixels = restorer.restore(ready).images[name]
+            yield pixels, float(ready.grid.received.mean())
+
+    def lossless(self, scenario: Scenario, sent: StreamSet) -> Iterator[NDArray[np.uint8]]:
+        """What a viewer sees where nothing is lost."""
+        for at in range(len(self.images)):
+            yield self._lossless(at, *_codec_key(scenario, sent))
+
+    def _decode(self, at: int, key: TokenizerKey, enhance: bool) -> NDArray[np.uint8]:
+        return decode_lossless(self.model, self._frames(*key)[at], key.codebook_size, enhance)
+
+
+def _codec_key(scenario: Scenario, sent: StreamSet) -> tuple[TokenizerKey, bool]:
+    """What the decode of what was sent depends on, besides the image and the weights."""
+    assert sent.level is not None
+    codec = scenario.codec.model_copy(update={"codebook": sent.level})
+    return codec.tokenizer_key, codec.enhance
 
 
 class FileSource:
@@ -151,6 +190,16 @@ class FileSource:
             return self._stream(scenario, settings)
         except BaselineError as error:
             return BudgetTooSmall(None, str(error))
+
+    def viewed(
+        self, scenario: Scenario, sent: StreamSet, record: StreamRecord, damaged: Damaged
+    ) -> Iterator[Viewed]:
+        """See `TokenSource.viewed`."""
+        for image, ready in zip(self.images, record.frames, strict=True):
+            grid = ready.grid
+            file = received_file(grid.indices, grid.received, ready.width, ready.height)
+            pixels, _ = decode_damaged(self.coder, file, image.height, image.width, damaged)
+            yield pixels, float(file.received.mean())
 
     def _stream(self, scenario: Scenario, settings: Sequence[int]) -> StreamSet:
         files = [s.coded(k).file for s, k in zip(self._searches, settings, strict=True)]

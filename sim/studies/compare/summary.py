@@ -2,7 +2,7 @@
 
 Intervals are those of `sim.statistics.estimate`: all strategies of a cell see the same draws of
 images and repeats, so that a difference is a paired comparison: the same images through the same
-loss processes.
+loss processes. The frames of a video are no sample of anything: of a stream their mean counts.
 """
 
 from __future__ import annotations
@@ -129,11 +129,16 @@ def _interval(values: Floats) -> tuple[float, float]:
 
 
 def _table(rows: Sequence[Row], metric: str) -> Floats:
+    """float64[repeats, images]; of a video [repeats, 1], means over its frames."""
     repeats = sorted({row["repeat"] for row in rows})
-    images = list(dict.fromkeys(row["image"] for row in rows))
-    table = np.full((len(repeats), len(images)), np.nan)
+    images = list(dict.fromkeys(row.get("video") or row["image"] for row in rows))
+    cells: dict[tuple[int, int], list[float]] = {}
     for row in rows:
-        table[repeats.index(row["repeat"]), images.index(row["image"])] = number(row[metric])
+        at = repeats.index(row["repeat"]), images.index(row.get("video") or row["image"])
+        cells.setdefault(at, []).append(number(row[metric]))
+    table = np.full((len(repeats), len(images)), np.nan)
+    for at, values in cells.items():
+        table[at] = values[0] if len(values) == 1 else finite_mean(values)
     return table
 
 
