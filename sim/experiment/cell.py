@@ -251,11 +251,12 @@ class CellWorker:
         ready: FrameReady,
         shown: bool,
     ) -> MeasuredFrame:
-        """Every repair of a complete frame gives the decode without loss: it is restored only if
-        it is shown, and otherwise only remembered."""
+        """Every repair of a complete frame gives the decode without loss, if no token was kept that
+        has been lost since: it is restored only if it is shown, and otherwise only remembered."""
         number, output = ready.frame, RestoredFrame(ready.frame, ready.grid.received)
         if restorer is not None:
-            if shown or not ready.complete:
+            lossless = np.array_equal(ready.grid.indices, task.references[number].index_map)
+            if shown or not lossless:
                 output = restorer.restore(ready)
             elif task.cell.scenario.video is not None:
                 restorer.conceal(ready)
@@ -321,6 +322,7 @@ def _rows(
         "codebook": task.cell.scenario.codec.codebook,
         "tokens": measured.received.size,
         "tokens_lost": int(np.count_nonzero(~measured.received)),
+        "tokens_kept": sent.kept,
         "packets_sent": sent.packets,
         "packets_lost": sum(sent.lost.values()),
         **sent.lost,

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload
+from codec.entropy import CoderFor, CorruptPayload
 from sim.protocol.events import ReceivedGrid
 from sim.protocol.header_index import Slice
 from sim.protocol.packet import Layout
-from sim.protocol.packetizer import FrameAssembly
+from sim.protocol.packetizer import FrameAssembly, coder_of
 
 ReceivedSlice = tuple[float, Slice, bytes]
 """When a slice came, what it is, and its payload."""
@@ -88,7 +88,7 @@ class ReassemblyBuffer:
         """`put_all` for frames that have the same layout."""
         times_s, slices, payloads = zip(*taken, strict=True)
         layout = self._layouts[slices[0].frame]
-        coder = self._coders(ENTROPY_MODES.index(layout.entropy), layout.codebook_size)
+        coder = coder_of(layout, self._coders)
         cells = [layout.positions[one.slice] for one in slices]
         tokens, errors = coder.decode_all(payloads, cells, layout.grid)
         at = token = 0

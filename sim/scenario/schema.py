@@ -170,6 +170,13 @@ class StreamSection(Section):
         1, ge=1, le=64, description="images that share packets: a slice of each in every packet"
     )
     passes: int = Field(1, ge=1, le=16, description="how often every packet is sent")
+    refresh: int | None = Field(
+        None,
+        ge=2,
+        le=65_535,
+        description="of a video, send tokens that have changed, and each once in so many frames; "
+        "left out, all in every frame",
+    )
     receivers: int = Field(
         1, ge=1, le=64, description="receptions, each with losses of its own, that are merged"
     )
@@ -289,6 +296,11 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _stream(self) -> Scenario:
+        if self.stream.refresh is not None and self.video is None:
+            problem = "refresh looks at the frame before: it needs a section video"
+            raise PydanticCustomError(
+                "stream", "{problem}", {"problem": problem, "parameter": "refresh"}
+            )
         try:
             self.stream_config()
         except StreamConfigError as error:
