@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -166,10 +167,12 @@ def _tokenized(
     needs_importance: bool,
     keep: Path | None,
 ) -> Iterator[tuple[LoadedImage, MediaFrame]]:
-    for image in source.pictures():
+    pictures, shown = tee(source.pictures())
+    for image, frame in zip(
+        shown, encode_images(model, pictures, *codec.tokenizer_key), strict=True
+    ):
         if keep is not None:
             _keep(image, keep / f"{image.name}.png")
-        (frame,) = encode_images(model, [image], *codec.tokenizer_key)
         yield (
             image,
             with_token_importance(model, frame, codec.codebook) if needs_importance else frame,
