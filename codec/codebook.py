@@ -39,6 +39,21 @@ def nearest(latents: Tensor, codewords: Tensor, chunk: int = 16384) -> Tensor:
     return torch.cat(parts) if parts else latents.new_zeros(0, dtype=torch.int64)
 
 
+def near(
+    latents: Tensor, codewords: Tensor, margin: float, count: int, chunk: int = 16384
+) -> Tensor:
+    """The nearest codewords to each latent, float[N,D], float[K,D] -> int64[N,count], the nearest
+    first: those whose squared distance is at most `margin` more than its, and it instead of the
+    others."""
+    bias = codewords.square().sum(1) / 2
+    parts = []
+    for part in torch.split(latents, chunk):
+        scores, indices = (part @ codewords.t() - bias).topk(min(count, len(codewords)), dim=1)
+        within = scores[:, :1] - scores <= margin / 2
+        parts.append(torch.where(within, indices, indices[:, :1]))
+    return torch.cat(parts)
+
+
 def quantise(latents: Tensor, codewords: Tensor) -> Tensor:
     """`nearest` at each position of maps: float[B,D,h,w], float[K,D] -> int64[B,h,w]."""
     rows = latents.permute(0, 2, 3, 1)

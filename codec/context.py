@@ -195,8 +195,7 @@ class ContextCoder(SliceCoder):
         """See `SliceCoder.encode_all`."""
         ends = np.cumsum([len(cells) for cells in positions])
         parts = np.split(indices, ends[:-1])
-        with _one_thread():
-            return [self._encode(*part, grid) for part in zip(parts, positions, strict=True)]
+        return [self._encode(*part, grid) for part in zip(parts, positions, strict=True)]
 
     def decode_all(
         self, payloads: Sequence[bytes], positions: Positions, grid: tuple[int, int]
@@ -214,26 +213,47 @@ class ContextCoder(SliceCoder):
                     entropy_coded.append((number, decoder))
             except CorruptPayload as error:
                 errors[number] = error
-        for start in range(0, len(entropy_coded), _TOGETHER):
-            part = entropy_coded[start : start + _TOGETHER]
-            decoders = [decoder for _, decoder in part]
-            where = [positions[number] for number, _ in part]
-            with _one_thread():
-                tokens, wrong = self._decode(decoders, where, grid)
-            for place, (number, _) in enumerate(part):
-                if place in wrong:
-                    errors[number] = wrong[place]
-                else:
-                    found[number] = tokens[place]
+        where = [positions[number] for number, _ in entropy_coded]
+        tokens, wrong = self.read([decoder for _, decoder in entropy_coded], where, grid)
+        for place, (number, _) in enumerate(entropy_coded):
+            if place in wrong:
+                errors[number] = wrong[place]
+            else:
+                found[number] = tokens[place]
         return np.concatenate(found), errors
+
+    def write(
+        self,
+        encoder: Any,
+        indices: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        grid: tuple[int, int],
+    ) -> None:
+        """See `SliceCoder.write`."""
+        check_range(indices, self.codebook_size)
+        with _one_thread():
+            for tokens, weights in self._all_weights(indices, positions, grid):
+                encoder.encode(indices[tokens].astype(np.int32), _FAMILY, weights)
+
+    def read(
+        self, decoders: Sequence[Any], positions: Positions, grid: tuple[int, int]
+    ) -> tuple[list[NDArray[np.int64]], dict[int, CorruptPayload]]:
+        """See `SliceCoder.read`."""
+        found: list[NDArray[np.int64]] = []
+        errors: dict[int, CorruptPayload] = {}
+        for start in range(0, len(decoders), _TOGETHER):
+            some = slice(start, start + _TOGETHER)
+            with _one_thread():
+                tokens, wrong = self._decode(decoders[some], positions[some], grid)
+            found += tokens
+            errors |= {start + place: error for place, error in wrong.items()}
+        return found, errors
 
     def _encode(
         self, indices: NDArray[np.int64], positions: NDArray[np.int64], grid: tuple[int, int]
     ) -> bytes:
-        check_range(indices, self.codebook_size)
         encoder = constriction.stream.queue.RangeEncoder()
-        for tokens, weights in self._all_weights(indices, positions, grid):
-            encoder.encode(indices[tokens].astype(np.int32), _FAMILY, weights)
+        self.write(encoder, indices, positions, grid)
         data = shortest_code(encoder)
         if len(data) < fixed_bytes(len(indices), self.codebook_size):
             return data

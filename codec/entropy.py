@@ -41,12 +41,9 @@ class CorruptPayload(ValueError):
     """Bytes that no encoder of this model and slice has written."""
 
 
-class SliceCoder(ABC):
+class PayloadCoder(ABC):
     """Tokens of slices <-> bytes. A slice is coded alone; several are coded in one call because
     that is faster, never because it makes a difference."""
-
-    mode: ClassVar[int]
-    """Index into `ENTROPY_MODES`."""
 
     @abstractmethod
     def encode_all(
@@ -98,6 +95,35 @@ class SliceCoder(ABC):
         if errors:
             raise errors[0]
         return indices
+
+
+class SliceCoder(PayloadCoder):
+    """A coder of one entropy mode."""
+
+    mode: ClassVar[int]
+    """Index into `ENTROPY_MODES`."""
+
+    @abstractmethod
+    def write(
+        self,
+        encoder: Any,
+        indices: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        grid: tuple[int, int],
+    ) -> None:
+        """Code one slice, never bit-packed, behind what a constriction RangeEncoder holds;
+        arguments and errors as of `encode_all`."""
+
+    @abstractmethod
+    def read(
+        self, decoders: Sequence[Any], positions: Positions, grid: tuple[int, int]
+    ) -> tuple[list[NDArray[np.int64]], dict[int, CorruptPayload]]:
+        """The inverse, for slices each with a constriction RangeDecoder of its own.
+
+        Returns:
+            (tokens, errors): of each slice int64[>= 1], 0..K-1; by place, those that do not decode,
+            whose tokens say nothing.
+        """
 
 
 class CoderFor(Protocol):
@@ -170,6 +196,41 @@ class FixedCoder(SliceCoder):
             start = sum(sizes[:number])
             indices[start : start + sizes[number]] = -1
         return indices, errors
+
+    def write(
+        self,
+        encoder: Any,
+        indices: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        grid: tuple[int, int],
+    ) -> None:
+        """See `SliceCoder.write`; here every token takes log2 K bits."""
+        check_range(indices, self.codebook_size)
+        encoder.encode(indices.astype(np.int32), _uniform(self.codebook_size))
+
+    def read(
+        self, decoders: Sequence[Any], positions: Positions, grid: tuple[int, int]
+    ) -> tuple[list[NDArray[np.int64]], dict[int, CorruptPayload]]:
+        """See `SliceCoder.read`."""
+        return _read(_uniform(self.codebook_size), decoders, positions)
+
+
+def _uniform(codebook_size: int) -> Any:
+    return constriction.stream.model.Uniform(codebook_size)
+
+
+def _read(
+    model: Any, decoders: Sequence[Any], positions: Positions
+) -> tuple[list[NDArray[np.int64]], dict[int, CorruptPayload]]:
+    """`SliceCoder.read` for tokens that all have one model."""
+    found, errors = [], dict[int, CorruptPayload]()
+    for number, (decoder, cells) in enumerate(zip(decoders, positions, strict=True)):
+        try:
+            found.append(decoder.decode(model, len(cells)).astype(np.int64))
+        except AssertionError as error:  # how constriction reports an impossible code word
+            errors[number] = CorruptPayload(str(error))
+            found.append(np.full(len(cells), -1))
+    return found, errors
 
 
 def _in_rows(bits: NDArray[np.uint8], sizes: list[int], longest: int) -> NDArray[np.uint8]:
@@ -286,6 +347,23 @@ class StaticCoder(SliceCoder):
         """Of each slice, the bytes from which on it is bit-packed."""
         limits = {size: fixed_bytes(size, self.codebook_size) for size in set(map(len, positions))}
         return [limits[len(cells)] for cells in positions]
+
+    def write(
+        self,
+        encoder: Any,
+        indices: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        grid: tuple[int, int],
+    ) -> None:
+        """See `SliceCoder.write`."""
+        check_range(indices, self.codebook_size)
+        encoder.encode(indices.astype(np.int32), self._model)
+
+    def read(
+        self, decoders: Sequence[Any], positions: Positions, grid: tuple[int, int]
+    ) -> tuple[list[NDArray[np.int64]], dict[int, CorruptPayload]]:
+        """See `SliceCoder.read`."""
+        return _read(self._model, decoders, positions)
 
 
 def shortest_code(encoder: Any) -> bytes:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from codec import fingerprint
 from codec.checkpoint import ModelError, load_weights
-from codec.codebook import Ladder, log2_sizes, quantise
+from codec.codebook import Ladder, log2_sizes, near, quantise
 from codec.context import ContextTables
 from codec.decoding import ONE_PASS, Calibration, Decoding, Filled, fill
 from codec.device import CPU, Device
@@ -27,6 +27,9 @@ from codec.search import Progress, Search
 from codec.taming import TamingConfig, TamingDecoder, TamingEncoder
 from codec.tiling import TILE, apply_tiled, reach_tokens
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, is_level_conditioned
+
+NEAR = 8
+"""Tokens nearly as good that `Model.encode_near` looks for; few latents have more."""
 
 PRETRAINED = fingerprint.PRETRAINED
 TOKENIZER_FILE, INPAINTER_FILE, CONTEXT_FILE = fingerprint.WEIGHT_FILES
@@ -198,6 +201,27 @@ class Model:
         Raises:
             FeaturesMissing: a search without the weights that it needs (`codec.lpips`).
         """
+        return self.encode_near(image, codebook_size, patch, search, 0, progress)[..., 0]
+
+    def encode_near(
+        self,
+        image: NDArray[np.uint8],
+        codebook_size: int,
+        patch: int = STRIDE,
+        search: int = 0,
+        margin: float = 0,
+        progress: Progress = lambda share: None,
+    ) -> NDArray[np.int64]:
+        """An image's tokens and such as are nearly as good; arguments and errors as of `encode`.
+
+        Args:
+            margin: how much farther from the latent than the nearest codeword, in squared distance
+                of unit vectors, theirs may be.
+
+        Returns:
+            int64[h,w,n]: the token of `encode`, and with a margin up to `NEAR` that are within it,
+            the nearest first, which stands for the others where there are fewer.
+        """
         height, width = image.shape[:2]
         image = shrink(image, patch_of(grid_of(height, width, patch), height, width))
         height, width = image.shape[:2]
@@ -219,7 +243,13 @@ class Model:
                 tensors = indices.clone(), latents[0].clone(), pixels.clone()
                 bits = bits.to(self.device.where)
                 indices = self._search.improve(*tensors, codewords, bits, search, progress)
-        return indices.cpu().numpy()
+        tokens = indices[..., None]
+        if margin:
+            with self.device.inference():
+                rows = latents[0].permute(1, 2, 0)
+                others = near(rows.flatten(0, 1), codewords, margin, NEAR)
+                tokens = torch.cat([tokens, others.view(*rows.shape[:2], -1)], dim=2)
+        return tokens.cpu().numpy()
 
     @property
     def has_memory(self) -> bool:

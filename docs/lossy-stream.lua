@@ -84,6 +84,7 @@ local f = {
     arq_wait = ProtoField.double("lossystream.start.arq.wait", "Wait in seconds"),
     arq_budget = ProtoField.double("lossystream.start.arq.budget", "Budget, share of packets"),
     arq_loss = ProtoField.double("lossystream.start.arq.loss", "Loss of requests"),
+    refresh = ProtoField.uint16("lossystream.start.refresh", "Frames of a refresh cycle"),
     crc = ProtoField.uint32("lossystream.start.crc", "CRC-32", base.HEX),
     crc_good = ProtoField.bool("lossystream.start.crc.good", "CRC-32 is right"),
 }
@@ -272,8 +273,9 @@ local function add_protection(tree, tvb)
 end
 
 local function start(tvb, pinfo, tree)
-    local protected = tvb(0, 4):string() == "TSS2"
-    local head, frames = protected and 85 or 44, tvb(40, 4):uint()
+    local version = tvb(3, 1):uint() - 48 -- TSS1, TSS2 with protection, TSS3 with a refresh
+    local protected, refreshed = version >= 2, version >= 3
+    local head, frames = refreshed and 87 or protected and 85 or 44, tvb(40, 4):uint()
     local slices, patch = tvb(36, 1):uint() + 1, PATCHES[math.floor(tvb(37, 1):uint() / 16)]
     tree:add(f.magic, tvb(0, 4))
     tree:add(f.fingerprint, tvb(4, 8))
@@ -290,6 +292,7 @@ local function start(tvb, pinfo, tree)
     tree:add(f.start_entropy, tvb(39, 1))
     tree:add(f.frames, tvb(40, 4))
     if protected then add_protection(tree, tvb) end
+    if refreshed then tree:add(f.refresh, tvb(85, 2)) end
 
     local key = crc32(tvb(4, 12):bytes(), 0)
     tree:add(f.key, tvb(4, 12), key):set_generated()

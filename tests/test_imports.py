@@ -104,7 +104,7 @@ def test_import_direction(path: Path) -> None:
     if path.parts[:2] == ("sim", "protocol"):
         assert not found & {"torch", "socket", "simpy", "zmq", "asyncio", "threading"}
         assert all(
-            name in ("codec", "codec.entropy", "codec.patches")
+            name in ("codec", "codec.entropy", "codec.patches", "codec.replenishment")
             for name in imported(path)
             if name.startswith("codec")
         )

@@ -138,7 +138,7 @@ class CellWorker:
         self._context, self._given, self._progress = context, model, progress
         self._executor = executor or SerialExecutor()
         self._images = context.images
-        self._with_importance: dict[tuple[int, ...], MediaFrame] = {}  # by image and tokenizer key
+        self._with_importance: dict[tuple[int, TokenizerKey], MediaFrame] = {}
         self._decoded: dict[tuple[int, tuple[TokenizerKey, bool]], NDArray[np.uint8]] = {}
 
     @cached_property
@@ -182,7 +182,7 @@ class CellWorker:
         if task.cell.scenario.stream_config().needs_importance:
             frames = [self._add_importance(n, frame, task.cell) for n, frame in enumerate(frames)]
         video = VideoResults(task.cell.scenario, files=task.pictures > 0)
-        measure = self._measurer(task, video)
+        measure = self._measurer(task, frames, video)
         futures: list[Future[MeasuredFrame]] = []
         record = self._stream(task, frames, lambda ready: futures.append(measure(ready)))
         measured = []
@@ -194,9 +194,11 @@ class CellWorker:
     def _add_importance(self, image: int, frame: MediaFrame, cell: Cell) -> MediaFrame:
         from sim.media.frames import with_token_importance
 
-        key = image, *cell.scenario.codec.tokenizer_key
+        key = image, cell.scenario.codec.tokenizer_key
         if key not in self._with_importance:
-            self._with_importance[key] = with_token_importance(self._model, frame, key[1])
+            self._with_importance[key] = with_token_importance(
+                self._model, frame, key[1].codebook_size
+            )
         return self._with_importance[key]
 
     def _stream(
@@ -224,7 +226,7 @@ class CellWorker:
         return record
 
     def _measurer(
-        self, task: CellTask, video: VideoResults
+        self, task: CellTask, frames: Sequence[MediaFrame], video: VideoResults
     ) -> Callable[[FrameReady], Future[MeasuredFrame]]:
         """Has frames of a cell restored and measured by the executor; a video's in order."""
         scenario = task.cell.scenario
@@ -239,7 +241,8 @@ class CellWorker:
 
         def measure(ready: FrameReady) -> Future[MeasuredFrame]:
             shown = ready.frame in kept
-            return executor.submit(self._frame, task, restorer, video, ready, shown)
+            sent = frames[ready.frame].index_map
+            return executor.submit(self._frame, task, restorer, video, ready, sent, shown)
 
         return measure
 
@@ -249,19 +252,22 @@ class CellWorker:
         restorer: Restorer | None,
         video: VideoResults,
         ready: FrameReady,
+        sent: NDArray[np.int64],
         shown: bool,
     ) -> MeasuredFrame:
-        """Every repair of a complete frame gives the decode without loss: it is restored only if
-        it is shown, and otherwise only remembered."""
+        """Every repair of a frame with all the tokens of its reference gives the decode without
+        loss: it is restored only if it is shown, and otherwise only remembered. Other tokens stand
+        there where some are lost, are kept but were lost meanwhile, or stay by hysteresis."""
         number, output = ready.frame, RestoredFrame(ready.frame, ready.grid.received)
         if restorer is not None:
-            if shown or not ready.complete:
+            lossless = np.array_equal(ready.grid.indices, task.references[number].index_map)
+            if shown or not lossless:
                 output = restorer.restore(ready)
             elif task.cell.scenario.video is not None:
                 restorer.conceal(ready)
         image, reference = self._images[number], task.references[number]
         names, metrics = task.cell.scenario.concealers, self._context.metrics
-        found = measured_frame(image, reference, output, names, metrics)
+        found = measured_frame(image, reference, output, names, metrics, sent)
         if shown or video.wanted:
             pictures = frame_pictures(image, self._lossless(task, number), names, output)
             found = video.add(found, pictures)
@@ -321,6 +327,7 @@ def _rows(
         "codebook": task.cell.scenario.codec.codebook,
         "tokens": measured.received.size,
         "tokens_lost": int(np.count_nonzero(~measured.received)),
+        "tokens_kept": sent.kept,
         "packets_sent": sent.packets,
         "packets_lost": sum(sent.lost.values()),
         **sent.lost,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.hysteresis import SteadyTokens
 from sim.drivers.record import MediaFrame
 from sim.jobs.store import Files, Record
 from sim.media.images import LoadedImage
@@ -29,10 +30,20 @@ FramePictures = Mapping[str, NDArray[np.uint8]]
 
 @dataclass(frozen=True, slots=True)
 class LosslessReference:
-    """One image at one codebook and so on: tokens int64[h,w], and metrics when none is lost."""
+    """One image at one codebook and so on.
 
-    index_map: NDArray[np.int64]
+    Attributes:
+        near: int64[h,w,n], its tokens and those nearly as good, as of `Model.encode_near`.
+        quality: metrics when none of its tokens is lost.
+    """
+
+    near: NDArray[np.int64]
     quality: Mapping[str, float]
+
+    @property
+    def index_map(self) -> NDArray[np.int64]:
+        """Its tokens, int64[h,w]."""
+        return self.near[..., 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +72,12 @@ def measured_reference(
     Returns:
         What `read_reference` reads, and the decoded image, uint8[H,W,3].
     """
-    from sim.media.frames import decode_lossless, encode_images
+    from sim.media.frames import decode_lossless, near_tokens
 
-    (frame,) = encode_images(model, [image], *tokenizer)
+    near = near_tokens(model, image, *tokenizer)
+    frame = MediaFrame(image.name, near[..., 0], image.width, image.height)
     decoded = decode_lossless(model, frame, tokenizer.codebook_size, enhance)
-    tokens = zlib.compress(frame.index_map.astype("<i2").tobytes())
+    tokens = zlib.compress(near.astype("<i2").tobytes())
     record = {
         "grid": list(frame.index_map.shape),
         "tokens": base64.b64encode(tokens).decode(),
@@ -80,14 +92,23 @@ def measured_frame(
     output: RestoredFrame,
     concealers: Sequence[str],
     metrics: Sequence[str],
+    sent: NDArray[np.int64] | None = None,
 ) -> MeasuredFrame:
-    """A restored frame, measured; no pictures are kept yet."""
+    """A restored frame, measured; no pictures are kept yet. ``sent``: its tokens, int64[h,w], where
+    hysteresis may have changed them."""
+    sent = reference.index_map if sent is None else sent
     found = {}
+    of_image: dict[int, Mapping[str, float]] = {}  # where none is lost, all repairs share one
     for name in concealers:
         measured, accuracy = reference.quality, float("nan")
-        if not output.received.all():
-            measured = quality(image.pixels, output.images[name], metrics)
-            accuracy = token_accuracy(reference.index_map, output.indices[name], output.received)
+        if name in output.images and not (
+            output.received.all() and np.array_equal(output.indices[name], reference.index_map)
+        ):
+            pixels = output.images[name]
+            if id(pixels) not in of_image:
+                of_image[id(pixels)] = quality(image.pixels, pixels, metrics)
+            measured = of_image[id(pixels)]
+            accuracy = token_accuracy(sent, output.indices[name], output.received)
         found[name] = {**measured, "token_accuracy": accuracy}
     return MeasuredFrame(output.received, found, {})
 
@@ -127,9 +148,10 @@ def decoded_lossless(
 def media_frames(
     images: Iterable[LoadedImage], references: Iterable[LosslessReference]
 ) -> list[MediaFrame]:
-    """Images as they are streamed."""
+    """Images as they are streamed, in order."""
+    steady = SteadyTokens()
     return [
-        MediaFrame(image.name, reference.index_map, image.width, image.height)
+        MediaFrame(image.name, steady.next_frame(reference.near), image.width, image.height)
         for image, reference in zip(images, references, strict=True)
     ]
 
@@ -137,10 +159,10 @@ def media_frames(
 def read_reference(record: Record) -> LosslessReference:
     """What a finished `ReferenceTask` found."""
     tokens = np.frombuffer(zlib.decompress(base64.b64decode(record["tokens"])), "<i2")
-    index_map = tokens.astype(np.int64).reshape(record["grid"])
+    near = tokens.astype(np.int64).reshape(*record["grid"], -1)
     measured = record["quality"].items()
     found = {name: float("nan") if value is None else value for name, value in measured}
-    return LosslessReference(index_map, found)
+    return LosslessReference(near, found)
 
 
 def _npy(array: NDArray[np.float32]) -> bytes:

@@ -26,7 +26,8 @@ class FrameSent:
     deadline; one that serves several frames counts with the first.
 
     lost: packets by the way in which they were lost, `LOST`.
-    recovered: slices that parity restored. retransmitted: packets. latency_s: from capture to the
+    recovered: slices that parity restored. kept: received tokens that were not sent with it but are
+    those of an earlier frame. retransmitted: packets. latency_s: from capture to the
     last packet that brought or restored a slice; NaN if none did.
     """
 
@@ -35,6 +36,7 @@ class FrameSent:
     payload_bytes: float
     wire_bytes: float
     recovered: int
+    kept: int
     retransmitted: int
     latency_s: float
 
@@ -57,6 +59,7 @@ class FrameSent:
                 float(taken.payload[n]),
                 float(taken.wire[n]),
                 ready.recovered,
+                ready.kept,
                 again[n],
                 math.nan
                 if ready.last_arrival_s is None

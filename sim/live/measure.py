@@ -56,9 +56,11 @@ class StreamMeasurer:
         self._measured: list[Future[tuple[Record, MeasuredFrame]]] = []
         self._waiting: deque[Future[tuple[Record, MeasuredFrame]]] = deque()
 
-    def add(self, image: LoadedImage, output: RestoredFrame) -> None:
-        """Take the next frame; waits when too many are waiting already. Raises what went wrong
-        with an earlier one."""
+    def add(
+        self, image: LoadedImage, output: RestoredFrame, sent: NDArray[np.int64] | None
+    ) -> None:
+        """Take the next frame, and its tokens as they were sent, int64[h,w], if they are known;
+        waits when too many are waiting already. Raises what went wrong with an earlier one."""
         if not self._measured:
             self._total -= output.number  # those before this receiver joined
         shown = self._has_pictures(len(self._measured))
@@ -68,7 +70,7 @@ class StreamMeasurer:
             reference = self._threads.submit(self._reference, image, shown or self._video.wanted)
             if not self._video.wanted:  # whose pictures would fill the memory
                 self._by_digest[key] = reference
-        future = self._threads.submit(self._measure, image, reference, output, shown)
+        future = self._threads.submit(self._measure, image, reference, output, sent, shown)
         self._measured.append(future)
         self._waiting.append(future)
         while len(self._waiting) > self._most:
@@ -97,11 +99,16 @@ class StreamMeasurer:
         return record, decoded if kept else None
 
     def _measure(
-        self, image: LoadedImage, begun: Future[Reference], output: RestoredFrame, shown: bool
+        self,
+        image: LoadedImage,
+        begun: Future[Reference],
+        output: RestoredFrame,
+        sent: NDArray[np.int64] | None,
+        shown: bool,
     ) -> tuple[Record, MeasuredFrame]:
         record, lossless = begun.result()  # begun before this, so it will come
         names, reference = self._scenario.concealers, read_reference(record)
-        found = measured_frame(image, reference, output, names, self._metrics)
+        found = measured_frame(image, reference, output, names, self._metrics, sent)
         if shown or self._video.wanted:
             if lossless is None:
                 lossless = decoded_lossless(self._model, image, reference, self._scenario.codec)

@@ -197,7 +197,7 @@ class IncomingStream:
         self._measure(original, images)
         self._on_image(ready.frame)
         if original is not None:
-            self._measurer.add(original, output)
+            self._measurer.add(original, output, self._metadata.maps.get(ready.frame))
 
     def _measure(
         self, original: LoadedImage | None, images: Mapping[str, NDArray[np.uint8]]

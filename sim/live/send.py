@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codec.files import replacing
+from codec.hysteresis import SteadyTokens
 from codec.model import Model
 from sim.drivers.clock import Clock
 from sim.drivers.endpoints import SenderEndpoint
@@ -21,7 +22,7 @@ from sim.errors import UserError
 from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import image_metadata, pack_account, packet_metadata
 from sim.media.capture import FrameSource, digest
-from sim.media.frames import encode_images, with_token_importance
+from sim.media.frames import near_tokens, with_token_importance
 from sim.media.images import LoadedImage
 from sim.protocol.config import StreamConfigError
 from sim.protocol.ledger import Ledger
@@ -167,13 +168,16 @@ def _tokenized(
     needs_importance: bool,
     keep: Path | None,
 ) -> Iterator[tuple[LoadedImage, MediaFrame]]:
-    times, known = Counter(source.digests), dict[str, MediaFrame]()
+    steady, known = SteadyTokens(), dict[str, MediaFrame]()
+    times = Counter(() if codec.hysteresis else source.digests)
     for image, key in zip(source.pictures(), chain(source.digests, repeat("")), strict=False):
         if keep is not None:
             _keep(image, keep / f"{image.name}.png")
         frame = known.get(key)
         if frame is None:
-            (frame,) = encode_images(model, [image], *codec.tokenizer_key)
+            near = near_tokens(model, image, *codec.tokenizer_key)
+            tokens = steady.next_frame(near)
+            frame = MediaFrame(image.name, tokens, image.width, image.height)
             if needs_importance:
                 frame = with_token_importance(model, frame, codec.codebook)
             if times[key] > 1:  # a photograph that comes again

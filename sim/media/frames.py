@@ -15,6 +15,7 @@ from codec.coders import CoderBook
 from codec.concealment import MEMORY, Concealed, conceal, draw
 from codec.decoding import ONE_PASS, Decoding
 from codec.device import CPU, Device
+from codec.hysteresis import SteadyTokens
 from codec.model import Model
 from codec.patches import PATCHES
 from codec.pixel_repair import RepairMissing, check_installed
@@ -33,12 +34,26 @@ def encode_images(
     codebook_size: int,
     patch: int = PATCHES[0],
     search: int = 0,
+    hysteresis: float = 0,
 ) -> Iterator[MediaFrame]:
-    """Tokenize images one by one, in order; see `Model.encode`."""
+    """Tokenize images one by one, in order; with hysteresis, frames of a video."""
+    steady = SteadyTokens()
     for image in images:
-        with one_thread():
-            tokens = model.encode(image.pixels, codebook_size, patch, search)
-        yield MediaFrame(image.name, tokens, image.width, image.height)
+        near = near_tokens(model, image, codebook_size, patch, search, hysteresis)
+        yield MediaFrame(image.name, steady.next_frame(near), image.width, image.height)
+
+
+def near_tokens(
+    model: Model,
+    image: LoadedImage,
+    codebook_size: int,
+    patch: int = PATCHES[0],
+    search: int = 0,
+    hysteresis: float = 0,
+) -> NDArray[np.int64]:
+    """An image's tokens and those nearly as good, int64[h,w,n]; see `Model.encode_near`."""
+    with one_thread():
+        return model.encode_near(image.pixels, codebook_size, patch, search, hysteresis)
 
 
 _HIDDEN_PARTS = 4

@@ -84,7 +84,7 @@ class CodedPhotos:
         return self._coded[key]
 
     def _key(self, number: int, codec: CodecSection) -> tuple[int, ...]:
-        return number % len(self.images), *codec.tokenizer_key
+        return number % len(self.images), codec.codebook, codec.patch, codec.search
 
 
 def read_photo(path: Path, name: str, content: bytes, longest_side: int) -> LoadedImage:

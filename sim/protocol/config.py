@@ -9,6 +9,7 @@ from functools import cached_property
 
 from codec.entropy import ENTROPY_MODES, fixed_bytes
 from codec.patches import PATCHES, grid_of
+from codec.replenishment import replenishment_bytes
 from sim.protocol.checks import StreamConfigError, one_of, within
 from sim.protocol.interleaver import INTERLEAVERS, MAX_SLICES
 from sim.protocol.packet import (
@@ -26,6 +27,7 @@ __all__ = ["StreamConfig", "StreamConfigError", "StreamKey"]
 MAX_FPS = 1e6
 MAX_DELAY_S = 1e6
 MAX_PACKING = 64
+MAX_REFRESH = 65_535
 
 PART_LENGTH_BYTES = 2
 """Of each slice but the last in a shared packet."""
@@ -82,6 +84,8 @@ class StreamConfig:
         packing: frames whose slices share packets, 1..64: packet s of a pack carries slice s of
             each of its frames and leaves after the last of them was captured.
         passes: how often every packet is sent, 1..16.
+        refresh: frames in which every token is sent once at least, 2..65535; between, only tokens
+            that have changed are (`replenishment`). None: every frame has all of its tokens.
 
     Raises:
         StreamConfigError: a field is out of range, parity or retransmissions could never come
@@ -102,6 +106,7 @@ class StreamConfig:
     arq: ArqConfig | None = None
     packing: int = 1
     passes: int = 1
+    refresh: int | None = None
 
     def __post_init__(self) -> None:
         one_of("codebook_size", self.codebook_size, CODEBOOK_SIZES)
@@ -115,6 +120,8 @@ class StreamConfig:
         within("playout_delay_s", self.playout_delay_s, 0, MAX_DELAY_S)
         within("packing", self.packing, 1, MAX_PACKING)
         within("passes", self.passes, 1, 16)
+        if self.refresh is not None:
+            within("refresh", self.refresh, 2, MAX_REFRESH)
         self._check_latency()
         in_flight = (self.playout_delay_s * self.fps / self.packing + 2) * self.slices
         if in_flight > SEQUENCES // 2:
@@ -201,11 +208,17 @@ class StreamConfig:
             interleaver=self.interleaver,
             entropy=self.entropy,
             patch=self.patch,
+            replenished=self.refresh is not None,
         )
-        if fixed_bytes(-(-layout.tokens // layout.slice_count), self.codebook_size) > room:
-            most = room * 8 // (self.codebook_size.bit_length() - 1)  # tokens in a packet
-            need = -(-layout.tokens // most) if most else MAX_SLICES + 1
-            cure = f"use at least {need} slices" if need <= MAX_SLICES else "raise the mtu"
+        slice_bytes = replenishment_bytes if layout.replenished else fixed_bytes
+        fitting = (
+            count
+            for count in range(layout.slice_count, MAX_SLICES + 1)
+            if slice_bytes(-(-layout.tokens // count), self.codebook_size) <= room
+        )
+        need = next(fitting, None)
+        if need != layout.slice_count:
+            cure = "raise the mtu" if need is None else f"use at least {need} slices"
             raise StreamConfigError(
                 "slices",
                 f"{layout.slice_count} slices of a {width}x{height} image at K="

@@ -36,7 +36,8 @@ class ReceivedGrid:
 
     Attributes:
         indices: int64[h, w], token indices 0..K-1; -1 where the token is lost.
-        received: bool[h, w], True where the token arrived.
+        received: bool[h, w], True where the token arrived, or has not changed by what a packet
+            said that did.
     """
 
     indices: NDArray[np.int64]
@@ -53,12 +54,14 @@ class FrameReady:
         grid: its tokens.
         width, height: of the image, in pixels.
         codebook_size: K.
-        complete: True if every token arrived.
+        complete: True if every token was received.
         first_arrival_s: when its first usable packet arrived; None if none did.
         due_s: its playout deadline.
         last_arrival_s: when the last packet arrived that brought or restored one of its slices;
             None if none did. All three in seconds of media time.
         recovered: how many of its slices parity restored.
+        kept: how many of the received tokens were not sent with this frame but are those of an
+            earlier one (`replenishment`), which is another than the sender's if one was lost since.
     """
 
     frame: int
@@ -72,6 +75,7 @@ class FrameReady:
     due_s: float
     last_arrival_s: float | None = None
     recovered: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,10 @@ A stream with protection says "TSS2" and has, before the frames::
     packing u8  passes u8
     FEC: code u8 (255: none)  data u8  parity u8  depth u8  unequal u8
     ARQ: retries u8 (0: none)  order u8  delay f64  wait f64  budget f64  loss f64
+
+One with replenishment says "TSS3" and has, behind these::
+
+    frames of a refresh cycle u16
 """
 
 from __future__ import annotations
@@ -35,9 +39,15 @@ from sim.protocol.protection import ARQ_ORDERS, FEC_CODES, ArqConfig, FecConfig
 MAX_FRAMES = 1 << 20
 MAX_START_BYTES = 4 * MAX_FRAMES + 128
 
-_MAGIC, _MAGIC_PROTECTED = b"TSS1", b"TSS2"
 _FIELDS = struct.Struct(">4s8sIddHHBBBBI")
 _PROTECTION = struct.Struct(">BBBBBBBBBdddd")
+_REFRESH = struct.Struct(">H")
+_OPTION_BYTES = {
+    b"TSS1": 0,
+    b"TSS2": _PROTECTION.size,
+    b"TSS3": _PROTECTION.size + _REFRESH.size,
+}
+_MAGICS = {size: magic for magic, size in _OPTION_BYTES.items()}
 _NO_FEC = (255, 0, 0, 0, 0)
 _NO_ARQ = (0, 0, 0.0, 0.0, 0.0, 0.0)
 _CRC_BYTES = 4
@@ -114,9 +124,9 @@ class StreamStart:
     def pack(self) -> bytes:
         """The message; ``parse(start.pack()) == start``."""
         config = self.config
-        protection = _protection_fields(config)
+        options = _option_fields(config)
         head = _FIELDS.pack(
-            _MAGIC_PROTECTED if protection else _MAGIC,
+            _MAGICS[len(options)],
             bytes.fromhex(self.key.fingerprint),
             self.key.stream_id,
             config.fps,
@@ -129,7 +139,7 @@ class StreamStart:
             ENTROPY_MODES.index(config.entropy),
             len(self.sizes),
         )
-        body = head + protection + b"".join(struct.pack(">HH", *size) for size in self.sizes)
+        body = head + options + b"".join(struct.pack(">HH", *size) for size in self.sizes)
         return body + zlib.crc32(body).to_bytes(_CRC_BYTES, "big")
 
     @classmethod
@@ -144,9 +154,9 @@ class StreamStart:
         fields = _FIELDS.unpack_from(data)
         magic, fingerprint, stream_id, fps, delay, first, mtu = fields[:7]
         last_slice, codebook, interleaver, entropy, frames = fields[7:]
-        if magic not in (_MAGIC, _MAGIC_PROTECTED):
+        if magic not in _OPTION_BYTES:
             raise MalformedPacket("version", magic)
-        head = _FIELDS.size + (_PROTECTION.size if magic == _MAGIC_PROTECTED else 0)
+        head = _FIELDS.size + _OPTION_BYTES[magic]
         if frames > MAX_FRAMES or len(data) != head + 4 * frames + _CRC_BYTES:
             raise MalformedPacket("frames", frames)
         if zlib.crc32(data[:-_CRC_BYTES]) != int.from_bytes(data[-_CRC_BYTES:], "big"):
@@ -163,7 +173,7 @@ class StreamStart:
                 playout_delay_s=delay,
                 mtu=mtu,
                 first_sequence=first,
-                **_protection(data[_FIELDS.size : head]),
+                **_options(data[_FIELDS.size : head]),
             )
             return cls(config, StreamKey(fingerprint.hex(), stream_id), tuple(sizes))
         except (IndexError, StreamConfigError) as error:
@@ -182,8 +192,8 @@ class StreamStart:
             )
 
 
-def _protection_fields(config: StreamConfig) -> bytes:
-    """Everything about protection; b"" where nothing is set."""
+def _option_fields(config: StreamConfig) -> bytes:
+    """Everything about protection and replenishment; b"" where nothing is set."""
     fec: tuple[int, ...] = _NO_FEC
     arq: tuple[float, ...] = _NO_ARQ
     if config.fec is not None:
@@ -193,16 +203,17 @@ def _protection_fields(config: StreamConfig) -> bytes:
         a = config.arq
         order = ARQ_ORDERS.index(a.order)
         arq = (a.retries, order, a.delay_s, a.wait_s, a.budget, a.loss)
-    if (config.packing, config.passes, fec, arq) == (1, 1, _NO_FEC, _NO_ARQ):
+    refresh = b"" if config.refresh is None else _REFRESH.pack(config.refresh)
+    if not refresh and (config.packing, config.passes, fec, arq) == (1, 1, _NO_FEC, _NO_ARQ):
         return b""
-    return _PROTECTION.pack(config.packing, config.passes, *fec, *arq)
+    return _PROTECTION.pack(config.packing, config.passes, *fec, *arq) + refresh
 
 
-def _protection(data: bytes) -> dict[str, Any]:
+def _options(data: bytes) -> dict[str, Any]:
     """The inverse: fields of `StreamConfig`. Raises IndexError or StreamConfigError."""
     if not data:
         return {}
-    packing, passes, code, k, m, depth, unequal, *rest = _PROTECTION.unpack(data)
+    packing, passes, code, k, m, depth, unequal, *rest = _PROTECTION.unpack_from(data)
     retries, order, delay_s, wait_s, budget, loss = rest
     if unequal > 1:
         raise IndexError(unequal)
@@ -210,4 +221,7 @@ def _protection(data: bytes) -> dict[str, Any]:
     arq = None
     if retries:
         arq = ArqConfig(retries, delay_s, wait_s, ARQ_ORDERS[order], budget, loss)
-    return {"packing": packing, "passes": passes, "fec": fec, "arq": arq}
+    found = {"packing": packing, "passes": passes, "fec": fec, "arq": arq}
+    if len(data) > _PROTECTION.size:
+        (found["refresh"],) = _REFRESH.unpack_from(data, _PROTECTION.size)
+    return found

@@ -20,6 +20,9 @@ many pixels a token stands for in each direction (`codec.patches.PATCHES`), so t
 1/16 of the image or less, rounded up. There is no frame field: ``sequence - slice`` is the sequence
 number of the frame's slice 0 and names the frame. There is no payload length: a datagram has one.
 
+The version is 0; it is 1 in media and packs whose payloads hold only some of their slices' tokens,
+and say which (`codec.replenishment`).
+
 The checksum is the low 24 bits of the CRC-32 (ISO 3309, as in zlib) of everything else, started
 from the stream's key instead of 0: damage and strangers fail alike. About one
 damaged packet in 2**24 passes.
@@ -44,6 +47,9 @@ from sim.protocol.interleaver import INTERLEAVERS, MAX_SLICES, slice_positions
 from sim.protocol.sequence import SEQUENCES
 
 VERSION = 0
+REPLENISHED = 1
+"""The version of packets whose payloads say which tokens they hold."""
+
 MEDIA, PARITY, CONTROL, PACK = 0, 1, 2, 3
 HEADER_BYTES = 12
 MAX_DATAGRAM_BYTES = 65_507  # the largest UDP payload over IPv4
@@ -83,6 +89,7 @@ class Layout:
         entropy: one of `codec.entropy.ENTROPY_MODES`.
         width, height: of the image in pixels, 1..8192.
         patch: pixels a token stands for in each direction, one of `codec.patches.PATCHES`.
+        replenished: whether payloads say which of their slice's tokens they hold.
 
     Raises:
         MalformedPacket: a field is out of range.
@@ -95,6 +102,7 @@ class Layout:
     width: int
     height: int
     patch: int = PATCHES[0]
+    replenished: bool = False
 
     def __post_init__(self) -> None:
         if self.patch not in PATCHES:
@@ -122,10 +130,11 @@ class Layout:
         interleaver: str,
         entropy: str,
         patch: int,
+        replenished: bool = False,
     ) -> Layout:
         """The layout of an image cut into ``slices``, or into as many as it has tokens if fewer."""
         slices = min(slices, math.prod(grid_of(height, width, patch)))
-        layout = cls(codebook_size, slices, interleaver, entropy, width, height, patch)
+        layout = cls(codebook_size, slices, interleaver, entropy, width, height, patch, replenished)
         return _layout(*layout._bits)
 
     @cached_property
@@ -150,27 +159,30 @@ class Layout:
 
     @cached_property
     def _bits(self) -> tuple[int, int, int]:
-        """log2 K, slice count - 1 and the 32 bits from the interleaver to the height."""
+        """Version and log2 K, slice count - 1, the 32 bits from the interleaver to the height."""
         word = INTERLEAVERS.index(self.interleaver) << 30 | ENTROPY_MODES.index(self.entropy) << 28
         patch = PATCHES.index(self.patch)
         word |= patch >> 1 << 27 | (self.width - 1) << 14 | (patch & 1) << 13 | (self.height - 1)
-        return self.codebook_size.bit_length() - 1, self.slice_count - 1, word
+        version = REPLENISHED if self.replenished else VERSION
+        first = version << 6 | self.codebook_size.bit_length() - 1
+        return first, self.slice_count - 1, word
 
 
 @lru_cache(maxsize=4096)
-def _layout(log2_codebook: int, last_slice: int, word: int) -> Layout:
+def _layout(first: int, last_slice: int, word: int) -> Layout:
     """The inverse of `Layout._bits`; packets of one frame share one object."""
     entropy = word >> 28 & 3
     if entropy >= len(ENTROPY_MODES):
         raise MalformedPacket("entropy", entropy)
     return Layout(
-        codebook_size=1 << log2_codebook,
+        codebook_size=1 << (first & 15),
         slice_count=last_slice + 1,
         interleaver=INTERLEAVERS[word >> 30],
         entropy=ENTROPY_MODES[entropy],
         width=(word >> 14 & 0x1FFF) + 1,
         height=(word & 0x1FFF) + 1,
         patch=PATCHES[word >> 26 & 2 | word >> 13 & 1],
+        replenished=first >> 6 == REPLENISHED,
     )
 
 
@@ -209,10 +221,10 @@ def pack(packet: Packet, key: int) -> bytes:
 
 def header(packet: Packet) -> bytes:
     """A packet's header but for the checksum; it does not depend on the payload."""
-    log2_codebook, last_slice, word = packet.layout._bits
+    first, last_slice, word = packet.layout._bits
     if not 0 <= packet.slice <= last_slice:
         raise MalformedPacket("slice", packet.slice)
-    first = first_byte(packet.kind) | log2_codebook
+    first |= packet.kind << 4
     return FIELDS.pack(first, packet.sequence, packet.slice, last_slice, word)
 
 
@@ -224,16 +236,16 @@ def headers(layout: Layout, first_sequence: int, kind: int = MEDIA) -> list[byte
         first_sequence: number of slice 0; any integer, taken modulo 2**16.
         kind: `MEDIA` or `PACK`.
     """
-    log2_codebook, last_slice, word = layout._bits
+    first, last_slice, word = layout._bits
     begin = first_sequence % SEQUENCES
     end = begin + last_slice + 1
     sequences = chain(range(begin, min(end, SEQUENCES)), range(end - SEQUENCES))
-    same = repeat(first_byte(kind) | log2_codebook), repeat(last_slice), repeat(word)
+    same = repeat(first | kind << 4), repeat(last_slice), repeat(word)
     return list(map(FIELDS.pack, same[0], sequences, range(last_slice + 1), *same[1:]))
 
 
 def first_byte(kind: int) -> int:
-    """Version and kind, in the upper half of a datagram's first byte."""
+    """Version 0 and the kind, in the upper half of a datagram's first byte."""
     return VERSION << 6 | kind << 4
 
 
@@ -255,8 +267,14 @@ def checksum(head: bytes, payload: bytes, key: int) -> bytes:
     return (crc32(payload, crc32(head, key)) & _CHECKSUM_MASK).to_bytes(CHECKSUM_BYTES, "big")
 
 
-def unseal(data: bytes, key: int, head_bytes: int, max_bytes: int = MAX_DATAGRAM_BYTES) -> bytes:
-    """The payload of a datagram of this version whose checksum is right.
+def unseal(
+    data: bytes,
+    key: int,
+    head_bytes: int,
+    max_bytes: int = MAX_DATAGRAM_BYTES,
+    max_version: int = VERSION,
+) -> bytes:
+    """The payload of a datagram of a version up to this one whose checksum is right.
 
     Raises:
         MalformedPacket: truncated, oversized, version or checksum.
@@ -266,7 +284,7 @@ def unseal(data: bytes, key: int, head_bytes: int, max_bytes: int = MAX_DATAGRAM
         raise MalformedPacket("truncated", len(data))
     if len(data) > max_bytes:
         raise MalformedPacket("oversized", len(data))
-    if data[0] >> 6 != VERSION:
+    if data[0] >> 6 > max_version:
         raise MalformedPacket("version", data[0] >> 6)
     payload = data[start:]
     if checksum(data[:head_bytes], payload, key) != data[head_bytes:start]:
@@ -285,12 +303,12 @@ def parse(data: bytes, key: int, max_bytes: int = MAX_DATAGRAM_BYTES) -> Packet:
     Raises:
         MalformedPacket: and nothing else. See there for the fields.
     """
-    payload = unseal(data, key, _FIELDS_BYTES, max_bytes)
+    payload = unseal(data, key, _FIELDS_BYTES, max_bytes, REPLENISHED)
     first, sequence, slice_, last_slice, word = FIELDS.unpack_from(data)
     kind = first >> 4 & 3
     if kind in (PARITY, CONTROL):
         raise MalformedPacket("kind", kind)
-    layout = _layout(first & 15, last_slice, word)
+    layout = _layout(first & 0xCF, last_slice, word)
     if slice_ > last_slice:
         raise MalformedPacket("slice", slice_)
     return Packet(sequence, slice_, layout, payload, kind)

@@ -7,13 +7,20 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload, Positions
+from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload, PayloadCoder, Positions
+from codec.replenishment import ReplenishmentCoder
 from sim.protocol.config import StreamConfig
 from sim.protocol.events import ReceivedGrid
 from sim.protocol.packet import Layout, Packet
 from sim.protocol.sequence import SEQUENCES
 
-__all__ = ["CoderFor", "FrameAssembly", "Packetizer"]
+__all__ = ["CoderFor", "FrameAssembly", "Packetizer", "coder_of"]
+
+
+def coder_of(layout: Layout, coders: CoderFor) -> PayloadCoder:
+    """The coder of a layout's slices; raises LookupError if there is none."""
+    coder = coders(ENTROPY_MODES.index(layout.entropy), layout.codebook_size)
+    return ReplenishmentCoder(coder, layout.codebook_size) if layout.replenished else coder
 
 
 class FrameAssembly:
@@ -25,12 +32,12 @@ class FrameAssembly:
     def __init__(self, layout: Layout, coders: CoderFor) -> None:
         """Raises LookupError if there is no coder for this layout."""
         self.layout = layout
-        self._coder = coders(ENTROPY_MODES.index(layout.entropy), layout.codebook_size)
+        self._coder = coder_of(layout, coders)
         self._indices = np.full(layout.tokens, -1, np.int64)
 
     def holds(self, slice_: int) -> bool:
         """Whether the slice is there."""
-        return bool(self._indices[self.layout.positions[slice_][0]] >= 0)
+        return bool(self._indices[self.layout.positions[slice_][0]] != -1)
 
     def put(self, slice_: int, payload: bytes) -> None:
         """Decode a slice of this frame into its cells.
@@ -65,12 +72,13 @@ class FrameAssembly:
 
         Args:
             cells: each slice's.
-            tokens: int64[n], of all of them; -1 for those that did not decode.
+            tokens: int64[n], of all of them; `codec.replenishment.KEPT` for those that are not
+                sent, -1 for those that did not decode.
         """
         self._indices[np.concatenate(cells)] = tokens
 
     def grid(self) -> ReceivedGrid:
-        """The tokens so far; a copy."""
+        """The tokens so far; a copy. Those that are not sent are `KEPT`, and not received."""
         indices = self._indices.reshape(self.layout.grid).copy()
         return ReceivedGrid(indices, indices >= 0)
 
@@ -83,7 +91,7 @@ class Packetizer:
         self._config = config
         self._coders = coder_for
         self._layouts: dict[tuple[int, int], Layout] = {}  # by width and height
-        self._coder = coder_for(ENTROPY_MODES.index(config.entropy), config.codebook_size)
+        coder_for(ENTROPY_MODES.index(config.entropy), config.codebook_size)
 
     def split(
         self, index_map: NDArray[np.int64], width: int, height: int, first_sequence: int
@@ -106,7 +114,8 @@ class Packetizer:
         """The payloads of one frame's packets, in sending order, and how it is cut.
 
         Args:
-            index_map: int64[h, w], the grid of its size and patch, values 0..K-1.
+            index_map: int64[h, w], the grid of its size and patch, values 0..K-1; with
+                replenishment also `codec.replenishment.KEPT`, for tokens that are not sent.
             width, height: of the image, in pixels.
 
         Raises:
@@ -122,7 +131,8 @@ class Packetizer:
             )
         tokens = np.ascontiguousarray(index_map, np.int64).ravel()
         tokens = tokens[layout.order]
-        return layout, self._coder.encode_all(tokens, layout.positions, layout.grid)
+        coder = coder_of(layout, self._coders)
+        return layout, coder.encode_all(tokens, layout.positions, layout.grid)
 
     def join(self, packets: Iterable[Packet]) -> ReceivedGrid:
         """What a frame's packets hold, in any order, with any of them missing.

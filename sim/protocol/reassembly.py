@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
-from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload
+from codec.entropy import CoderFor, CorruptPayload
 from sim.protocol.events import ReceivedGrid
 from sim.protocol.header_index import ReceivedSlices
 from sim.protocol.packet import Layout
-from sim.protocol.packetizer import FrameAssembly
+from sim.protocol.packetizer import FrameAssembly, coder_of
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class ReassemblyBuffer:
         """`put_all` for runs one after the other, whose frames have the same layout."""
         begin, end = runs[0][0], runs[-1][1]
         layout = self._layouts[frames[begin]]
-        coder = self._coders(ENTROPY_MODES.index(layout.entropy), layout.codebook_size)
+        coder = coder_of(layout, self._coders)
         positions = layout.positions
         cells = [positions[number] for number in numbers[begin:end]]
         tokens, wrong = coder.decode_all(taken.payloads[begin:end], cells, layout.grid)

@@ -53,6 +53,7 @@ from sim.protocol.parity import parse_parity
 from sim.protocol.plan import Group, walk
 from sim.protocol.reassembly import ReassemblyBuffer
 from sim.protocol.repair import ParityMismatch, Repair, Restored
+from sim.protocol.replenishment import ReceivedTokens
 from sim.protocol.requests import Requests
 from sim.protocol.sequence import SEQUENCES, unwrap
 
@@ -95,6 +96,7 @@ class Receiver:
         self._dues_s = start.dues_s
         self._pack_of = {first: number for number, first in enumerate(self._firsts[:-1])}
         self._frames = ReassemblyBuffer(start.layouts, coders)
+        self._memory = ReceivedTokens()
         self._next_frame = 0  # to be released
         self._latest_s = -math.inf
         self._highest = -1  # sequence accepted, unwrapped
@@ -355,7 +357,9 @@ class Receiver:
         if self._expected is not None:
             self._expected.release(frame)
         layout, arriving = self._layouts[frame], self._frames.release(frame)
-        grid = arriving.grid
+        grid, kept = arriving.grid, 0
+        if layout.replenished:
+            grid, kept = self._memory.fill(grid)
         self._events.append(
             FrameReady(
                 frame=frame,
@@ -369,6 +373,7 @@ class Receiver:
                 due_s=due_s,
                 last_arrival_s=arriving.last_s,
                 recovered=arriving.recovered,
+                kept=kept,
             )
         )
         if self._repair is not None:

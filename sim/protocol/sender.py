@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.entropy import CoderFor
+from codec.replenishment import KEPT
 from sim.protocol.blocks import Protected, parity_packets
 from sim.protocol.events import PacketSent
 from sim.protocol.fec import erasure_code
@@ -20,6 +21,7 @@ from sim.protocol.packetizer import Packetizer
 from sim.protocol.packing import join_parts
 from sim.protocol.parity import pack_parity
 from sim.protocol.plan import Group, Pack, walk
+from sim.protocol.replenishment import SentTokens
 from sim.protocol.sequence import SEQUENCES, unwrap
 
 TokenImportance = NDArray[np.floating]
@@ -65,6 +67,7 @@ class Sender:
         self._key = start.key.seed
         self._code = erasure_code(config.fec.code) if config.fec is not None else None
         self._layouts = start.layouts
+        self._memory = None if config.refresh is None else SentTokens(config.refresh)
         self._plan = walk(start)
         self._pack = next(self._plan, None)  # the next to be complete
         self._frame = 0
@@ -93,7 +96,8 @@ class Sender:
             index_map, width, height: as for `Packetizer.split`, whose errors this raises.
             now: media time in seconds; never decreases.
             token_importance: float[h, w] >= 0, how much is lost with each token in spite of
-                concealment; a slice's is the sum over its tokens. None: a slice's is its bytes.
+                concealment; a slice's is the sum over the tokens that it brings. None: a slice's
+                is its bytes.
 
         Raises:
             ValueError: there are more frames than were announced, or of another size.
@@ -101,13 +105,16 @@ class Sender:
         plan = self._pack
         if plan is None:
             raise ValueError(f"frame {self._frame} was not announced")
-        layout, payloads = self._packetizer.payloads(index_map, width, height)
-        if layout != self._layouts[self._frame]:
+        layout = self._layouts[self._frame]
+        if (width, height) != (layout.width, layout.height):
             raise ValueError(f"frame {self._frame} was announced with another size")
+        if self._memory is not None and index_map.shape == layout.grid:
+            index_map = self._memory.without_kept(index_map, layout)
+        _, payloads = self._packetizer.payloads(index_map, width, height)
         if token_importance is None:
             importances = [float(len(payload)) for payload in payloads]
         else:
-            flat = token_importance.ravel()
+            flat = np.where(index_map == KEPT, 0, token_importance).ravel()
             importances = [float(flat[cells].sum()) for cells in layout.positions]
         self._slices.append((payloads, importances))
         self._frame += 1

@@ -20,7 +20,7 @@ class ImageRow:
         image: its name.
         width, height: pixels.
         codebook: codewords.
-        tokens, tokens_lost, packets_sent, packets_lost: counts.
+        tokens, tokens_lost, tokens_kept, packets_sent, packets_lost: counts.
         recovered, retransmitted: slices that parity restored, packets sent again.
         erased, overflowed, corrupted, late: the packets lost, by `sim.drivers.record.LOST`; None in
             runs of versions that did not tell them apart.
@@ -50,6 +50,7 @@ class ImageRow:
     bpp: float
     bpp_wire: float
     concealer: str
+    tokens_kept: int = 0
     erased: int | None = None
     overflowed: int | None = None
     corrupted: int | None = None

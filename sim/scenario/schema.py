@@ -64,6 +64,7 @@ class TokenizerKey(NamedTuple):
     codebook_size: int
     patch: int
     search: int
+    hysteresis: float
 
 
 class CodecSection(Section):
@@ -76,6 +77,13 @@ class CodecSection(Section):
     search: int = Field(
         0, ge=0, le=256, description="steps in which the sender seeks better tokens; 16 is plenty"
     )
+    hysteresis: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="of a video: a token stays that of the frame before unless another is nearer "
+        "by more than this, in squared distance of unit vectors; docs/video.md",
+    )
     entropy: Entropy = Field("static", description="coder of a slice's tokens")
     enhance: bool = Field(
         False, description="let Real-ESRGAN, where installed, enlarge what is decoded; slow"
@@ -87,7 +95,7 @@ class CodecSection(Section):
     @property
     def tokenizer_key(self) -> TokenizerKey:
         """What an image's tokens depend on."""
-        return TokenizerKey(self.codebook, self.patch, self.search)
+        return TokenizerKey(self.codebook, self.patch, self.search, self.hysteresis)
 
 
 class VideoSection(Section):
@@ -170,6 +178,13 @@ class StreamSection(Section):
         1, ge=1, le=64, description="images that share packets: a slice of each in every packet"
     )
     passes: int = Field(1, ge=1, le=16, description="how often every packet is sent")
+    refresh: int | None = Field(
+        None,
+        ge=2,
+        le=65_535,
+        description="of a video, send tokens that have changed, and each once in so many frames; "
+        "left out, all in every frame",
+    )
     receivers: int = Field(
         1, ge=1, le=64, description="receptions, each with losses of its own, that are merged"
     )
@@ -289,6 +304,13 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _stream(self) -> Scenario:
+        wanted = {"refresh": self.stream.refresh, "hysteresis": self.codec.hysteresis}
+        for key, value in wanted.items():
+            if value and self.video is None:
+                problem = f"{key} looks at the frame before: it needs a section video"
+                raise PydanticCustomError(
+                    "stream", "{problem}", {"problem": problem, "parameter": key}
+                )
         try:
             self.stream_config()
         except StreamConfigError as error:

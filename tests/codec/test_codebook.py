@@ -11,6 +11,7 @@ from codec.codebook import (
     EmaCodebook,
     Ladder,
     integer_frequencies,
+    near,
     nearest,
     spread_centres,
     weighted_kmeans,
@@ -32,6 +33,20 @@ def test_nearest_is_the_euclidean_nearest() -> None:
     brute = torch.cdist(latents, words).argmin(1)
     assert torch.equal(nearest(latents, words, chunk=7), brute)
     assert nearest(latents[:0], words).shape == (0,)
+
+
+@pytest.mark.parametrize("margin", [0.01, 0.3, 2.0])
+def test_near_codewords_are_all_within_the_margin(margin: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    latents = F.normalize(torch.randn(300, 5, generator=generator), dim=1)
+    words = F.normalize(torch.randn(40, 5, generator=generator), dim=1)
+    squared = torch.cdist(latents, words).square()
+    found = near(latents, words, margin, 6, chunk=7)
+    assert found.shape == (300, 6) and torch.equal(found[:, 0], nearest(latents, words))
+    limits = squared.min(1, keepdim=True).values + margin
+    assert (squared.gather(1, found) <= limits + 1e-5).all()
+    expected = (squared < limits - 1e-5).sum(1).clamp(max=6)  # and those on the border
+    assert all(len(set(row.tolist())) >= n for row, n in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["clustered", "pairs"])

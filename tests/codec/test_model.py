@@ -32,6 +32,16 @@ def test_any_size_round_trips_in_shape(model: Model, size: tuple[int, int]) -> N
         assert model.decode(indices, level, *size).shape == image.shape
 
 
+@pytest.mark.parametrize("level", [8, 1024])
+def test_tokens_that_are_nearly_as_good(model: Model, level: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    tokens = model.encode(image, level)
+    found = model.encode_near(image, level, margin=0.5)
+    assert found.shape == (*tokens.shape, 9) and len(np.unique(found[0, 0])) > 1
+    assert np.array_equal(found[..., 0], tokens)
+    assert np.array_equal(model.encode_near(image, level), tokens[..., None])
+
+
 def test_files_tell_the_fingerprint_before_they_are_loaded(tiny_model: Path) -> None:
     assert stored_fingerprint(tiny_model) == Model.load(tiny_model).fingerprint
     assert random_fingerprint(3) == Model.random(3).fingerprint

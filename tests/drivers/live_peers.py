@@ -38,6 +38,15 @@ def make_frames(count: int = 12, seed: int = 0) -> list[MediaFrame]:
     return frames
 
 
+def make_video(count: int = 12, seed: int = 0) -> list[MediaFrame]:
+    """Frames of one size, of which a fifth changes from each to the next."""
+    rng = np.random.default_rng(seed)
+    maps = [rng.integers(0, 64, (5, 8))]
+    for _ in range(count - 1):
+        maps.append(np.where(rng.random((5, 8)) < 0.2, rng.integers(0, 64, (5, 8)), maps[-1]))
+    return [MediaFrame(f"frame {n}", found, 128, 80) for n, found in enumerate(maps)]
+
+
 def make_channel(spec: Mapping[str, Any], seed: int) -> Channel:
     loss, link = read_channel(spec)
     return build(loss, seed=seed, link=link)

@@ -14,7 +14,7 @@ from channels.base import ConstantDelay
 from codec.coders import CoderBook
 from sim.drivers.endpoints import ReceiverEndpoint, SenderEndpoint
 from sim.drivers.links import open_receiver
-from sim.drivers.record import StreamRecord
+from sim.drivers.record import MediaFrame, StreamRecord
 from sim.drivers.virtual import run_virtual
 from sim.protocol.config import StreamConfig
 from sim.protocol.interleaver import INTERLEAVERS
@@ -48,6 +48,13 @@ PROTECTION: dict[str, dict[str, Any]] = {
     "fec": {"fec": FecConfig("reed_solomon", 8, 2, 2, False)},
     "arq": {"arq": ArqConfig(delay_s=0.02)},
     "packing": {"packing": 2},
+    "refresh": {"refresh": 4},
+    "refresh, all": {
+        "refresh": 3,
+        "packing": 2,
+        "fec": FecConfig("reed_solomon", 8, 2, 1),
+        "arq": ArqConfig(delay_s=0.02),
+    },
 }
 ENTROPY = ("fixed", "static")
 
@@ -63,6 +70,11 @@ def config_of(interleaver: str, entropy: str, protection: str) -> StreamConfig:
         entropy=entropy,
         **PROTECTION[protection],
     )
+
+
+def make_frames(config: StreamConfig, seed: int) -> list[MediaFrame]:
+    make = peers.make_frames if config.refresh is None else peers.make_video
+    return make(9, seed)
 
 
 def feedback(config: StreamConfig) -> Any:
@@ -90,7 +102,7 @@ class Whole:
 def live(address: str, config: StreamConfig, channel: str, seed: int) -> StreamRecord:
     receiving = Receiving(open_receiver(address), open_stream=Whole)
     sending = SenderEndpoint(
-        peers.make_frames(9, seed),
+        make_frames(config, seed),
         config,
         peers.make_channel(CHANNELS[channel], seed),
         peers.KEY,
@@ -113,7 +125,7 @@ def live(address: str, config: StreamConfig, channel: str, seed: int) -> StreamR
 def check(address: str, interleaver: str, entropy: str, channel: str, protection: str) -> None:
     config = config_of(interleaver, entropy, protection)
     seed = len(interleaver) + len(channel)
-    frames = peers.make_frames(9, seed)
+    frames = make_frames(config, seed)
     made = peers.make_channel(CHANNELS[channel], seed)
     book: CoderBook = peers.make_book()
     virtual = run_virtual(frames, config, made, peers.KEY, book, feedback=feedback(config))
@@ -124,7 +136,13 @@ MATRIX = list(itertools.product(INTERLEAVERS, ENTROPY, CHANNELS, PROTECTION))
 FEW = [MATRIX[n] for n in np.random.default_rng(4).permutation(len(MATRIX))[:10]]
 
 
-@pytest.mark.parametrize("row", FEW, ids=" ".join)
+REFRESHED = [
+    ("low_discrepancy", "static", "bursts", "refresh"),
+    ("raster", "fixed", "link", "refresh, all"),
+]
+
+
+@pytest.mark.parametrize("row", [*FEW, *REFRESHED], ids=" ".join)
 def test_some_of_the_matrix(row: tuple[str, str, str, str]) -> None:
     check("tcp://127.0.0.1:*", *row)
 

@@ -18,6 +18,7 @@ from sim.protocol.handshake import StreamStart
 from sim.protocol.packet import CONTROL, PARITY, MalformedPacket, parse
 from sim.protocol.packing import split_parts
 from sim.protocol.parity import parse_parity
+from tests.media.films import film
 
 Cli = Callable[..., Any]
 ROOT = Path(__file__).parents[2]
@@ -135,6 +136,22 @@ def test_a_file_that_is_no_capture_is_not_replaced(cli: Cli) -> None:
         result = cli("run", "a.yaml", "--out", "run", "--pcap", target)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1) and says in result.stderr
     assert Path("a.yaml").read_text() == SCENARIO and not Path("run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark")
+def test_wireshark_names_the_refresh(cli: Cli, tmp_path: Path) -> None:
+    film(tmp_path / "clip.mkv", range(4), blue=lambda number: 25 * number)
+    text = SCENARIO.split("\n", 1)[1].replace("  arq:", "  refresh: 300\n  arq:")
+    Path("a.yaml").write_text("video: {file: ../clip.mkv}\n" + text)
+    result = cli("run", "a.yaml", "--out", "run", "--pcap", "a.pcapng", "--no-figures")
+    assert result.exit_code == 0, result.output
+    wanted = ("start.magic", "start.refresh", "start.crc.good", "version", "frame")
+    fields = [word for name in wanted for word in ("-e", f"lossystream.{name}")]
+    start, _, *others = tshark("-T", "fields", "-E", "separator=;", *fields).splitlines()
+    assert start.split(";")[:2] == ["TSS3", "300"] and start.split(";")[2] in ("1", "True")
+    versions = {line.split(";")[3]: bool(line.split(";")[4]) for line in others}
+    assert versions == {"1": True, "0": False}  # media, which name their frame; the others
 
 
 def tshark(*arguments: str) -> str:

@@ -102,11 +102,56 @@ def test_a_part_of_a_clip_has_its_own_beginning(clip: Cli) -> None:
     assert rows(folder, "previous")[0]["flicker"] == ""
 
 
+def test_tokens_that_do_not_change_are_not_sent_again(clip: Cli) -> None:
+    whole = rows(clip("--set", "channel=perfect"), "none")
+    folder = clip("--set", "channel=perfect", "--set", "stream.refresh=3", out="refreshed")
+    found = rows(folder, "none")
+    assert [row["psnr_db"] for row in found] == [row["psnr_db"] for row in whole]
+    assert [row["tokens_lost"] for row in found] == ["0"] * 8
+    assert found[0]["tokens_kept"] == "0" and all(int(row["tokens_kept"]) for row in found[1:])
+    assert {row["tokens_kept"] for row in whole} == {"0"}
+    assert sum(float(row["bpp"]) for row in found) < sum(float(row["bpp"]) for row in whole)
+
+
+def test_what_was_lost_is_seen_until_it_is_refreshed(clip: Cli, tmp_path: Path) -> None:
+    """The clip changes once, in frame 3, which is lost; frame 4 and the next keep what was before,
+    and a cycle of four frames later all is there again."""
+    film(tmp_path / "clip.mkv", range(8), "ffv1", "yuv444p", blue=lambda number: 180 * (number > 2))
+    mask = "0000 0000 0000 1111 0000 0000 0000 0000"
+    refreshed = (
+        "--set",
+        f"channel={{type: scripted, mask: '{mask}'}}",
+        "--set",
+        "stream.refresh=4",
+    )
+    folder = clip(*refreshed)
+    clean, found = (rows(folder, name) for name in ("clean", "previous"))
+    assert [int(row["tokens_lost"]) > 0 for row in found] == [n == 3 for n in range(8)]
+    worse = [float(a["psnr_db"]) < float(b["psnr_db"]) for a, b in zip(found, clean, strict=True)]
+    assert worse == [n in (3, 4, 5, 6) for n in range(8)]
+
+
+def test_tokens_that_are_nearly_as_good_stay(clip: Cli, tmp_path: Path) -> None:
+    """What stays is measured as it is shown."""
+    film(
+        tmp_path / "clip.mkv", range(8), "ffv1", "yuv444p", blue=lambda number: 99 + number % 2 * 20
+    )
+    sets = ("--set", "channel=perfect", "--set", "stream.refresh=7", "--codebook", "2048")
+    plain = rows(clip(*sets), "none")
+    found = rows(clip(*sets, "--set", "codec.hysteresis=1", out="steady"), "none")
+    assert [row["tokens_lost"] for row in found] == ["0"] * 8
+    kept, kept_plain = (sum(int(row["tokens_kept"]) for row in part) for part in (found, plain))
+    assert kept > kept_plain
+    assert [row["psnr_db"] for row in found] != [row["psnr_db"] for row in plain]
+    assert found[0]["psnr_db"] == plain[0]["psnr_db"]
+
+
 @pytest.mark.slow
 def test_who_does_it_changes_nothing(clip: Cli) -> None:
     """Neither the number of workers nor the driver; pictures are kept of every frame."""
     concealers = "concealers=[none, previous_or_average, inpaint_memory]"
     random = ("--set", "channel={type: uniform, loss: 0.3}", "--set", "repeats=3")
+    random += ("--set", "stream.refresh=3", "--set", "codec.hysteresis=0.5")
     kept = (*random, "--save-images", "--set", concealers)
     alone = clip(*kept, "--workers", "1", out="alone")
     for others in (("--workers", "2"), ("--set", "transport=zeromq")):
@@ -127,6 +172,8 @@ def test_who_does_it_changes_nothing(clip: Cli) -> None:
         ("video={fil: a}", "--set video: video.fil: unknown key; did you mean file?"),
         ("video=null", "concealers: previous looks at the frame before: it needs a section video"),
         ("video.file=nothing.mp4", "nothing.mp4: no such video"),
+        ("stream.refresh=1", "stream.refresh: input should be greater than or equal to 2"),
+        ("codec.hysteresis=2", "codec.hysteresis: input should be less than or equal to 1"),
         ("video.first=8", "clip.mkv: no frame 8; at 10 a second, there are 8"),
         ("video={camera: 0}", "video.camera: what a camera sees is not there a second time"),
         ("images=[samples]", "images: a scenario has images or a video, not both"),

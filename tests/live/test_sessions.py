@@ -140,18 +140,26 @@ def test_a_recording_that_is_none(tmp_path: Path, cli: Cli) -> None:
     assert "not a recording" in cli("replay", path).output
 
 
-def test_a_video_is_streamed_and_measured_as_a_run_does(tmp_path: Path, cli: Cli) -> None:
+@pytest.mark.parametrize("sent", ["all tokens", "changed tokens"])
+def test_a_video_is_streamed_and_measured_as_a_run_does(
+    tmp_path: Path, cli: Cli, sent: str
+) -> None:
     """Concealers that remember among them; without the originals, there is what was repaired."""
+    codec, stream = "", ""
+    if sent == "changed tokens":
+        codec, stream = ", hysteresis: 0.5", ", refresh: 3"
     film(tmp_path / "v.mkv", range(6), blue=lambda number: 40 * number)
     path = tmp_path / "s.yaml"
     path.write_text(
-        "video: {file: v.mkv, first: 1}\ncodec: {codebook: 64, model: random}\nseed: 3\n"
-        "stream: {slices: 4, fps: 10, playout_delay_s: 0.2}\nchannel: {type: uniform, loss: 0.4}\n"
+        "video: {file: v.mkv, first: 1}\nseed: 3\n"
+        f"codec: {{codebook: 64, model: random{codec}}}\n"
+        f"stream: {{slices: 4, fps: 10, playout_delay_s: 0.2{stream}}}\n"
+        "channel: {type: uniform, loss: 0.4}\n"
         "concealers: [none, previous, inpaint_memory]\nmetrics: [psnr_db, flicker]\n"
         "transport: virtual\npace: 0\n"
     )
 
-    def receive(out: Path, *options: str) -> Path:
+    def receive(out: Path, *options: str | Path) -> Path:
         address = f"ipc://{tmp_path}/to-{out.name}"
         sending = (load_scenario(path), address, CaptureOptions())
         sender = threading.Thread(target=send_session, args=sending, daemon=True)
@@ -161,12 +169,16 @@ def test_a_video_is_streamed_and_measured_as_a_run_does(tmp_path: Path, cli: Cli
         sender.join()
         return out
 
-    received, ran = receive(tmp_path / "received"), tmp_path / "ran"
+    recording = tmp_path / "r.tsr"
+    received, ran = receive(tmp_path / "received", "--record", recording), tmp_path / "ran"
     assert cli("run", path, "--out", ran).exit_code == 0
+    again = tmp_path / "again"
+    assert cli("replay", recording, "--out", again).exit_code == 0
     videos = sorted(file.relative_to(ran) for file in ran.glob("videos/*"))
     assert [file.stem for file in videos] == ["inpaint_memory", "none", "previous", "side-by-side"]
     for name in (*TABLES, *videos):
         assert (received / name).read_bytes() == (ran / name).read_bytes()
+        assert (received / name).read_bytes() == (again / name).read_bytes()
     blind = receive(tmp_path / "blind", "--video", "nothing.mkv")
     for name in videos[:3]:
         assert (blind / name).read_bytes() == (ran / name).read_bytes()

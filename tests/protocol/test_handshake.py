@@ -26,6 +26,7 @@ START = StreamStart(StreamConfig(), KEY, ((768, 512), (16, 16), (512, 768)))
         playout_delay_s=st.floats(0, 4),
         mtu=st.integers(20000, 65507),
         first_sequence=st.integers(0, 65535),
+        refresh=st.none() | st.integers(2, 65535),
     ),
     st.lists(st.tuples(st.integers(1, 900), st.integers(1, 900)), max_size=10),
     st.integers(0, 2**32 - 1),
@@ -42,6 +43,10 @@ def test_golden_bytes() -> None:
         "54535331" + "00112233445566ff" + "0000004d" + "4000000000000000" + "3ff0000000000000"
         "0000" + "05dc" + "1f" + "0a" + "02" + "01" + "00000003"
         "03000200" + "00100010" + "02000300" + "5732a361"
+    )
+    refreshed = StreamStart(StreamConfig(refresh=300), KEY, ((768, 512),)).pack().hex()
+    assert refreshed[:8] == b"TSS3".hex() and refreshed[88:-16] == (
+        "0101" + "ff00000000" + "0000" + "00" * 32 + "012c"
     )
 
 

@@ -40,6 +40,7 @@ def layouts(draw: st.DrawFn) -> Layout:
         interleaver=draw(st.sampled_from(INTERLEAVERS)),
         entropy=draw(st.sampled_from(ENTROPY_MODES)),
         patch=draw(st.sampled_from(PATCHES)),
+        replenished=draw(st.booleans()),
     )
 
 
@@ -66,6 +67,8 @@ def test_golden_bytes() -> None:
     """The wire format: these never change."""
     packet = Packet(0xBEEF, 5, LAYOUT, b"payload")
     assert pack(packet, KEY).hex() == "0abeef051f90bfc1ff" + "c1c111" + b"payload".hex()
+    some = Layout(1024, 32, "low_discrepancy", "static", 768, 512, replenished=True)
+    assert pack(Packet(0xBEEF, 5, some, b"payload"), KEY).hex()[:18] == "4abeef051f90bfc1ff"
     small = Packet(1, 0, Layout(2, 1, "raster", "fixed", 1, 1), b"", CONTROL)
     assert pack(small, 0).hex() == "2100010000" + "00000000" + "f489fa"
     widest = Layout(2**15, 256, "random", "context", 8192, 8192, 32)
@@ -111,7 +114,7 @@ def reseal(data: bytes, **changes: int) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"b0": 0x4A}, "version"),
+        ({"b0": 0x8A}, "version"),
         ({"b0": 0x1A}, "kind"),
         ({"b0": 0x2A}, "kind"),
         ({"b0": 0x00}, "codebook"),

@@ -74,11 +74,11 @@ class TokenSource:
 
     def frames(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The images as the codec's settings have them."""
-        return self._frames(*codec.tokenizer_key)
+        return self._frames(codec.codebook, codec.patch, codec.search)
 
     def with_importance(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The same, with what each token would be missed for."""
-        return self._with_importance(*codec.tokenizer_key)
+        return self._with_importance(codec.codebook, codec.patch, codec.search)
 
     def _encode(self, at: int, level: int, patch: int, search: int) -> NDArray[np.int64]:
         with one_thread():
