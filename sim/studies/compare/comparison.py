@@ -30,26 +30,13 @@ from sim.metrics.quality import check_metrics, quality
 from sim.progress import ProgressCallback, no_progress
 from sim.protocol.config import StreamConfigError
 from sim.protocol.events import FrameReady
-from sim.results.files import (
-    COMPARISON,
-    MANIFEST,
-    PANELS,
-    png,
-    save_png,
-    write_json,
-    write_table,
-)
+from sim.results.files import COMPARISON, MANIFEST, PANELS, png, save_png, write_json, write_table
 from sim.results.manifest import revision, version_of
 from sim.scenario.schema import Scenario
 from sim.stream import check_model
 from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.parity import fec_rows
-from sim.studies.compare.sources import (
-    BudgetTooSmall,
-    FileSource,
-    StreamSet,
-    TokenSource,
-)
+from sim.studies.compare.sources import BudgetTooSmall, FileSource, StreamSet, TokenSource
 from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.version import __version__
 

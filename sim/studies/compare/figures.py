@@ -45,14 +45,7 @@ from sim.figures.style import (
 )
 from sim.metrics import METRICS
 from sim.metrics import metric as metric_of
-from sim.results.files import (
-    COMPARISON,
-    MANIFEST,
-    PANELS,
-    number,
-    read_json,
-    read_table,
-)
+from sim.results.files import COMPARISON, MANIFEST, PANELS, number, read_json, read_table
 from sim.scenario.labels import count_label
 from sim.statistics import Estimate
 from sim.studies.compare.summary import paired_difference
