@@ -134,12 +134,11 @@ def paper_check(
     chosen = numbers("--codebook", codebook, int, 2, MAX_CODEBOOK)
     from sim.progress import progress_bar
     from sim.studies.measurements import load
-    from sim.studies.repair.paper_check import CheckConfig, run_check
+    from sim.studies.repair.paper_check import run_check
 
     model, photos = load(images, options.model, limit, 0, chosen, options.chosen_device())
     with progress_bar("paper-check") as progress:
-        config = CheckConfig(chosen, repeats, seed)
-        summary = run_check(model, photos, config, out, progress)
+        summary = run_check(model, photos, chosen, out, progress, repeats, seed)
     print_result(as_json, {"folder": str(out), **summary}, _print_check, summary, out)
 
 

@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codec.model import Model
-from codec.threads import one_thread
 from sim.baselines import Baseline, BaselineError, RateSearch
 from sim.baselines.byte_frames import byte_frame
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.jobs.store import Store, cache_folder
-from sim.media.frames import with_token_importance
+from sim.media.frames import encode_images, with_token_importance
 from sim.media.images import LoadedImage
-from sim.scenario.schema import CodecSection, Scenario
+from sim.scenario.schema import CodecSection, Scenario, TokenizerKey
 from sim.stream import BYTES, CoderTables, StreamSetup, stream_frames
 
 _SOURCE_BYTES_TOLERANCE = 0.002  # bytes of source per pixel are found to this share
@@ -61,32 +59,23 @@ class TokenSource:
     def __init__(self, model: Model, images: Sequence[LoadedImage]) -> None:
         self.model = model
         self.images = images
-        self._tokens = cache(self._encode)
-        self._frames = cache(self._framed)
+        self._frames = cache(self._encode)
         self._with_importance = cache(self._add_importance)
 
     def frames(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The images as the codec's settings have them."""
-        return self._frames(*codec.tokenizer_key)
+        return self._frames(codec.tokenizer_key)
 
     def with_importance(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The same, with what each token would be missed for."""
-        return self._with_importance(*codec.tokenizer_key)
+        return self._with_importance(codec.tokenizer_key)
 
-    def _encode(self, at: int, level: int, patch: int, search: int) -> NDArray[np.int64]:
-        with one_thread():
-            return self.model.encode(self.images[at].pixels, level, patch, search)
+    def _encode(self, key: TokenizerKey) -> Sequence[MediaFrame]:
+        return list(encode_images(self.model, self.images, *key))
 
-    def _framed(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
-        frames = []
-        for at, image in enumerate(self.images):
-            index_map = self._tokens(at, level, patch, search)
-            frames.append(MediaFrame(image.name, index_map, image.width, image.height))
-        return frames
-
-    def _add_importance(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
-        frames = self._frames(level, patch, search)
-        return [with_token_importance(self.model, frame, level) for frame in frames]
+    def _add_importance(self, key: TokenizerKey) -> Sequence[MediaFrame]:
+        size = key.codebook_size
+        return [with_token_importance(self.model, frame, size) for frame in self._frames(key)]
 
     def send(self, scenario: Scenario, budget: float, fixed: bool) -> StreamSet | BudgetTooSmall:
         """Stream at the largest level within the budget, or at the scenario's own if `fixed`.

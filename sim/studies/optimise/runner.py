@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,20 @@ from sim.metrics import metric as metric_of
 from sim.metrics.quality import check_metrics, quality
 from sim.progress import ProgressCallback, no_progress
 from sim.protocol.interleaver import slice_positions
-from sim.results.files import MANIFEST, OPTIMISATION, RESULTS, new_folder, write_json, write_table
+from sim.results.files import (
+    MANIFEST,
+    OPTIMISATION,
+    RESULTS,
+    Outcome,
+    new_folder,
+    write_json,
+    write_table,
+)
 from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.pictures import refuse_video
 from sim.scenario.schema import Scenario, nominal_loss
-from sim.statistics import MIN_REPEATS
+from sim.statistics import MIN_REPEATS, finite_mean
 from sim.studies.compare.comparison import OUTCOMES, Comparison
 from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.sources import TokenSource, stream
@@ -57,14 +65,6 @@ CANDIDATES, VERIFIED, WINNER = "candidates.csv", "verified.csv", "winner.yaml"
 _MEASURED_SLICES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """A finished search: its folder and what it found."""
-
-    folder: Path
-    summary: dict[str, Any]
-
-
 def optimise(
     loaded: LoadedScenario,
     bpp_wire: float,
@@ -76,7 +76,7 @@ def optimise(
     progress: ProgressCallback = no_progress,
     slices: Sequence[int] = SLICES,
     device: Device = CPU,
-) -> SearchResult:
+) -> Outcome:
     """Find the best way to protect a scenario's stream, and write it as a scenario.
 
     Args:
@@ -151,7 +151,7 @@ def optimise(
         from sim.studies.optimise.figures import draw_optimisation
 
         draw_optimisation(folder)
-    return SearchResult(target, summary)
+    return Outcome(target, summary)
 
 
 class QualityCurves:
@@ -165,12 +165,8 @@ class QualityCurves:
         metric: str,
         progress: ProgressCallback = no_progress,
     ) -> None:
-        self._tokens, self._scenario, self._metric, self._progress = (
-            tokens,
-            scenario,
-            metric,
-            progress,
-        )
+        self._tokens, self._scenario = tokens, scenario
+        self._metric, self._progress = metric, progress
         self._means: dict[int, Floats] = {}
 
     def __call__(self, level: int, shares: Floats) -> Floats:
@@ -198,8 +194,8 @@ class QualityCurves:
             done = len(self._means) * len(LOSSES) + number
             self._progress(done, total, f"quality at {level} codewords, {loss:.0%} lost")
             scores = [self._score(level, loss, at) for at in range(len(self._tokens.images))]
-            finite = [score for score in scores if np.isfinite(score)]
-            found.append(float(np.mean(finite)) if finite else 0.0)
+            mean = finite_mean(scores)
+            found.append(0.0 if np.isnan(mean) else mean)
         return found
 
     def _score(self, level: int, loss: float, at: int) -> float:
