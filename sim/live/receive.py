@@ -6,9 +6,9 @@ sees that), and nothing piles up.
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -252,40 +252,28 @@ class _Repairs:
     """Restores images one by one in a thread; `put` waits when too many wait already."""
 
     def __init__(
-        self,
-        restorer: Restorer,
-        done: Callable[[FrameReady, RestoredFrame], object],
+        self, restorer: Restorer, done: Callable[[FrameReady, RestoredFrame], object]
     ) -> None:
         self._restorer, self._done = restorer, done
-        self._waiting: queue.Queue[FrameReady | None] = queue.Queue(_WAITING_IMAGES)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        self._thread = ThreadPoolExecutor(1)
+        self._begun: deque[Future[None]] = deque()
 
     @property
     def waiting(self) -> int:
         """Images not begun."""
-        return self._waiting.qsize()
+        return max(0, sum(not image.done() for image in self._begun) - 1)
 
     def put(self, ready: FrameReady) -> None:
         """Raises what went wrong in the thread."""
-        self._check()
-        self._waiting.put(ready)
+        self._begun.append(self._thread.submit(self._work, ready))
+        while len(self._begun) > _WAITING_IMAGES + 1:
+            self._begun.popleft().result()
 
     def finish(self) -> None:
         """Wait until all is done; raises what went wrong in the thread."""
-        self._waiting.put(None)
-        self._thread.join()
-        self._check()
+        with self._thread:
+            for image in self._begun:
+                image.result()
 
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _work(self) -> None:
-        while (ready := self._waiting.get()) is not None:
-            if self._error is None:
-                try:
-                    self._done(ready, self._restorer.restore(ready))
-                except BaseException as error:
-                    self._error = error
+    def _work(self, ready: FrameReady) -> None:
+        self._done(ready, self._restorer.restore(ready))
