@@ -10,7 +10,6 @@ figures/        drawn from all of the above
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -44,6 +43,7 @@ from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.pictures import refuse_video
 from sim.scenario.schema import Scenario, nominal_loss
+from sim.scenario.yaml_lines import yaml_text
 from sim.statistics import MIN_REPEATS, finite_mean
 from sim.studies.compare.comparison import OUTCOMES, Comparison
 from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
@@ -331,21 +331,14 @@ def _winner(
     return plain
 
 
-def _yaml(winner: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    from ruamel.yaml import YAML
-
+def _yaml(winner: dict[str, Any], summary: Mapping[str, Any]) -> str:
     found, metric = summary["winner"], summary["metric"]
     low, high = found[f"{metric}_low"], found[f"{metric}_high"]
     interval = f" ({low:.4g} to {high:.4g})" if np.isfinite(low) else ""
-    text = io.StringIO()
-    yaml = YAML()
-    yaml.default_flow_style = None
-    yaml.width = 96
-    yaml.dump(dict(winner), text)
     head = (
         f"# Question: is this the best way to spend {summary['bpp_wire']:g} bits per pixel on the\n"
         f"# wire through this channel? Found by sim optimise: {found['strategy']},\n"
         f"# expected {metric_of(metric).label} {found[metric]:.4g}{interval}.\n#\n"
         "# Look at the bits on the wire and at the quality of the repair.\n\n"
     )
-    return head + text.getvalue()
+    return head + yaml_text(winner)
