@@ -161,13 +161,9 @@ def _rows(one: _Fitted) -> list[dict[str, Any]]:
     ]
 
 
+@drawing()
 def _draw(fitted: list[_Fitted], path: Path) -> None:
     """Reliability diagrams, a panel per codebook; the area of a dot is its share of the tokens."""
-    with drawing():
-        _draw_panels(fitted, path)
-
-
-def _draw_panels(fitted: list[_Fitted], path: Path) -> None:
     from matplotlib.figure import Figure
 
     columns = min(len(fitted), 5)
