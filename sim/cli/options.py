@@ -138,7 +138,6 @@ class ScenarioOptions(OverrideOptions):
 
     def load(self) -> LoadedScenario:
         """The checked scenario; raises UserError where it cannot be read."""
-        from sim.errors import UserError
         from sim.scenario.library import compares, find_scenario
         from sim.scenario.loader import load_scenario
 
