@@ -247,14 +247,10 @@ def number(cell: Any) -> float:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON, atomically."""
+    """Write standard JSON, atomically: NaN and infinities, which it has not, become null."""
     with replacing(path) as partial:
-        partial.write_bytes(to_json(value).encode("utf-8", "backslashreplace") + b"\n")
-
-
-def to_json(value: Mapping[str, Any]) -> str:
-    """Standard JSON: NaN and infinities, which it has not, become null."""
-    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+        partial.write_bytes(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
