@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.figures.style import (
     DELIVERED,
@@ -140,7 +139,7 @@ def line_panel(axes: Axes, members: Sequence[PointSummary], found: Curves, metri
     positions = found.drawn_at(members)
     for place, name in enumerate(members[0].concealers):
         estimates = [estimate(point, name, metric) for point in members]
-        mean, low, high = _columns(estimates)
+        mean, low, high = np.array([(e.mean, e.low, e.high) for e in estimates]).T
         label, style = plain_label(name), styled(name)
         if np.isnan(mean).all():
             continue
@@ -153,11 +152,6 @@ def line_panel(axes: Axes, members: Sequence[PointSummary], found: Curves, metri
             axes.plot(at, mean, linestyle="none", markersize=6, label=label, **style)
             axes.vlines(at, low, high, color=style["color"], linewidth=2)
     _horizontal(axes, positions, found)
-
-
-def _columns(found: Sequence[Estimate]) -> NDArray[np.float64]:
-    """float64[3,n]: means, and where their intervals begin and end."""
-    return np.array([(e.mean, e.low, e.high) for e in found], np.float64).T
 
 
 def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:

@@ -256,7 +256,7 @@ class _Repairs:
     ) -> None:
         self._restorer, self._done = restorer, done
         self._thread = ThreadPoolExecutor(1)
-        self._begun: deque[Future[None]] = deque()
+        self._begun: deque[Future[object]] = deque()
 
     @property
     def waiting(self) -> int:
@@ -265,7 +265,8 @@ class _Repairs:
 
     def put(self, ready: FrameReady) -> None:
         """Raises what went wrong in the thread."""
-        self._begun.append(self._thread.submit(self._work, ready))
+        work = self._thread.submit(lambda: self._done(ready, self._restorer.restore(ready)))
+        self._begun.append(work)
         while len(self._begun) > _WAITING_IMAGES + 1:
             self._begun.popleft().result()
 
@@ -274,6 +275,3 @@ class _Repairs:
         with self._thread:
             for image in self._begun:
                 image.result()
-
-    def _work(self, ready: FrameReady) -> None:
-        self._done(ready, self._restorer.restore(ready))

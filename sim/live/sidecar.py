@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from sim.drivers.record import PacketRecord
 from sim.protocol.ledger import Ledger
 
-_FIELDS = PacketRecord._fields
 _PACKETS_A_NOTE = 200
 _MAX_TOKENS = 20_000  # of an image; more do not fit a note
 
 
 def packet_metadata(records: Iterable[PacketRecord]) -> Iterator[bytes]:
     """The records of packets, as notes."""
-    rows = [[getattr(record, name) for name in _FIELDS] for record in records]
+    rows = [list(record) for record in records]
     for at in range(0, len(rows), _PACKETS_A_NOTE):
         yield _pack({"packets": rows[at : at + _PACKETS_A_NOTE]})
 

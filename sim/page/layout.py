@@ -210,7 +210,8 @@ def _menu(playback: Playback, control: Control) -> Callable[[Value], object]:
             {control.key: value}, f"{control.label}: {control.text(value)}"
         ),
     )
-    return select.set_value
+    place: Callable[[Value], object] = select.set_value
+    return place
 
 
 def _select(control: Control, now: Value, chosen: Callable[[Any], None]) -> ui.select:

@@ -98,10 +98,10 @@ class Comparison:
         self.pictured_cell = pictured(loaded.cells)
         self.pictured_repeat = typical_repeat(loaded, self.pictured_cell, len(self.images))
         units = itertools.product(loaded.bpp_wire, loaded.cells, self.strategies)
-        self.units = [
-            Unit(number, strategy, budget, cell, self._scenario(strategy, cell))
-            for number, (budget, cell, strategy) in enumerate(units)
-        ]
+        self.units = []
+        for number, (budget, cell, strategy) in enumerate(units):
+            scenario = loaded.scenarios[strategy.name].model_copy(update={"channel": cell.channel})
+            self.units.append(Unit(number, strategy, budget, cell, scenario))
         self._tokens = TokenSource(self.model, self.images) if self.model else None
         self._files = {name: FileSource(c, self.images) for name, c in self.coders.items()}
         self._scores: dict[tuple[str, str], dict[str, float]] = {}
@@ -198,6 +198,7 @@ class Comparison:
             return {"rows": [], "unreached": [{**_about(unit), **why}]}, {}
         rows: list[dict[str, Any]] = []
         pictures: dict[str, bytes] = {}
+        all_pixels = sum(image.width * image.height for image in self.images)
         for number, image in enumerate(self.images):
             for repeat, record in enumerate(sent.records):
                 pixels, share = self._restored(unit, record.frames[number], image)
@@ -217,7 +218,7 @@ class Comparison:
                         "packets_overflowed": ledger.overflowed,
                         "packets_corrupted": sum(p.outcome == "corrupted" for p in record.packets),
                         "packets_late": sum(p.outcome == "late" for p in record.packets),
-                        "bpp_wire": record.ledger.wire_bytes * 8 / self._pixels,
+                        "bpp_wire": ledger.wire_bytes * 8 / all_pixels,
                         "source_there": share,
                         **self._score(image, pixels),
                     }
@@ -253,13 +254,6 @@ class Comparison:
         if key not in self._scores:
             self._scores[key] = quality(image.pixels, pixels, self.metrics)
         return self._scores[key]
-
-    @property
-    def _pixels(self) -> int:
-        return sum(image.width * image.height for image in self.images)
-
-    def _scenario(self, strategy: Strategy, cell: LossCondition) -> Scenario:
-        return self.loaded.scenarios[strategy.name].model_copy(update={"channel": cell.channel})
 
     def _load_model(self) -> Model:
         model = load_model(self.loaded.model, self.device)
