@@ -20,7 +20,7 @@ from codec.model import Model
 from sim.baselines import find_baselines
 from sim.baselines.byte_frames import received_file
 from sim.baselines.damage import decode_damaged
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.jobs.claims import complete
 from sim.jobs.executor import open_workers
 from sim.jobs.store import Files, Record, Store, cache_folder, cache_key, networks_key, pixel_digest
@@ -162,12 +162,11 @@ class Comparison:
             self._step(self.units[task.number], len(self.images))
 
         make = partial(_unit_worker, self.loaded, self.metrics, self.device)
-        try:
-            with open_workers(self.measure, make, workers) as group:
-                complete(self._store, tasks, group, done)
-        except OSError as error:
-            where = self._store.folder
-            raise UserError(f"{where}: cannot keep results here ({error.strerror})") from None
+        with (
+            os_errors(self._store.folder, "cannot keep results here"),
+            open_workers(self.measure, make, workers) as group,
+        ):
+            complete(self._store, tasks, group, done)
         rows: list[dict[str, Any]] = []
         unreached: list[dict[str, Any]] = []
         for task, unit in zip(tasks, self.units, strict=True):

@@ -133,11 +133,10 @@ def draw_comparison(folder: Path) -> list[Path]:
 
 def _figures(results: _Results) -> Iterator[tuple[str, Figure, Sequence[str]]]:
     """Name, figure and formats of each."""
-    for budget in results.manifest["bpp_wire"]:
-        if budget in results.budgets():
-            for name, figure in _quality(results, budget, results.manifest["metrics"]):
-                yield name, figure, ("png", "svg")
-            yield f"winners-{budget:g}", _winners(results, budget), ("png", "svg")
+    for budget in results.budgets():
+        for name, figure in _quality(results, budget, results.manifest["metrics"]):
+            yield name, figure, ("png", "svg")
+        yield f"winners-{budget:g}", _winners(results, budget), ("png", "svg")
         for image, figure in _strips(results, budget):
             yield f"strip-{budget:g}-{image}", figure, ("png",)
     if results.fec:
