@@ -26,7 +26,7 @@ from sim.cli.options import (
     numbers,
     with_options,
 )
-from sim.errors import UserError
+from sim.errors import UserError, user_errors
 
 if TYPE_CHECKING:
     from sim.baselines import Counted
@@ -106,15 +106,11 @@ def decode(
     from sim.media.coded_files import decode_files
 
     names("--concealer", concealer, CONCEALERS)
-    try:
+    with user_errors("--concealer: ", RepairMissing):
         check_installed(concealer)
-    except RepairMissing as error:
-        raise UserError(f"--concealer: {error}") from None
     if enhance:
-        try:
+        with user_errors("--enhance: ", FeaturesMissing):
             check_enhancer()
-        except FeaturesMissing as error:
-            raise UserError(f"--enhance: {error}") from None
     codec = options.codec()
     written = partial(_print_decoded, as_json=as_json)
     rows = decode_files(codec, input_, out, concealer, written, enhance)

@@ -16,7 +16,7 @@ from sim.drivers.endpoints import SenderEndpoint
 from sim.drivers.links import SenderLink
 from sim.drivers.live_sender import LiveSender, Stopped, StreamRefused
 from sim.drivers.record import MediaFrame
-from sim.errors import UserError
+from sim.errors import UserError, user_errors
 from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import image_metadata, pack_account, packet_metadata
 from sim.media.capture import FrameSource, digest
@@ -87,7 +87,7 @@ def send_stream(
             monitor.pictures = {f"sent: {image.name}": image.pixels}
             yield frame
 
-    try:
+    with user_errors(f"{scenario.name}: stream.", StreamConfigError):
         sending = SenderEndpoint(
             frames(),
             setup.config,
@@ -97,8 +97,6 @@ def send_stream(
             source.sizes,
             setup.feedback(),
         )
-    except StreamConfigError as error:
-        raise UserError(f"{scenario.name}: stream.{error}") from None
     recorded = 0
 
     def sidecar() -> list[bytes]:

@@ -20,7 +20,7 @@ from codec.model import Model
 from sim.baselines import find_baselines
 from sim.baselines.byte_frames import received_file
 from sim.baselines.damage import decode_damaged
-from sim.errors import UserError, os_errors
+from sim.errors import UserError, os_errors, user_errors
 from sim.jobs.claims import complete
 from sim.jobs.executor import open_workers
 from sim.jobs.store import Files, Record, Store, cache_folder, cache_key, networks_key, pixel_digest
@@ -188,10 +188,8 @@ class Comparison:
         """
         unit = self.units[task.number]
         self._step(unit, 0)
-        try:
+        with user_errors(f"strategy {unit.strategy.name}: stream.", StreamConfigError):
             sent = self._send(unit)
-        except StreamConfigError as error:
-            raise UserError(f"strategy {unit.strategy.name}: stream.{error}") from None
         if isinstance(sent, BudgetTooSmall):
             why = {"least_bpp_wire": sent.least, "why": sent.why}
             return {"rows": [], "unreached": [{**_about(unit), **why}]}, {}
