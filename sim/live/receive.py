@@ -71,7 +71,6 @@ class Received:
         total: images that the sender meant to send.
         ended: "complete", "interrupted" (the sender was told to stop), "stopped" (the receiver
             was) or "sender gone".
-        about: what the sender said of itself.
         references, measured: see `sim.experiment.runner.RecordedStream`, if no original is missing.
     """
 
@@ -82,7 +81,6 @@ class Received:
     first: int
     total: int
     ended: str
-    about: dict[str, Any]
 
 
 class IncomingStream:
@@ -235,7 +233,6 @@ class IncomingStream:
             first,
             len(self._terms.sizes),
             ended,
-            self._about,
         )
 
 

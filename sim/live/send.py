@@ -35,12 +35,11 @@ _AHEAD = 2  # pictures tokenized before they are due
 
 @dataclass(frozen=True)
 class SendResult:
-    """A stream that is over: the sender's ledger, and the receiver's answer to the end."""
+    """A stream that is over: the sender's ledger, and how many images were captured."""
 
     ledger: Ledger
     captured: int
     interrupted: bool
-    answer: Mapping[str, Any]
 
 
 def send_stream(
@@ -136,14 +135,12 @@ def send_stream(
         return pack_account(sending.ledger, sending.captured, sending.captured < len(source.sizes))
 
     try:
-        answer = sender.run(account)
+        sender.run(account)
     except StreamRefused as error:
         raise UserError(f"the receiver refuses this stream: {error}") from None
     except Stopped as error:
         raise UserError(f"stopped: {error}; it has {sending.captured} images at most") from None
-    return SendResult(
-        sending.ledger, sending.captured, sending.captured < len(source.sizes), answer
-    )
+    return SendResult(sending.ledger, sending.captured, sending.captured < len(source.sizes))
 
 
 def _show_news(monitor: StreamMonitor, status: Mapping[str, Any]) -> None:

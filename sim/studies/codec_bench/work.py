@@ -73,7 +73,7 @@ class BenchConfig:
 
 
 class OurCodec:
-    """Our codec behind the interface of the others; settings are those of `Level`."""
+    """Our codec behind the interface of the others; settings are those of `BenchLevel`."""
 
     name = OURS
 
