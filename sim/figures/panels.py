@@ -14,7 +14,6 @@ import numpy as np
 
 from sim.figures.style import (
     DELIVERED,
-    ERASED,
     LOSS_MARKS,
     PALETTE,
     dot_with_bar,
@@ -293,23 +292,12 @@ def loss_panel(axes: Axes, members: Sequence[PointSummary], found: Curves | None
     ).T
     line = "-" if found is not None and found.ticks is None else "none"
     axes.plot(at, expected, "k_" if line == "none" else "k--", linewidth=1, label="theory, erased")
-    others = [
-        (
-            np.array([getattr(o, how) for o in losses]),
-            at * 0,
-            at * 0,
-            colour,
-            marker,
-            f"{how} packets",
-        )
-        for how, (colour, marker) in LOSS_MARKS.items()
-        if how != "erased" and how in ways_lost(members)
-    ]
-    for values, below, above, colour, marker, label in (
-        (erased, erased - low, high - erased, ERASED, "o", "erased packets"),
-        *others,
-        (tokens, half, half, DELIVERED, "s", "tokens lost"),
-    ):
+    series = [(erased, erased - low, high - erased, *LOSS_MARKS["erased"], "erased packets")]
+    for how in ways_lost(members)[1:]:
+        values = np.array([getattr(o, how) for o in losses])
+        series.append((values, at * 0, at * 0, *LOSS_MARKS[how], f"{how} packets"))
+    series.append((tokens, half, half, DELIVERED, "s", "tokens lost"))
+    for values, below, above, colour, marker, label in series:
         errors = np.nan_to_num(np.array([np.minimum(below, values), np.minimum(above, 1 - values)]))
         style: dict[str, Any] = {
             "color": colour,

@@ -107,29 +107,17 @@ def optimise(
     tokens = comparison.tokens
     curves = QualityCurves(tokens, scenario, metric, progress)
     sizes = cache(lambda level, count: measured_bytes(tokens, scenario, level, count))
-    predictions = [
-        found
-        for candidate in candidates(scenario, slices)
-        if (
-            found := predict(
-                candidate, scenario, chain, bpp_wire, sizes, tokens.model.codebook_sizes, curves
-            )
-        )
-    ]
+    how = scenario, chain, bpp_wire, sizes, tokens.model.codebook_sizes, curves
+    expected = [predict(candidate, *how) for candidate in candidates(scenario, slices)]
+    predictions = [found for found in expected if found is not None]
     if not predictions:
         raise UserError(
             f"--bpp-wire {bpp_wire}: even the smallest codebook in few slices takes more"
         )
     chosen = shortlist(predictions, verify, metric_of(metric).sign)
+    best_few = _comparison(loaded, scenario, bpp_wire, chosen)
     with new_folder(target, OPTIMISATION) as folder:
-        summary = _verify(
-            _comparison(loaded, scenario, bpp_wire, chosen),
-            chosen,
-            metric,
-            folder,
-            progress,
-            device,
-        )
+        summary = _verify(best_few, chosen, metric, folder, progress, device)
         write_table(folder / CANDIDATES, [_row(p) for p in predictions])
         summary |= {"metric": metric, "bpp_wire": bpp_wire, "candidates": len(predictions)}
         summary |= {"channel": scenario.channel, "repeats": scenario.repeats}

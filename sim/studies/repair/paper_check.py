@@ -109,34 +109,21 @@ def _measure(
     rows: Rows = []
 
     def add(
-        condition: str,
-        repeat: int,
-        repair: str,
-        pixels: NDArray[np.uint8],
-        lost: float = 0.0,
-        accuracy: float = float("nan"),
+        condition: str, repeat: int, repair: str, pixels: NDArray[np.uint8], **found: float
     ) -> None:
-        rows.append(
-            {
-                "image": image.name,
-                "codebook": level,
-                "condition": condition,
-                "repeat": repeat,
-                "repair": repair,
-                "lost": lost,
-                "token_accuracy": accuracy,
-                **quality(image.pixels, pixels, measurable()),
-            }
-        )
+        about = {"image": image.name, "codebook": level, "condition": condition}
+        about |= {"repeat": repeat, "repair": repair}
+        rows.append({**about, **found, **quality(image.pixels, pixels, measurable())})
 
-    add(CLEAN, 0, CLEAN, model.decode(indices, level, *size))
+    clean = model.decode(indices, level, *size)
+    add(CLEAN, 0, CLEAN, clean, lost=0.0, token_accuracy=float("nan"))
     for (condition, repeat), there in masks.items():
         first = condition == CLAIM[0] and repeat == 0
         for repair in (OURS, *(BASELINES if first else ())):
             done = restore(repair, model, indices, there, level, size)
-            accuracy = token_accuracy(indices, done.concealed.indices, there)
-            lost = float(1 - there.mean())
-            add(condition.name, repeat, repair, done.image, lost, accuracy)
+            right = token_accuracy(indices, done.concealed.indices, there)
+            found = {"lost": float(1 - there.mean()), "token_accuracy": right}
+            add(condition.name, repeat, repair, done.image, **found)
     return rows
 
 
