@@ -118,15 +118,9 @@ def dot_panel(axes: Axes, point: PointSummary, metric: str) -> None:
         axes.axvline(clean, color="black", linestyle="--", linewidth=1)
         low, high = axes.get_xlim()
         place = (clean - low) / (high - low)
-        axes.annotate(
-            "no loss",
-            (clean, 1.0),
-            (0, 3),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            size=7,
-            ha="left" if place < 0.2 else "right" if place > 0.8 else "center",  # inside
-        )
+        side = "left" if place < 0.2 else "right" if place > 0.8 else "center"  # inside
+        above: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "size": 7, "ha": side}
+        axes.annotate("no loss", (clean, 1.0), (0, 3), textcoords="offset points", **above)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     name_rows(axes, [plain_label(name) for name in repairs])
 
@@ -166,13 +160,8 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
         labels = [plain_label(tick).replace(" ", "\n", 1) for tick in found.ticks]
         widest = max(len(line) for label in labels for line in label.split("\n"))
         turned = widest * len(labels) > 48
-        axes.set_xticks(
-            range(len(labels)),
-            labels,
-            rotation=20 if turned else 0,
-            ha="right" if turned else "center",
-            rotation_mode="anchor",
-        )
+        how: dict[str, Any] = {"rotation": 20, "ha": "right"} if turned else {"ha": "center"}
+        axes.set_xticks(range(len(labels)), labels, rotation_mode="anchor", **how)
         axes.set_xlim(-0.5, len(found.ticks) - 0.5)
         return
     if found.measured:

@@ -58,14 +58,8 @@ def time_figure(run: Run) -> Figure:
     below.set_ylabel("packets lost", size=8)
     below.set_xlabel("seconds")
     if lost.any():
-        below.legend(
-            loc="lower right",
-            bbox_to_anchor=(1, 1),  # above the bars
-            borderaxespad=0,
-            ncols=len(LOSS_MARKS),
-            frameon=False,
-            fontsize=7,
-        )
+        above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+        below.legend(ncols=len(LOSS_MARKS), frameon=False, fontsize=7, **above)
     legend_outside(figure, curves[0], ncols=len(frames[0]), title=_title(clean), fontsize=8)
     return figure
 

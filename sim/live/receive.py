@@ -220,20 +220,11 @@ class IncomingStream:
         pictures = [self._picture(first + number) for number in range(count)]
         whole = [picture for picture in pictures if picture is not None]
         references, measured = self._measurer.results()
-        return Received(
-            StreamRecord(
-                renumbered(self._metadata.packets, first, count),
-                [replace(ready, frame=ready.frame - first) for ready in self._frames],
-                dict(self.counters),
-                ledger,
-            ),
-            whole if len(whole) == count else None,
-            references,
-            measured,
-            first,
-            len(self._terms.sizes),
-            ended,
-        )
+        packets = renumbered(self._metadata.packets, first, count)
+        frames = [replace(ready, frame=ready.frame - first) for ready in self._frames]
+        record = StreamRecord(packets, frames, dict(self.counters), ledger)
+        known, total = whole if len(whole) == count else None, len(self._terms.sizes)
+        return Received(record, known, references, measured, first, total, ended)
 
 
 def renumbered(records: list[PacketRecord], first: int, count: int) -> list[PacketRecord]:

@@ -87,15 +87,8 @@ def send_stream(
             yield frame
 
     with user_errors(f"{scenario.name}: stream.", StreamConfigError):
-        sending = SenderEndpoint(
-            frames(),
-            setup.config,
-            setup.channel(),
-            setup.key,
-            setup.coders(),
-            source.sizes,
-            setup.feedback(),
-        )
+        parts = setup.config, setup.channel(), setup.key, setup.coders()
+        sending = SenderEndpoint(frames(), *parts, source.sizes, setup.feedback())
     recorded = 0
 
     def sidecar() -> list[bytes]:

@@ -241,14 +241,8 @@ def _layout(panels: int) -> tuple[int, float]:
 
 
 def _legend(figure: Figure, handles: list[Any], columns: int) -> None:
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        fontsize=8,
-        borderaxespad=2,
-    )
+    style: dict[str, Any] = {"frameon": False, "fontsize": 8, "borderaxespad": 2}
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **style)
 
 
 # Winners
