@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.errors import UserError
+from sim.errors import UserError, user_errors
 from sim.metrics import metric as metric_of
 from sim.results.files import FIGURES, table_rows
 from sim.results.run import Run
@@ -171,10 +171,8 @@ def run(
     if sent is not None:
         given["images"] = [image.name for image in sent]
     loaded = _load(scenario, given)
-    try:
+    with user_errors("", DeviceError):
         chosen = choose_device(device, dtype)
-    except DeviceError as error:
-        raise UserError(str(error)) from None
     folder = None if out is None else Path(out)
     options = RunOptions(folder, save_images, fresh, workers, dask, chosen, figures, sent)
     if not progress:

@@ -42,6 +42,16 @@ def os_errors(path: object, problem: str) -> Iterator[None]:
         raise UserError(f"{path}: {problem} ({error.strerror})") from None
 
 
+@contextlib.contextmanager
+def user_errors(where: str, *kinds: type[Exception]) -> Iterator[None]:
+    """An error of these kinds in this block becomes a user's mistake: what it says, behind where
+    that is ("" where it says so itself)."""
+    try:
+        yield
+    except kinds as error:
+        raise UserError(f"{where}{error}") from None
+
+
 def read_bytes(path: Path, kind: str, most: int) -> bytes:
     """A file's content.
 

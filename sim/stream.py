@@ -16,7 +16,7 @@ from channels.composite import ReceiveDiversity
 from codec.coders import CoderBook
 from codec.context import ContextTables
 from sim.drivers.record import MediaFrame, StreamRecord
-from sim.errors import UserError
+from sim.errors import UserError, user_errors
 from sim.protocol.config import StreamConfig, StreamKey
 from sim.protocol.events import FrameReady
 from sim.protocol.protection import ArqConfig
@@ -131,15 +131,11 @@ def check_model(model: Model, scenario: Scenario) -> None:
         levels = ", ".join(map(str, model.codebook_sizes))
         raise UserError(f"codec.codebook: {size}: this model has {levels}")
     if scenario.codec.search:
-        try:
+        with user_errors("codec.search: ", FeaturesMissing):
             check_vgg16()
-        except FeaturesMissing as error:
-            raise UserError(f"codec.search: {error}") from None
     if scenario.codec.enhance:
-        try:
+        with user_errors("codec.enhance: ", FeaturesMissing):
             check_enhancer()
-        except FeaturesMissing as error:
-            raise UserError(f"codec.enhance: {error}") from None
     if entropy == "context" and model.context is None:
         raise UserError(
             "codec.entropy: context: this model has no context coder; train one, sim train context"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ import typer
 from sim.cli.console import print_line, print_result, print_table
 from sim.cli.groups import command_group
 from sim.cli.options import AsJson, NewOutFile, OutFile, Seed
-from sim.errors import UserError
+from sim.errors import UserError, user_errors
 from sim.progress import screen
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ ChannelName = Annotated[
 ]
 Packets = Annotated[int, typer.Option("-n", "--packets", min=10_000, max=20_000_000)]
 
+_REFUSALS = (ValueError, IndexError)
+"""What channels raise of what they cannot do."""
 _NETEM_START = "netem starts in its good state, so it loses less at first; ours is stationary"
 _LINK_LOSSES = (
     "losses by the link (queue, delay) depend on the sizes and times of packets; they are not here"
@@ -60,7 +62,7 @@ def describe(
 
     source = read_source(channel)
     loss, link = source.models()
-    with user_errors(channel):
+    with user_errors(f"{channel}: ", *_REFUSALS):
         found = describe_loss(loss, packets, seed)
         line = to_tc(loss, link)
         notes = [*found.warnings, *_link_notes(link), *(line.notes if line else ())]
@@ -102,9 +104,9 @@ def sample(
         free = shutil.disk_usage(out.absolute().parent).free
         if packets > free:
             raise UserError(f"{out}: {packets:,} packets are as many bytes; {free:,} are free")
-    with user_errors(channel):
+    with user_errors(f"{channel}: ", *_REFUSALS):
         notes = _link_notes(link)
-    with new_file(out) as partial, user_errors(channel):
+    with new_file(out) as partial, user_errors(f"{channel}: ", *_REFUSALS):
         losses = sample_to_file(loss, packets, seed, partial)
     rate = losses / packets if packets else math.nan
     summary = {
@@ -242,7 +244,7 @@ def _findings(channel: str, given: dict[str, Any]) -> list[Finding]:
         if not any(finding.level == "note" for finding in found):
             return found  # no model stands for these options
     source = read_source(channel)
-    with user_errors(channel):
+    with user_errors(f"{channel}: ", *_REFUSALS):
         if source.scenario is not None:
             return lint_scenario(source.scenario, given)
         more = lint_channel(source.spec, Stream(**given))
@@ -273,7 +275,7 @@ def plot(
 
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is one of {', '.join(FORMATS)}")
-    with user_errors(channel), new_file(out) as partial:
+    with user_errors(f"{channel}: ", *_REFUSALS), new_file(out) as partial:
         packets = min(packets, recorded_packets(loss) or packets)
         mask = loss_mask(loss, packets, seed)
         small = f"{channel} · {packets:,} packets · seed {seed} · lossy-stream-sim {__version__}"
@@ -281,15 +283,6 @@ def plot(
         draw_channel(mask, loss.chain(), partial, out.suffix, title, small)
     summary = {"packets": packets, "seed": seed, "loss_rate": float(mask.mean())}
     print_result(as_json, {"channel": channel, "figure": str(out), **summary}, typer.echo, out)
-
-
-@contextlib.contextmanager
-def user_errors(subject: str) -> Iterator[None]:
-    """What a channel refuses becomes a user's mistake."""
-    try:
-        yield
-    except (ValueError, IndexError) as error:
-        raise UserError(f"{subject}: {error}") from None
 
 
 def _link_notes(link: Link) -> list[str]:

@@ -26,7 +26,7 @@ from sim.cli.options import (
     numbers,
     with_options,
 )
-from sim.errors import UserError
+from sim.errors import UserError, user_errors
 
 if TYPE_CHECKING:
     from sim.baselines import Counted
@@ -106,15 +106,11 @@ def decode(
     from sim.media.coded_files import decode_files
 
     names("--concealer", concealer, CONCEALERS)
-    try:
+    with user_errors("--concealer: ", RepairMissing):
         check_installed(concealer)
-    except RepairMissing as error:
-        raise UserError(f"--concealer: {error}") from None
     if enhance:
-        try:
+        with user_errors("--enhance: ", FeaturesMissing):
             check_enhancer()
-        except FeaturesMissing as error:
-            raise UserError(f"--enhance: {error}") from None
     codec = options.codec()
     written = partial(_print_decoded, as_json=as_json)
     rows = decode_files(codec, input_, out, concealer, written, enhance)
@@ -319,12 +315,9 @@ def _ours_and_best(codecs: Mapping[str, Any], name: str) -> str:
     from sim.metrics import METRICS
     from sim.studies.codec_bench.work import OURS
 
-    about, ours, best = METRICS[name], codecs[OURS][name], ""
-    for other, found in codecs.items():
-        usable = other != OURS and found["fits"] == 1 and found[name] == found[name]
-        if usable and (not best or about.better(found[name], codecs[best][name])):
-            best = other
-    text = about.text(ours, unit=False) if ours == ours else "-"
-    if not best:
-        return f"{text} / -"
-    return f"{text} / {about.text(codecs[best][name], unit=False)} {best}"
+    about = METRICS[name]
+    known = {n: found[name] for n, found in codecs.items() if found["fits"] == 1 or n == OURS}
+    texts = {n: about.text(value, unit=False) for n, value in known.items() if value == value}
+    others = [n for n in texts if n != OURS]
+    best = max(others, key=lambda n: about.sign * known[n], default="")
+    return f"{texts.get(OURS, '-')} / " + (f"{texts[best]} {best}" if best else "-")

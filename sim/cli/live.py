@@ -147,14 +147,8 @@ def receive(
     """
     from sim.live.session import receive_session
 
-    receive_session(
-        options.load(),
-        at,
-        options.receiver(options.record),
-        once=once,
-        keys=keys,
-        originals=originals,
-    )
+    loaded, how = options.load(), options.receiver(options.record)
+    receive_session(loaded, at, how, once=once, keys=keys, originals=originals)
 
 
 @with_options(ReceiveOptions)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from sim.errors import UserError
+from sim.errors import UserError, user_errors
 
 if TYPE_CHECKING:
     from codec.device import Device
@@ -101,10 +101,8 @@ class DeviceOptions:
         """The device; raises UserError where there is none."""
         from codec.device import DeviceError, choose_device
 
-        try:
+        with user_errors("", DeviceError):
             return choose_device(self.device, self.dtype)
-        except DeviceError as error:
-            raise UserError(str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +136,6 @@ class ScenarioOptions(OverrideOptions):
 
     def load(self) -> LoadedScenario:
         """The checked scenario; raises UserError where it cannot be read."""
-        from sim.errors import UserError
         from sim.scenario.library import compares, find_scenario
         from sim.scenario.loader import load_scenario
 

@@ -134,12 +134,11 @@ def paper_check(
     chosen = numbers("--codebook", codebook, int, 2, MAX_CODEBOOK)
     from sim.progress import progress_bar
     from sim.studies.measurements import load
-    from sim.studies.repair.paper_check import CheckConfig, run_check
+    from sim.studies.repair.paper_check import run_check
 
     model, photos = load(images, options.model, limit, 0, chosen, options.chosen_device())
     with progress_bar("paper-check") as progress:
-        config = CheckConfig(chosen, repeats, seed)
-        summary = run_check(model, photos, config, out, progress)
+        summary = run_check(model, photos, chosen, out, progress, repeats, seed)
     print_result(as_json, {"folder": str(out), **summary}, _print_check, summary, out)
 
 
@@ -158,6 +157,7 @@ def _print_study(summary: Mapping[str, Any], folder: Path) -> None:
 
 def _print_points(title: str | None, points: Sequence[Mapping[str, Any]]) -> None:
     from sim.metrics import METRICS
+    from sim.metrics import metric as metric_of
 
     keys = [key for key in points[0] if key not in {*METRICS, *_FORMS}]
     metrics = [key for key in points[0] if key in {*METRICS, *_FORMS}]
@@ -167,14 +167,8 @@ def _print_points(title: str | None, points: Sequence[Mapping[str, Any]]) -> Non
         rows.append((*(str(point[key]) for key in keys), *cells))
         if after is not None and after[keys[0]] != point[keys[0]]:
             rows.append(None)
-    headings = [_heading(metric) for metric in metrics]
+    headings = [metric_of(metric).heading for metric in metrics]
     print_table(title, [*keys, *headings], rows, right=headings)
-
-
-def _heading(name: str) -> str:
-    from sim.metrics import metric
-
-    return metric(name).heading
 
 
 def _mean(value: float | None, name: str) -> str:

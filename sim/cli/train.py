@@ -28,7 +28,7 @@ from sim.cli.train_arguments import (
     check_photos,
     training,
 )
-from sim.errors import UserError
+from sim.errors import os_errors, user_errors
 from sim.progress import print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -52,14 +52,13 @@ def pack(
     from codec.training.data import photo_source
     from codec.training.pack import write_pack
 
-    try:
-        with progress_bar("packing") as progress:
-            source = photo_source(photos)
-            count = write_pack(source, out, short_side, lambda a, b: progress(a, b, "photos"))
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    except OSError as error:
-        raise UserError(f"{out}: cannot write here ({error.strerror})") from None
+    with (
+        os_errors(out, "cannot write here"),
+        user_errors("", ValueError),
+        progress_bar("packing") as progress,
+    ):
+        source = photo_source(photos)
+        count = write_pack(source, out, short_side, lambda a, b: progress(a, b, "photos"))
     size = out.stat().st_size
     about = {"pack": str(out), "photos": count, "bytes": size}
     print_result(as_json, about, typer.echo, f"{out}: {count} photos, {size / 1e6:.1f} MB")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sim.drivers.live import PeerError
 from sim.drivers.record import MediaFrame, StreamRecord
-from sim.errors import UserError
+from sim.errors import user_errors
 from sim.experiment.measured import (
     LosslessReference,
     MeasuredFrame,
@@ -216,12 +216,12 @@ class CellWorker:
             counted = out
 
         setup = StreamSetup.of(cell.scenario, self._context.tables, cell.repeat)
-        try:
+        name = cell.scenario.name
+        with (
+            user_errors(f"{name}: stream.", StreamConfigError),
+            user_errors(f"{name}: ", PeerError),
+        ):
             record = stream_frames(setup, frames, on_frame, count)
-        except StreamConfigError as error:
-            raise UserError(f"{cell.scenario.name}: stream.{error}") from None
-        except PeerError as error:
-            raise UserError(f"{cell.scenario.name}: {error}") from None
         count(len(frames), len(frames))
         return record
 

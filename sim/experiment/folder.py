@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.jobs.claims import Claims
 from sim.results.files import (
     FIGURES,
@@ -72,14 +72,11 @@ def open_run(target: Path, fresh: bool = False) -> Iterator[Path]:
     made = [folder for folder in (*reversed(target.parents), target) if not folder.exists()]
     had_cells = (target / CELLS).is_dir()
     try:
-        (target / CELLS).mkdir(parents=True, exist_ok=True)
-        if fresh:
-            shutil.rmtree(target / CELLS)
-            (target / CELLS).mkdir()
-    except OSError as error:
-        remove_empty(made)
-        raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
-    try:
+        with os_errors(target, "cannot write results here"):
+            (target / CELLS).mkdir(parents=True, exist_ok=True)
+            if fresh:
+                shutil.rmtree(target / CELLS)
+                (target / CELLS).mkdir()
         yield target
     except BaseException as error:
         if not had_cells and not any((target / CELLS).glob("[!.]*.json")):

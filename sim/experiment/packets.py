@@ -80,24 +80,7 @@ def packet_table(packets: Sequence[PacketRecord], frames: Sequence[MediaFrame]) 
     """Packets as compressed CSV: they are most of what a cell leaves."""
     names = [_quoted(" ".join(frame.name.splitlines())) for frame in frames]  # one line a packet
     text = "".join(
-        [
-            _LINE
-            % (
-                names[packet.frame],
-                packet.sequence,
-                packet.frame,
-                packet.slice,
-                packet.size_bytes,
-                packet.sent_s,
-                packet.fate,
-                cell_text(packet.arrival_s),
-                packet.late,
-                packet.copies,
-                packet.kind,
-                packet.last_frame,
-            )
-            for packet in packets
-        ]
+        [_LINE % (names[p.frame], *p[:6], cell_text(p.arrival_s), *p[7:]) for p in packets]
     )
     packed = base64.b64encode(zlib.compress(text.encode(), 1))
     return {"packet_columns": ["image", *PacketRecord._fields], "packets": packed.decode()}

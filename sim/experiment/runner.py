@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from codec.fingerprint import random_fingerprint, stored_fingerprint
 from sim.drivers.record import StreamRecord
-from sim.errors import UserError
+from sim.errors import UserError, user_errors
 from sim.experiment.cell import (
     CellTask,
     CellWorker,
@@ -199,11 +199,9 @@ class _Networks:
         for _, scenario in self._loaded.points:
             check_model(model, scenario)
             config = scenario.stream_config()
-            for width, height in self._sizes:
-                try:
+            with user_errors(f"{scenario.name}: stream.", StreamConfigError):
+                for width, height in self._sizes:
                     config.layout(width, height)
-                except StreamConfigError as error:
-                    raise UserError(f"{scenario.name}: stream.{error}") from None
         return model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -171,16 +170,12 @@ def _protection(rows: PointRows) -> dict[str, float]:
     did."""
     recovered, again, latency_s = (rows.table(CLEAN, name) for name in _PROTECTED)
     known = latency_s[np.isfinite(latency_s)]
+    known = known if known.size else np.array([np.nan])
     return {
         "recovered": int(recovered.sum()),
         "retransmitted": int(again.sum()),
-        "latency_s": float(known.mean()) if known.size else float("nan"),
-        **{
-            f"latency_p{percent}_s": float(np.percentile(known, percent))
-            if known.size
-            else math.nan
-            for percent in LATENCY_PERCENTILES
-        },
+        "latency_s": float(known.mean()),
+        **{f"latency_p{p}_s": float(np.percentile(known, p)) for p in LATENCY_PERCENTILES},
     }
 
 

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.figures.style import (
     DELIVERED,
-    ERASED,
     LOSS_MARKS,
     PALETTE,
     dot_with_bar,
@@ -120,15 +118,9 @@ def dot_panel(axes: Axes, point: PointSummary, metric: str) -> None:
         axes.axvline(clean, color="black", linestyle="--", linewidth=1)
         low, high = axes.get_xlim()
         place = (clean - low) / (high - low)
-        axes.annotate(
-            "no loss",
-            (clean, 1.0),
-            (0, 3),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            size=7,
-            ha="left" if place < 0.2 else "right" if place > 0.8 else "center",  # inside
-        )
+        side = "left" if place < 0.2 else "right" if place > 0.8 else "center"  # inside
+        above: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "size": 7, "ha": side}
+        axes.annotate("no loss", (clean, 1.0), (0, 3), textcoords="offset points", **above)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     name_rows(axes, [plain_label(name) for name in repairs])
 
@@ -140,7 +132,7 @@ def line_panel(axes: Axes, members: Sequence[PointSummary], found: Curves, metri
     positions = found.drawn_at(members)
     for place, name in enumerate(members[0].concealers):
         estimates = [estimate(point, name, metric) for point in members]
-        mean, low, high = _columns(estimates)
+        mean, low, high = np.array([(e.mean, e.low, e.high) for e in estimates]).T
         label, style = plain_label(name), styled(name)
         if np.isnan(mean).all():
             continue
@@ -153,11 +145,6 @@ def line_panel(axes: Axes, members: Sequence[PointSummary], found: Curves, metri
             axes.plot(at, mean, linestyle="none", markersize=6, label=label, **style)
             axes.vlines(at, low, high, color=style["color"], linewidth=2)
     _horizontal(axes, positions, found)
-
-
-def _columns(found: Sequence[Estimate]) -> NDArray[np.float64]:
-    """float64[3,n]: means, and where their intervals begin and end."""
-    return np.array([(e.mean, e.low, e.high) for e in found], np.float64).T
 
 
 def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
@@ -173,13 +160,8 @@ def _horizontal(axes: Axes, positions: Sequence[float], found: Curves) -> None:
         labels = [plain_label(tick).replace(" ", "\n", 1) for tick in found.ticks]
         widest = max(len(line) for label in labels for line in label.split("\n"))
         turned = widest * len(labels) > 48
-        axes.set_xticks(
-            range(len(labels)),
-            labels,
-            rotation=20 if turned else 0,
-            ha="right" if turned else "center",
-            rotation_mode="anchor",
-        )
+        how: dict[str, Any] = {"rotation": 20, "ha": "right"} if turned else {"ha": "center"}
+        axes.set_xticks(range(len(labels)), labels, rotation_mode="anchor", **how)
         axes.set_xlim(-0.5, len(found.ticks) - 0.5)
         return
     if found.measured:
@@ -299,23 +281,12 @@ def loss_panel(axes: Axes, members: Sequence[PointSummary], found: Curves | None
     ).T
     line = "-" if found is not None and found.ticks is None else "none"
     axes.plot(at, expected, "k_" if line == "none" else "k--", linewidth=1, label="theory, erased")
-    others = [
-        (
-            np.array([getattr(o, how) for o in losses]),
-            at * 0,
-            at * 0,
-            colour,
-            marker,
-            f"{how} packets",
-        )
-        for how, (colour, marker) in LOSS_MARKS.items()
-        if how != "erased" and how in ways_lost(members)
-    ]
-    for values, below, above, colour, marker, label in (
-        (erased, erased - low, high - erased, ERASED, "o", "erased packets"),
-        *others,
-        (tokens, half, half, DELIVERED, "s", "tokens lost"),
-    ):
+    series = [(erased, erased - low, high - erased, *LOSS_MARKS["erased"], "erased packets")]
+    for how in ways_lost(members)[1:]:
+        values = np.array([getattr(o, how) for o in losses])
+        series.append((values, at * 0, at * 0, *LOSS_MARKS[how], f"{how} packets"))
+    series.append((tokens, half, half, DELIVERED, "s", "tokens lost"))
+    for values, below, above, colour, marker, label in series:
         errors = np.nan_to_num(np.array([np.minimum(below, values), np.minimum(above, 1 - values)]))
         style: dict[str, Any] = {
             "color": colour,

@@ -21,16 +21,7 @@ from sim.figures.panels import (
     loss_panel,
     rate_panel,
 )
-from sim.figures.style import (
-    CORRUPTED,
-    DELIVERED,
-    ERASED,
-    LATE,
-    OVERFLOWED,
-    key_label,
-    legend_outside,
-    new_figure,
-)
+from sim.figures.style import DELIVERED, LOSS_MARKS, key_label, legend_outside, new_figure
 from sim.metrics import metric as metric_of
 from sim.results.rows import PacketRow
 from sim.results.run import PointSummary, losses_label
@@ -114,20 +105,15 @@ def packets_figure(rows: Sequence[PacketRow], interval: float) -> Figure:
     counts = Counter(row.frame for row in rows)
     figure = new_figure(9, 1.3 + 0.32 * len(frames))
     axes = figure.subplots()
-    looks = {
-        "delivered": (DELIVERED, 0.3),
-        "late": (LATE, 0.55),
-        "corrupted": (CORRUPTED, 0.65),
-        "overflowed": (OVERFLOWED, 0.72),
-        "erased": (ERASED, 0.8),
-    }
+    heights = {"delivered": 0.3, "late": 0.55, "corrupted": 0.65, "overflowed": 0.72, "erased": 0.8}
+    colour = {"delivered": DELIVERED} | {how: look[0] for how, look in LOSS_MARKS.items()}
     boxes, colours = [], []
-    for outcome, (colour, height) in looks.items():  # what was lost lies above
+    for outcome, height in heights.items():  # what was lost lies above
         for row in [row for row in rows if row.frame in frames and row.outcome == outcome]:
             left, top = row.sent_s - row.frame * interval, row.frame - height / 2
             right, bottom = left + 0.8 * interval / counts[row.frame], row.frame + height / 2
             boxes.append(((left, top), (right, top), (right, bottom), (left, bottom)))
-            colours.append(colour)
+            colours.append(colour[outcome])
     axes.add_collection(PolyCollection(boxes, facecolors=colours, linewidths=0))
     axes.set_yticks(frames, [names[frame] for frame in frames])
     axes.set_ylim(len(frames) - 0.4, -0.6)
@@ -135,7 +121,7 @@ def packets_figure(rows: Sequence[PacketRow], interval: float) -> Figure:
     axes.set_xlabel("seconds since the image was captured (time of sending)")
     axes.grid(False)
     totals = Counter(row.outcome for row in rows)
-    handles = [Patch(color=looks[o][0], label=f"{o}: {totals[o]}") for o in looks if totals[o]]
+    handles = [Patch(color=colour[o], label=f"{o}: {totals[o]}") for o in heights if totals[o]]
     gone = [row.outcome != "delivered" for row in rows]
     runs = [len(list(run)) for lost, run in itertools.groupby(gone) if lost]
     title = f"{sum(gone)} of {len(rows)} packets lost, at most {max(runs, default=0)} in a row"

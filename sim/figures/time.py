@@ -8,17 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from sim.drivers.record import LOST
-from sim.figures.style import (
-    CORRUPTED,
-    ERASED,
-    GREY,
-    LATE,
-    OVERFLOWED,
-    legend_outside,
-    look,
-    new_figure,
-)
+from sim.figures.style import GREY, LOSS_MARKS, legend_outside, look, new_figure
 from sim.metrics import metric as metric_of
 from sim.metrics.temporal import OUTAGE
 from sim.results.rows import ImageRow
@@ -26,7 +16,6 @@ from sim.results.run import Run
 from sim.scenario.labels import count_label, plain_label
 from sim.scenario.schema import CLEAN
 
-_COLOURS = dict(zip(LOST, (ERASED, OVERFLOWED, CORRUPTED, LATE), strict=True))
 _ONE_VALUE = ("frozen", "recovery_s")  # no curves
 
 
@@ -53,7 +42,7 @@ def time_figure(run: Run) -> Figure:
         axes.set_ylabel(metric_of(metric).axis, size=8)
     clean = [frame[CLEAN] for frame in frames]
     lost = np.zeros(len(frames))
-    for way, colour in _COLOURS.items():
+    for way, (colour, _) in LOSS_MARKS.items():
         share = np.array([(getattr(row, way) or 0) / max(1, row.packets_sent) for row in clean])
         if share.any():
             below.bar(at, share, 0.9 / fps, bottom=lost, color=colour, label=way)
@@ -69,14 +58,8 @@ def time_figure(run: Run) -> Figure:
     below.set_ylabel("packets lost", size=8)
     below.set_xlabel("seconds")
     if lost.any():
-        below.legend(
-            loc="lower right",
-            bbox_to_anchor=(1, 1),  # above the bars
-            borderaxespad=0,
-            ncols=len(LOST),
-            frameon=False,
-            fontsize=7,
-        )
+        above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+        below.legend(ncols=len(LOSS_MARKS), frameon=False, fontsize=7, **above)
     legend_outside(figure, curves[0], ncols=len(frames[0]), title=_title(clean), fontsize=8)
     return figure
 

@@ -6,9 +6,9 @@ sees that), and nothing piles up.
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,6 @@ class Received:
         total: images that the sender meant to send.
         ended: "complete", "interrupted" (the sender was told to stop), "stopped" (the receiver
             was) or "sender gone".
-        about: what the sender said of itself.
         references, measured: see `sim.experiment.runner.RecordedStream`, if no original is missing.
     """
 
@@ -82,7 +81,6 @@ class Received:
     first: int
     total: int
     ended: str
-    about: dict[str, Any]
 
 
 class IncomingStream:
@@ -222,21 +220,11 @@ class IncomingStream:
         pictures = [self._picture(first + number) for number in range(count)]
         whole = [picture for picture in pictures if picture is not None]
         references, measured = self._measurer.results()
-        return Received(
-            StreamRecord(
-                renumbered(self._metadata.packets, first, count),
-                [replace(ready, frame=ready.frame - first) for ready in self._frames],
-                dict(self.counters),
-                ledger,
-            ),
-            whole if len(whole) == count else None,
-            references,
-            measured,
-            first,
-            len(self._terms.sizes),
-            ended,
-            self._about,
-        )
+        packets = renumbered(self._metadata.packets, first, count)
+        frames = [replace(ready, frame=ready.frame - first) for ready in self._frames]
+        record = StreamRecord(packets, frames, dict(self.counters), ledger)
+        known, total = whole if len(whole) == count else None, len(self._terms.sizes)
+        return Received(record, known, references, measured, first, total, ended)
 
 
 def renumbered(records: list[PacketRecord], first: int, count: int) -> list[PacketRecord]:
@@ -252,40 +240,26 @@ class _Repairs:
     """Restores images one by one in a thread; `put` waits when too many wait already."""
 
     def __init__(
-        self,
-        restorer: Restorer,
-        done: Callable[[FrameReady, RestoredFrame], object],
+        self, restorer: Restorer, done: Callable[[FrameReady, RestoredFrame], object]
     ) -> None:
         self._restorer, self._done = restorer, done
-        self._waiting: queue.Queue[FrameReady | None] = queue.Queue(_WAITING_IMAGES)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        self._thread = ThreadPoolExecutor(1)
+        self._begun: deque[Future[object]] = deque()
 
     @property
     def waiting(self) -> int:
         """Images not begun."""
-        return self._waiting.qsize()
+        return max(0, sum(not image.done() for image in self._begun) - 1)
 
     def put(self, ready: FrameReady) -> None:
         """Raises what went wrong in the thread."""
-        self._check()
-        self._waiting.put(ready)
+        work = self._thread.submit(lambda: self._done(ready, self._restorer.restore(ready)))
+        self._begun.append(work)
+        while len(self._begun) > _WAITING_IMAGES + 1:
+            self._begun.popleft().result()
 
     def finish(self) -> None:
         """Wait until all is done; raises what went wrong in the thread."""
-        self._waiting.put(None)
-        self._thread.join()
-        self._check()
-
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _work(self) -> None:
-        while (ready := self._waiting.get()) is not None:
-            if self._error is None:
-                try:
-                    self._done(ready, self._restorer.restore(ready))
-                except BaseException as error:
-                    self._error = error
+        with self._thread:
+            for image in self._begun:
+                image.result()

@@ -63,15 +63,8 @@ def write_received(
     }
     if received.pictures is None:
         return _without_originals(loaded, model, received, about, target)
-    given = RecordedStream(
-        received.pictures,
-        received.record,
-        received.references,
-        received.measured,
-        model.fingerprint,
-        str(model.device),
-        about,
-    )
+    found = received.pictures, received.record, received.references, received.measured
+    given = RecordedStream(*found, model.fingerprint, str(model.device), about)
     return write_recorded(loaded, given, target, save_images)
 
 

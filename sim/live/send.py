@@ -18,7 +18,7 @@ from sim.drivers.endpoints import SenderEndpoint
 from sim.drivers.links import SenderLink
 from sim.drivers.live_sender import LiveSender, Stopped, StreamRefused
 from sim.drivers.record import MediaFrame
-from sim.errors import UserError
+from sim.errors import UserError, user_errors
 from sim.live.monitor import StreamMonitor
 from sim.live.sidecar import image_metadata, pack_account, packet_metadata
 from sim.media.capture import FrameSource, digest
@@ -37,12 +37,11 @@ _AHEAD = 2  # pictures tokenized before they are due
 
 @dataclass(frozen=True)
 class SendResult:
-    """A stream that is over: the sender's ledger, and the receiver's answer to the end."""
+    """A stream that is over: the sender's ledger, and how many images were captured."""
 
     ledger: Ledger
     captured: int
     interrupted: bool
-    answer: Mapping[str, Any]
 
 
 def send_stream(
@@ -89,18 +88,9 @@ def send_stream(
             monitor.pictures = {f"sent: {image.name}": image.pixels}
             yield frame
 
-    try:
-        sending = SenderEndpoint(
-            frames(),
-            setup.config,
-            setup.channel(),
-            setup.key,
-            setup.coders(),
-            source.sizes,
-            setup.feedback(),
-        )
-    except StreamConfigError as error:
-        raise UserError(f"{scenario.name}: stream.{error}") from None
+    with user_errors(f"{scenario.name}: stream.", StreamConfigError):
+        parts = setup.config, setup.channel(), setup.key, setup.coders()
+        sending = SenderEndpoint(frames(), *parts, source.sizes, setup.feedback())
     recorded = 0
 
     def sidecar() -> list[bytes]:
@@ -140,14 +130,12 @@ def send_stream(
         return pack_account(sending.ledger, sending.captured, sending.captured < len(source.sizes))
 
     try:
-        answer = sender.run(account)
+        sender.run(account)
     except StreamRefused as error:
         raise UserError(f"the receiver refuses this stream: {error}") from None
     except Stopped as error:
         raise UserError(f"stopped: {error}; it has {sending.captured} images at most") from None
-    return SendResult(
-        sending.ledger, sending.captured, sending.captured < len(source.sizes), answer
-    )
+    return SendResult(sending.ledger, sending.captured, sending.captured < len(source.sizes))
 
 
 def _show_news(monitor: StreamMonitor, status: Mapping[str, Any]) -> None:

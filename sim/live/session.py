@@ -100,7 +100,8 @@ def send_session(
     with closing(open_sender(to, None if keys is None else str(keys))) as link:
         source = open_pictures(loaded, capture.frames)
         if capture.keep is not None:
-            _make(capture.keep)
+            with os_errors(capture.keep, "cannot write here"):
+                capture.keep.mkdir(parents=True, exist_ok=True)
         model = _model(loaded, device)
         monitor = _monitor(scenario, len(source.sizes))
         if not console.is_terminal:
@@ -365,8 +366,3 @@ def _pictures_here(loaded: LoadedScenario, folder: Path | None) -> ReferenceImag
     with contextlib.suppress(UserError):
         images = load_pictures(loaded)
     return ReferenceImages(images, folder)
-
-
-def _make(folder: Path) -> None:
-    with os_errors(folder, "cannot write here"):
-        folder.mkdir(parents=True, exist_ok=True)

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from sim.drivers.record import PacketRecord
 from sim.protocol.ledger import Ledger
 
-_FIELDS = PacketRecord._fields
 _PACKETS_A_NOTE = 200
 _MAX_TOKENS = 20_000  # of an image; more do not fit a note
 
 
 def packet_metadata(records: Iterable[PacketRecord]) -> Iterator[bytes]:
     """The records of packets, as notes."""
-    rows = [[getattr(record, name) for name in _FIELDS] for record in records]
+    rows = [list(record) for record in records]
     for at in range(0, len(rows), _PACKETS_A_NOTE):
         yield _pack({"packets": rows[at : at + _PACKETS_A_NOTE]})
 
@@ -52,13 +51,11 @@ class SidecarMetadata:
     Attributes:
         packets: every packet that was sent, in order.
         digests: fingerprints of the images, by frame.
-        maps: their tokens, int64[h,w], by frame.
     """
 
     def __init__(self) -> None:
         self.packets: list[PacketRecord] = []
         self.digests: dict[int, str] = {}
-        self.maps: dict[int, NDArray[np.int64]] = {}
 
     def add(self, data: bytes) -> list[PacketRecord]:
         """Take a note, and return the packets in it.
@@ -72,9 +69,6 @@ class SidecarMetadata:
             if (image := note.get("image")) is not None:
                 frame = int(image["frame"])
                 self.digests[frame] = str(image["digest"])
-                if image["map"] is not None:
-                    raw = np.frombuffer(base64.b64decode(image["map"]), ">u2")
-                    self.maps[frame] = raw.astype(np.int64).reshape(image["shape"])
         except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not a note: {error!r}") from None
         self.packets += found

@@ -189,7 +189,7 @@ def _numbers(monitor: StreamMonitor) -> Table:
         burst = f"theory {expected.burst:.2f}" if math.isfinite(expected.burst) else ""
         if likely is not None:
             theory += f", 95%: {likely[0]:.0%} to {likely[1]:.0%}"
-    table.add_row("erased", f"{_percent(monitor.loss)} of {monitor.sent:,} packets", theory)
+    table.add_row("erased", f"{_number(monitor.loss, '.1%')} of {monitor.sent:,} packets", theory)
     table.add_row("mean burst", f"{_number(monitor.burst, '.2f')} packets", burst)
     bpp = monitor.bpp_wire
     table.add_row(
@@ -218,10 +218,6 @@ def _quality(monitor: StreamMonitor) -> tuple[str, str]:
         f"{monitor.quality_is} {_number(latest, '.1f')} dB {_words(best)}",
         f"mean {monitor.means[best]:.1f}{others}",
     )
-
-
-def _percent(value: float) -> str:
-    return f"{value:.1%}" if math.isfinite(value) else "-"
 
 
 def _number(value: float, form: str) -> str:

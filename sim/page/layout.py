@@ -171,16 +171,10 @@ def _hero(playback: Playback) -> Callable[[], None]:
 def _strip(playback: Playback) -> None:
     with _tag("nav", "strip").props('aria-label="stages"'):
         for number, stage in enumerate(STAGES):
-            with _tag("button", "thumb").on(
-                "click", partial(_looked_at, playback, number)
-            ) as thumb:
+            with _tag("button", "thumb").on("click", partial(playback.look_at, number)) as thumb:
                 thumb.props(f'type="button" aria-label="stage {number + 1}: {stage}"')
                 _picture(stage)
                 _text("span").set_content(f"<b>{number + 1}</b>{stage}")
-
-
-def _looked_at(playback: Playback, number: int, _: object) -> None:
-    playback.look_at(number)
 
 
 def _controls(playback: Playback, levels: tuple[int, ...]) -> Callable[[], None]:
@@ -190,7 +184,8 @@ def _controls(playback: Playback, levels: tuple[int, ...]) -> Callable[[], None]
             (control.key, (_slider if control.ordered else _menu)(playback, control))
             for control in controls(levels, positions, fec.data if fec else BLOCK)
         ]
-        repairs = {name: CONCEALERS.get(name, name) for name in REPAIRS if _offered(name, playback)}
+        offered = {*CONCEALERS, *playback.base.scenario.concealers}
+        repairs = {name: CONCEALERS.get(name, name) for name in REPAIRS if name in offered}
         repair = Control("repair", "repair", tuple(repairs), repairs.__getitem__, ordered=False)
         select = _select(
             repair,
@@ -206,12 +201,7 @@ def _controls(playback: Playback, levels: tuple[int, ...]) -> Callable[[], None]
     return refresh
 
 
-def _offered(concealer: str, playback: Playback) -> bool:
-    """Whether a repair is in the menu: those of `CONCEALERS`, and any that the scenario names."""
-    return concealer in CONCEALERS or concealer in playback.base.scenario.concealers
-
-
-def _menu(playback: Playback, control: Control) -> Callable[[Value], None]:
+def _menu(playback: Playback, control: Control) -> Callable[[Value], object]:
     """A menu of a control's choices; returns what moves it to a value."""
     select = _select(
         control,
@@ -220,10 +210,7 @@ def _menu(playback: Playback, control: Control) -> Callable[[Value], None]:
             {control.key: value}, f"{control.label}: {control.text(value)}"
         ),
     )
-
-    def place(value: Value) -> None:
-        select.set_value(value)
-
+    place: Callable[[Value], object] = select.set_value
     return place
 
 

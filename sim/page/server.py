@@ -18,6 +18,7 @@ from sim.page.playback import Playback
 from sim.page.stages import STAGES
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.pictures import refuse_video
+from sim.stream import check_model
 
 HOST = "127.0.0.1"
 _ICON = (
@@ -66,9 +67,7 @@ def serve(
         shrunk(image, longest_side) for image in load_images(scenario.images, loaded.images_base)
     ]
     model = load_model(loaded.model, device)
-    if scenario.codec.codebook not in model.codebook_sizes:
-        levels = ", ".join(map(str, model.codebook_sizes))
-        raise UserError(f"codec.codebook: {scenario.codec.codebook}: this model has {levels}")
+    check_model(model, scenario)
     playback = Playback(Engine(CodedPhotos(images, model)), scenario, scenario.concealers[-1])
 
     def picture(mark: int, stage: str) -> Response:

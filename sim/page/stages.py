@@ -90,7 +90,9 @@ def _packets(snapshot: Snapshot) -> Image.Image:
 
 def _lost(snapshot: Snapshot) -> Image.Image:
     """Received cells in their grey; the others marked by what became of their packets."""
-    kinds = _kind_of_cells(snapshot)
+    found = fates_of_slices(snapshot)
+    names = np.array([found.get(n, LOST[0]) for n in range(int(snapshot.slice_of.max()) + 1)])
+    kinds = names[snapshot.slice_of]
     grey = np.repeat(snapshot.coded.decoded.mean(2, keepdims=True).astype(np.uint8), 3, 2)
     colours = (0.45 * _shades(grey, kinds.shape) + 0.55 * 150).astype(np.uint8)
     return _marked(colours, [(kinds == fate, *look) for fate, look in FATE_MARKS.items()])
@@ -120,14 +122,6 @@ def _filled(snapshot: Snapshot) -> Image.Image:
     cells.putalpha(Image.fromarray(alpha))
     base.alpha_composite(cells)
     return base
-
-
-def _kind_of_cells(snapshot: Snapshot) -> NDArray[np.str_]:
-    """What became of the token of each cell: str[h,w]."""
-    found = fates_of_slices(snapshot)
-    names = np.array([found.get(n, LOST[0]) for n in range(int(snapshot.slice_of.max()) + 1)])
-    kinds: NDArray[np.str_] = names[snapshot.slice_of]
-    return kinds
 
 
 def _shades(image: Pixels, grid: tuple[int, ...]) -> Pixels:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
 
 from sim.errors import UserError
 from sim.results.run import Run
 from sim.scenario.labels import setting_label
 from sim.scenario.library import library_files, opening_paragraphs, question_of
+from sim.scenario.yaml_lines import yaml_text
 
 _LONGEST = 60
 """Characters of a title made of settings."""
@@ -51,12 +49,7 @@ def command(run: Run) -> str:
 
 def scenario_yaml(run: Run) -> str:
     """The resolved scenario, every default written out."""
-    text = StringIO()
-    yaml = YAML()
-    yaml.default_flow_style = None
-    yaml.width = 96
-    yaml.dump(_without_nulls(run.manifest["scenario"]), text)
-    return text.getvalue()
+    return yaml_text(_without_nulls(run.manifest["scenario"]))
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -90,7 +90,7 @@ def _sweep(run: Run, repair: str, metric: Metric) -> str:
     if len(found.groups) > 1:
         text += _between_groups(run, repair, metric)
     if run.points[0].repeats >= MIN_REPEATS and len(levels) > 1:
-        spreads = {place: _spread(values) for place, values in levels.items()}
+        spreads = {place: precision(_table(values)).sd for place, values in levels.items()}
         least, most = (
             f"{names[place]} ({metric.text(spreads[place])})"
             for place in (
@@ -100,11 +100,6 @@ def _sweep(run: Run, repair: str, metric: Metric) -> str:
         )
         text += f"; the means of single streams scatter least at {least} and most at {most}"
     return text + "."
-
-
-def _spread(values: Values) -> float:
-    """The standard deviation of the streams' means."""
-    return precision(_table(values)).sd
 
 
 def _differ(a: Values, b: Values) -> bool:

@@ -80,7 +80,7 @@ def make_gallery(
         raise UserError(f"{target}: is not empty and holds no gallery; choose another folder")
     target = Path(os.path.realpath(target))
     partial = beside(target)
-    parts = []
+    parts = [_HEAD]
     try:
         partial.mkdir(parents=True)
         for one in entries:
@@ -88,7 +88,7 @@ def make_gallery(
             overrides = (*one.overrides, "transport=virtual")  # the same results, no processes
             loaded = load_scenario(find_scenario(Path(one.scenario)), overrides)
             parts.append(_entry(Run.load(run(loaded).folder), one, partial))
-        (partial / INDEX).write_text(_page(parts), encoding="utf-8")
+        (partial / INDEX).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
         os.replace(partial, target)
@@ -136,10 +136,6 @@ def _alt_text(figure: str, scenario: str) -> str:
         "quality": f"{scenario}: the quality of every repair against the loss rate",
         "time": f"{scenario}: every frame's quality by every repair, and the packets it lost",
     }[kind]
-
-
-def _page(parts: list[str]) -> str:
-    return "\n\n".join([_HEAD, *parts]) + "\n"
 
 
 def shrink(source: Path, target: Path) -> None:

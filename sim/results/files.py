@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codec.files import beside, replacing
-from sim.errors import UserError
+from sim.errors import UserError, os_errors
 from sim.progress import finite
 
 RESULTS = Path("results")
@@ -124,11 +124,8 @@ def new_folder(target: Path, kind: str = RUN) -> Iterator[Path]:
     partial = beside(target)
     made = [folder for folder in reversed(target.parents) if not folder.exists()]
     try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        remove_empty(made)
-        raise UserError(f"{target}: cannot write results here ({error.strerror})") from None
-    try:
+        with os_errors(target, "cannot write results here"):
+            partial.mkdir(parents=True)
         yield partial
         list_files(partial)
         _put_in_place(partial, target)
@@ -226,7 +223,7 @@ def table_rows(path: Path, cell: int | None = None) -> Iterator[dict[str, str]]:
         UserError: there is none.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with os_errors(path, "cannot be read"), path.open(newline="", encoding="utf-8") as file:
             rows: Iterator[list[str]] = csv.reader(file)
             columns = next(rows, [])
             if cell is not None:
@@ -235,8 +232,6 @@ def table_rows(path: Path, cell: int | None = None) -> Iterator[dict[str, str]]:
                 rows = itertools.takewhile(lambda row: row[:1] == first, rows)
             for row in rows:
                 yield dict(zip(columns, row, strict=False))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a table in CSV ({error})") from None
 
@@ -247,14 +242,10 @@ def number(cell: Any) -> float:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON, atomically."""
+    """Write standard JSON, atomically: NaN and infinities, which it has not, become null."""
     with replacing(path) as partial:
-        partial.write_bytes(to_json(value).encode("utf-8", "backslashreplace") + b"\n")
-
-
-def to_json(value: Mapping[str, Any]) -> str:
-    """Standard JSON: NaN and infinities, which it has not, become null."""
-    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+        partial.write_bytes(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -264,9 +255,8 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: there is none.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        with os_errors(path, "cannot be read"):
+            value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise UserError(f"{path}: not valid JSON") from None
     if not isinstance(value, dict):

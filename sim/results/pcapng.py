@@ -23,6 +23,8 @@ _RAW = 101  # tcpdump.org/linktypes.html
 _ENDS = (bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2]))
 _SENDER, _RECEIVER = 0, 1
 _IN, _OUT = 1, 2  # epb_flags: inbound, outbound
+_CORRUPTED = "corrupted on its way"
+_FATES = {"erased": "lost", "overflowed": "lost: dropped by the link", "corrupted": _CORRUPTED}
 _COMMENT, _FLAGS, _NAME, _DESCRIPTION, _RESOLUTION, _PROGRAM = 1, 2, 2, 3, 9, 4
 
 
@@ -77,36 +79,19 @@ def pcapng(
 
 def _fate(packet: PacketRecord) -> str:
     """What the packet alone does not tell; "" if nothing is special."""
-    words = ["retransmission"] if packet.kind == "retransmission" else []
-    if packet.fate == "erased":
-        words.append("lost")
-    elif packet.fate == "overflowed":
-        words.append("lost: dropped by the link")
-    elif packet.fate == "corrupted":
-        words.append("corrupted on its way")
+    words = ["retransmission"] * (packet.kind == "retransmission")
+    words += [_FATES[packet.fate]] if packet.fate in _FATES else []
     words += ["arrives too late"] * packet.late
     words += [f"arrives {packet.copies} times"] * (packet.copies > 1)
     return ", ".join(words)
 
 
 def _passage(passage: Passage, number: int, source: int, comment: str) -> list[_Datagram]:
-    target = 1 - source
-    sent = _Datagram(passage.sent_s, source, _OUT, source, number, passage.data, comment)
-    return [
-        sent,
-        *(
-            _Datagram(
-                arrival_s,
-                target,
-                _IN,
-                source,
-                number,
-                data,
-                "" if data == passage.data else "corrupted on its way",
-            )
-            for arrival_s, data in passage.arrivals
-        ),
-    ]
+    found = [_Datagram(passage.sent_s, source, _OUT, source, number, passage.data, comment)]
+    for arrival_s, data in passage.arrivals:
+        changed = "" if data == passage.data else _CORRUPTED
+        found.append(_Datagram(arrival_s, 1 - source, _IN, source, number, data, changed))
+    return found
 
 
 def _block(kind: int, body: bytes) -> bytes:
@@ -134,15 +119,8 @@ def _interface(name: str, about: str) -> bytes:
 
 def _packet(one: _Datagram) -> bytes:
     data = _datagram(one)
-    nanoseconds = round(one.time_s * 1e9)
-    head = struct.pack(
-        "<IIIII",
-        one.interface,
-        nanoseconds >> 32,
-        nanoseconds & 0xFFFFFFFF,
-        len(data),
-        len(data),
-    )
+    time = divmod(round(one.time_s * 1e9), 2**32)  # nanoseconds: upper half, lower half
+    head = struct.pack("<IIIII", one.interface, *time, len(data), len(data))
     options = _text(_COMMENT, one.comment) + _option(_FLAGS, struct.pack("<I", one.direction))
     return _block(6, head + data + bytes(-len(data) % 4) + options + _option(0, b""))
 

@@ -30,7 +30,7 @@ from sim.scenario.schema import (
     VideoSection,
     with_values,
 )
-from sim.scenario.sweep import Place, SweepError, SweepPoint, expand
+from sim.scenario.sweep import SweepError, SweepPoint, expand
 from sim.scenario.yaml_lines import (
     Location,
     YamlError,
@@ -225,9 +225,8 @@ class Source:
                 for key, place in point.places.items():
                     if key.split(".")[0] not in SWEEPABLE:
                         sections = ", ".join(sorted(SWEEPABLE))
-                        raise SweepError(
-                            _key_place(key, place), f"only keys of {sections} can be swept"
-                        )
+                        at = place[: place.index(key) + 1]  # the key, not its value
+                        raise SweepError(at, f"only keys of {sections} can be swept")
                 yield point
         except SweepError as error:
             raise self.error(("sweep", *error.place), error.problem) from None
@@ -237,11 +236,6 @@ class Source:
             if location[: len(path)] == path:
                 return f"--set {'.'.join(path)}"
         return f"{self.label}:{line_of(self.tree, location)}" if self.tree else self.label
-
-
-def _key_place(key: str, place: Place) -> Place:
-    """Where a key itself stands, given where one of its values does."""
-    return place[: place.index(key) + 1]
 
 
 def explain(error: ErrorDetails) -> tuple[Location, str]:

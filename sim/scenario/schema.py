@@ -7,16 +7,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, LiteralString, NamedTuple, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from channels import ChannelParameterError, read_channel
@@ -50,6 +43,11 @@ CodebookSize = Literal[8, 16, 32, 64, 128, 256, 512, 1024, 2048]
 
 CLEAN = "clean"
 """The row of a decode without loss, beside those of the concealers."""
+
+
+def _mistake(kind: LiteralString, problem: str, **where: str) -> PydanticCustomError:
+    """What pydantic cannot see; `sim.scenario.loader.explain` reads kind, problem and where."""
+    return PydanticCustomError(kind, "{problem}", {"problem": problem, **where})
 
 
 class Section(BaseModel):
@@ -116,8 +114,7 @@ class VideoSection(Section):
     @model_validator(mode="after")
     def _one_source(self) -> VideoSection:
         if (self.file is None) == (self.camera is None):
-            problem = {"problem": "give either file or camera", "key": "video"}
-            raise PydanticCustomError("video", "{problem}", problem)
+            raise _mistake("video", "give either file or camera", key="video")
         return self
 
 
@@ -269,8 +266,7 @@ class Scenario(Section):
         try:
             return spec_of_text(given) if isinstance(given, str) else given
         except ChannelParameterError as error:
-            problem = {"problem": error.problem, "parameter": ""}
-            raise PydanticCustomError("channel", "{problem}", problem) from None
+            raise _mistake("channel", error.problem, parameter="") from None
 
     @field_validator("channel")
     @classmethod
@@ -278,9 +274,7 @@ class Scenario(Section):
         try:
             read_channel(spec)
         except ChannelParameterError as error:
-            raise PydanticCustomError(
-                "channel", "{problem}", {"problem": error.problem, "parameter": error.parameter}
-            ) from None
+            raise _mistake("channel", error.problem, parameter=error.parameter) from None
         return spec
 
     @model_validator(mode="after")
@@ -288,7 +282,7 @@ class Scenario(Section):
         known = (*self.metrics, "token_accuracy", "loss")
         if self.until is not None and self.until.metric not in known:
             problem = f"until.metric {self.until.metric} is not among the metrics measured"
-            raise PydanticCustomError("until", "{problem}", {"problem": problem})
+            raise _mistake("until", problem)
         return self
 
     @model_validator(mode="after")
@@ -297,9 +291,7 @@ class Scenario(Section):
             for name in getattr(self, key):
                 if name in names and self.video is None:
                     problem = f"{name} looks at the frame before: it needs a section video"
-                    raise PydanticCustomError(
-                        "video", "{problem}", {"problem": problem, "key": key}
-                    )
+                    raise _mistake("video", problem, key=key)
         return self
 
     @model_validator(mode="after")
@@ -314,9 +306,7 @@ class Scenario(Section):
         try:
             self.stream_config()
         except StreamConfigError as error:
-            raise PydanticCustomError(
-                "stream", "{problem}", {"problem": error.message, "parameter": error.parameter}
-            ) from None
+            raise _mistake("stream", error.message, parameter=error.parameter) from None
         return self
 
     def decoding_options(self) -> Decoding:

@@ -143,6 +143,16 @@ def plain(node: Any) -> Any:
     return str(node)  # dates and the like: no value here is one
 
 
+def yaml_text(value: dict[str, Any]) -> str:
+    """Plain data as YAML; whatever holds nothing but scalars stands on one line."""
+    text = StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = None
+    yaml.width = 96
+    yaml.dump(value, text)
+    return text.getvalue()
+
+
 def line_of(tree: CommentedMap, location: Location) -> int:
     """The line, from 1, of a value; where it is missing, of the nearest key above it."""
     line: int = 0

@@ -25,7 +25,7 @@ from codec.model import INPAINTER_FILE, PRETRAINED, Model
 from codec.tokenizer import STRIDE
 from codec.training.data import PhotoDataset
 from codec.training.options import HELD_OUT
-from sim.errors import UserError, os_errors
+from sim.errors import UserError, os_errors, user_errors
 from sim.figures.style import drawing
 from sim.progress import ProgressCallback, no_progress
 from sim.results.files import write_json, write_table
@@ -79,19 +79,15 @@ def calibrate(
     folder = model_folder or PRETRAINED
     if out.is_dir() and any(out.iterdir()) and not (out / CALIBRATION).is_file():
         raise UserError(f"{out}: is not empty and holds no calibration; choose another folder")
-    try:
+    with user_errors("", ModelError, ValueError):
         model = Model.load(folder, device)
         config, tensors, _ = load_weights(folder / INPAINTER_FILE)
         unseen = PhotoDataset(photos, held_out=True, min_side=SIDE // 2, share=held_out)
-    except (ModelError, ValueError) as error:
-        raise UserError(str(error)) from None
     chosen = np.random.default_rng(0).permutation(len(unseen))[:count]
     if len(chosen) < 4:
         raise UserError(f"{photos}: {len(chosen)} held-out photos; at least 4 are needed")
-    try:
+    with user_errors("", ValueError):
         images = [_centre(unseen.photo(int(number))) for number in chosen]
-    except ValueError as error:
-        raise UserError(str(error)) from None
     fitted = []
     for done, codebook_size in enumerate(model.codebook_sizes):
         progress(done, len(model.codebook_sizes), f"K={codebook_size}")
@@ -161,13 +157,9 @@ def _rows(one: _Fitted) -> list[dict[str, Any]]:
     ]
 
 
+@drawing()
 def _draw(fitted: list[_Fitted], path: Path) -> None:
     """Reliability diagrams, a panel per codebook; the area of a dot is its share of the tokens."""
-    with drawing():
-        _draw_panels(fitted, path)
-
-
-def _draw_panels(fitted: list[_Fitted], path: Path) -> None:
     from matplotlib.figure import Figure
 
     columns = min(len(fitted), 5)

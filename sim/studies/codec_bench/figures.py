@@ -26,15 +26,7 @@ from sim.figures.style import (
     save_figure,
 )
 from sim.metrics import METRICS
-from sim.results.files import (
-    CODEC_BENCH,
-    MANIFEST,
-    PANELS,
-    SUMMARY,
-    number,
-    read_json,
-    read_table,
-)
+from sim.results.files import CODEC_BENCH, MANIFEST, PANELS, SUMMARY, number, read_json, read_table
 from sim.scenario.labels import count_label
 from sim.studies.codec_bench.work import EQUAL, OURS
 

@@ -209,9 +209,8 @@ class _BenchRun:
         """The largest within a number of bytes, or else the smallest."""
         counted = self.config.counted
         fitting = [point for point in points if point.size(counted) <= budget]
-        if fitting:
-            return max(fitting, key=lambda point: point.size(counted))
-        return min(points, key=lambda point: point.size(counted))
+        pick = max if fitting else min
+        return pick(fitting or points, key=lambda point: point.size(counted))
 
     def _manifest(self) -> dict[str, Any]:
         return {

@@ -142,13 +142,10 @@ def _curves(
 
 def _best(codecs: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
     """Who is best by a metric, of those that are small enough on every image."""
-    best: str | None = None
-    for name, found in codecs.items():
-        if found["fits"] < 1 or found[metric] != found[metric]:
-            continue
-        if best is None or METRICS[metric].better(found[metric], codecs[best][metric]):
-            best = name
-    return best
+    known = [
+        n for n, found in codecs.items() if found["fits"] == 1 and found[metric] == found[metric]
+    ]
+    return max(known, key=lambda name: METRICS[metric].sign * codecs[name][metric], default=None)
 
 
 Pairs = list[tuple[float, float]]

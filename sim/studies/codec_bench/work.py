@@ -73,7 +73,7 @@ class BenchConfig:
 
 
 class OurCodec:
-    """Our codec behind the interface of the others; settings are those of `Level`."""
+    """Our codec behind the interface of the others; settings are those of `BenchLevel`."""
 
     name = OURS
 
@@ -133,17 +133,10 @@ class Bench:
         """The record of a task: its points, or how the codec failed."""
         pixels = task.image.pixels
         area = pixels.shape[0] * pixels.shape[1]
-        budgets = [int(rate * area / 8) for rate in self._rates(task.codec)]
+        budgets = [*(int(rate * area / 8) for rate in self._rates(task.codec)), *task.budgets]
+        how = self._settings(task.codec), self.config.counted, self.config.metrics, self.store
         try:
-            points = measure_points(
-                self._codec(task.codec),
-                pixels,
-                [*budgets, *task.budgets],
-                self._settings(task.codec),
-                self.config.counted,
-                self.config.metrics,
-                self.store,
-            )
+            points = measure_points(self._codec(task.codec), pixels, budgets, *how)
         except BaselineError as error:
             return {"failed": str(error)}, {}
         return {"points": [point.record() for point in points]}, {}

@@ -45,14 +45,7 @@ from sim.figures.style import (
 )
 from sim.metrics import METRICS
 from sim.metrics import metric as metric_of
-from sim.results.files import (
-    COMPARISON,
-    MANIFEST,
-    PANELS,
-    number,
-    read_json,
-    read_table,
-)
+from sim.results.files import COMPARISON, MANIFEST, PANELS, number, read_json, read_table
 from sim.scenario.labels import count_label
 from sim.statistics import Estimate
 from sim.studies.compare.summary import paired_difference
@@ -140,11 +133,10 @@ def draw_comparison(folder: Path) -> list[Path]:
 
 def _figures(results: _Results) -> Iterator[tuple[str, Figure, Sequence[str]]]:
     """Name, figure and formats of each."""
-    for budget in results.manifest["bpp_wire"]:
-        if budget in results.budgets():
-            for name, figure in _quality(results, budget, results.manifest["metrics"]):
-                yield name, figure, ("png", "svg")
-            yield f"winners-{budget:g}", _winners(results, budget), ("png", "svg")
+    for budget in results.budgets():
+        for name, figure in _quality(results, budget, results.manifest["metrics"]):
+            yield name, figure, ("png", "svg")
+        yield f"winners-{budget:g}", _winners(results, budget), ("png", "svg")
         for image, figure in _strips(results, budget):
             yield f"strip-{budget:g}-{image}", figure, ("png",)
     if results.fec:
@@ -250,14 +242,8 @@ def _layout(panels: int) -> tuple[int, float]:
 
 
 def _legend(figure: Figure, handles: list[Any], columns: int) -> None:
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        fontsize=8,
-        borderaxespad=2,
-    )
+    style: dict[str, Any] = {"frameon": False, "fontsize": 8, "borderaxespad": 2}
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **style)
 
 
 # Winners

@@ -27,7 +27,6 @@ def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any
     found = []
     for key, group in _cells(rows):
         for name, own in _strategies(group):
-            tables = {metric: _table(own, metric) for metric in metrics}
             sent = sum(row["packets_sent"] for row in own)
             about: dict[str, Any] = {
                 **key,
@@ -39,9 +38,8 @@ def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any
                 "packets_lost": sum(row[f"packets_{how}"] for row in own for how in LOST) / sent,
                 "source_there": float(np.mean([row["source_there"] for row in own])),
             }
-            for metric, values in tables.items():
-                low, high = _interval(values)
-                about |= {metric: finite_mean(values), f"{metric}_low": low, f"{metric}_high": high}
+            for metric in metrics:
+                about |= _with_interval(metric, _table(own, metric))
             found.append(about)
     return found
 
@@ -49,7 +47,8 @@ def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any
 def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """One row per cell and metric: who is best and by how much, and how the best strategy that
     sends tokens stands against the best that sends files ("tokens", "files", or "open" where the
-    interval of their difference holds 0)."""
+    interval of their difference holds 0); "tokens_better" is the share of (image, stream) pairs in
+    which it is better."""
     found = []
     for key, group in _cells(rows):
         by_name = dict(_strategies(group))
@@ -62,18 +61,23 @@ def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, A
             )
             if not ranked:
                 continue
-            files = [name for name in ranked if by_name[name][0]["coder"] != TOKENS]
-            tokens = [name for name in ranked if by_name[name][0]["coder"] == TOKENS]
+            second = ranked[1] if ranked[1:] else None
+            best = {by_name[name][0]["coder"] == TOKENS: name for name in reversed(ranked)}
+            ahead = _difference(tables, best.get(True), best.get(False))
             found.append(
                 {
                     **key,
                     "metric": metric,
                     "winner": ranked[0],
                     "mean": sign * finite_mean(tables[ranked[0]]),
-                    **_lead("", tables, ranked[:2]),
-                    **_lead("tokens_", tables, [*tokens[:1], *files[:1]]),
-                    "tokens_better": _share_better(tables, tokens, files),
-                    "verdict": _verdict(tables, tokens, files),
+                    "over": second,
+                    **_with_interval("lead", _difference(tables, ranked[0], second)),
+                    "tokens_best": best.get(True),
+                    "files_best": best.get(False),
+                    **_with_interval("tokens_lead", ahead),
+                    # A mean may rest on a few ruined pictures; a share of all pairs does not.
+                    "tokens_better": float(np.mean(ahead > 0)) if ahead.size else float("nan"),
+                    "verdict": _verdict(ahead),
                 }
             )
     return found
@@ -86,37 +90,24 @@ def paired_difference(rows: Sequence[Row], metric: str, name: str, other: str) -
     return Estimate(finite_mean(values), *_interval(values), values.size)
 
 
-def _lead(prefix: str, tables: Mapping[str, Floats], names: Sequence[str]) -> dict[str, Any]:
-    """By how much the first is better than the second; with the interval."""
-    lead = low = high = float("nan")
-    first, second = (*names, None, None)[:2]
-    if first is not None and second is not None:
-        difference = tables[first] - tables[second]
-        lead, (low, high) = finite_mean(difference), _interval(difference)
-    whom: dict[str, Any] = {"over": second} if not prefix else {"best": first, "files_best": second}
-    return {
-        **{f"{prefix}{key}" if key != "files_best" else key: v for key, v in whom.items()},
-        f"{prefix}lead": lead,
-        f"{prefix}lead_low": low,
-        f"{prefix}lead_high": high,
-    }
+def _difference(tables: Mapping[str, Floats], first: str | None, second: str | None) -> Floats:
+    """How much better the first is, float64[repeats, images]; empty where there are not two."""
+    if first is None or second is None:
+        return np.empty((0, 0))
+    return tables[first] - tables[second]
 
 
-def _share_better(
-    tables: Mapping[str, Floats], tokens: Sequence[str], files: Sequence[str]
-) -> float:
-    """Share of the (image, stream) pairs in which the best tokens beat the best files. A mean may
-    rest on a few ruined pictures; this does not."""
-    if not tokens or not files:
-        return float("nan")
-    return float(np.mean(tables[tokens[0]] > tables[files[0]]))
-
-
-def _verdict(tables: Mapping[str, Floats], tokens: Sequence[str], files: Sequence[str]) -> str:
-    if not tokens or not files:
+def _verdict(ahead: Floats) -> str:
+    low, high = _interval(ahead)
+    if not ahead.size:
         return ""
-    low, high = _interval(tables[tokens[0]] - tables[files[0]])
     return "tokens" if low > 0 else "files" if high < 0 else "open"
+
+
+def _with_interval(name: str, values: Floats) -> dict[str, float]:
+    """The mean, under this name, and its interval."""
+    low, high = _interval(values)
+    return {name: finite_mean(values), f"{name}_low": low, f"{name}_high": high}
 
 
 def _interval(values: Floats) -> tuple[float, float]:

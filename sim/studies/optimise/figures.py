@@ -18,13 +18,7 @@ from sim.figures.style import (
     styled,
 )
 from sim.metrics import metric as metric_of
-from sim.results.files import (
-    MANIFEST,
-    OPTIMISATION,
-    number,
-    read_json,
-    read_table,
-)
+from sim.results.files import MANIFEST, OPTIMISATION, number, read_json, read_table
 from sim.statistics import Estimate
 
 _KINDS = ("unprotected", "parity", "ARQ", "parity + ARQ")

@@ -10,9 +10,8 @@ figures/        drawn from all of the above
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,21 @@ from sim.metrics import metric as metric_of
 from sim.metrics.quality import check_metrics, quality
 from sim.progress import ProgressCallback, no_progress
 from sim.protocol.interleaver import slice_positions
-from sim.results.files import MANIFEST, OPTIMISATION, RESULTS, new_folder, write_json, write_table
+from sim.results.files import (
+    MANIFEST,
+    OPTIMISATION,
+    RESULTS,
+    Outcome,
+    new_folder,
+    write_json,
+    write_table,
+)
 from sim.results.manifest import revision
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.pictures import refuse_video
 from sim.scenario.schema import Scenario, nominal_loss
-from sim.statistics import MIN_REPEATS
+from sim.scenario.yaml_lines import yaml_text
+from sim.statistics import MIN_REPEATS, finite_mean
 from sim.studies.compare.comparison import OUTCOMES, Comparison
 from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.sources import TokenSource, stream
@@ -57,14 +65,6 @@ CANDIDATES, VERIFIED, WINNER = "candidates.csv", "verified.csv", "winner.yaml"
 _MEASURED_SLICES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """A finished search: its folder and what it found."""
-
-    folder: Path
-    summary: dict[str, Any]
-
-
 def optimise(
     loaded: LoadedScenario,
     bpp_wire: float,
@@ -76,7 +76,7 @@ def optimise(
     progress: ProgressCallback = no_progress,
     slices: Sequence[int] = SLICES,
     device: Device = CPU,
-) -> SearchResult:
+) -> Outcome:
     """Find the best way to protect a scenario's stream, and write it as a scenario.
 
     Args:
@@ -107,29 +107,17 @@ def optimise(
     tokens = comparison.tokens
     curves = QualityCurves(tokens, scenario, metric, progress)
     sizes = cache(lambda level, count: measured_bytes(tokens, scenario, level, count))
-    predictions = [
-        found
-        for candidate in candidates(scenario, slices)
-        if (
-            found := predict(
-                candidate, scenario, chain, bpp_wire, sizes, tokens.model.codebook_sizes, curves
-            )
-        )
-    ]
+    how = scenario, chain, bpp_wire, sizes, tokens.model.codebook_sizes, curves
+    expected = [predict(candidate, *how) for candidate in candidates(scenario, slices)]
+    predictions = [found for found in expected if found is not None]
     if not predictions:
         raise UserError(
             f"--bpp-wire {bpp_wire}: even the smallest codebook in few slices takes more"
         )
     chosen = shortlist(predictions, verify, metric_of(metric).sign)
+    best_few = _comparison(loaded, scenario, bpp_wire, chosen)
     with new_folder(target, OPTIMISATION) as folder:
-        summary = _verify(
-            _comparison(loaded, scenario, bpp_wire, chosen),
-            chosen,
-            metric,
-            folder,
-            progress,
-            device,
-        )
+        summary = _verify(best_few, chosen, metric, folder, progress, device)
         write_table(folder / CANDIDATES, [_row(p) for p in predictions])
         summary |= {"metric": metric, "bpp_wire": bpp_wire, "candidates": len(predictions)}
         summary |= {"channel": scenario.channel, "repeats": scenario.repeats}
@@ -151,7 +139,7 @@ def optimise(
         from sim.studies.optimise.figures import draw_optimisation
 
         draw_optimisation(folder)
-    return SearchResult(target, summary)
+    return Outcome(target, summary)
 
 
 class QualityCurves:
@@ -165,12 +153,8 @@ class QualityCurves:
         metric: str,
         progress: ProgressCallback = no_progress,
     ) -> None:
-        self._tokens, self._scenario, self._metric, self._progress = (
-            tokens,
-            scenario,
-            metric,
-            progress,
-        )
+        self._tokens, self._scenario = tokens, scenario
+        self._metric, self._progress = metric, progress
         self._means: dict[int, Floats] = {}
 
     def __call__(self, level: int, shares: Floats) -> Floats:
@@ -198,8 +182,8 @@ class QualityCurves:
             done = len(self._means) * len(LOSSES) + number
             self._progress(done, total, f"quality at {level} codewords, {loss:.0%} lost")
             scores = [self._score(level, loss, at) for at in range(len(self._tokens.images))]
-            finite = [score for score in scores if np.isfinite(score)]
-            found.append(float(np.mean(finite)) if finite else 0.0)
+            mean = finite_mean(scores)
+            found.append(0.0 if np.isnan(mean) else mean)
         return found
 
     def _score(self, level: int, loss: float, at: int) -> float:
@@ -335,21 +319,14 @@ def _winner(
     return plain
 
 
-def _yaml(winner: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    from ruamel.yaml import YAML
-
+def _yaml(winner: dict[str, Any], summary: Mapping[str, Any]) -> str:
     found, metric = summary["winner"], summary["metric"]
     low, high = found[f"{metric}_low"], found[f"{metric}_high"]
     interval = f" ({low:.4g} to {high:.4g})" if np.isfinite(low) else ""
-    text = io.StringIO()
-    yaml = YAML()
-    yaml.default_flow_style = None
-    yaml.width = 96
-    yaml.dump(dict(winner), text)
     head = (
         f"# Question: is this the best way to spend {summary['bpp_wire']:g} bits per pixel on the\n"
         f"# wire through this channel? Found by sim optimise: {found['strategy']},\n"
         f"# expected {metric_of(metric).label} {found[metric]:.4g}{interval}.\n#\n"
         "# Look at the bits on the wire and at the quality of the repair.\n\n"
     )
-    return head + text.getvalue()
+    return head + yaml_text(winner)

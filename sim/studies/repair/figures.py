@@ -26,7 +26,7 @@ from sim.figures.style import (
 )
 from sim.metrics import METRICS
 from sim.metrics import metric as metric_of
-from sim.results.files import FIGURES, MANIFEST, SUMMARY, read_json
+from sim.results.files import MANIFEST, SUMMARY, read_json
 from sim.scenario.labels import count_label, plain_label
 from sim.scenario.schema import CLEAN
 from sim.statistics import Estimate
@@ -63,7 +63,6 @@ def draw_check(folder: Path) -> Path:
 
 def _save(figure: Figure, folder: Path, name: str, about: Mapping[str, Any]) -> Path:
     small_print = origin(about["kind"], about["settings"].get("seed", 1), about)
-    (folder / FIGURES).mkdir(exist_ok=True)
     return save_figure(figure, folder, name, small_print)
 
 

@@ -16,7 +16,7 @@ interval breaks it; else the images do not decide, nor do fewer than six.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,46 +49,42 @@ JUDGED_BY = ("psnr_db", "lpips")
 DISTANCES = ("lpips", "lpips_vgg", "dists")
 
 
-@dataclass(frozen=True)
-class CheckConfig:
-    """What to check.
-
-    Attributes:
-        levels: codebook sizes.
-        repeats: how often each image is struck, each time by other losses.
-        seed: of the losses.
-    """
-
-    levels: tuple[int, ...]
-    repeats: int = 1
-    seed: int = 1
-
-
 def run_check(
     model: Model,
     images: Sequence[LoadedImage],
-    config: CheckConfig,
+    levels: Sequence[int],
     out: Path,
     progress: ProgressCallback = no_progress,
+    repeats: int = 1,
+    seed: int = 1,
 ) -> dict[str, Any]:
     """Measure what is not measured yet, and write `out`: table, summary, figure.
+
+    Args:
+        model: with inpainter.
+        images: that are struck.
+        levels: codebook sizes.
+        out: the folder.
+        progress: told how far it is.
+        repeats: how often each image is struck, each time by other losses.
+        seed: of the losses.
 
     Raises:
         UserError: `out` holds something else or cannot be written.
     """
-    settings = {**asdict(config), "levels": [*config.levels], "metrics": [*measurable()]}
+    settings = {"levels": [*levels], "repeats": repeats, "seed": seed, "metrics": [*measurable()]}
     about = study_manifest("paper check", model, images, settings)
     masks = {
-        (condition, repeat): received(condition, grids_of(images), config.seed + repeat)
+        (condition, repeat): received(condition, grids_of(images), seed + repeat)
         for condition in (*CLAIM, HALF)
-        for repeat in range(config.repeats)
+        for repeat in range(repeats)
     }
     tasks = [
         StudyTask(
             f"{image.name} K={level}",
             partial(_measure, model, image, level, {k: v[n] for k, v in masks.items()}),
         )
-        for level in config.levels
+        for level in levels
         for n, image in enumerate(images)
     ]
     rows = run_tasks(out, about, tasks, progress)
@@ -113,34 +109,21 @@ def _measure(
     rows: Rows = []
 
     def add(
-        condition: str,
-        repeat: int,
-        repair: str,
-        pixels: NDArray[np.uint8],
-        lost: float = 0.0,
-        accuracy: float = float("nan"),
+        condition: str, repeat: int, repair: str, pixels: NDArray[np.uint8], **found: float
     ) -> None:
-        rows.append(
-            {
-                "image": image.name,
-                "codebook": level,
-                "condition": condition,
-                "repeat": repeat,
-                "repair": repair,
-                "lost": lost,
-                "token_accuracy": accuracy,
-                **quality(image.pixels, pixels, measurable()),
-            }
-        )
+        about = {"image": image.name, "codebook": level, "condition": condition}
+        about |= {"repeat": repeat, "repair": repair}
+        rows.append({**about, **found, **quality(image.pixels, pixels, measurable())})
 
-    add(CLEAN, 0, CLEAN, model.decode(indices, level, *size))
+    clean = model.decode(indices, level, *size)
+    add(CLEAN, 0, CLEAN, clean, lost=0.0, token_accuracy=float("nan"))
     for (condition, repeat), there in masks.items():
         first = condition == CLAIM[0] and repeat == 0
         for repair in (OURS, *(BASELINES if first else ())):
             done = restore(repair, model, indices, there, level, size)
-            accuracy = token_accuracy(indices, done.concealed.indices, there)
-            lost = float(1 - there.mean())
-            add(condition.name, repeat, repair, done.image, lost, accuracy)
+            right = token_accuracy(indices, done.concealed.indices, there)
+            found = {"lost": float(1 - there.mean()), "token_accuracy": right}
+            add(condition.name, repeat, repair, done.image, **found)
     return rows
 
 

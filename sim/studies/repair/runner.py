@@ -11,9 +11,10 @@ Means and 95% intervals are over images (percentile bootstrap), losses being pai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,9 @@ def study_schedules(
     """The ablation of decoding schedules; `now` tells seconds, for the column of that name."""
     schedules: list[tuple[Order, int]] = [("confidence", 1)]
     schedules += [(order, n) for order in ORDERS for n in passes if n > 1]
-
-    def rows_of(image: LoadedImage, level: int, condition: Condition, there: Mask) -> Rows:
-        return _schedule_rows(model, image, level, condition, there, schedules, now)
-
     settings = {"levels": [*levels], "passes": [*passes], "metrics": [*measurable()]}
     about = study_manifest("schedules", model, images, settings)
+    rows_of = partial(_schedule_rows, model, schedules, now)
     tasks = _tasks(images, levels, SCHEDULE_CONDITIONS, rows_of)
     rows = run_tasks(out, about, tasks, progress)
     keys = ("codebook", "condition", "order", "passes", "words")
@@ -93,18 +91,19 @@ def _tasks(
 
 def _schedule_rows(
     model: Model,
+    schedules: Sequence[tuple[Order, int]],
+    now: Callable[[], float],
     image: LoadedImage,
     level: int,
     condition: Condition,
     there: Mask,
-    schedules: Sequence[tuple[Order, int]],
-    now: Callable[[], float],
 ) -> Rows:
     indices = model.encode(image.pixels, level)
     size = (image.height, image.width)
     about = {"image": image.name, "codebook": level, "condition": condition.name}
     clean = quality(image.pixels, model.decode(indices, level, *size), measurable())
-    rows: Rows = [{**about, "order": CLEAN, "passes": 0, "words": CLEAN, **clean, **_unrepaired()}]
+    clean |= {"token_accuracy": math.nan, "seconds": math.nan}
+    rows: Rows = [{**about, "order": CLEAN, "passes": 0, "words": CLEAN, **clean}]
     for order, passes in schedules:
         began = now()
         filled = model.inpaint(indices, there, level, Decoding(order, passes))
@@ -126,10 +125,6 @@ def _schedule_rows(
     return rows
 
 
-def _unrepaired() -> dict[str, float]:
-    return {"token_accuracy": float("nan"), "seconds": float("nan")}
-
-
 def study_baselines(
     model: Model,
     images: Sequence[LoadedImage],
@@ -142,11 +137,8 @@ def study_baselines(
     settings = {"levels": [*levels], "concealers": [*names], "metrics": [*measurable()]}
     about = study_manifest("baselines", model, images, settings)
     conditions = [Condition(kind, loss) for kind in ("tokens", "bursts") for loss in LOSSES]
-
-    def rows_of(image: LoadedImage, level: int, condition: Condition, there: Mask) -> Rows:
-        return _baseline_rows(model, image, level, condition, there, names)
-
-    rows = run_tasks(out, about, _tasks(images, levels, conditions, rows_of), progress)
+    tasks = _tasks(images, levels, conditions, partial(_baseline_rows, model, names))
+    rows = run_tasks(out, about, tasks, progress)
     keys = ("codebook", "kind", "loss", "concealer")
     metrics = (*measurable(), "token_accuracy")
     return _finish(out, about, rows, keys, metrics)
@@ -166,22 +158,18 @@ def installed_concealers() -> tuple[str, ...]:
 
 def _baseline_rows(
     model: Model,
+    names: Sequence[str],
     image: LoadedImage,
     level: int,
     condition: Condition,
     there: Mask,
-    names: Sequence[str],
 ) -> Rows:
     indices = model.encode(image.pixels, level)
     size = (image.height, image.width)
-    about = {
-        "image": image.name,
-        "codebook": level,
-        "kind": condition.kind,
-        "loss": condition.loss,
-    }
+    about = {"image": image.name, "codebook": level}
+    about |= {"kind": condition.kind, "loss": condition.loss}
     clean = quality(image.pixels, model.decode(indices, level, *size), measurable())
-    rows: Rows = [{**about, "concealer": CLEAN, **clean, "token_accuracy": float("nan")}]
+    rows: Rows = [{**about, "concealer": CLEAN, **clean, "token_accuracy": math.nan}]
     for name in names:
         done = restore(name, model, indices, there, level, size)
         rows.append(
@@ -208,7 +196,7 @@ def study_interleavers(
     entropy = entropy_modes(codec.coders(level), level)
     tasks = []
     for n, image in enumerate(images):
-        tokens: list[NDArray[np.int64]] = []  # encoded when a task first needs them
+        tokens = cache(partial(model.encode, image.pixels, level))  # when a task first needs them
         for slices in SLICES:
             for order in INTERLEAVERS:
                 conditions = [
@@ -237,14 +225,6 @@ def study_interleavers(
     return _finish(out, about, rows, keys, metrics, summary)
 
 
-def _tokens(
-    model: Model, image: LoadedImage, level: int, encoded: list[NDArray[np.int64]]
-) -> NDArray[np.int64]:
-    if not encoded:
-        encoded.append(model.encode(image.pixels, level))
-    return encoded[0]
-
-
 def _interleaver_rows(
     model: Model,
     image: LoadedImage,
@@ -252,9 +232,9 @@ def _interleaver_rows(
     images: Sequence[LoadedImage],
     level: int,
     conditions: Sequence[Condition],
-    encoded: list[NDArray[np.int64]],
+    tokens: Callable[[], NDArray[np.int64]],
 ) -> Rows:
-    indices = _tokens(model, image, level, encoded)
+    indices = tokens()
     size = (image.height, image.width)
     clean = psnr_db(image.pixels, model.decode(indices, level, *size))
     rows: Rows = []
@@ -281,20 +261,20 @@ def _interleaver_rows(
 
 
 def _bit_rows(
-    codec: ImageCodec, image: LoadedImage, level: int, encoded: list[NDArray[np.int64]]
+    codec: ImageCodec, image: LoadedImage, level: int, tokens: Callable[[], NDArray[np.int64]]
 ) -> Rows:
     """Payload bits per token; headers are the same for every interleaver."""
-    tokens = _tokens(codec.model, image, level, encoded)
+    indices = tokens()
     return [
         {
             "image": image.name,
             "entropy": found.entropy,
             "slices": found.slices,
             "interleaver": found.interleaver,
-            "bits_per_token": found.bits / tokens.size,
+            "bits_per_token": found.bits / indices.size,
         }
         for found in sorted(
-            measure_bits(codec, image, tokens, level, SLICES),
+            measure_bits(codec, image, indices, level, SLICES),
             key=lambda found: ENTROPY_MODES.index(found.entropy),
         )
     ]
