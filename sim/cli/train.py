@@ -28,7 +28,7 @@ from sim.cli.train_arguments import (
     check_photos,
     training,
 )
-from sim.errors import os_errors, user_errors
+from sim.errors import UserError, os_errors, user_errors
 from sim.progress import print_json, progress_bar
 
 if TYPE_CHECKING:

@@ -51,11 +51,13 @@ class SidecarMetadata:
     Attributes:
         packets: every packet that was sent, in order.
         digests: fingerprints of the images, by frame.
+        maps: their tokens, int64[h,w], by frame.
     """
 
     def __init__(self) -> None:
         self.packets: list[PacketRecord] = []
         self.digests: dict[int, str] = {}
+        self.maps: dict[int, NDArray[np.int64]] = {}
 
     def add(self, data: bytes) -> list[PacketRecord]:
         """Take a note, and return the packets in it.
@@ -69,6 +71,9 @@ class SidecarMetadata:
             if (image := note.get("image")) is not None:
                 frame = int(image["frame"])
                 self.digests[frame] = str(image["digest"])
+                if image["map"] is not None:
+                    raw = np.frombuffer(base64.b64decode(image["map"]), ">u2")
+                    self.maps[frame] = raw.astype(np.int64).reshape(image["shape"])
         except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not a note: {error!r}") from None
         self.packets += found
