@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ from codec.taming import TamingConfig, TamingDecoder, TamingEncoder
 from codec.tiling import TILE, apply_tiled, reach_tokens
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, is_level_conditioned
 
+MEMORY_TEMPERATURE = 0.15
+"""Of the expected codewords that a memory helps to guess. What is remembered is mostly right, and
+would be averaged anew in every frame that loses it again: on held-out clips higher ones blur
+(docs/video.md)."""
 NEAR = 8
 """Tokens nearly as good that `Model.encode_near` looks for; few latents have more."""
 
@@ -383,13 +388,16 @@ class Model:
         Raises:
             ModelError: as `logits`.
         """
+        calibration = self.calibration[codebook_size]
+        if memory is not None:
+            calibration = replace(calibration, codeword_temperature=MEMORY_TEMPERATURE)
         return fill(
             lambda i, k: self.logits(i, k, codebook_size, memory),
             self.codewords(codebook_size),
             indices,
             received,
             decoding,
-            self.calibration[codebook_size],
+            calibration,
         )
 
 

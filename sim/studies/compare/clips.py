@@ -38,7 +38,7 @@ from sim.studies.compare.sources import (
 _ROUNDING_S = 1e-9
 
 
-class ClipSource:
+class VideoSource:
     """The frames of a video as one codec codes them."""
 
     def __init__(self, coder: ClipCodec, images: Sequence[LoadedImage]) -> None:
@@ -120,7 +120,7 @@ class ClipSource:
 
 def file_sources(
     loaded: LoadedComparison, images: Sequence[LoadedImage]
-) -> tuple[dict[str, FileSource | ClipSource], dict[str, str]]:
+) -> tuple[dict[str, FileSource | VideoSource], dict[str, str]]:
     """By strategy, its coder's files, or why this machine has none; without those that send
     tokens. Strategies with the same files share them."""
     strategies = [s for s in loaded.strategies if s.coder != TOKENS]
@@ -130,7 +130,7 @@ def file_sources(
         notes = {s.name: missing.get(s.coder.removesuffix("-half"), "") for s in strategies}
         found = {s.name: files[s.coder] for s in strategies if s.coder in files}
         return dict(found), {name: why for name, why in notes.items() if name not in found}
-    clips: dict[str, ClipSource] = {}
+    clips: dict[str, VideoSource] = {}
     notes = {}
     for strategy in strategies:
         stream = loaded.scenarios[strategy.name].stream
@@ -139,5 +139,5 @@ def file_sources(
             notes[strategy.name] = codec
             continue
         same = (clip for clip in clips.values() if clip.coder == codec)
-        clips[strategy.name] = next(same, None) or ClipSource(codec, images)
+        clips[strategy.name] = next(same, None) or VideoSource(codec, images)
     return dict(clips), notes

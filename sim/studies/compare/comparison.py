@@ -43,7 +43,7 @@ from sim.scenario.loader import LoadedScenario
 from sim.scenario.pictures import load_pictures
 from sim.scenario.schema import Scenario
 from sim.stream import check_model
-from sim.studies.compare.clips import ClipSource, file_sources
+from sim.studies.compare.clips import VideoSource, file_sources
 from sim.studies.compare.config import TOKENS, LoadedComparison, LossCondition, Strategy
 from sim.studies.compare.parity import fec_rows
 from sim.studies.compare.sources import (
@@ -261,7 +261,7 @@ class Comparison:
                 row |= {name: values[name] for name in temporal}
         return [(row, pixels) for row, (pixels, _) in zip(found, seen, strict=True)]
 
-    def _source(self, unit: Unit) -> TokenSource | FileSource | ClipSource:
+    def _source(self, unit: Unit) -> TokenSource | FileSource | VideoSource:
         return self.tokens if unit.strategy.coder == TOKENS else self._files[unit.strategy.name]
 
     def _send(self, unit: Unit) -> StreamSet | BudgetTooSmall:

@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.model import Model
-from codec.threads import one_thread
 from sim.baselines import Baseline, BaselineError, RateSearch
 from sim.baselines.byte_frames import byte_frame, received_file
 from sim.baselines.damage import Damaged, decode_damaged
 from sim.drivers.record import MediaFrame, StreamRecord
 from sim.jobs.store import Store, cache_folder
-from sim.media.frames import Restorer, decode_lossless, with_token_importance
+from sim.media.frames import Restorer, decode_lossless, encode_images, with_token_importance
 from sim.media.images import LoadedImage
 from sim.scenario.schema import CodecSection, Scenario, TokenizerKey
 from sim.stream import BYTES, CoderTables, StreamSetup, stream_frames
@@ -67,33 +66,24 @@ class TokenSource:
     def __init__(self, model: Model, images: Sequence[LoadedImage]) -> None:
         self.model = model
         self.images = images
-        self._tokens = cache(self._encode)
-        self._frames = cache(self._framed)
+        self._frames = cache(self._encode)
         self._with_importance = cache(self._add_importance)
         self._lossless = lru_cache(_MAX_DECODED)(self._decode)
 
     def frames(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The images as the codec's settings have them."""
-        return self._frames(codec.codebook, codec.patch, codec.search)
+        return self._frames(codec.tokenizer_key)
 
     def with_importance(self, codec: CodecSection) -> Sequence[MediaFrame]:
         """The same, with what each token would be missed for."""
-        return self._with_importance(codec.codebook, codec.patch, codec.search)
+        return self._with_importance(codec.tokenizer_key)
 
-    def _encode(self, at: int, level: int, patch: int, search: int) -> NDArray[np.int64]:
-        with one_thread():
-            return self.model.encode(self.images[at].pixels, level, patch, search)
+    def _encode(self, key: TokenizerKey) -> Sequence[MediaFrame]:
+        return list(encode_images(self.model, self.images, *key))
 
-    def _framed(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
-        frames = []
-        for at, image in enumerate(self.images):
-            index_map = self._tokens(at, level, patch, search)
-            frames.append(MediaFrame(image.name, index_map, image.width, image.height))
-        return frames
-
-    def _add_importance(self, level: int, patch: int, search: int) -> Sequence[MediaFrame]:
-        frames = self._frames(level, patch, search)
-        return [with_token_importance(self.model, frame, level) for frame in frames]
+    def _add_importance(self, key: TokenizerKey) -> Sequence[MediaFrame]:
+        size = key.codebook_size
+        return [with_token_importance(self.model, frame, size) for frame in self._frames(key)]
 
     def send(
         self, scenario: Scenario, budget: float, fixed: bool = False
@@ -134,10 +124,11 @@ class TokenSource:
         concealer, which remembers the stream; ``damaged`` is for files."""
         (name,) = scenario.concealers
         restorer = Restorer(self.model, [name], scenario.decoding_options())
+        key, enhance = _codec_key(scenario, sent)
         for ready in record.frames:
-            if ready.complete:  # every repair leaves it as it is, and remembers it
-                restorer.conceal(ready)
-                pixels = self._lossless(ready.frame, *_codec_key(scenario, sent))
+            if np.array_equal(ready.grid.indices, self._frames(key)[ready.frame].index_map):
+                restorer.conceal(ready)  # every repair leaves it as it is, and remembers it
+                pixels = self._lossless(ready.frame, key, enhance)
             else:
                 pixels = restorer.restore(ready).images[name]
             yield pixels, float(ready.grid.received.mean())
@@ -148,7 +139,7 @@ class TokenSource:
             yield self._lossless(at, *_codec_key(scenario, sent))
 
     def _decode(self, at: int, key: TokenizerKey, enhance: bool) -> NDArray[np.uint8]:
-        return decode_lossless(self.model, self._frames(*key)[at], key.codebook_size, enhance)
+        return decode_lossless(self.model, self._frames(key)[at], key.codebook_size, enhance)
 
 
 def _codec_key(scenario: Scenario, sent: StreamSet) -> tuple[TokenizerKey, bool]:
