@@ -297,7 +297,10 @@ def _images_line(point: PointSummary) -> str:
     text = f"complete: {point.images_complete} of {images}, lost: {point.images_lost}"
     if math.isnan(point.latency_s):
         return text
-    within = ", ".join(f"{s:.3f} s for {p}%" for p, s in point.latency_percentiles_s.items())
+    shares: dict[str, list[str]] = {}
+    for percent, seconds in point.latency_percentiles_s.items():
+        shares.setdefault(f"{seconds:.3f} s", []).append(f"{percent}%")
+    within = ", ".join(f"{time} for {' and '.join(found)}" for time, found in shares.items())
     return (
         f"{text}; the last packet of an image came {point.latency_s:.3f} s after its capture on "
         f"average, within {within}"
