@@ -42,9 +42,11 @@ RIVALS = ("keys", "frozen", "slices", "again")
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is kept beyond a test."""
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is kept beyond a test, nor written beside the project."""
     monkeypatch.setenv("LOSSY_STREAM_SIM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
 
 
 def x264() -> ClipCodec:
