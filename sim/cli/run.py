@@ -300,7 +300,7 @@ def _images_line(point: PointSummary) -> str:
     shares: dict[str, list[str]] = {}
     for percent, seconds in point.latency_percentiles_s.items():
         shares.setdefault(f"{seconds:.3f} s", []).append(f"{percent}%")
-    within = ", ".join(f"{time} for {' and '.join(found)}" for time, found in shares.items())
+    within = "; ".join(f"{time} for {', '.join(found)}" for time, found in shares.items())
     return (
         f"{text}; the last packet of an image came {point.latency_s:.3f} s after its capture on "
         f"average, within {within}"

@@ -300,9 +300,7 @@ class Scenario(Section):
         for key, value in wanted.items():
             if value and self.video is None:
                 problem = f"{key} looks at the frame before: it needs a section video"
-                raise PydanticCustomError(
-                    "stream", "{problem}", {"problem": problem, "parameter": key}
-                )
+                raise _mistake("stream", problem, parameter=key)
         try:
             self.stream_config()
         except StreamConfigError as error:
