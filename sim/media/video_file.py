@@ -39,7 +39,9 @@ class VideoFiles:
 
         file = io.BytesIO()
         container = av.open(file, "w", format="mp4")
-        stream = container.add_stream("libx264", rate=self._rate, options={"crf": _CRF})
+        # Macroblock trees of small pictures depend on what else lies in memory.
+        options = {"crf": _CRF, "x264-params": "mbtree=0"}
+        stream = container.add_stream("libx264", rate=self._rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1  # their number shows in the bytes
         return file, container, stream
