@@ -16,7 +16,6 @@ several processes, which live streams also are, need the usual ``if __name__ == 
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,11 +183,11 @@ def run(
 
 
 def _load(scenario: Source, given: Mapping[str, Any]) -> LoadedScenario:
-    from sim.scenario.loader import load_mapping, load_scenario
+    from sim.scenario.loader import load_mapping, load_scenario, override_text
 
     if isinstance(scenario, Mapping):
         return load_mapping(scenario, given)
     from sim.scenario.library import find_scenario
 
-    overrides = [f"{key}={json.dumps(value)}" for key, value in given.items()]  # JSON is YAML
+    overrides = [override_text(key, value) for key, value in given.items()]
     return load_scenario(find_scenario(Path(scenario)), overrides)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -93,7 +92,9 @@ class VideoOptions(ScenarioOptions):
 
 
 def _video(section: Mapping[str, object]) -> str:
-    return f"video={json.dumps(section)}"
+    from sim.scenario.loader import override_text
+
+    return override_text("video", section)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields
@@ -203,7 +202,9 @@ def with_options(
 
 
 def _override(key: str, value: str | int) -> str:
-    return f"{key}={json.dumps(value)}"
+    from sim.scenario.loader import override_text
+
+    return override_text(key, value)
 
 
 def plain_cpu(name: str, dtype: str) -> bool:

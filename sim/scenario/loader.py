@@ -6,6 +6,7 @@ import copy
 import difflib
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,7 @@ def load_mapping(
     given = dict(overrides or {})
     found = Source("scenario", None, copy.deepcopy(dict(raw)))
     found.raw.setdefault("name", "scenario")
-    told = [f"{key}={json.dumps(value)}" for key, value in given.items()]
+    told = [override_text(key, value) for key, value in given.items()]
     return _load(found, Path(), given, source or {"file": None, "question": "", "overrides": told})
 
 
@@ -157,6 +158,13 @@ def _opening(path: Path) -> str:
     lines = path.read_text(encoding="utf-8").splitlines()
     head = itertools.takewhile(lambda line: line.startswith("#"), lines)
     return "\n".join(line.lstrip("#").strip() for line in head)
+
+
+def override_text(key: str, value: Any) -> str:
+    """ "dotted.key=value", as `parse_override` reads it. JSON is YAML, but for characters beyond
+    U+FFFF and unprintable ones; YAML's own escape suits all that are not ASCII."""
+    text = json.dumps(value, ensure_ascii=False)
+    return f"{key}=" + re.sub(r"[^ -~]", lambda found: f"\\U{ord(found[0]):08x}", text)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
