@@ -206,6 +206,7 @@ def test_the_page_of_scenarios_is_what_its_program_writes() -> None:
     """Every scenario and its question are those of the files."""
     text = scenarios.PAGE.read_text()
     assert scenarios.page(scenarios.answers(text)) == text
+    assert scenarios.NOT_RUN not in text
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ class Metric:
         """A value with as many digits as mean something."""
         if not math.isfinite(value):
             return "not defined"
-        return f"{value:.{self.digits}f}{' ' * bool(self.unit) + self.unit if unit else ''}"
+        return f"{value:z.{self.digits}f}{' ' * bool(self.unit) + self.unit if unit else ''}"
 
 
 METRICS = {

@@ -148,8 +148,8 @@ def _over_places(
     best, second, worst = ranked[0], ranked[1], ranked[-1]
     lead = difference(levels[best], levels[second])
     text = (
-        f"{given}, {key} {names[best]} gives the {_best(metric)} mean "
-        f"{metric.label}, {metric.text(means[best])}, {_apart(lead, metric)} "
+        f"{given}, mean {metric.label} is {_best(metric)} with {key}: {names[best]} "
+        f"({metric.text(means[best])}), {_apart(lead, metric)} "
         f"{names[second]}{_verdict(lead)}"
     )
     if worst != second:
