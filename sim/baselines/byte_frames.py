@@ -27,8 +27,9 @@ BYTE_STREAM = {
     "codec.entropy": "fixed",
     "codec.patch": _PATCH,
     "stream.interleaver": "raster",
+    "stream.refresh": None,
 }
-"""What a scenario must say for its tokens to be bytes in order."""
+"""What a scenario must say for its tokens to be bytes in order, all of them sent."""
 
 MAX_FILE_BYTES = 1 << 17
 _MAX_COLUMNS = MAX_SIDE // _PATCH

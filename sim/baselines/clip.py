@@ -190,37 +190,17 @@ def clip_codec(name: str, fps: float, slices: int = 1) -> ClipCodec | str:
         """A setting for each quarter of a constant rate factor."""
         return tuple((*head, f"crf={n / 4}:{rest}") for n in range(4 * worst, 39, -1))
 
-    common = program, fps
+    h264 = program, fps, "h264", "h264", "yuv420p"
+    hevc = program, fps, "hevc", "hevc", "yuv420p"
+    obu = program, fps, "obu", "libdav1d", "yuv420p"
+    h266 = program, fps, "vvc", "vvc", "yuv420p10le"
+    qps = tuple((*vvc, ahead, "-qp", str(qp)) for qp in range(55, 16, -1))
     codecs = (
-        ClipCodec(
-            "x264", *common, "h264", "h264", "yuv420p", rates(x264, 51, f"{keys}:{one}"), trim_h264
-        ),
-        ClipCodec(
-            *("x264-refresh", *common, "h264", "h264", "yuv420p"),
-            rates(x264, 51, wander),
-            trim_h264,
-            slices,
-        ),
-        ClipCodec(
-            "x265",
-            *common,
-            "hevc",
-            "hevc",
-            "yuv420p",
-            rates(x265, 51, f"{keys}:{quiet}"),
-            trim_hevc,
-        ),
-        ClipCodec(
-            *("svt-av1", *common, "obu", "libdav1d", "yuv420p"),
-            rates(av1, 63, "pred-struct=1:lp=1"),
-            trim_av1,
-        ),
-        ClipCodec(
-            *("vvc", *common, "vvc", "vvc", "yuv420p10le"),
-            tuple((*vvc, ahead, "-qp", str(qp)) for qp in range(55, 16, -1)),
-            trim_vvc,
-            alone=second,
-        ),
+        ClipCodec("x264", *h264, rates(x264, 51, f"{keys}:{one}"), trim_h264),
+        ClipCodec("x264-refresh", *h264, rates(x264, 51, wander), trim_h264, slices),
+        ClipCodec("x265", *hevc, rates(x265, 51, f"{keys}:{quiet}"), trim_hevc),
+        ClipCodec("svt-av1", *obu, rates(av1, 63, "pred-struct=1:lp=1"), trim_av1),
+        ClipCodec("vvc", *h266, qps, trim_vvc, alone=second),
     )
     codec = next(codec for codec in codecs if codec.name == name)
     encoder = codec.by_setting[0][1]

@@ -108,52 +108,19 @@ def pillow_codecs() -> tuple[list[PillowCodec], dict[str, str]]:
     quality = tuple({"quality": q} for q in range(101))
     # 160 rates between 1/4000 and 1/8 of 24 bits a pixel, 4% apart
     rates = tuple({"quality_layers": [4000 * 500 ** (-i / 159)]} for i in range(160))
+    jpeg, options = (quality[1:96], jpeg_payload), {"optimize": True}
+    lossy = {"quality_mode": "rates", "no_jp2": True, "irreversible": True}
+    tuned = {"speed": 4, "advanced": {"tune": "ssim"}}
     wanted = [
-        (
-            "jpg",
-            PillowCodec("jpeg", "JPEG", quality[1:96], jpeg_payload, {"optimize": True}),
-        ),
-        (
-            "jpg",
-            PillowCodec(
-                "jpeg-restart",
-                "JPEG",
-                quality[1:96],
-                jpeg_payload,
-                {"optimize": True, "restart_marker_rows": 1},
-            ),
-        ),
-        (
-            "jpg",
-            PillowCodec(
-                "jpeg-progressive",
-                "JPEG",
-                quality[1:96],
-                jpeg_payload,
-                {"optimize": True, "progressive": True},
-            ),
-        ),
-        ("webp", PillowCodec("webp", "WEBP", quality, webp_payload, {"method": 6})),
-        (
-            "jpg_2000",
-            PillowCodec(
-                "jpeg2000",
-                "JPEG2000",
-                rates,
-                jpeg2000_payload,
-                {"quality_mode": "rates", "no_jp2": True, "irreversible": True},
-            ),
-        ),
-        (
-            "avif",
-            PillowCodec(
-                "avif", "AVIF", quality, box_payload, {"speed": 4, "advanced": {"tune": "ssim"}}
-            ),
-        ),
+        PillowCodec("jpeg", "JPEG", *jpeg, options),
+        PillowCodec("jpeg-restart", "JPEG", *jpeg, {**options, "restart_marker_rows": 1}),
+        PillowCodec("jpeg-progressive", "JPEG", *jpeg, {**options, "progressive": True}),
+        PillowCodec("webp", "WEBP", quality, webp_payload, {"method": 6}),
+        PillowCodec("jpeg2000", "JPEG2000", rates, jpeg2000_payload, lossy),
+        PillowCodec("avif", "AVIF", quality, box_payload, tuned),
     ]
-    found = [codec for feature, codec in wanted if features.check(feature)]
-    names = {codec.name for codec in found}
-    missing = {c.name: "this Pillow was built without it" for _, c in wanted if c.name not in names}
+    found = [codec for codec in wanted if features.check(_FEATURES[codec.format])]
+    missing = {c.name: "this Pillow was built without it" for c in wanted if c not in found}
     return found, missing
 
 

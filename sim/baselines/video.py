@@ -114,48 +114,19 @@ def video_codecs() -> tuple[list[VideoCodec], dict[str, str]]:
     av1 = ("-c:v", "libaom-av1", "-still-picture", "1", "-cpu-used", "3", "-tune", "ssim")
     x265 = ("-c:v", "libx265", "-preset", "slower", "-x265-params")
     quiet = "log-level=none:info=0"
-    wanted = [
-        (
-            "libvvenc",
-            VideoCodec(
-                "vvc",
-                program,
-                "vvc",
-                "yuv420p10le",
-                tuple((*vvc, "-qp", str(qp)) for qp in range(63, 9, -1)),
-                trim_vvc,
-            ),
-        ),
-        (
-            "libaom-av1",
-            VideoCodec(
-                "av1",
-                program,
-                "obu",
-                "yuv420p",
-                tuple((*av1, "-b:v", "0", "-crf", str(crf)) for crf in range(63, 4, -1)),
-                trim_av1,
-            ),
-        ),
-        (
-            "libx265",
-            VideoCodec(
-                "x265",
-                program,
-                "hevc",
-                "yuv420p",
-                tuple((*x265, f"{quiet}:crf={crf / 2}") for crf in range(102, 9, -1)),
-                trim_hevc,
-            ),
-        ),
-    ]
-    there = ffmpeg_encoders(program)
-    found = [codec for encoder, codec in wanted if encoder in there]
-    missing = {
-        codec.name: f"this FFmpeg has no {encoder}"
-        for encoder, codec in wanted
-        if encoder not in there
-    }
+    by_qp = tuple((*vvc, "-qp", str(qp)) for qp in range(63, 9, -1))
+    by_crf = tuple((*av1, "-b:v", "0", "-crf", str(crf)) for crf in range(63, 4, -1))
+    by_half_crf = tuple((*x265, f"{quiet}:crf={crf / 2}") for crf in range(102, 9, -1))
+    there, found, missing = ffmpeg_encoders(program), list[VideoCodec](), dict[str, str]()
+    for codec in (
+        VideoCodec("vvc", program, "vvc", "yuv420p10le", by_qp, trim_vvc),
+        VideoCodec("av1", program, "obu", "yuv420p", by_crf, trim_av1),
+        VideoCodec("x265", program, "hevc", "yuv420p", by_half_crf, trim_hevc),
+    ):
+        if (encoder := codec.by_setting[0][1]) in there:
+            found.append(codec)
+        else:
+            missing[codec.name] = f"this FFmpeg has no {encoder}"
     return found, missing
 
 

@@ -18,13 +18,13 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from channels.describe import loss_raster, run_histogram, sample_autocorrelation
 from channels.samplers import Mask
 from channels.theory import LossChain, autocorrelation
-from sim.figures.style import drawing
+from sim.figures.style import BLUE, DPI, PALE, SKY, VERMILLION, drawing
 
 FORMATS = (".png", ".svg", ".pdf")
 
 _RASTER = (100, 200)  # rows, packets in a row
 _LONGEST, _LAGS = 50, 50
-_LOST, _THEORY, _SAMPLE = "#D55E00", "#0072B2", "#56B4E9"
+_LOST, _THEORY, _SAMPLE = VERMILLION, BLUE, SKY
 
 
 def draw_channel(
@@ -51,10 +51,10 @@ def draw_channel(
         _runs(runs, mask, chain)
         _memory(memory, mask, chain)
         figure.suptitle(title, size=10)
-        figure.text(0.995, 0.006, small_print, ha="right", va="bottom", size=6, color="#555555")
+        figure.text(0.995, 0.006, small_print, ha="right", va="bottom", size=6, color=PALE)
         nothing = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
         metadata = nothing.get(kind, {"Software": None})
-        figure.savefig(path, format=kind.removeprefix("."), dpi=160, metadata=metadata)
+        figure.savefig(path, format=kind.removeprefix("."), dpi=DPI, metadata=metadata)
 
 
 def _raster(axes: Axes, mask: Mask) -> None:
@@ -116,4 +116,4 @@ def _legend(axes: Axes) -> None:
 def _nothing(axes: Axes, why: str) -> None:
     axes.grid(False)
     axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color="#555555")
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=PALE)

@@ -16,7 +16,7 @@ from sim.results.run import Run
 from sim.scenario.labels import count_label, plain_label
 from sim.scenario.schema import CLEAN
 
-_ONE_VALUE = ("frozen", "recovery_s")  # no curves
+_ONE_VALUE = ("frozen", "recovery_s")  # no curves, unless there is nothing else
 
 
 def time_figure(run: Run) -> Figure:
@@ -25,7 +25,7 @@ def time_figure(run: Run) -> Figure:
     frames = list(run.pictured_images().values())
     fps = float(run.manifest["scenario"]["stream"]["fps"])
     at = np.arange(len(frames)) / fps
-    metrics = [name for name in run.metrics if name not in _ONE_VALUE]
+    metrics = [name for name in run.metrics if name not in _ONE_VALUE] or run.metrics
     figure = new_figure(9, 1.9 + 1.7 * len(metrics))
     *curves, below = figure.subplots(
         len(metrics) + 1, 1, sharex=True, height_ratios=[*[1.0] * len(metrics), 0.6]

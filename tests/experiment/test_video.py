@@ -78,6 +78,13 @@ def test_what_a_video_leaves(clip: Cli, cli: Cli) -> None:
     assert "Frame by frame" in Path("r.html").read_text()
 
 
+def test_metrics_of_a_whole_stream_alone_are_drawn_too(clip: Cli, cli: Cli) -> None:
+    folder = clip("--set", "metrics=[frozen]")
+    drawn = cli("plot", folder)
+    assert drawn.exit_code == 0, drawn.output
+    assert (folder / "figures" / "time.png").is_file()
+
+
 def test_a_still_clip_without_loss_at_first_is_as_without_loss(clip: Cli, tmp_path: Path) -> None:
     film(tmp_path / "clip.mkv", range(8), "ffv1", "yuv444p", blue=lambda number: 90)
     folder = clip()

@@ -60,6 +60,7 @@ def test_the_settings_that_make_tokens_bytes() -> None:
         "codec.entropy": CONFIG.entropy,
         "codec.patch": CONFIG.patch,
         "stream.interleaver": CONFIG.interleaver,
+        "stream.refresh": CONFIG.refresh,
     } == BYTE_STREAM
     with pytest.raises(ValueError, match="1 to"):
         byte_frame("file", b"")

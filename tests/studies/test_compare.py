@@ -196,6 +196,9 @@ def test_winners_and_intervals() -> None:
     means = {row["strategy"]: row for row in mean_rows(rows, ["ssim"])}
     assert means["t1"]["ssim"] == pytest.approx(base.mean() + 1)
     assert means["t1"]["ssim_low"] < base.mean() + 1 < means["t1"]["ssim_high"]
+    holes = np.where(np.eye(4, 6) > 0, np.nan, base)
+    (row,) = winner_rows(rows_of(t1=base + 1, v1=holes), ["ssim"])
+    assert row["tokens_better"] == 1, "of the pairs that are defined"
     (equal,) = winner_rows(rows_of(t1=base, v1=base + rng.normal(0, 9, (4, 6))), ["ssim"])
     assert equal["verdict"] == "open" and equal["lead_low"] < 0
 

@@ -15,6 +15,7 @@ from sim.progress import no_progress
 from sim.results.files import read_table, write_table
 from sim.studies.compare.comparison import Comparison
 from sim.studies.compare.config import load_comparison
+from sim.studies.compare.parity import fec_rows
 from sim.studies.compare.summary import mean_rows
 
 Cli = Callable[..., Any]
@@ -129,6 +130,10 @@ def test_the_command_draws_and_tells(cli: Cli) -> None:
         (("codec: {model", "images: [a.png]\ncodec: {model"), "images: a comparison has images or"),
         (("video: {file: samples/book, size: 96, frames: 8}", "images: samples"), "looks at the"),
         (("samples/book", "samples/cook"), "samples/cook"),
+        (
+            ("slices: 1}}", "slices: 1, refresh: 4}}"),
+            "strategies[1].stream.refresh: a file's bytes",
+        ),
     ],
 )
 def test_mistakes_are_told_by_line(cli: Cli, change: tuple[str, str], expected: str) -> None:
@@ -137,6 +142,35 @@ def test_mistakes_are_told_by_line(cli: Cli, change: tuple[str, str], expected: 
     assert done.exit_code == 2 and done.stdout == "", done.output
     assert expected in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert [path.name for path in Path().iterdir()] == ["test.yaml"]
+
+
+def test_what_changes_is_said_of_tokens_alone() -> None:
+    """A file's bytes are all sent, in comparisons as in the streams that parity is measured by."""
+    loaded = load_comparison(comparison(), ["stream.refresh=4"])
+    sent = {name: scenario.stream.refresh for name, scenario in loaded.scenarios.items()}
+    assert sent == {"tokens": 4, **dict.fromkeys(RIVALS)}
+    strategies = "strategies=[{name: tokens, stream: {fec: {data: 4, parity: 1}}}]"
+    losses = "loss=[0.5]"
+    some = fec_rows(load_comparison(comparison(), [strategies, losses, "stream.refresh=4"]))
+    every = fec_rows(load_comparison(comparison(), [strategies, losses]))
+    write_table(Path("some.csv"), some)
+    write_table(Path("every.csv"), every)
+    assert Path("some.csv").read_bytes() == Path("every.csv").read_bytes()
+
+
+def test_pictures_are_kept_of_the_stream_that_is_named() -> None:
+    """Which stream is pictured follows from the common slices, which a strategy may not have."""
+    strategies = "strategies=[{name: tokens, stream: {slices: 4}}]"
+    digests: dict[int, set[str]] = {}
+    for slices in (1, 2, 3, 5):
+        loaded = load_comparison(
+            comparison(), [strategies, "loss=[0.3]", "repeats=9", f"stream.slices={slices}"]
+        )
+        found = Comparison(loaded, ["psnr_db"], no_progress)
+        digests.setdefault(found.pictured_repeat, set()).add(found.digest)
+    assert len(digests) > 1
+    assert all(len(own) == 1 for own in digests.values())
+    assert len(set.union(*digests.values())) == len(digests)
 
 
 def test_intervals_are_of_streams_whose_frames_are_no_sample() -> None:

@@ -56,7 +56,9 @@ from sim.studies.compare.summary import mean_rows, winner_rows
 from sim.version import __version__
 
 OUTCOMES, MEANS, WINNERS, FEC = "outcomes.csv", "means.csv", "winners.csv", "fec.csv"
-_LIBRARIES = ("torch", "numpy", "scipy", "pillow", "pillow-heif", "imageio-ffmpeg", "ssimulacra2")
+_LIBRARIES = (
+    "torch", "numpy", "scipy", "pillow", "pillow-heif", "imageio-ffmpeg", "av", "ssimulacra2",
+)  # fmt: skip
 
 MAX_PICTURED = 3
 """Images of which pictures are kept."""
@@ -301,7 +303,7 @@ class Comparison:
             "unit": [unit.bpp_wire, unit.scenario.model_dump(exclude={"name", "images"})],
             "fixed": unit.strategy.name in self.loaded.fixed_level,
             "images": [(i.name, pixel_digest(i.pixels)) for i in self.images],
-            "pictured": unit.cell is self.pictured_cell,
+            "pictured": self.pictured_repeat if unit.cell is self.pictured_cell else None,
             "coder": networks
             if coder == TOKENS
             else self._files[unit.strategy.name].coder.identity,

@@ -221,7 +221,7 @@ class ComparisonSource(Source):
             mine = self.raw["strategies"][strategy].get(section, {})
             if keys[0] is None or keys[0] in mine:
                 raise self.error(("strategies", strategy, *location), problem)
-            problem += f" (in strategy {strategy})"
+            problem += f" (in strategies[{strategy}])"
         raise self.error(location, problem)
 
     def strategy(self, base: Mapping[str, Any], strategy: Strategy, number: int) -> Scenario:
@@ -243,8 +243,9 @@ class ComparisonSource(Source):
         for key in ("codec", "concealer"):
             if key in self.raw["strategies"][number]:
                 raise self.error((*place, key), f"says nothing to {strategy.coder}; only to tokens")
-        if "interleaver" in strategy.stream:
-            raise self.error((*place, "stream", "interleaver"), "a file's bytes keep their order")
+        for key in ("interleaver", "refresh"):
+            if key in strategy.stream:
+                raise self.error((*place, "stream", key), "a file's bytes are all sent, in order")
         self.scenario(raw, number)
         return self.scenario(with_values(raw, BYTE_STREAM), number)
 

@@ -48,6 +48,7 @@ from sim.metrics import metric as metric_of
 from sim.results.files import COMPARISON, MANIFEST, PANELS, number, read_json, read_table
 from sim.scenario.labels import count_label
 from sim.statistics import Estimate
+from sim.studies.compare.config import TOKENS
 from sim.studies.compare.summary import paired_difference
 from sim.studies.measurements import grouped
 
@@ -77,7 +78,7 @@ class _Results:
         """How every strategy is drawn: blue and solid lines send tokens, the others files."""
         line_styles: dict[str, dict[str, Any]] = {}
         for strategy in self.manifest["strategies"]:
-            line = "-" if strategy["coder"] == "tokens" else "--"
+            line = "-" if strategy["coder"] == TOKENS else "--"
             colours = _TOKEN_COLOURS if line == "-" else _FILE_COLOURS
             own = sum(look["linestyle"] == line for look in line_styles.values())
             line_styles[strategy["name"]] = {

@@ -64,6 +64,7 @@ def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, A
             second = ranked[1] if ranked[1:] else None
             best = {by_name[name][0]["coder"] == TOKENS: name for name in reversed(ranked)}
             ahead = _difference(tables, best.get(True), best.get(False))
+            known = ahead[np.isfinite(ahead)]
             found.append(
                 {
                     **key,
@@ -76,7 +77,7 @@ def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, A
                     "files_best": best.get(False),
                     **_with_interval("tokens_lead", ahead),
                     # A mean may rest on a few ruined pictures; a share of all pairs does not.
-                    "tokens_better": float(np.mean(ahead > 0)) if ahead.size else float("nan"),
+                    "tokens_better": float(np.mean(known > 0)) if known.size else float("nan"),
                     "verdict": _verdict(ahead),
                 }
             )
