@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from sim.cli.options import NetworkOptions, ScenarioName, with_options
+from sim.cli.live import Camera, VideoOptions
+from sim.cli.options import DeviceOptions, ScenarioName, with_options
 
 
 @dataclass(frozen=True, kw_only=True)
-class PageOptions(NetworkOptions):
+class PageOptions(VideoOptions, DeviceOptions):
     """The scenario may be left out."""
 
     scenario: ScenarioName = Path("burst20")
@@ -21,11 +22,12 @@ class PageOptions(NetworkOptions):
 @with_options(PageOptions)
 def page(
     options: PageOptions,
+    camera: Camera = None,
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port of the page, on 127.0.0.1.")
     ] = 8080,
     side: Annotated[
-        int, typer.Option(min=16, help="Pixels; photographs are shrunk to this longest side.")
+        int, typer.Option(min=16, help="Pixels; pictures are shrunk to this longest side.")
     ] = 384,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
@@ -33,7 +35,7 @@ def page(
 
     Its settings can be changed while it runs. The scenario is burst20, unless another is named.
     """
-    loaded = options.load()
+    loaded = options.load_with(camera)
 
     from sim.page.server import serve
 

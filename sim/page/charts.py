@@ -61,7 +61,7 @@ def gap_chart(points: Sequence[HistoryPoint]) -> str:
         for name, text, top in zip(_LINES, told, _spread([y(g) for g in gaps[-1]]), strict=True)
     )
     return _flags(points) + _chart(
-        f"The last {len(points)} images; of the latest, in dB: {', '.join(told)}",
+        f"The last {len(points)} pictures; of the latest, in dB: {', '.join(told)}",
         f'{_changes_lines(points)}{grid}<polygon class="gain" points="{band}"/>{drawn}',
         labels + names,
     )
@@ -84,7 +84,7 @@ def packet_chart(points: Sequence[HistoryPoint]) -> str:
     told = [f"{fates.count(how)} {how}" for how in (*LOST, RESTORED) if how in fates]
     what = ", ".join(told) or "none lost"
     return _chart(
-        f"Of {len(fates)} packets of the last {len(points)} images: {what}",
+        f"Of {len(fates)} packets of the last {len(points)} pictures: {what}",
         _changes_lines(points) + "".join(drawn),
     )
 

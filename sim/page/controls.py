@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from channels import PRESETS, read_channel
 from channels.link import Link
 from channels.theory import autocorrelation, loss_rate, mean_loss_run
+from codec.concealment import CONCEALERS, VIDEO_CONCEALERS
 from codec.patches import PATCHES
+from sim.page.text import picture_word
 from sim.scenario.schema import Scenario, with_values
 
 Value = float | int | str
@@ -29,12 +31,18 @@ INTERLEAVERS = {
     "random": "scattered at random",
 }
 
-CONCEALERS = {
+_REPAIRS = {
     "none": "none: grey holes",
     "most_frequent": "most frequent codeword",
     "nearest": "copy the nearest",
     "neighbour_average": "average the neighbours",
     "inpaint": "transformer",
+}
+_VIDEO_REPAIRS = {
+    "inpaint": "transformer, each frame alone",
+    "previous": "copy the frame before",
+    "previous_or_average": "frame before or neighbours",
+    "inpaint_memory": "transformer with memory",
 }
 
 
@@ -61,16 +69,24 @@ class Control:
     ordered: bool = True
 
 
-def controls(
-    levels: Sequence[int], stands: Mapping[str, Value], block: int = BLOCK
-) -> list[Control]:
-    """Every control, with where it stands now among its choices.
+def repairs(base: Scenario, has_memory: bool) -> Control:
+    """The menu of repairs: of a video also those that remember, if the model can; and whatever
+    the scenario names."""
+    labels = _REPAIRS if base.video is None else _REPAIRS | _VIDEO_REPAIRS
+    offered = {*labels, *base.concealers} - ({"inpaint_memory"} if not has_memory else set())
+    names = [name for name in (*CONCEALERS, *VIDEO_CONCEALERS) if name in offered]
+    return Control("repair", "repair", names, lambda name: labels.get(name, name), ordered=False)
+
+
+def controls(levels: Sequence[int], stands: Mapping[str, Value], base: Scenario) -> list[Control]:
+    """Every other control, with where it stands now among its choices.
 
     Args:
         levels: codebook sizes of the model.
         stands: as `values` gives.
-        block: packets that parity is added to.
+        base: the scenario that the page began with.
     """
+    block = base.stream.fec.data if base.stream.fec else BLOCK
     hundredths: list[Value] = [percent / 100 for percent in range(0, 61)]
 
     def parity_text(parity: int) -> str:
@@ -91,7 +107,12 @@ def controls(
         control("burst", "burst length", (1.0, *_BURSTS), _burst_text),
         control("parity", "parity packets", (0, *_PARITIES), parity_text),
         control("retries", "retransmission", (0, 1, 2, 3, 4, 8), retries_text),
-        control("slices", "packets per image", (2, 4, 8, 16, 32, 64, 128, 256), str),
+        control(
+            "slices",
+            f"packets per {picture_word(base, 'image')}",
+            (2, 4, 8, 16, 32, 64, 128, 256),
+            str,
+        ),
         Control(
             "interleaver",
             "dealt out",
@@ -202,9 +223,9 @@ def changed(scenario: Scenario, moved: Mapping[str, Value]) -> Scenario:
         raise SettingRefused(failure.errors(include_url=False)[0]["msg"]) from None
 
 
-def command(base: Scenario, now: Scenario, file: str) -> str:
-    """The command that runs what is set now: ``sim run FILE --set ...``."""
-    words = ["sim", "run", file]
+def command(base: Scenario, now: Scenario, start: Sequence[str]) -> str:
+    """The command that runs what is set now; ``start``: its first words, which run the base."""
+    words = [*start]
     before, after = base.model_dump(), now.model_dump()
     if before["channel"] != after["channel"]:
         words += ["--set", f"channel={_flow(after['channel'])}"]

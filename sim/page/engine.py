@@ -1,12 +1,13 @@
 """The stream behind the page: the real protocol in virtual time, one frame at a time.
 
 The law: frame n under a scenario is what `sim run` of that scenario in virtual time gives, however
-one came to it. The endless stream is cut into segments of `SEGMENT_FRAMES` frames; segment r is
-repeat r of the scenario, its photographs taken in turn. So a frame depends on its number, the
+one came to it. The endless stream is cut into segments; segment r is repeat r of the scenario, its
+photographs taken in turn, or its clip from the beginning. So a frame depends on its number, the
 scenario and the photographs, and on nothing that was set before: a changed setting restarts the
-segment's stream and lets it run, without decoding anything, to the frame that is wanted. Settings
-therefore act on the very next frame, and two settings tried on one frame are compared under the
-same random numbers.
+segment's stream and lets it run, without decoding anything, to the frame that is wanted, and a
+repair that remembers fills the frames before that. Settings therefore act on the very next frame,
+and two settings tried on one frame are compared under the same random numbers, a camera's frame
+too, which `sim run` could not have again.
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.concealment import VIDEO_CONCEALERS
 from sim.drivers.record import PacketRecord
 from sim.drivers.virtual import VirtualStream
 from sim.media.frames import Restorer
 from sim.media.images import LoadedImage
+from sim.media.outputs import RestoredFrame
 from sim.metrics.quality import psnr_db, token_accuracy
 from sim.page.photos import CodedPhoto, CodedPhotos
 from sim.protocol.events import FrameReady
 from sim.scenario.schema import Scenario
 from sim.stream import CoderTables, StreamSetup
-
-SEGMENT_FRAMES = 60
-"""Frames of one stream; bounds what is kept of it, and how long a changed setting may take."""
 
 UNREPAIRED = "none"
 
@@ -107,14 +107,13 @@ class Engine:
 
         Raises:
             StreamConfigError: a photograph does not fit the settings.
-            UserError: the repair needs something that is not installed.
+            UserError: the repair needs something that is not installed, or a camera is gone.
         """
-        segment = self._segment_of(number, scenario)
-        ready = segment.frame(number % SEGMENT_FRAMES)
+        at = number % self.photos.segment_frames
+        segment, self._segment = self._segment_of(number, scenario), None  # if something fails
+        ready, restored = segment.frame(at), segment.restored(at, concealer)
+        self._segment = segment
         coded = self.photos.coded(number, scenario.codec)
-        names = dict.fromkeys((UNREPAIRED, concealer))
-        restorer = Restorer(self.photos.model, names, scenario.decoding_options())
-        restored = restorer.restore(ready)
         frame = coded.frame
         layout = scenario.stream_config().layout(frame.width, frame.height)
         slice_of = np.empty(layout.tokens, np.int64)
@@ -124,12 +123,12 @@ class Engine:
             number=number,
             scenario=scenario,
             concealer=concealer,
-            photo=self.photos.images[number % len(self.photos)],
+            photo=self.photos.image(number),
             coded=coded,
             slice_of=slice_of.reshape(layout.grid),
             ready=ready,
-            packets=segment.packets(number % SEGMENT_FRAMES),
-            sent=segment.sent(number % SEGMENT_FRAMES),
+            packets=segment.packets(at),
+            sent=segment.sent(at),
             indices=restored.indices[concealer],
             probability=restored.probability[concealer],
             unrepaired=restored.images[UNREPAIRED],
@@ -137,41 +136,63 @@ class Engine:
         )
 
     def _segment_of(self, number: int, scenario: Scenario) -> _Segment:
-        segment = self._segment
-        fits = (
-            segment is not None
-            and segment.scenario == scenario
-            and segment.repeat == number // SEGMENT_FRAMES
-        )
-        if segment is None or not fits or segment.last > number % SEGMENT_FRAMES:
-            segment = self._segment = _Segment(self.photos, scenario, number // SEGMENT_FRAMES)
+        segment, (repeat, at) = self._segment, divmod(number, self.photos.segment_frames)
+        fits = segment is not None and (segment.scenario, segment.repeat) == (scenario, repeat)
+        if segment is None or not fits or segment.last > at:
+            segment = _Segment(self.photos, scenario, repeat)
         return segment
 
 
 class _Segment:
-    """One stream of `SEGMENT_FRAMES` frames, run as far as was asked for."""
+    """One stream, run and repaired as far as was asked for."""
 
     def __init__(self, photos: CodedPhotos, scenario: Scenario, repeat: int) -> None:
         self.scenario, self.repeat = scenario, repeat
-        self.last = -1
         codec, model = scenario.codec, photos.model
-        numbers = range(repeat * SEGMENT_FRAMES, (repeat + 1) * SEGMENT_FRAMES)
+        self._model = model
+        numbers = range(repeat * photos.segment_frames, (repeat + 1) * photos.segment_frames)
         sizes = [photos.size(number) for number in numbers]
         setup = StreamSetup.of(scenario, CoderTables.of(model), repeat)
         take = photos.with_importance if setup.config.needs_importance else photos.frame
         frames = (take(number, codec) for number in numbers)  # tokenized when it is captured
         parts = setup.config, setup.channel(), setup.key, setup.coders(), setup.feedback()
         self._stream = VirtualStream(frames, *parts, sizes)
-        self._ready: FrameReady | None = None
+        self._ready: list[FrameReady] = []
+        self._repairs: dict[str, tuple[Restorer, RestoredFrame]] = {}  # and what it showed last
+
+    @property
+    def last(self) -> int:
+        """The number of the latest frame; -1 before the first."""
+        return len(self._ready) - 1
 
     def frame(self, number: int) -> FrameReady:
         """Frame ``number`` of the segment, at least ``last``."""
         while self.last < number:
-            self._ready = self._stream.next_frame()
-            self.last += 1
-        if self._ready is None:
-            raise RuntimeError(f"a stream of {SEGMENT_FRAMES} frames ended before frame {number}")
-        return self._ready
+            ready = self._stream.next_frame()
+            if ready is None:
+                raise RuntimeError(f"a stream ended before its frame {number}")
+            self._ready.append(ready)
+        return self._ready[number]
+
+    def restored(self, number: int, concealer: str) -> RestoredFrame:
+        """Frame ``number``, which is ``last``, unrepaired and repaired. A repair that remembers
+        first fills what it has not seen, back to a complete frame: nothing before that matters."""
+        if concealer in self._repairs:
+            restorer, shown = self._repairs[concealer]
+            if shown.number == number:
+                return shown
+            unseen = self._ready[shown.number + 1 : number]
+        else:
+            names = dict.fromkeys((UNREPAIRED, concealer))
+            restorer = Restorer(self._model, names, self.scenario.decoding_options())
+            unseen = self._ready[:number]
+        if concealer in VIDEO_CONCEALERS:
+            complete = [n for n, ready in enumerate(unseen) if ready.complete]
+            for ready in unseen[complete[-1] if complete else 0 :]:
+                restorer.conceal(ready)
+        shown = restorer.restore(self._ready[number])
+        self._repairs[concealer] = restorer, shown
+        return shown
 
     def packets(self, number: int) -> tuple[PacketRecord, ...]:
         """The records of the packets that serve one frame, those sent after its deadline too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import Any
 
 from nicegui import events, json, ui
 
-from codec.concealment import CONCEALERS as REPAIRS
 from sim.errors import UserError
 from sim.media.images import unique_names
-from sim.page.controls import BLOCK, CONCEALERS, Control, Value, command, controls
+from sim.page.controls import Control, Value, command, controls, repairs
 from sim.page.photos import read_photo
 from sim.page.playback import Playback
 from sim.page.stages import STAGES
+from sim.page.text import picture_word, stage_title
 from sim.page.view import COLOURS, fate_legend, view
 
 _HERE = Path(__file__).parent
@@ -29,13 +29,12 @@ MAX_UPLOAD = 256 * 2**20
 """Bytes of the photographs that are dropped at once."""
 
 
-def build(playback: Playback, levels: tuple[int, ...], file: str, longest_side: int) -> None:
+def build(playback: Playback, start: Sequence[str], longest_side: int) -> None:
     """Fill the page of one visitor.
 
     Args:
         playback: the one stream, which every visitor shares.
-        levels: codebook sizes that can be chosen.
-        file: of the scenario, for the command that repeats what is set.
+        start: the first words of the command that repeats what is set.
         longest_side: photographs are shrunk to that many pixels.
     """
     ui.add_css(STYLE)
@@ -49,12 +48,13 @@ def build(playback: Playback, levels: tuple[int, ...], file: str, longest_side: 
         with _tag("div", "facts"):
             _place("dl", "numbers").classes("numbers")
             with _tag("section", "charts"):
-                _text("h3").set_content("dB below each photograph's own ceiling (no loss)")
+                word = picture_word(playback.base.scenario)
+                _text("h3").set_content(f"dB below each {word}'s own ceiling (no loss)")
                 _place("div", "gaps").classes("gaps")
                 _text("h3", "legend").set_content(f"packets {fate_legend()}")
                 _place("div", "packets").classes("packets")
-        refreshes.append(_controls(playback, levels))
-    refreshes.append(_foot(playback, file))
+        refreshes.append(_controls(playback))
+    refreshes.append(_foot(playback, start))
 
     def refresh() -> None:
         for one in refreshes:
@@ -94,7 +94,8 @@ def _bar(playback: Playback, longest_side: int) -> Callable[[], None]:
             ui.html("Pictures through a lossy channel", sanitize=False, tag="span")
         _place("span", "state").classes("state").props('role="status"')
         with _tag("div", "buttons"):
-            _photos_button(playback, longest_side)
+            if playback.base.scenario.video is None:
+                _photos_button(playback, longest_side)
             back = _button("←", "one stage back (left arrow)", playback.step_back)
             play = _button("", "pause or play (space)", playback.pause_or_play).classes("main")
             step = _button("Step →", "next stage (right arrow)", playback.step)
@@ -170,27 +171,26 @@ def _hero(playback: Playback) -> Callable[[], None]:
 
 def _strip(playback: Playback) -> None:
     with _tag("nav", "strip").props('aria-label="stages"'):
-        for number, stage in enumerate(STAGES):
+        titles = (stage_title(playback.base.scenario, stage) for stage in STAGES)
+        for number, (stage, title) in enumerate(zip(STAGES, titles, strict=True)):
             with _tag("button", "thumb").on("click", partial(playback.look_at, number)) as thumb:
-                thumb.props(f'type="button" aria-label="stage {number + 1}: {stage}"')
+                thumb.props(f'type="button" aria-label="stage {number + 1}: {title}"')
                 _picture(stage)
-                _text("span").set_content(f"<b>{number + 1}</b>{stage}")
+                _text("span").set_content(f"<b>{number + 1}</b>{title}")
 
 
-def _controls(playback: Playback, levels: tuple[int, ...]) -> Callable[[], None]:
+def _controls(playback: Playback) -> Callable[[], None]:
+    base, model = playback.base.scenario, playback.base.engine.photos.model
     with _tag("section", "controls").props('aria-label="settings of the running stream"'):
-        fec, positions = playback.base.scenario.stream.fec, playback.settings.positions
         places = [
             (control.key, (_slider if control.ordered else _menu)(playback, control))
-            for control in controls(levels, positions, fec.data if fec else BLOCK)
+            for control in controls(model.codebook_sizes, playback.settings.positions, base)
         ]
-        offered = {*CONCEALERS, *playback.base.scenario.concealers}
-        repairs = {name: CONCEALERS.get(name, name) for name in REPAIRS if name in offered}
-        repair = Control("repair", "repair", tuple(repairs), repairs.__getitem__, ordered=False)
+        repair = repairs(base, model.has_memory)
         select = _select(
             repair,
             playback.settings.concealer,
-            lambda name: playback.conceal_by(name, f"repair: {repairs[name]}"),
+            lambda name: playback.conceal_by(name, f"repair: {repair.text(name)}"),
         )
 
     def refresh() -> None:
@@ -262,13 +262,13 @@ def _slider(playback: Playback, control: Control) -> Callable[[Value], None]:
     return place
 
 
-def _foot(playback: Playback, file: str) -> Callable[[], None]:
+def _foot(playback: Playback, start: Sequence[str]) -> Callable[[], None]:
     with _tag("footer", "foot"):
         _text("span").set_content("The same losses in a table:")
         line = _text("code")
 
     def refresh() -> None:
-        words = command(playback.base.scenario, playback.settings.scenario, file)
+        words = command(playback.base.scenario, playback.settings.scenario, start)
         if playback.settings.engine is not playback.base.engine:
             words += " --images PHOTOS"
         line.set_content(escape(words.encode(errors="backslashreplace").decode()))

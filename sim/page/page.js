@@ -14,14 +14,14 @@ document.addEventListener('pointerup', () => {
   if (document.activeElement?.type === 'range') document.activeElement.blur();
 });
 
-// Photographs may be dropped anywhere.
+// Photographs may be dropped anywhere, if photographs are streamed.
 for (const name of ['dragover', 'dragleave', 'drop']) {
   document.addEventListener(name, event => {
     if (!event.dataTransfer?.types.includes('Files')) return;
     event.preventDefault();
-    document.body.classList.toggle('dropping', name === 'dragover');
-    if (name !== 'drop') return;
     const uploader = document.querySelector('.q-uploader');
+    document.body.classList.toggle('dropping', uploader !== null && name === 'dragover');
+    if (!uploader || name !== 'drop') return;
     runMethod(Number(uploader.id.slice(1)), 'addFiles', [event.dataTransfer.files]);
   });
 }

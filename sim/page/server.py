@@ -11,13 +11,11 @@ from pathlib import Path
 from codec.device import CPU, Device
 from sim.errors import UserError
 from sim.media.frames import load_model
-from sim.media.images import load_images
 from sim.page.engine import Engine
-from sim.page.photos import CodedPhotos, shrunk
+from sim.page.photos import as_streamed, open_photos
 from sim.page.playback import Playback
 from sim.page.stages import STAGES
 from sim.scenario.loader import LoadedScenario
-from sim.scenario.pictures import refuse_video
 from sim.stream import check_model
 
 HOST = "127.0.0.1"
@@ -42,12 +40,12 @@ def serve(
         loaded: its scenario; of a sweep, the first point.
         file: where that came from.
         port: of the web page, on this machine only.
-        longest_side: photographs are shrunk to that many pixels, so that they stream live.
+        longest_side: pictures are shrunk to that many pixels, so that they stream live.
         open_browser: also open the page in a browser.
         device: where the networks run.
 
     Raises:
-        UserError: NiceGUI is not installed, the port is taken, images or weights cannot be used.
+        UserError: NiceGUI is not installed, the port is taken, pictures or weights cannot be used.
     """
     try:
         from nicegui import app, ui
@@ -61,14 +59,14 @@ def serve(
     from sim.page.layout import build
 
     _check_port(port)
-    refuse_video(loaded, "sim page")
-    scenario = loaded.points[0][1]
-    images = [
-        shrunk(image, longest_side) for image in load_images(scenario.images, loaded.images_base)
-    ]
+    loaded = as_streamed(loaded, longest_side)
+    scenario, photos_for = loaded.scenario, open_photos(loaded, longest_side)
     model = load_model(loaded.model, device)
     check_model(model, scenario)
-    playback = Playback(Engine(CodedPhotos(images, model)), scenario, scenario.concealers[-1])
+    playback = Playback(Engine(photos_for(model)), scenario, scenario.concealers[-1])
+    camera = scenario.video is not None and scenario.video.file is None  # it cannot be run again
+    start = ["sim", "demo" if camera else "run", str(file)]
+    start += [word for given in loaded.source["overrides"] for word in ("--set", given)]
 
     def picture(mark: int, stage: str) -> Response:
         """A stage of a frame, if it is one of the latest."""
@@ -79,7 +77,7 @@ def serve(
         return Response(content, media_type=kind, headers={"Cache-Control": "no-store"})
 
     def page() -> None:
-        build(playback, model.codebook_sizes, str(file), longest_side)
+        build(playback, start, longest_side)
 
     async def play() -> None:
         print(f"http://{HOST}:{port}  (Ctrl-C stops)", flush=True)

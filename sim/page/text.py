@@ -12,6 +12,7 @@ from sim.drivers.record import LOST
 from sim.live.monitor import StreamMonitor
 from sim.page.engine import Snapshot
 from sim.page.history import RESTORED, fates
+from sim.scenario.schema import Scenario
 
 _NONE = "\u2013"
 _WAYS = {
@@ -26,6 +27,12 @@ _REPAIRS = {
     "most_frequent": "Every missing number becomes the one used most.",
     "nearest": "Every missing number is copied from the nearest one that arrived.",
     "neighbour_average": "Every missing number is averaged from its neighbours.",
+    "median": "Every missing number is the median of its neighbours.",
+    "telea": "The holes are painted over from their edges, by fast marching.",
+    "biharmonic": "The holes are painted over from their edges, as smoothly as can be.",
+    "previous": "Every missing number is the one that was shown there before.",
+    "previous_or_average": "Every missing number is the one shown there before or the average of "
+    "its neighbours, whichever fits better what arrived around it.",
 }
 
 
@@ -38,6 +45,16 @@ class Number:
     note: str
 
 
+def picture_word(scenario: Scenario, still: str = "photograph") -> str:
+    """What a picture of the stream is called: ``still``, but of a video a frame."""
+    return still if scenario.video is None else "frame"
+
+
+def stage_title(scenario: Scenario, stage: str) -> str:
+    """A stage by name, for people."""
+    return picture_word(scenario) if stage == "photograph" else stage
+
+
 def sentence(snapshot: Snapshot, stage: str) -> str:
     """One sentence that explains a stage by this frame's own numbers."""
     frame, tokens = snapshot.coded.frame, snapshot.received.size
@@ -48,7 +65,8 @@ def sentence(snapshot: Snapshot, stage: str) -> str:
         case "photograph":
             kilobytes = frame.width * frame.height * 3 / 1000
             return (
-                f"The sender takes a photograph of {frame.width} by {frame.height} pixels: "
+                f"The sender takes a {picture_word(snapshot.scenario)} of "
+                f"{frame.width} by {frame.height} pixels: "
                 f"{kilobytes:.0f} kB if they were sent as they are."
             )
         case "index map":
@@ -58,8 +76,9 @@ def sentence(snapshot: Snapshot, stage: str) -> str:
             )
         case "packets":
             each = snapshot.wire_bytes / max(1, len(snapshot.packets))
+            which = "The numbers" + " that changed" * bool(snapshot.scenario.stream.refresh)
             return (
-                f"The numbers are dealt out to {len(snapshot.packets)} packets of about "
+                f"{which} are dealt out to {len(snapshot.packets)} packets of about "
                 f"{each:.0f} bytes, each readable alone; the orange ones travel in the first."
             )
         case "lost":
@@ -98,18 +117,19 @@ def _filling(snapshot: Snapshot, lost: int) -> str:
         return "Nothing is missing, so there is nothing to fill in."
     if snapshot.concealer in _REPAIRS:
         return _REPAIRS[snapshot.concealer]
+    seen = " and what was shown before" * (snapshot.concealer == "inpaint_memory")
     return (
-        f"The transformer estimates the {lost} missing numbers from those that arrived; "
+        f"The transformer estimates the {lost} missing numbers from those that arrived{seen}; "
         "the lighter a patch, the surer it is."
     )
 
 
 def alt_text(snapshot: Snapshot, stage: str) -> str:
     """The alternative text of a picture, for screen readers."""
-    name = snapshot.photo.name
+    name, word = snapshot.photo.name, picture_word(snapshot.scenario)
     kind = {
-        "photograph": f"the photograph {name}",
-        "index map": f"the photograph {name} as a grid of numbered cells",
+        "photograph": f"the {word} {name}",
+        "index map": f"the {word} {name} as a grid of numbered cells",
         "packets": "the grid coloured by packet",
         "lost": "the grid with a mark on every lost cell",
         "unrepaired": f"{name} with a grey patch for every lost cell",
@@ -179,4 +199,6 @@ def _loss_note(monitor: StreamMonitor) -> str:
 
 def _short_of(clean: float, repaired: float) -> str:
     gap = clean - repaired
-    return "as good as no loss" if abs(gap) < 0.05 else f"{gap:.1f} short of no loss"
+    if abs(gap) < 0.05:
+        return "as good as no loss"
+    return f"{abs(gap):.1f} {'short of' if gap > 0 else 'above'} no loss"

@@ -9,7 +9,7 @@ from typing import Any
 from sim.page.history import fates
 from sim.page.playback import Playback, RenderedFrame
 from sim.page.stages import FATE_MARKS, STAGES, viridis_stops
-from sim.page.text import alt_text, sentence
+from sim.page.text import alt_text, picture_word, sentence, stage_title
 
 _SIGNS = {"o": "●", "v": "▼", "X": "✖", "D": "◆", "P": "✚"}
 """Characters by marker."""
@@ -37,9 +37,9 @@ def view(playback: Playback) -> dict[str, Any]:
     pictures = {name: _picture(shown, name) for name in STAGES}
     what, snapshot = "paused" if playback.paused else "live", shown.snapshot
     texts = {
-        "state": f'<i class="{what}"></i>{what} · image {snapshot.number + 1} · '
-        f"{escape(snapshot.photo.name)}",
-        "title": f"<b>{playback.stage + 1}</b>{stage}",
+        "state": f'<i class="{what}"></i>{what} · {picture_word(snapshot.scenario, "image")} '
+        f"{snapshot.number + 1} · {escape(snapshot.photo.name)}",
+        "title": f"<b>{playback.stage + 1}</b>{stage_title(snapshot.scenario, stage)}",
         "sentence": escape(sentence(snapshot, stage)),
         "legend": _legend(shown, stage),
         "numbers": "".join(
@@ -71,7 +71,7 @@ def _legend(shown: RenderedFrame, stage: str) -> str:
         return '<span><i class="erased">★</i>in the first packet</span>'
     if stage == "lost":
         return fate_legend(fates(shown.snapshot))
-    if stage == "filled" and shown.snapshot.concealer == "inpaint":
+    if stage == "filled" and shown.snapshot.concealer in ("inpaint", "inpaint_memory"):
         stops = ", ".join(viridis_stops(9))
         return (
             "<span>unsure</span>"

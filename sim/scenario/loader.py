@@ -129,6 +129,8 @@ def _load(
     for channels in (source.raw.get("channel"), source.raw.get("sweep")):
         rebase_traces(channels, folder)
     source.override(given)
+    if source.raw.get("video") is not None and "video" in given and "images" not in given:
+        source.raw.pop("images", None)  # it takes their place
     if source.raw.get("video") is not None and "images" in source.raw:
         raise source.error(("images",), "a scenario has images or a video, not both")
     scenario = source.check(source.raw)

@@ -35,8 +35,8 @@ def load_pictures(loaded: LoadedScenario) -> list[LoadedImage]:
     video = loaded.scenario.video
     if video is not None and video.file is None:
         raise UserError(
-            "video.camera: what a camera sees is not there a second time; stream it with sim demo "
-            "or sim send, or give video.file"
+            "video.camera: what a camera sees is not there a second time; stream it with sim demo, "
+            "sim send or sim page, or give video.file"
         )
     return list(open_pictures(loaded).pictures())
 
@@ -53,4 +53,4 @@ def picture_sizes(loaded: LoadedScenario) -> list[tuple[int, int]]:
 def refuse_video(loaded: LoadedScenario, command: str) -> None:
     """Raise UserError if a command that takes photographs alone is given a video."""
     if loaded.scenario.video is not None:
-        raise UserError(f"video: {command} takes images alone; sim run, send and demo take videos")
+        raise UserError(f"video: {command} takes images alone; sim run and sim page take videos")

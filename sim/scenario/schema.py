@@ -103,7 +103,7 @@ class VideoSection(Section):
         None, description="relative to this file; samples/book = the clip that ships"
     )
     camera: int | None = Field(
-        None, ge=0, description="number of a camera instead, for sim demo and sim send"
+        None, ge=0, description="number of a camera instead, for sim demo, send and page"
     )
     size: int = Field(LONGER_SIDE, ge=16, le=8192, description="pixels of the longer side at most")
     first: int = Field(0, ge=0, description="frame of the file to begin with, from 0")

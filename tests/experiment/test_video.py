@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from sim.errors import UserError
-from sim.page.server import serve
 from sim.scenario.lint import lint_scenario
 from sim.scenario.loader import load_scenario
 from sim.studies.optimise.runner import optimise
@@ -200,12 +199,17 @@ def test_temporal_metrics_need_a_video(clip: Cli, cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("clip")
-def test_commands_that_take_images_alone_say_so() -> None:
-    loaded = load_scenario(Path("clip.yaml"))
-    with pytest.raises(UserError, match="sim page takes images alone"):
-        serve(loaded, Path("clip.yaml"), port=0)
+def test_optimise_takes_images_alone_and_says_so() -> None:
     with pytest.raises(UserError, match="sim optimise takes images alone"):
-        optimise(loaded, 0.05)
+        optimise(load_scenario(Path("clip.yaml")), 0.05)
+
+
+def test_a_video_that_is_set_takes_the_place_of_images(tmp_path: Path) -> None:
+    (tmp_path / "stills.yaml").write_text("images: [samples]\n")
+    loaded = load_scenario(tmp_path / "stills.yaml", ["video={file: v.mp4}"])
+    assert loaded.scenario.video is not None and "images" not in loaded.raw
+    with pytest.raises(UserError, match="images or a video, not both"):
+        load_scenario(tmp_path / "stills.yaml", ["video={file: v.mp4}", "images=[samples]"])
 
 
 @pytest.mark.usefixtures("clip")

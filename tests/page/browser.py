@@ -84,7 +84,8 @@ def browsing() -> Iterator[Browser]:
 def wait_for_image(page: Page, number: int) -> None:
     """Wait until the page shows this image of the stream, counted from 1, or a later one."""
     page.wait_for_function(
-        r"""n => /image (\d+)/.exec(document.querySelector('.state')?.textContent)?.[1] >= n""",
+        r"""n => /(?:image|frame) (\d+)/
+            .exec(document.querySelector('.state')?.textContent)?.[1] >= n""",
         arg=number,
         timeout=PATIENCE_MS,
     )

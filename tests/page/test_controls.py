@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from channels import PRESETS
-from sim.page.controls import SettingRefused, changed, command, controls, values
+from sim.page.controls import SettingRefused, changed, command, controls, repairs, values
 from sim.scenario.loader import load_scenario
 from sim.scenario.schema import Scenario
 
@@ -21,7 +21,7 @@ def test_controls_stand_where_the_scenario_does() -> None:
     assert stands["loss"] == 0.2 and stands["burst"] == 5
     assert values(changed(BASE, {"burst": 1.0}))["burst"] == 1.0
     odd = Scenario(name="odd", channel={"preset": "wifi"}, stream={"slices": 37})
-    for control in controls((256, 1024), values(odd)):
+    for control in controls((256, 1024), values(odd), odd):
         assert values(odd)[control.key] in control.choices
         assert all(control.text(choice) for choice in control.choices)
         if control.ordered:
@@ -29,7 +29,7 @@ def test_controls_stand_where_the_scenario_does() -> None:
 
 
 def test_every_choice_of_every_control_is_a_scenario() -> None:
-    for control in controls((8, 2048), values(BASE)):
+    for control in controls((8, 2048), values(BASE), BASE):
         for choice in control.choices:
             assert (
                 values(changed(BASE, {control.key: choice}))[control.key] == pytest.approx(choice)
@@ -81,7 +81,25 @@ def test_the_command_repeats_what_is_set(tmp_path: Path) -> None:
     moved |= {"rate_bps": 1e4, "retries": 1}
     base = load_scenario(file).scenario
     now = changed(base, {**moved, "codebook": 256, "deadline_s": 0.75})
-    words = shlex.split(command(base, now, str(file)))
-    assert words[:3] == ["sim", "run", str(file)]
-    assert load_scenario(file, [w for w in words[3:] if w != "--set"]).scenario == now
-    assert command(base, base, str(file)) == shlex.join(["sim", "run", str(file)])
+    start = ["sim", "run", str(file), "--set", "seed=7"]
+    words = shlex.split(command(base, now, start))
+    assert words[:5] == start
+    assert load_scenario(file, [w for w in words[5:] if w != "--set"]).scenario == now
+    assert command(base, base, start) == shlex.join(start)
+
+
+def test_repairs_that_remember_are_offered_of_a_video() -> None:
+    video = Scenario(name="video", video={"file": "a.mp4"}, concealers=["none", "median"])
+    stills, clip, forgetful = repairs(BASE, True), repairs(video, True), repairs(video, False)
+    remembering = {"previous", "previous_or_average", "inpaint_memory"}
+    assert not remembering & {*stills.choices} and "inpaint" in stills.choices
+    assert {*clip.choices} == {*stills.choices, *remembering, "median"}
+    assert {*clip.choices} - {*forgetful.choices} == {"inpaint_memory"}
+    for menu in (stills, clip):
+        assert len({menu.text(name) for name in menu.choices}) == len(menu.choices)
+
+
+def test_a_video_has_frames() -> None:
+    video = Scenario(name="video", video={"file": "a.mp4"})
+    labels = [{c.key: c.label for c in controls((8,), values(s), s)} for s in (BASE, video)]
+    assert [one["slices"] for one in labels] == ["packets per image", "packets per frame"]

@@ -13,7 +13,6 @@ from PIL import Image, ImageColor
 
 from sim.drivers.record import StreamRecord
 from sim.media.frames import encode_images, with_token_importance
-from sim.page import engine as engine_module
 from sim.page.controls import changed
 from sim.page.engine import Engine, Snapshot
 from sim.page.history import RESTORED, fates
@@ -42,9 +41,10 @@ def scenario(**changes: Any) -> Scenario:
     )
 
 
-@pytest.fixture(autouse=True)
-def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "SEGMENT_FRAMES", SEGMENT_FRAMES)
+@pytest.fixture
+def photos(photos: CodedPhotos) -> CodedPhotos:
+    """The same, with short segments."""
+    return CodedPhotos(photos.images, photos.model, SEGMENT_FRAMES)
 
 
 def driven(photos: CodedPhotos, given: Scenario, segment: int) -> StreamRecord:
@@ -52,7 +52,7 @@ def driven(photos: CodedPhotos, given: Scenario, segment: int) -> StreamRecord:
     setup = StreamSetup.of(given, CoderTables.of(photos.model), segment)
     numbers = range(segment * SEGMENT_FRAMES, (segment + 1) * SEGMENT_FRAMES)
     codec = given.codec
-    images = [photos.images[number % len(photos)] for number in numbers]
+    images = map(photos.image, numbers)
     frames = list(encode_images(photos.model, images, *codec.tokenizer_key))
     if setup.config.needs_importance:
         frames = [with_token_importance(photos.model, frame, codec.codebook) for frame in frames]
