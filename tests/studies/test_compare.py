@@ -199,6 +199,8 @@ def test_winners_and_intervals() -> None:
     holes = np.where(np.eye(4, 6) > 0, np.nan, base)
     (row,) = winner_rows(rows_of(t1=base + 1, v1=holes), ["ssim"])
     assert row["tokens_better"] == 1, "of the pairs that are defined"
+    nothing = np.full_like(base, np.nan)
+    assert not winner_rows(rows_of(t1=base, v1=nothing), ["ssim"]), "one has nothing to compare"
     (equal,) = winner_rows(rows_of(t1=base, v1=base + rng.normal(0, 9, (4, 6))), ["ssim"])
     assert equal["verdict"] == "open" and equal["lead_low"] < 0
 

@@ -48,19 +48,17 @@ def winner_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, A
     """One row per cell and metric: who is best and by how much, and how the best strategy that
     sends tokens stands against the best that sends files ("tokens", "files", or "open" where the
     interval of their difference holds 0); "tokens_better" is the share of (image, stream) pairs in
-    which it is better."""
+    which it is better. There is none of a metric that a strategy has no value of, such as the time
+    to recover of one that had no outage."""
     found = []
     for key, group in _cells(rows):
         by_name = dict(_strategies(group))
         for metric in metrics:
             sign = metric_of(metric).sign
             tables = {name: sign * _table(own, metric) for name, own in by_name.items()}
-            ranked = sorted(
-                (name for name in tables if not np.isnan(finite_mean(tables[name]))),
-                key=lambda name: -finite_mean(tables[name]),
-            )
-            if not ranked:
+            if np.isnan([finite_mean(table) for table in tables.values()]).any():
                 continue
+            ranked = sorted(tables, key=lambda name: -finite_mean(tables[name]))
             second = ranked[1] if ranked[1:] else None
             best = {by_name[name][0]["coder"] == TOKENS: name for name in reversed(ranked)}
             ahead = _difference(tables, best.get(True), best.get(False))
