@@ -12,6 +12,7 @@ import contextlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -85,9 +86,9 @@ class ClipCodec:
 
     @property
     def identity(self) -> str:
-        """What makes the bytes: see `Baseline.identity`."""
+        """What makes bytes and pictures: see `Baseline.identity`."""
         how = self.stream, self.pixels, self.fps, SCALER, self.by_setting, self.alone
-        return f"{ffmpeg_version(self.program)} {how}"
+        return f"{ffmpeg_version(self.program)} PyAV {version('av')} {how}"
 
     def encode(self, pixels: NDArray[np.uint8], setting: int) -> Coded:
         """Encode uint8[T,H,W,3], sRGB; an odd side is made even by repeating its last line.

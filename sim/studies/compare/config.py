@@ -39,7 +39,7 @@ _SCENARIO_KEYS = (
     "name", "images", "video", "codec", "stream", "channel",
     "decoding", "metrics", "repeats", "seed",
 )  # fmt: skip
-_NAME = r"^[^\s/][^/]{0,58}[^\s/]$"
+_NAME = r"^[^\s/]([^/]{0,58}[^\s/])?$"
 
 
 class Strategy(Section):
