@@ -116,13 +116,19 @@ def _print_comparison(outcome: Outcome) -> None:
     conditions: dict[tuple[float, object, float], dict[str, str]] = {}
     for row in winners:
         cells = conditions.setdefault((row["budget"], row["mean_burst"], row["loss"]), {})
-        cells[row["metric"]] = f"{row['winner']} ({row['verdict']})"
+        sure = row["verdict"] and f" ({row['verdict']})"  # "" where all send tokens, or none does
+        cells[row["metric"]] = f"{row['winner']}{sure}"
     labels = [metric_of(m).label for m in metrics]
     print_table(
         f"{summary['name']}: winner (best of tokens or files, if that is sure)",
         ["bpp wire", "burst", "lost", *labels],
         [
-            (f"{budget:g}", str(burst), f"{loss:.0%}", *(cells.get(m, "") for m in metrics))
+            (
+                f"{budget:g}",
+                f"{burst:g}" if isinstance(burst, float) else str(burst),
+                f"{loss:.0%}",
+                *(cells.get(m, "") for m in metrics),
+            )
             for (budget, burst, loss), cells in conditions.items()
         ],
         spread=labels,

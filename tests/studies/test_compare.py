@@ -365,3 +365,11 @@ def test_retransmission_thins_the_exact_law() -> None:
     assert bare @ np.arange(9) == pytest.approx(8 * 0.2 * 0.3)
     assert lost_again(chain, 1) == pytest.approx(1 - 1 / 5)
     assert lost_again(chain, 500) == pytest.approx(0.2)
+
+
+@pytest.mark.usefixtures("photo")
+def test_where_all_send_tokens_there_is_a_winner_and_no_verdict(cli: Cli) -> None:
+    text = COMPARISON[: COMPARISON.index("  - {name: jpeg,")].replace("repeats: 3", "repeats: 1")
+    done = cli("compare", comparison(text), "-o", "out", "--set", "loss=[0]")
+    assert done.exit_code == 0, done.output
+    assert "tokens" in done.stdout and "()" not in done.stdout and "3.0" not in done.stdout
