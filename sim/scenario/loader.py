@@ -163,8 +163,8 @@ def _opening(path: Path) -> str:
 
 
 def override_text(key: str, value: Any) -> str:
-    """ "dotted.key=value", as `parse_override` reads it. JSON is YAML, but for characters beyond
-    U+FFFF and unprintable ones; YAML's own escape suits all that are not ASCII."""
+    """Text that `parse_override` reads as this key and value: JSON, which is YAML but for
+    characters beyond U+FFFF and unprintable ones, so all that are not ASCII have YAML's escape."""
     text = json.dumps(value, ensure_ascii=False)
     return f"{key}=" + re.sub(r"[^ -~]", lambda found: f"\\U{ord(found[0]):08x}", text)
 
