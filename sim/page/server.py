@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from pathlib import Path
 
@@ -88,6 +89,11 @@ def serve(
             task.cancel()
         playback.close()
 
+    # Until Python 3.12, asyncio.wait_for can lose a cancellation; NiceGUI then reports on stderr
+    # that it had to cancel a task twice.
+    logging.getLogger("nicegui").addFilter(
+        lambda record: not record.getMessage().startswith("Could not cancel")
+    )
     running: list[asyncio.Task[None]] = []
     app.add_api_route("/picture/{mark}/{stage}", picture)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
