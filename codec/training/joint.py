@@ -40,6 +40,7 @@ from codec.training.losses import (
     hinge_discriminator_loss,
     hinge_generator_loss,
     random_view,
+    texture_loss,
 )
 from codec.training.optimizer import OptimizerWithEma
 from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
@@ -56,6 +57,7 @@ class JointTraining:
             judged, and the upsampler is frozen.
         small_weight: of the loss of low-resolution pictures, beside that of windows.
         lpips_weight: of LPIPS beside the L1 of pixels.
+        texture_weight: of `codec.training.losses.texture_loss` of windows.
         layers: how many of VGG16's five feature layers LPIPS uses.
         rate, encoder_rate, upsampler_rate, inpainter_rate: peak learning rates of the decoder and
             the other networks; what has a rate of 0 is frozen.
@@ -75,6 +77,7 @@ class JointTraining:
     small_weight: float = 1.0
     lpips_weight: float = 1.0
     layers: int = 4
+    texture_weight: float = 0.0
     rate: float = 2e-4
     encoder_rate: float = 2e-4
     upsampler_rate: float = 2e-4
@@ -293,6 +296,10 @@ class JointTask(Task):
         """
         decoded, judged = large.detach().requires_grad_(), None
         recon_loss = self._reconstruction_loss(decoded, target, values, "")
+        if self.config.texture_weight:
+            texture = texture_loss(decoded, target)
+            recon_loss = recon_loss + self.config.texture_weight * texture
+            values["texture"] = texture.detach()
         (gradient,) = torch.autograd.grad(recon_loss, decoded)
         # Discriminators are trained for some steps before their gradient is used.
         start = self.config.adversarial_from

@@ -191,6 +191,9 @@ def joint(
     lpips_weight: Annotated[
         float, typer.Option(min=0, help="Weight of LPIPS beside the L1 of pixels.")
     ] = 1.0,
+    texture_weight: Annotated[
+        float, typer.Option(min=0, help="Weight of the strength of fine detail in windows.")
+    ] = 0.0,
     layers: Annotated[
         int, typer.Option(min=1, max=5, help="Feature layers of VGG16 that LPIPS uses.")
     ] = 4,
@@ -209,6 +212,7 @@ def joint(
         crop=crop,
         window=window,
         lpips_weight=lpips_weight,
+        texture_weight=texture_weight,
         layers=layers,
         adversarial_from=adversary_from,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
-from codec.training.losses import random_view
+from codec.training.losses import random_view, texture_loss
 
 
 def test_views_of_equal_seeds_match_and_all_phases_occur() -> None:
@@ -20,3 +21,20 @@ def test_views_of_equal_seeds_match_and_all_phases_occur() -> None:
     assert corners == {(y, x) for y in range(9) for x in range(9)}
     for side, left in ((64, 56), (12, 8), (8, 8)):
         assert random_view(torch.zeros(2, 3, side, side), [1]).shape == (2, 3, left, left)
+
+
+def test_texture_counts_the_strength_of_detail_not_its_place() -> None:
+    """L1 prefers a blurred picture to one whose detail lies elsewhere; this loss does not."""
+    targets = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    moved = targets.roll((16, 24), (2, 3))
+    blurred = F.avg_pool2d(targets, 5, 1, 2, count_include_pad=False)
+    assert texture_loss(targets, targets) == 0
+    torch.testing.assert_close(texture_loss(targets + 0.5, targets).item(), 0.0, atol=1e-6, rtol=0)
+    assert F.l1_loss(moved, targets) > F.l1_loss(blurred, targets)
+    assert texture_loss(moved, targets) < 0.2 * texture_loss(blurred, targets)
+    for stronger, weaker in ((1.2, 1.1), (0.5, 0.8)):
+        distances = [texture_loss(targets * contrast, targets) for contrast in (stronger, weaker)]
+        assert distances[0] > distances[1] > 0
+    flat = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    texture_loss(flat, targets[:1, :, :32, :32]).backward()
+    assert flat.grad is not None and flat.grad.isfinite().all()

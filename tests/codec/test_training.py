@@ -53,7 +53,14 @@ NETWORK = TokenizerConfig(
 TOKENIZER = TokenizerTraining(
     NETWORK, codebook_size=32, batch=2, crop=32, continuous_steps=2, ladder_from=2, ladder_every=2
 )
-JOINT = JointTraining(batch=3, crop=32, lpips_weight=0, adversarial_from=2, discriminator_width=4)
+JOINT = JointTraining(
+    batch=3,
+    crop=32,
+    lpips_weight=0,
+    texture_weight=1,
+    adversarial_from=2,
+    discriminator_width=4,
+)
 ENCODER = JointTraining(batch=2, crop=32, lpips_weight=0, rate=0.0)
 
 
