@@ -29,7 +29,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from codec.device import Device, choose_device
-from codec.model import PRETRAINED, load_tokenizer
+from codec.model import PRETRAINED
+from codec.model_files import load_tokenizer
 from codec.tokenizer import Decoder, Encoder, TokenizerConfig
 from codec.training.data import Batches
 from codec.training.joint import JointTask, JointTraining

@@ -45,16 +45,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from codec.entropy import (
-    CorruptPayload,
-    FixedCoder,
-    Positions,
-    SliceCoder,
-    check_range,
-    fixed_bytes,
-    shortest_code,
-    words_of,
-)
+from codec.entropy import FixedCoder, Positions, SliceCoder, check_range, fixed_bytes
+from codec.range_coder import CorruptPayload, shortest_code, words_of
 from codec.waves import coding_waves
 
 Exact = NDArray[np.float64]

@@ -18,6 +18,15 @@ import constriction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from codec.range_coder import (
+    BEGUN,
+    WORD_BYTES,
+    ZERO_AT_END,
+    CorruptPayload,
+    big_endian_words,
+    shortest_codes,
+)
+
 ENTROPY_MODES = ("fixed", "static", "context")
 """By their number in the packet header."""
 
@@ -26,19 +35,10 @@ FREQUENCY_TOTAL = 1 << FREQUENCY_BITS
 """What the frequencies of a `StaticCoder` sum to."""
 
 _MODEL_BITS = 24  # constriction's fixed-point probabilities
-_STATE_BYTES = 8  # of its range coder
-_STATE_MASK = (1 << 64) - 1
-_BEGUN = (0, _STATE_MASK)  # its state before the first token
-_WORD_BYTES = 4
 _TOKEN_BITS = 16  # of a word that holds any token
-_ZERO_AT_END = "a zero byte at the end is never written"
 _NO_TOKENS = np.empty(0, np.int64)
 
 Positions = Sequence[NDArray[np.int64]]
-
-
-class CorruptPayload(ValueError):
-    """Bytes that no encoder of this model and slice has written."""
 
 
 class PayloadCoder(ABC):
@@ -300,7 +300,7 @@ class StaticCoder(SliceCoder):
             ends.append(encoder.pos())
             written.append(encoder.get_compressed())
             start = stop
-        found, limits = _shortest_codes(ends, written), self._limits(positions)
+        found, limits = shortest_codes(ends, written), self._limits(positions)
         sizes = zip(map(len, found), limits, strict=True)
         too_long = [number for number, (size, limit) in enumerate(sizes) if size >= limit]
         if too_long:
@@ -320,13 +320,13 @@ class StaticCoder(SliceCoder):
         parts = [_NO_TOKENS] * len(sizes)
         errors: dict[int, CorruptPayload] = {}
         room = max(sizes) + 2  # words: a decoder reads two, then one for each token at most
-        data = b"".join([payloads[number].ljust(_WORD_BYTES * room, b"\0") for number in coded])
-        decoder, model = constriction.stream.queue.RangeDecoder(_words(data)), self._model
+        data = b"".join([payloads[number].ljust(WORD_BYTES * room, b"\0") for number in coded])
+        decoder, model = constriction.stream.queue.RangeDecoder(big_endian_words(data)), self._model
         for place, number in enumerate(coded):
             if payloads[number].endswith(b"\0"):
-                errors[number] = CorruptPayload(_ZERO_AT_END)
+                errors[number] = CorruptPayload(ZERO_AT_END)
                 continue
-            decoder.seek(place * room, _BEGUN)
+            decoder.seek(place * room, BEGUN)
             try:
                 parts[number] = decoder.decode(model, sizes[number])
             except AssertionError as error:  # how constriction reports an impossible code word
@@ -364,54 +364,6 @@ class StaticCoder(SliceCoder):
     ) -> tuple[list[NDArray[np.int64]], dict[int, CorruptPayload]]:
         """See `SliceCoder.read`."""
         return _read(self._model, decoders, positions)
-
-
-def shortest_code(encoder: Any) -> bytes:
-    """The shortest byte string in a constriction RangeEncoder's final interval, without trailing
-    zeros."""
-    return _shortest_codes([encoder.pos()], [encoder.get_compressed()])[0]
-
-
-def _shortest_codes(
-    ends: Sequence[tuple[int, tuple[int, int]]], written: Sequence[NDArray[np.uint32]]
-) -> list[bytes]:
-    """`shortest_code` of several encoders: of each its ``pos()`` and ``get_compressed()``."""
-    code, at, found = np.concatenate(written).astype(">u4").tobytes(), 0, []
-    for (words, (lower, size)), own in zip(ends, written, strict=True):
-        begin, at = at, at + _WORD_BYTES * len(own)
-        settled, lowest = _WORD_BYTES * words, lower
-        length = _STATE_BYTES
-        if not lower or lower + size > _STATE_MASK:
-            # The interval's ends differ in settled words too. The code is a fraction; constriction
-            # wrote the upper end of some interval, whose lower end differs by less than 2**64.
-            length += settled
-            point = int.from_bytes(code[begin:at].ljust(length, b"\0"), "big")
-            lowest, settled = point - (point - lower & _STATE_MASK), 0
-        if not lowest:
-            found.append(b"")
-            continue
-        # The highest bit in which lowest - 1 and the highest differ: bytes below may all be zero.
-        free = (((lowest - 1) ^ (lowest + size - 1)).bit_length() - 1) // 8
-        rest = -(-lowest >> 8 * free)  # rounded up
-        found.append(
-            (code[begin : begin + settled] + rest.to_bytes(length - free, "big")).rstrip(b"\0")
-        )
-    return found
-
-
-def words_of(data: bytes) -> NDArray[np.uint32]:
-    """What a constriction RangeDecoder reads, from what `shortest_code` wrote.
-
-    Raises:
-        CorruptPayload: it never writes this.
-    """
-    if data.endswith(b"\0"):
-        raise CorruptPayload(_ZERO_AT_END)
-    return _words(data + bytes(-len(data) % _WORD_BYTES))
-
-
-def _words(data: bytes) -> NDArray[np.uint32]:
-    return np.frombuffer(data, ">u4").astype(np.uint32)
 
 
 @cache

@@ -180,7 +180,7 @@ def save_model(
         folder: created if it does not exist.
         images: how many images there were; recorded in the file's config.
     """
-    from codec.model import TOKENIZER_FILE
+    from codec.model_files import TOKENIZER_FILE
 
     usage = torch.ones(len(checkpoint.codewords)) if statistics is None else statistics.counts
     mean_patches = None if statistics is None else statistics.means()

@@ -16,16 +16,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from codec import fingerprint
-from codec.checkpoint import ModelError, load_weights
+from codec.checkpoint import ModelError
 from codec.codebook import Ladder, log2_sizes, near, quantise
 from codec.context import ContextTables
 from codec.decoding import ONE_PASS, Calibration, Decoding, Filled, fill
 from codec.device import CPU, Device
 from codec.enhance import ENHANCED_REACH, ENHANCED_TILE, EnhancedDecoder
 from codec.inpainting import Inpainter, InpainterConfig
+from codec.model_files import (
+    CONTEXT_FILE,
+    INPAINTER_FILE,
+    check_codebook,
+    load_context,
+    load_inpainter,
+    load_tokenizer,
+)
 from codec.patches import coded_size, enlarge, grid_of, patch_of, shrink
 from codec.search import Progress, Search
-from codec.taming import TamingConfig, TamingDecoder, TamingEncoder
 from codec.tiling import TILE, apply_tiled, reach_tokens
 from codec.tokenizer import STRIDE, Decoder, Encoder, TokenizerConfig, is_level_conditioned
 
@@ -37,68 +44,8 @@ NEAR = 8
 """Tokens nearly as good that `Model.encode_near` looks for; few latents have more."""
 
 PRETRAINED = fingerprint.PRETRAINED
-TOKENIZER_FILE, INPAINTER_FILE, CONTEXT_FILE = fingerprint.WEIGHT_FILES
 
 _RANDOM = threading.Lock()
-_RENAMED = {"decoder.upsampler.seen.weight": "decoder.upsampler.feature_projection.weight"}
-"""Parameters that older files hold under another name."""
-
-
-def load_tokenizer(
-    folder: Path,
-) -> tuple[TokenizerConfig | TamingConfig, nn.Module, nn.Module, Ladder, str]:
-    """The tokenizer of a model folder, in float32, and its file's fingerprint. In the file's
-    config, networks other than this project's have a "kind".
-
-    Raises:
-        ModelError: the file is missing, unreadable or altered, or has an unknown kind of network.
-    """
-    config, tensors, fingerprint = load_weights(folder / TOKENIZER_FILE)
-    tensors = {_RENAMED.get(name, name): tensor for name, tensor in tensors.items()}
-    shape = _tuples(config["network"])
-    kind = shape.pop("kind", None)
-    network: TokenizerConfig | TamingConfig
-    encoder: nn.Module
-    decoder: nn.Module
-    if kind is None:
-        network = TokenizerConfig(**shape)
-        encoder, decoder = Encoder(network), Decoder(network)
-    elif kind == "taming":
-        network = TamingConfig(**shape)
-        encoder, decoder = TamingEncoder(network), TamingDecoder(network)
-    else:
-        raise ModelError(f"{folder / TOKENIZER_FILE}: unknown kind of network {kind!r}")
-    encoder.load_state_dict(_part(tensors, "encoder."))
-    decoder.load_state_dict(_part(tensors, "decoder."))
-    return network, encoder, decoder, Ladder.from_tensors(_part(tensors, "ladder.")), fingerprint
-
-
-def load_inpainter(folder: Path) -> tuple[Inpainter, dict[str, Any], str]:
-    """The inpainter of a model folder, in float32, its config ("codebook" is the fingerprint of the
-    ladder it was trained for) and its file's fingerprint.
-
-    Raises:
-        ModelError: the file is missing, unreadable or altered.
-    """
-    config, weights, fingerprint = load_weights(folder / INPAINTER_FILE)
-    inpainter = Inpainter(InpainterConfig(**config["network"]))
-    inpainter.load_state_dict({k: v.float() for k, v in weights.items()})
-    return inpainter, config, fingerprint
-
-
-def load_context(folder: Path) -> tuple[ContextTables, dict[str, Any], str]:
-    """The context coder's tables of a model folder, their file's config and fingerprint, as
-    `load_inpainter`.
-
-    Raises:
-        ModelError: the file is missing, unreadable or altered, or holds something else.
-    """
-    config, tables, fingerprint = load_weights(folder / CONTEXT_FILE)
-    try:
-        found = ContextTables({name: table.numpy() for name, table in tables.items()})
-    except ValueError as error:
-        raise ModelError(f"{folder / CONTEXT_FILE}: {error}") from None
-    return found, config, fingerprint
 
 
 class Model:
@@ -154,14 +101,14 @@ class Model:
         calibration: dict[int, Calibration] = {}
         if (folder / INPAINTER_FILE).exists():
             inpainter, config, found = load_inpainter(folder)
-            _check_codebook(folder / INPAINTER_FILE, config, ladder)
+            check_codebook(folder / INPAINTER_FILE, config, ladder)
             calibration = {
                 int(k): Calibration.from_config(v) for k, v in config.get("calibration", {}).items()
             }
             fingerprints.append(found)
         if (folder / CONTEXT_FILE).exists():
             context, config, found = load_context(folder)
-            _check_codebook(folder / CONTEXT_FILE, config, ladder)
+            check_codebook(folder / CONTEXT_FILE, config, ladder)
             fingerprints.append(found)
         whole = fingerprint.model_fingerprint(fingerprints)
         return cls(encoder, decoder, ladder, inpainter, whole, calibration, context, device)
@@ -399,21 +346,3 @@ class Model:
             decoding,
             calibration,
         )
-
-
-def _check_codebook(path: Path, config: dict[str, Any], ladder: Ladder) -> None:
-    """Raise ModelError unless a file was trained for this codebook."""
-    if config.get("codebook") != ladder.fingerprint():
-        raise ModelError(
-            f"{path}: fingerprint mismatch: trained for codebook {config.get('codebook')}, the "
-            f"tokenizer beside it has {ladder.fingerprint()}; use files of the same model"
-        )
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    chosen = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    return {k: v.float() if v.is_floating_point() else v for k, v in chosen.items()}
-
-
-def _tuples(network: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in network.items()}

@@ -19,16 +19,8 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.entropy import (
-    CorruptPayload,
-    FixedCoder,
-    PayloadCoder,
-    Positions,
-    SliceCoder,
-    fixed_bytes,
-    shortest_code,
-    words_of,
-)
+from codec.entropy import FixedCoder, PayloadCoder, Positions, SliceCoder, fixed_bytes
+from codec.range_coder import CorruptPayload, shortest_code, words_of
 
 KEPT = -2
 """In place of a token that is not sent: the receiver keeps the one that it has."""

@@ -326,7 +326,8 @@ def test_dask_workers_stream_in_virtual_time(cli: Cli) -> None:
 
 
 def test_studies_of_what_cannot_be_studied(cli: Cli) -> None:
-    from codec.model import PRETRAINED, TOKENIZER_FILE
+    from codec.model import PRETRAINED
+    from codec.model_files import TOKENIZER_FILE
 
     Path("bare").mkdir()
     Path("bare", TOKENIZER_FILE).symlink_to(PRETRAINED / TOKENIZER_FILE)

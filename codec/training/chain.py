@@ -20,7 +20,7 @@ from codec.enhance import weights_path
 from codec.files import replacing
 from codec.inpainting import InpainterConfig
 from codec.lpips import Lpips
-from codec.model import CONTEXT_FILE, INPAINTER_FILE, TOKENIZER_FILE
+from codec.model_files import CONTEXT_FILE, INPAINTER_FILE, TOKENIZER_FILE
 from codec.perceptual import FeaturesMissing, check_features
 from codec.tokenizer import TokenizerConfig
 from codec.training import parallel

@@ -25,13 +25,8 @@ from codec.checkpoint import fingerprint
 from codec.codebook import Ladder
 from codec.enhance import Enhancer
 from codec.inpainting import InpainterConfig
-from codec.model import (
-    INPAINTER_FILE,
-    PRETRAINED,
-    load_context,
-    load_inpainter,
-    load_tokenizer,
-)
+from codec.model import PRETRAINED
+from codec.model_files import INPAINTER_FILE, load_context, load_inpainter, load_tokenizer
 from codec.tokenizer import (
     STRIDE,
     UPSCALE,

@@ -13,7 +13,7 @@ from torch import nn
 from codec.checkpoint import save_weights
 from codec.codebook import Ladder
 from codec.inpainting import Inpainter
-from codec.model import CONTEXT_FILE, INPAINTER_FILE, TOKENIZER_FILE, load_tokenizer
+from codec.model_files import CONTEXT_FILE, INPAINTER_FILE, TOKENIZER_FILE, load_tokenizer
 from codec.taming import TamingConfig
 from codec.tokenizer import Decoder, Encoder, TokenizerConfig
 from codec.training.context import ContextNetwork

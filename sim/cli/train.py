@@ -125,7 +125,7 @@ def tokenizer(
     start: Start = None,
 ) -> None:
     """Encoder, codebook and decoder. From photographs; then the ladder of smaller codebooks."""
-    from codec.model import TOKENIZER_FILE
+    from codec.model_files import TOKENIZER_FILE
     from codec.tokenizer import TokenizerConfig
     from codec.training.runs import train_tokenizer
     from codec.training.tokenizer import TokenizerTraining
@@ -144,7 +144,7 @@ def ladder(
     crops: Crops = 12_000,
 ) -> None:
     """The smaller codebooks again. Decoder, inpainter and context coder are then trained for it."""
-    from codec.model import TOKENIZER_FILE
+    from codec.model_files import TOKENIZER_FILE
     from codec.training.loop import LoopConfig
     from codec.training.runs import CacheConfig, TrainingRun, train_ladder
 
@@ -228,7 +228,7 @@ def _joint(
     model: Path | None,
     depth: int | None,
 ) -> None:
-    from codec.model import TOKENIZER_FILE
+    from codec.model_files import TOKENIZER_FILE
     from codec.training.runs import train_joint
     from sim.training.masks import packet_mask
 
@@ -254,7 +254,7 @@ def upsampler(
     ] = False,
 ) -> None:
     """A decoder that draws a quarter of each side. And a network that enlarges its picture."""
-    from codec.model import TOKENIZER_FILE
+    from codec.model_files import TOKENIZER_FILE
     from codec.training.runs import train_upsampler
     from codec.training.upsampler import UpsamplerTraining
 
@@ -291,7 +291,7 @@ def inpainter(
 ) -> None:
     """The masked transformer that fills lost tokens. For every codebook size, on packet losses."""
     from codec.inpainting import InpainterConfig
-    from codec.model import INPAINTER_FILE
+    from codec.model_files import INPAINTER_FILE
     from codec.training.inpainter import InpainterTraining
     from codec.training.runs import train_inpainter
     from sim.training.clips import ClipFolder
@@ -321,7 +321,7 @@ def context(
     start: Start = None,
 ) -> None:
     """The context entropy coder's small network. For every codebook size and way of slicing."""
-    from codec.model import CONTEXT_FILE
+    from codec.model_files import CONTEXT_FILE
     from codec.training.context import ContextConfig, ContextTraining
     from codec.training.runs import train_context
     from sim.training.masks import random_slices
@@ -349,7 +349,7 @@ def calibrate(
 ) -> None:
     """The inpainter's temperatures. From held-out photos; checked on other ones."""
     check_photos(images)
-    from codec.model import INPAINTER_FILE
+    from codec.model_files import INPAINTER_FILE
     from sim.training.calibration import calibrate as run_calibration
 
     where, share = options.chosen_device(), options.held_out

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from codec.checkpoint import ModelError, load_weights
-from codec.model import CONTEXT_FILE, INPAINTER_FILE, PRETRAINED, TOKENIZER_FILE, Model
+from codec.model import PRETRAINED, Model
+from codec.model_files import CONTEXT_FILE, INPAINTER_FILE, TOKENIZER_FILE
 from sim.errors import UserError, os_errors
 from sim.progress import ProgressCallback, no_progress
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.entropy import ENTROPY_MODES, CoderFor, CorruptPayload, PayloadCoder, Positions
+from codec.entropy import ENTROPY_MODES, CoderFor, PayloadCoder, Positions
+from codec.range_coder import CorruptPayload
 from codec.replenishment import ReplenishmentCoder
 from sim.protocol.config import StreamConfig
 from sim.protocol.events import ReceivedGrid

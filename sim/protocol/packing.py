@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codec.entropy import CorruptPayload
+from codec.range_coder import CorruptPayload
 
 _LONGEST = 2  # bytes of a length
 

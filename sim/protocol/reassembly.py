@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
-from codec.entropy import CoderFor, CorruptPayload
+from codec.entropy import CoderFor
+from codec.range_coder import CorruptPayload
 from sim.protocol.events import ReceivedGrid
 from sim.protocol.header_index import ReceivedSlices
 from sim.protocol.packet import Layout

@@ -32,7 +32,8 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 
-from codec.entropy import CoderFor, CorruptPayload
+from codec.entropy import CoderFor
+from codec.range_coder import CorruptPayload
 from sim.protocol.config import StreamKey
 from sim.protocol.events import REJECTIONS, FrameReady, PacketRejected
 from sim.protocol.feedback import pack_requests

@@ -21,7 +21,8 @@ from codec.checkpoint import ModelError, load_weights, save_weights
 from codec.decoding import UNFITTED, Calibration
 from codec.device import CPU, Device
 from codec.files import replacing
-from codec.model import INPAINTER_FILE, PRETRAINED, Model
+from codec.model import PRETRAINED, Model
+from codec.model_files import INPAINTER_FILE
 from codec.tokenizer import STRIDE
 from codec.training.data import PhotoDataset
 from codec.training.options import HELD_OUT

@@ -13,7 +13,7 @@ from PIL import Image
 from codec.checkpoint import save_weights
 from codec.codebook import Ladder
 from codec.inpainting import Inpainter, InpainterConfig
-from codec.model import INPAINTER_FILE, TOKENIZER_FILE
+from codec.model_files import INPAINTER_FILE, TOKENIZER_FILE
 from codec.tokenizer import Decoder, Encoder, TokenizerConfig
 
 

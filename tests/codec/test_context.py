@@ -24,7 +24,8 @@ from codec.context import (
     ContextTables,
     integer_shares,
 )
-from codec.entropy import CorruptPayload, FixedCoder, fixed_bytes
+from codec.entropy import FixedCoder, fixed_bytes
+from codec.range_coder import CorruptPayload
 from codec.training.context import ContextConfig, ContextNetwork, earlier_tokens
 from codec.waves import coding_waves
 from sim.protocol.interleaver import INTERLEAVERS, slice_positions

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from codec.coders import CoderBook
 from codec.context import ContextTables
-from codec.entropy import CorruptPayload
+from codec.range_coder import CorruptPayload
 from codec.replenishment import KEPT, ReplenishmentCoder, replenishment_bytes
 
 SIZES = (8, 64, 1024)

@@ -20,7 +20,8 @@ from codec.calibration import LOSSES
 from codec.checkpoint import ModelError, load_weights
 from codec.codebook import PatchStatistics
 from codec.inpainting import InpainterConfig
-from codec.model import Model, load_inpainter, load_tokenizer
+from codec.model import Model
+from codec.model_files import load_inpainter, load_tokenizer
 from codec.tokenizer import Encoder, TokenizerConfig
 from codec.training.augmentation import LossAugmentation
 from codec.training.context import ContextConfig, ContextTask, ContextTraining

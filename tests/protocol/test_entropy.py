@@ -13,12 +13,12 @@ from codec.coders import CoderBook
 from codec.entropy import (
     ENTROPY_MODES,
     FREQUENCY_TOTAL,
-    CorruptPayload,
     FixedCoder,
     SliceCoder,
     StaticCoder,
     fixed_bytes,
 )
+from codec.range_coder import CorruptPayload
 
 SIZES = [1 << bits for bits in range(1, 16)]
 GRID = (1, 1)  # these coders do not look at it

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec.entropy import CorruptPayload
+from codec.range_coder import CorruptPayload
 from sim.protocol.erasure_codes import ReedSolomon, Xor
 from sim.protocol.fec import ErasureCode, erasure_code
 from sim.protocol.feedback import MAX_SPAN, pack_requests, parse_requests
