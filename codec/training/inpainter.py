@@ -36,10 +36,9 @@ class InpainterTraining:
     independently, at a rate uniform from 0.02 to a maximum, which rises linearly from 0.3 to
     `max_loss` over `rising_steps`. The loss is the cross-entropy in nats plus `vector_weight` times
     the squared error of the expected codeword at a `temperature`, which is what is decoded. Of the
-    sequences, a share of `cuts` has the memory of another one, a share of `forgotten` none, and a
-    share of `outages` loses all of its last frame; as many lose all of each frame before. With
-    `freeze` only what a memory needs is trained, by sequences alone: without a memory the network
-    stays what it was.
+    sequences, a share of `cuts` has the memory of another one, and a share of `outages` loses all
+    of its last frame; as many lose all of each frame before. With `freeze` only what a memory needs
+    is trained, by sequences alone: without a memory the network stays what it was.
     """
 
     network: InpainterConfig
@@ -52,8 +51,7 @@ class InpainterTraining:
     temperature: float = 2.0
     ema_decay: float = 0.998
     cuts: float = 0.1
-    forgotten: float = 0.1
-    outages: float = 0.05
+    outages: float = 0.15
     freeze: bool = False
     seed: int = 3
 
@@ -183,7 +181,7 @@ class InpainterTask(Task):
         order = np.arange(FRAMES) if rng.random() < 0.5 else np.arange(FRAMES)[::-1]
         starts = FRAMES * rng.integers(len(self.sequences[0]) // FRAMES, size=(2, count, 1))
         numbers, others = starts + order[:frames]
-        cut, known = rng.random(count) < config.cuts, rng.random(count) >= config.forgotten
+        cut = rng.random(count) < config.cuts
         numbers[cut, :-1] = others[cut, :-1]
         masks = np.stack([self._mask(rng, step, frames) for _ in range(count)])
         masks[rng.random((count, frames)) < config.outages] = False
@@ -192,7 +190,6 @@ class InpainterTask(Task):
         received = torch.from_numpy(masks[part]).to(where)
         with self.device.autocast():
             memory = self._memory(indices[:, :-1], received[:, :-1], codebook_size)
-        memory = memory * torch.from_numpy(known[part]).to(where).view(-1, 1, 1, 1)
         return indices[:, -1], received[:, -1], memory
 
     def _loss(

@@ -340,6 +340,8 @@ def train_inpainter(
         if trained is not None and depth < network.depth:
             raise ValueError(f"{depth} layers: the inpainter in {start} has {network.depth}")
         network = replace(network, depth=depth)
+    if trained is not None:
+        config = replace(config, rising_steps=1)  # it has learnt from few losses before
     sequences = None if clips is None else run.all_tokens(source, encoder, ladder, clips)
     latent_dim = ladder.codewords(ladder.base_size).shape[1]
     memory = network.memory or clips is not None
