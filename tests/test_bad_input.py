@@ -99,7 +99,7 @@ def refused(cli: Cli, *arguments: object) -> str:
             "sweep.stream.fec.parity[1]: stream.fec.parity: input should",
         ),
         ("stream: {fps: 1000, playout_delay_s: 3600}\n", "stream.playout_delay_s: "),
-        ("name: ../escape\n", "name: string should match pattern"),
+        ("name: ../escape\n", "name: must start with a letter or digit"),
         ("images: []\n", "images: list should have at least 1 item"),
         ("seed: 1\nseed: 2\n", 'test.yaml:2: found duplicate key "seed"'),
         ("seed: [1\n", "test.yaml:"),

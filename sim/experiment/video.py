@@ -13,6 +13,7 @@ from sim.media.video_file import VideoFiles
 from sim.metrics import TEMPORAL
 from sim.metrics.temporal import TemporalMeter
 from sim.results.files import ORIGINAL, VIDEOS
+from sim.scenario.labels import shown_repairs
 from sim.scenario.schema import CLEAN, Scenario
 
 
@@ -36,8 +37,7 @@ class VideoResults:
         """Take the next frame; it comes back with its temporal metrics."""
         if self._files is not None:
             repairs = [name for name in shown if name not in (ORIGINAL, CLEAN)]
-            unrepaired = "none" if "none" in repairs else repairs[0]
-            beside = dict.fromkeys((ORIGINAL, unrepaired, repairs[-1]))
+            beside = dict.fromkeys((ORIGINAL, *shown_repairs(repairs)))
             together = np.hstack([shown[name] for name in beside])
             self._files.add({"side-by-side": together, **{name: shown[name] for name in repairs}})
         if self._meter is None:

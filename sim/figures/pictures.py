@@ -20,7 +20,7 @@ from codec.patches import patch_of, spread
 from sim.figures.style import DPI, ERASED, score
 from sim.results.files import INPAINT
 from sim.results.rows import ImageRow
-from sim.scenario.labels import plain_label
+from sim.scenario.labels import plain_label, shown_repairs
 from sim.scenario.schema import CLEAN
 
 Pixels = NDArray[np.uint8]
@@ -55,11 +55,7 @@ def strip_figure(name: str, rows: Mapping[str, ImageRow], pictures: Mapping[str,
 
 def strip_repairs(rows: Mapping[str, ImageRow]) -> tuple[str, str]:
     """Which of the repairs of an image its strip shows, first the one that does least."""
-    repairs = [repair for repair in rows if repair != CLEAN]
-    return (
-        "none" if "none" in repairs else repairs[0],
-        INPAINT if INPAINT in repairs else repairs[-1],
-    )
+    return shown_repairs([repair for repair in rows if repair != CLEAN])
 
 
 def invention_figure(

@@ -32,6 +32,7 @@ from sim.metrics.quality import psnr_db
 from sim.protocol.events import FrameReady
 from sim.protocol.handshake import StreamStart
 from sim.protocol.ledger import Ledger
+from sim.scenario.labels import shown_repairs
 from sim.scenario.schema import Scenario
 from sim.stream import CoderTables, StreamSetup
 
@@ -187,9 +188,7 @@ class IncomingStream:
         shown: dict[str, NDArray[np.uint8]] = {}
         if original is not None:
             shown[f"sent: {original.name}"] = original.pixels
-        best = "inpaint" if "inpaint" in images else list(images)[-1]
-        first = "none" if "none" in images else next(iter(images))
-        for name in dict.fromkeys((first, best)):
+        for name in dict.fromkeys(shown_repairs(list(images))):
             shown["unrepaired" if name == "none" else name.replace("_", " ")] = images[name]
         self._monitor.pictures = shown
         self._measure(original, images)

@@ -71,6 +71,16 @@ def with_label(repair: str) -> str:
     return f"without {without[repair]}" if repair in without else f"with {plain_label(repair)}"
 
 
+def shown_repairs(repairs: Sequence[str]) -> tuple[str, str]:
+    """Which two of one or more repairs to show where there is no room for all: the one that does
+    least and the strongest, which are one if there is only one."""
+    ranked = ("inpaint_memory", "inpaint", repairs[-1])
+    return (
+        "none" if "none" in repairs else repairs[0],
+        next(name for name in ranked if name in repairs),
+    )
+
+
 def setting_label(values: Mapping[str, Any]) -> str:
     """A point's sweep values, one after the other: "channel: uniform, playout delay: 0.2 s"."""
     parts = []

@@ -17,6 +17,7 @@ from sim.errors import UserError
 from sim.media.images import image_paths
 from sim.scenario.loader import LoadedScenario, load_scenario
 from sim.scenario.pictures import picture_sizes
+from sim.scenario.schema import NAME, NAME_RULE
 from sim.scenario.template import template
 from sim.scenario.yaml_lines import parse_mapping
 
@@ -32,8 +33,6 @@ GROUPS = {
 }
 """Folders under the library in the order they are read; "start" is the library itself, "compare"
 the files that compare strategies, wherever they lie."""
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _SECONDS_START = 8.0
 _SECONDS_PER_MEGAPIXEL = 4.0
@@ -183,10 +182,7 @@ def write_new(target: Path, like: str | None = None) -> Path:
     """
     path = target if target.suffix in (".yaml", ".yml") else target.with_name(f"{target.name}.yaml")
     if not NAME.fullmatch(path.stem):
-        raise UserError(
-            f"{path.stem}: a scenario's name starts with a letter or digit and goes on with those, "
-            "dots, dashes and underscores"
-        )
+        raise UserError(f"{path.stem}: a scenario's name {NAME_RULE}")
     text = template(path.stem) if like is None else _renamed(find_scenario(Path(like)), path.stem)
     try:
         with path.open("x", encoding="utf-8") as file:

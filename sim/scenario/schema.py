@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, LiteralString, NamedTuple, get_args
 
@@ -40,6 +41,12 @@ Concealer = Literal[
 ]
 Patch = Literal[16, 20, 24, 32]
 CodebookSize = Literal[8, 16, 32, 64, 128, 256, 512, 1024, 2048]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NAME_RULE = (
+    "must start with a letter or digit and go on with those, dots, dashes and underscores, at most "
+    "100 in all"
+)
 
 CLEAN = "clean"
 """The row of a decode without loss, beside those of the concealers."""
@@ -217,7 +224,7 @@ class Scenario(Section):
     """One experiment."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        json_schema_extra={"pattern": f"^{NAME.pattern}$"},
         description="names the results folder; the file's own name if left out",
     )
     images: list[str] = Field(
@@ -323,6 +330,13 @@ class Scenario(Section):
             fec=stream.fec.config() if stream.fec else None,
             arq=stream.arq.config() if stream.arq else None,
         )
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise PydanticCustomError("name", NAME_RULE)
+        return name
 
     @field_validator("images", mode="before")
     @classmethod

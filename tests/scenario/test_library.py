@@ -90,7 +90,7 @@ def test_a_copy_keeps_everything_but_the_name(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("-x",), "starts with a letter"),
+        (("-x",), "must start with a letter"),
         (("no/such/folder",), "cannot be written"),
         (("mine", "--from", "nothing"), "no such scenario"),
     ],

@@ -120,6 +120,7 @@ def test_processes_change_nothing_but_the_time(cli: Cli, own_cache: Path) -> Non
         (("slices: 4", "slices: 0"), "test.yaml:4: stream.slices: input should be greater"),
         (("slices: 2}", "slice: 2}"), "strategies[3].stream.slice: unknown key; did you mean sli"),
         (("slices: 200", "slices: 900"), "test.yaml:15: strategies[4].stream.slices: input should"),
+        (("name: huge", "name: a/b"), "test.yaml:15: strategies[4].name: must have 1 to 60"),
         (("{codebook: 8}", "{codebook: 9}"), "strategies[1].codec.codebook: must be one of 8, 16"),
         (("coder: jpeg2000", "coder: gif"), "test.yaml:15: strategies[4].coder: must be one of to"),
         (("coder: jpeg-half}", "coder: jpeg, concealer: none}"), "concealer: says nothing to jpeg"),

@@ -39,7 +39,6 @@ _SCENARIO_KEYS = (
     "name", "images", "video", "codec", "stream", "channel",
     "decoding", "metrics", "repeats", "seed",
 )  # fmt: skip
-_NAME = r"^[^\s/]([^/]{0,58}[^\s/])?$"
 
 
 class Strategy(Section):
@@ -55,12 +54,20 @@ class Strategy(Section):
         codec, stream: keys that differ from the comparison's.
     """
 
-    name: str = Field(pattern=_NAME)
+    name: str
     coder: str = TOKENS
     concealer: Concealer = "inpaint"
     damaged: Damaged = "decode"
     codec: dict[str, Any] = Field(default_factory=dict)
     stream: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_file(cls, name: str) -> str:
+        if not 1 <= len(name) <= 60 or name != name.strip() or "/" in name:
+            rule = "must have 1 to 60 characters, no slash, and no space at either end"
+            raise PydanticCustomError("name", rule)
+        return name
 
 
 class _Comparison(Section):

@@ -40,6 +40,7 @@ from sim.results.files import (
     write_table,
 )
 from sim.results.manifest import revision
+from sim.scenario.labels import shown_repairs
 from sim.scenario.loader import LoadedScenario
 from sim.scenario.pictures import refuse_video
 from sim.scenario.schema import Scenario, nominal_loss
@@ -233,8 +234,7 @@ def _prepared(loaded: LoadedScenario, deadline_s: float | None, metric: str) -> 
     if loaded.scenario.sweep:
         raise UserError(f"{loaded.scenario.name}: has a sweep; optimise one channel at a time")
     scenario = loaded.scenario
-    others = [] if "inpaint" in scenario.concealers else scenario.concealers
-    concealer = others[-1] if others else "inpaint"
+    concealer = shown_repairs(scenario.concealers or ["inpaint"])[1]
     stream_section = scenario.stream
     if deadline_s is not None:
         if not 0 < deadline_s <= 3600:
