@@ -323,8 +323,7 @@ def train_inpainter(
         model: a model folder.
         config: hyper-parameters.
         start: folder of an inpainter, of whatever tokenizer, whose weights a new run starts from,
-            with the most losses at once (`rising_steps` 1);
-            None: random weights.
+            with the most losses at once (`rising_steps` 1); None: random weights.
         depth: layers (default: those of `start` or `config`); those that `start` lacks are added.
         clips: it learns to use a memory, from sequences of these and of moved photos.
 
