@@ -82,6 +82,14 @@ def _blocks(channels: int, depth: int) -> list[nn.Module]:
     return [ResidualBlock(channels) for _ in range(depth)]
 
 
+def _load_layers(layers: nn.Sequential, source: nn.Sequential, at: int) -> None:
+    """Copy the weights of `source`, which lacks some of the layers from index `at` on."""
+    own = list(layers)
+    del own[at : at + len(layers) - len(source)]
+    for layer, trained in zip(own, source, strict=True):
+        layer.load_state_dict(trained.state_dict())
+
+
 class Encoder(nn.Module):
     """RGB float[B,3,H,W] in [-1, 1], H and W multiples of 16 -> unit float[B,D,H/16,W/16]."""
 
@@ -128,9 +136,7 @@ class Encoder(nn.Module):
     def start_from(self, other: Encoder) -> None:
         """Copy the weights of an encoder that may lack the conditioning or the last residual blocks
         of this one. What it lacks is initialised to add nothing."""
-        own, last = list(self.layers), len(other.layers) - 2
-        for layer, source in zip(own[:last] + own[-2:], other.layers, strict=True):
-            layer.load_state_dict(source.state_dict())
+        _load_layers(self.layers, other.layers, len(other.layers) - 2)
         if self.levels is not None and other.levels is not None:
             self.levels.load_state_dict(other.levels.state_dict())
 
@@ -189,6 +195,7 @@ class Decoder(nn.Module):
             *_blocks(w4, d4),
             ChannelNorm(w4),
         )
+        self._split = 1 + d16  # where the blocks at stride 16 end
         self.upsampler: Upsampler | None = None
         if config.upsampler_depth:
             self.layers.append(nn.Conv2d(w4, 3, 3, padding=1))
@@ -211,13 +218,16 @@ class Decoder(nn.Module):
         return enlarged
 
     def start_from(self, other: Decoder) -> None:
-        """Copy the weights of a decoder of the same widths and depths. Where only this one has an
+        """Copy the weights of a decoder of the same widths, which may lack the last residual blocks
+        at stride 16; what it lacks is initialised to add nothing. Where only this one has an
         upsampler, its last convolution becomes the mean of those that drew 4x4 pixels."""
         if (self.upsampler is None) == (other.upsampler is None):
-            self.load_state_dict(other.state_dict())
+            _load_layers(self.layers, other.layers, other._split)
+            if self.upsampler is not None and other.upsampler is not None:
+                self.upsampler.load_state_dict(other.upsampler.state_dict())
             return
         assert self.upsampler is not None
-        self.layers[:-1].load_state_dict(other.layers[:-2].state_dict())
+        _load_layers(self.layers[:-1], other.layers[:-2], other._split)
         last, whole = self.layers[-1], other.layers[-2]
         assert isinstance(last, nn.Conv2d) and isinstance(whole, nn.Conv2d)
         assert last.bias is not None and whole.bias is not None

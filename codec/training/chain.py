@@ -178,7 +178,7 @@ def _stages(
         def stage(run: TrainingRun) -> dict[str, float]:
             # The crops only serve to count how often tokens are used.
             fewer = replace(run.cache, crops=max(32, run.cache.crops // 8))
-            return train_joint(replace(run, cache=fewer), masks, out, config, depth=depth)
+            return train_joint(replace(run, cache=fewer), masks, out, config, encoder_depth=depth)
 
         return stage
 

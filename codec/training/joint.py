@@ -59,6 +59,8 @@ class JointTraining:
         lpips_weight: of LPIPS beside the L1 of pixels.
         texture_weight: of `codec.training.losses.texture_loss` of windows.
         layers: how many of VGG16's five feature layers LPIPS uses.
+        features_weight: of the distance of EfficientNet features of windows, which keeps the
+            decoder from what only VGG16 takes for alike.
         rate, encoder_rate, upsampler_rate, inpainter_rate: peak learning rates of the decoder and
             the other networks; what has a rate of 0 is frozen.
         commitment_weight: of the squared distance of latents from their codewords.
@@ -77,6 +79,7 @@ class JointTraining:
     small_weight: float = 1.0
     lpips_weight: float = 1.0
     layers: int = 4
+    features_weight: float = 0.0
     texture_weight: float = 0.0
     rate: float = 2e-4
     encoder_rate: float = 2e-4
@@ -150,8 +153,9 @@ class JointTask(Task):
         common: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
         self.optimizer = OptimizerWithEma(networks, rate=rates, **common)
         self.discriminator_optimizer: OptimizerWithEma | None = None
-        if config.adversarial_from >= 0:
+        if config.adversarial_from >= 0 or config.features_weight:
             self.perceptual = PerceptualDistance().to(where)
+        if config.adversarial_from >= 0:
             self.discriminator = MultiDiscriminator(config.discriminator_width)
             to_device(self.discriminator, options)
             self.discriminator_optimizer = OptimizerWithEma(
@@ -300,6 +304,10 @@ class JointTask(Task):
             texture = texture_loss(decoded, target)
             recon_loss = recon_loss + self.config.texture_weight * texture
             values["texture"] = texture.detach()
+        if self.config.features_weight:
+            distance = self.perceptual(decoded, target)
+            recon_loss = recon_loss + self.config.features_weight * distance
+            values["features"] = distance.detach()
         (gradient,) = torch.autograd.grad(recon_loss, decoded)
         # Discriminators are trained for some steps before their gradient is used.
         start = self.config.adversarial_from

@@ -247,7 +247,8 @@ def train_joint(
     model: Path | None = None,
     config: JointTraining | None = None,
     *,
-    depth: int | None = None,
+    encoder_depth: int | None = None,
+    decoder_depth: int | None = None,
 ) -> dict[str, float]:
     """Fine-tune encoder, decoder or both of the tokenizer in `model` (default: the shipped one) and
     write a `tokenizer.safetensors` with the same codebooks, their usage updated if tokens change.
@@ -261,23 +262,28 @@ def train_joint(
         masks: draws which tokens are received.
         model: a model folder.
         config: hyper-parameters.
-        depth: residual blocks of the encoder at stride 16 (default: as many as it has); those that
-            it lacks are added, initialised to add nothing.
+        encoder_depth, decoder_depth: residual blocks of each at stride 16 (default: as many as it
+            has); those that it lacks are added, initialised to add nothing.
 
     Raises:
         ValueError: another kind of network, or fewer blocks than it has.
         FeaturesMissing: weights of VGG16 are not installed.
     """
     source, config = model or PRETRAINED, config or JointTraining()
-    network, trained, decoder, ladder = own_tokenizer(source)
-    d4, d8, d16 = network.encoder_depths
-    if depth is not None and depth < d16:
-        raise ValueError(f"{depth} blocks: the encoder in {source} has {d16}")
-    deeper = replace(network, encoder_levels=True, encoder_depths=(d4, d8, depth or d16))
-    same_tokens = deeper == network and not config.encoder_rate
+    network, trained, trained_decoder, ladder = own_tokenizer(source)
+    deeper = replace(network, encoder_levels=True)
+    wanted = {"encoder": encoder_depth, "decoder": decoder_depth}
+    for name, depth in {k: v for k, v in wanted.items() if v is not None}.items():
+        d4, d8, d16 = getattr(network, f"{name}_depths")
+        if depth < d16:
+            raise ValueError(f"{depth} blocks: the {name} in {source} has {d16}")
+        deeper = replace(deeper, **{f"{name}_depths": (d4, d8, depth)})
+    kept = (network.encoder_depths, network.encoder_levels)
+    same_tokens = (deeper.encoder_depths, True) == kept and not config.encoder_rate
     torch.manual_seed(config.seed)
-    encoder = Encoder(deeper)
+    encoder, decoder = Encoder(deeper), Decoder(deeper)
     encoder.start_from(trained)
+    decoder.start_from(trained_decoder)
     augmentation = None
     if config.rate and (source / INPAINTER_FILE).exists():
         inpainter, about, _ = load_inpainter(source)

@@ -181,6 +181,9 @@ def joint(
     out: Out = Path("training-runs/joint"),
     model: ModelFolder = None,
     depth: Depth = None,
+    decoder_depth: Annotated[
+        int | None, typer.Option(min=1, help="Blocks of the decoder at stride 16; adds some.")
+    ] = None,
     encoder_fixed: Annotated[
         bool, typer.Option("--encoder-fixed", help="Freeze the encoder: tokens do not change.")
     ] = False,
@@ -193,6 +196,9 @@ def joint(
     ] = 1.0,
     texture_weight: Annotated[
         float, typer.Option(min=0, help="Weight of the strength of fine detail in windows.")
+    ] = 0.0,
+    features_weight: Annotated[
+        float, typer.Option(min=0, help="Weight of EfficientNet's features of windows.")
     ] = 0.0,
     layers: Annotated[
         int, typer.Option(min=1, max=5, help="Feature layers of VGG16 that LPIPS uses.")
@@ -213,12 +219,13 @@ def joint(
         window=window,
         lpips_weight=lpips_weight,
         texture_weight=texture_weight,
+        features_weight=features_weight,
         layers=layers,
         adversarial_from=adversary_from,
     )
     config = options.override(config, rates=("rate", "encoder_rate", "upsampler_rate"))
     config = replace(config, encoder_rate=0.0) if encoder_fixed else config
-    _joint(options, config, out, model, depth)
+    _joint(options, config, out, model, depth, decoder_depth)
 
 
 def _joint(
@@ -226,7 +233,8 @@ def _joint(
     config: JointTraining,
     out: Path,
     model: Path | None,
-    depth: int | None,
+    encoder_depth: int | None,
+    decoder_depth: int | None = None,
 ) -> None:
     from codec.model_files import TOKENIZER_FILE
     from codec.training.runs import train_joint
@@ -235,7 +243,14 @@ def _joint(
     carry_out(
         out / TOKENIZER_FILE,
         options,
-        lambda run: train_joint(run, packet_mask, model, config, depth=depth),
+        lambda run: train_joint(
+            run,
+            packet_mask,
+            model,
+            config,
+            encoder_depth=encoder_depth,
+            decoder_depth=decoder_depth,
+        ),
     )
 
 

@@ -109,7 +109,7 @@ def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConf
     if name == "tokenizer":
         train_tokenizer(run, TOKENIZER)
     elif name == "encoder":
-        train_joint(run, scattered_loss, model, ENCODER, depth=2)
+        train_joint(run, scattered_loss, model, ENCODER, encoder_depth=2)
     elif name == "decoder":
         train_joint(run, scattered_loss, model, replace(JOINT, encoder_rate=0.0))
     elif name == "joint":
@@ -293,10 +293,28 @@ def test_an_encoder_is_conditioned_on_the_codebook_size(
     for part, stays in (("encoder.", False), ("decoder.", False), ("ladder.words", True)):
         same = [torch.equal(first[key], last[key]) for key in first if key.startswith(part)]
         assert all(same) == stays, part
-    with pytest.raises(ValueError, match="has 2"):
-        train_joint(
-            TrainingRun(photos, tmp_path, still, CACHE), scattered_loss, conditioned, depth=1
-        )
+    run = TrainingRun(photos, tmp_path, still, CACHE)
+    with pytest.raises(ValueError, match="the encoder in .* has 2"):
+        train_joint(run, scattered_loss, conditioned, encoder_depth=1)
+
+
+def test_a_deeper_decoder_first_draws_the_same(photos: Path, model: Path, tmp_path: Path) -> None:
+    """With a learning rate of next to nothing; and tokens stay as they are."""
+    still = LoopConfig(steps=1, decay_steps=1, warmup_steps=10**9)
+    fixed = replace(JOINT, encoder_rate=0.0)
+    before = Model.load(model)
+    depth = load_tokenizer(model)[0].decoder_depths[2]
+    run = TrainingRun(photos, tmp_path / "deep", still, CACHE)
+    train_joint(run, scattered_loss, model, fixed, decoder_depth=depth + 2)
+    after = Model.load(tmp_path / "deep")
+    assert load_tokenizer(tmp_path / "deep")[0].decoder_depths[2] == depth + 2
+    image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
+    tokens = before.encode(image, 32)
+    assert np.array_equal(tokens, after.encode(image, 32))
+    drawn = [m.decode(tokens, 32, 70, 50).astype(int) for m in (before, after)]
+    assert abs(drawn[0] - drawn[1]).max() <= 1
+    with pytest.raises(ValueError, match="the decoder in .* has"):
+        train_joint(run, scattered_loss, tmp_path / "deep", fixed, decoder_depth=depth)
 
 
 def test_a_run_can_start_from_trained_weights(photos: Path, model: Path, tmp_path: Path) -> None:

