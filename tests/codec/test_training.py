@@ -294,7 +294,7 @@ def test_an_encoder_is_conditioned_on_the_codebook_size(
         same = [torch.equal(first[key], last[key]) for key in first if key.startswith(part)]
         assert all(same) == stays, part
     run = TrainingRun(photos, tmp_path, still, CACHE)
-    with pytest.raises(ValueError, match="the encoder in .* has 2"):
+    with pytest.raises(ValueError, match=r"the encoder in .* has 2"):
         train_joint(run, scattered_loss, conditioned, encoder_depth=1)
 
 
@@ -313,7 +313,7 @@ def test_a_deeper_decoder_first_draws_the_same(photos: Path, model: Path, tmp_pa
     assert np.array_equal(tokens, after.encode(image, 32))
     drawn = [m.decode(tokens, 32, 70, 50).astype(int) for m in (before, after)]
     assert abs(drawn[0] - drawn[1]).max() <= 1
-    with pytest.raises(ValueError, match="the decoder in .* has"):
+    with pytest.raises(ValueError, match=r"the decoder in .* has"):
         train_joint(run, scattered_loss, tmp_path / "deep", fixed, decoder_depth=depth)
 
 
