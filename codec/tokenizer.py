@@ -11,6 +11,7 @@ the number of pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -82,7 +83,7 @@ def _blocks(channels: int, depth: int) -> list[nn.Module]:
     return [ResidualBlock(channels) for _ in range(depth)]
 
 
-def _load_layers(layers: nn.Sequential, source: nn.Sequential, at: int) -> None:
+def _load_layers(layers: Sequence[nn.Module], source: Sequence[nn.Module], at: int) -> None:
     """Copy the weights of `source`, which lacks some of the layers from index `at` on."""
     own = list(layers)
     del own[at : at + len(layers) - len(source)]
@@ -136,7 +137,7 @@ class Encoder(nn.Module):
     def start_from(self, other: Encoder) -> None:
         """Copy the weights of an encoder that may lack the conditioning or the last residual blocks
         of this one. What it lacks is initialised to add nothing."""
-        _load_layers(self.layers, other.layers, len(other.layers) - 2)
+        _load_layers(list(self.layers), list(other.layers), len(other.layers) - 2)
         if self.levels is not None and other.levels is not None:
             self.levels.load_state_dict(other.levels.state_dict())
 
@@ -222,12 +223,12 @@ class Decoder(nn.Module):
         at stride 16; what it lacks is initialised to add nothing. Where only this one has an
         upsampler, its last convolution becomes the mean of those that drew 4x4 pixels."""
         if (self.upsampler is None) == (other.upsampler is None):
-            _load_layers(self.layers, other.layers, other._split)
+            _load_layers(list(self.layers), list(other.layers), other._split)
             if self.upsampler is not None and other.upsampler is not None:
                 self.upsampler.load_state_dict(other.upsampler.state_dict())
             return
         assert self.upsampler is not None
-        _load_layers(self.layers[:-1], other.layers[:-2], other._split)
+        _load_layers(list(self.layers)[:-1], list(other.layers)[:-2], other._split)
         last, whole = self.layers[-1], other.layers[-2]
         assert isinstance(last, nn.Conv2d) and isinstance(whole, nn.Conv2d)
         assert last.bias is not None and whole.bias is not None

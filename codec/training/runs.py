@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -271,13 +272,14 @@ def train_joint(
     """
     source, config = model or PRETRAINED, config or JointTraining()
     network, trained, trained_decoder, ladder = own_tokenizer(source)
-    deeper = replace(network, encoder_levels=True)
     wanted = {"encoder": encoder_depth, "decoder": decoder_depth}
-    for name, depth in {k: v for k, v in wanted.items() if v is not None}.items():
+    depths: dict[str, Any] = {}
+    for name, depth in wanted.items():
         d4, d8, d16 = getattr(network, f"{name}_depths")
-        if depth < d16:
+        if depth is not None and depth < d16:
             raise ValueError(f"{depth} blocks: the {name} in {source} has {d16}")
-        deeper = replace(deeper, **{f"{name}_depths": (d4, d8, depth)})
+        depths[f"{name}_depths"] = (d4, d8, depth or d16)
+    deeper = replace(network, encoder_levels=True, **depths)
     kept = (network.encoder_depths, network.encoder_levels)
     same_tokens = (deeper.encoder_depths, True) == kept and not config.encoder_rate
     torch.manual_seed(config.seed)
