@@ -59,8 +59,7 @@ class JointTraining:
         lpips_weight: of LPIPS beside the L1 of pixels.
         texture_weight: of `codec.training.losses.texture_loss` of windows.
         layers: how many of VGG16's five feature layers LPIPS uses.
-        features_weight: of the distance of EfficientNet features of windows, which keeps the
-            decoder from what only VGG16 takes for alike.
+        features_weight: of `codec.perceptual.PerceptualDistance` of windows.
         rate, encoder_rate, upsampler_rate, inpainter_rate: peak learning rates of the decoder and
             the other networks; what has a rate of 0 is frozen.
         commitment_weight: of the squared distance of latents from their codewords.

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -242,6 +241,16 @@ def train_upsampler(
     return run.train(task, lambda: save_tokenizer(run.folder, deeper, encoder, decoder, ladder))
 
 
+def _deepened(
+    depths: tuple[int, int, int], wanted: int | None, network: str
+) -> tuple[int, int, int]:
+    """Residual blocks at strides 4, 8 and 16, with as many as wanted at stride 16 (default: those
+    that there are). Raises ValueError, naming the network, if there are more."""
+    if wanted is not None and wanted < depths[2]:
+        raise ValueError(f"{wanted} blocks: the {network} has {depths[2]}")
+    return (*depths[:2], wanted or depths[2])
+
+
 def train_joint(
     run: TrainingRun,
     masks: MaskSource,
@@ -268,20 +277,18 @@ def train_joint(
 
     Raises:
         ValueError: another kind of network, or fewer blocks than it has.
-        FeaturesMissing: weights of VGG16 are not installed.
+        FeaturesMissing: the weights of VGG16 or EfficientNet are not installed.
     """
     source, config = model or PRETRAINED, config or JointTraining()
     network, trained, trained_decoder, ladder = own_tokenizer(source)
-    wanted = {"encoder": encoder_depth, "decoder": decoder_depth}
-    depths: dict[str, Any] = {}
-    for name, depth in wanted.items():
-        d4, d8, d16 = getattr(network, f"{name}_depths")
-        if depth is not None and depth < d16:
-            raise ValueError(f"{depth} blocks: the {name} in {source} has {d16}")
-        depths[f"{name}_depths"] = (d4, d8, depth or d16)
-    deeper = replace(network, encoder_levels=True, **depths)
-    kept = (network.encoder_depths, network.encoder_levels)
-    same_tokens = (deeper.encoder_depths, True) == kept and not config.encoder_rate
+    deeper = replace(
+        network,
+        encoder_levels=True,
+        encoder_depths=_deepened(network.encoder_depths, encoder_depth, f"encoder in {source}"),
+        decoder_depths=_deepened(network.decoder_depths, decoder_depth, f"decoder in {source}"),
+    )
+    same_encoder = replace(deeper, decoder_depths=network.decoder_depths) == network
+    same_tokens = same_encoder and not config.encoder_rate
     torch.manual_seed(config.seed)
     encoder, decoder = Encoder(deeper), Decoder(deeper)
     encoder.start_from(trained)

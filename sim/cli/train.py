@@ -182,7 +182,10 @@ def joint(
     model: ModelFolder = None,
     depth: Depth = None,
     decoder_depth: Annotated[
-        int | None, typer.Option(min=1, help="Blocks of the decoder at stride 16; adds some.")
+        int | None,
+        typer.Option(
+            min=1, help="Blocks of the decoder at 16 pixels; those that it lacks are added."
+        ),
     ] = None,
     encoder_fixed: Annotated[
         bool, typer.Option("--encoder-fixed", help="Freeze the encoder: tokens do not change.")
@@ -198,7 +201,7 @@ def joint(
         float, typer.Option(min=0, help="Weight of the strength of fine detail in windows.")
     ] = 0.0,
     features_weight: Annotated[
-        float, typer.Option(min=0, help="Weight of EfficientNet's features of windows.")
+        float, typer.Option(min=0, help="Weight of the distance of windows by EfficientNet.")
     ] = 0.0,
     layers: Annotated[
         int, typer.Option(min=1, max=5, help="Feature layers of VGG16 that LPIPS uses.")
