@@ -267,6 +267,10 @@ class Ladder:
         """The same codewords with other usage: by codebook size K, float[K]."""
         return Ladder(self._codewords, usage, self._parents)
 
+    def with_codewords(self, codewords: dict[int, Tensor]) -> Ladder:
+        """The same codebook sizes, parents and usage with other codewords: by K, float[K,D]."""
+        return Ladder(codewords, self._given_usage, self._parents)
+
     def to(self, device: torch.device) -> Ladder:
         """A copy on a device."""
         parts = (self._codewords, self._given_usage, self._parents)

@@ -1,14 +1,13 @@
 """Fine-tuning encoder and decoder together, one set of weights for every codebook size.
 
-The codebooks stay fixed. Each image of a batch is encoded at a random codebook size, which the
-encoder is conditioned on; gradients go straight through the choice of codewords (van den Oord et
-al., NeurIPS 2017, section 3.2). Either network may be frozen: with the encoder frozen, tokens do
-not change.
+Each image of a batch is encoded at a random codebook size, which the encoder is conditioned on;
+gradients go straight through the choice of codewords (van den Oord et al., NeurIPS 2017, section
+3.2). Either network may be frozen: with the encoder frozen, tokens do not change. Codewords stay
+unless they are given a learning rate; then they descend the gradient of the decoder's losses too.
 
-A decoder with an upsampler has two reconstruction losses: of the whole low-resolution picture, and
-of the full-size pixels of a window, which cost sixteen times as much computation per token. Each is
-the L1 of pixels plus LPIPS with VGG16. From a given step on, discriminators of pixels and of deep
-features add an adversarial loss of the window.
+A decoder with an upsampler has two losses (`codec.training.pixel_losses`): of the whole
+low-resolution picture, and of the full-size pixels of a window, which cost sixteen times as much
+computation per token.
 
 With an inpainter, half of the images lose tokens, which are filled with expected codewords. These
 lie between the codewords of the codebook, so the decoder learns to draw uncertain tokens, and the
@@ -30,45 +29,31 @@ from torch import Tensor, nn
 
 from codec.codebook import Ladder, log2_sizes, quantise
 from codec.lpips import Lpips
-from codec.perceptual import PerceptualDistance, reconstruction_loss
 from codec.tokenizer import UPSCALE, Decoder, Encoder
 from codec.training import parallel
 from codec.training.augmentation import LossAugmentation
 from codec.training.data import Batches
-from codec.training.losses import (
-    MultiDiscriminator,
-    hinge_discriminator_loss,
-    hinge_generator_loss,
-    random_view,
-    texture_loss,
-)
+from codec.training.losses import random_view
 from codec.training.optimizer import OptimizerWithEma
 from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
+from codec.training.pixel_losses import Judged, PixelLosses, PixelLossWeights
 from codec.training.task import Task, detached, image_sheet, to_device
 
 
 @dataclass(frozen=True)
-class JointTraining:
-    """Hyper-parameters of the run.
+class JointTraining(PixelLossWeights):
+    """Hyper-parameters of the run: the losses', and these.
 
     Attributes:
         batch, crop: images per step, all processes together, and their pixels a side.
         window: pixels a side of the part judged at full size; 0: only low-resolution pictures are
             judged, and the upsampler is frozen.
         small_weight: of the loss of low-resolution pictures, beside that of windows.
-        lpips_weight: of LPIPS beside the L1 of pixels.
-        texture_weight: of `codec.training.losses.texture_loss` of windows.
-        layers: how many of VGG16's five feature layers LPIPS uses.
-        features_weight: of `codec.perceptual.PerceptualDistance` of windows.
-        rate, encoder_rate, upsampler_rate, inpainter_rate: peak learning rates of the decoder and
-            the other networks; what has a rate of 0 is frozen.
-        commitment_weight: of the squared distance of latents from their codewords.
+        rate, encoder_rate, upsampler_rate, inpainter_rate, codeword_rate: peak learning rates of
+            the decoder and the others; what has a rate of 0 is frozen.
+        commitment_weight: of the squared distance of latents from their codewords; a quarter of it
+            pulls codewords that learn.
         nats_weight: of the inpainter's negative log-likelihood of lost tokens, a share of log K.
-        adversarial_from: step from which the adversarial loss counts; -1: never.
-        adversarial_share: norm of its gradient at the pixels, as a share of the norm of the other
-            losses' (Esser et al., CVPR 2021, eq. 7, who measure at the last layer).
-        discriminator_rate, discriminator_width: of the discriminators.
-        ema_decay: of the averaged weights.
         seed: of batches, losses and the discriminators' weights.
     """
 
@@ -76,32 +61,31 @@ class JointTraining:
     crop: int = 256
     window: int = 0
     small_weight: float = 1.0
-    lpips_weight: float = 1.0
-    layers: int = 4
-    features_weight: float = 0.0
-    texture_weight: float = 0.0
     rate: float = 2e-4
     encoder_rate: float = 2e-4
     upsampler_rate: float = 2e-4
     commitment_weight: float = 0.1
     inpainter_rate: float = 1e-4
+    codeword_rate: float = 0.0
     nats_weight: float = 0.2
-    adversarial_from: int = -1
-    adversarial_share: float = 0.4
-    discriminator_rate: float = 2e-4
-    discriminator_width: int = 48
-    ema_decay: float = 0.998
     seed: int = 11
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """What the discriminators learn from: decoded pixels float[B,3,w,w], their
-    `PerceptualDistance.taps`, and the original pixels."""
+class LearntCodewords(nn.Module):
+    """All codebooks of a ladder as parameters: K -> float[K,D]."""
 
-    decoded: Tensor
-    features: list[Tensor]
-    target: Tensor
+    def __init__(self, ladder: Ladder) -> None:
+        super().__init__()
+        sizes = ladder.codebook_sizes
+        self.books = nn.ParameterDict({str(k): ladder.codewords(k).clone() for k in sizes})
+
+    def forward(self, codebook_size: int) -> Tensor:
+        book: Tensor = self.books[str(codebook_size)]
+        return book
+
+    def codewords(self) -> dict[int, Tensor]:
+        """Copies by codebook size."""
+        return {int(k): book.detach().clone() for k, book in self.books.items()}
 
 
 class JointTask(Task):
@@ -130,9 +114,6 @@ class JointTask(Task):
         self.ladder = ladder.to(where)
         self.augmentation = augmentation.to(where) if augmentation else None
         self.lpips_alexnet = Lpips("alexnet").to(where)
-        self.lpips_vgg = None
-        if config.lpips_weight:
-            self.lpips_vgg = options.compile(Lpips("vgg16", config.layers).to(where))
         self._encode = options.compile(encoder)
         self._low_resolution = options.compile(decoder.low_resolution)
         trained: dict[str, tuple[nn.Module, float]] = {
@@ -145,43 +126,47 @@ class JointTask(Task):
             trained["inpainter"] = (augmentation.inpainter, config.inpainter_rate)
         for network, rate in trained.values():
             network.requires_grad_(rate > 0)
+        self.learnt = LearntCodewords(self.ladder) if config.codeword_rate else None
+        if self.learnt is not None:
+            trained["codewords"] = (self.learnt, config.codeword_rate)
         networks = {name: network for name, (network, rate) in trained.items() if rate}
         rates = {name: rate for name, (_, rate) in trained.items() if rate}
         for network in (encoder, decoder):
             to_device(network, options)
-        common: Any = {"weight_decay": 0.0, "ema_decay": config.ema_decay}
-        self.optimizer = OptimizerWithEma(networks, rate=rates, **common)
-        self.discriminator_optimizer: OptimizerWithEma | None = None
-        if config.adversarial_from >= 0 or config.features_weight:
-            self.perceptual = PerceptualDistance().to(where)
-        if config.adversarial_from >= 0:
-            self.discriminator = MultiDiscriminator(config.discriminator_width)
-            to_device(self.discriminator, options)
-            self.discriminator_optimizer = OptimizerWithEma(
-                {"discriminator": self.discriminator}, rate=config.discriminator_rate, **common
-            )
+        self.optimizer = OptimizerWithEma(
+            networks, rate=rates, weight_decay=0.0, ema_decay=config.ema_decay
+        )
+        self.losses = PixelLosses(config, options)
+
+    def present_ladder(self) -> Ladder:
+        """With the codewords as they have been learnt."""
+        if self.learnt is None:
+            return self.ladder
+        return self.ladder.with_codewords(self.learnt.codewords())
 
     def _tokens(self, images: Tensor, sizes: list[int]) -> tuple[Tensor, list[Tensor], Tensor]:
         """Encode each image of float[B,3,H,W] at its own codebook size.
 
         Returns:
-            Codewords float[B,h,w,D], through which gradients reach the encoder if it is trained;
-            each image's tokens int64[h,w]; mean squared distance of latents from codewords.
+            Codewords float[B,h,w,D], through which gradients reach the encoder if it is trained,
+            and the codebook if that is; each image's tokens int64[h,w]; mean squared distance of
+            latents from codewords, and a quarter of it again for the codewords that learn.
         """
         trains = self.config.encoder_rate > 0
+        books = [(self.learnt or self.ladder.codewords)(size) for size in sizes]
         encode = self._encode if torch.is_grad_enabled() else self.encoder
         with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
             latents: Tensor = encode(images, log2_sizes(*sizes)).float()
         indices = [
-            quantise(latent[None].detach(), self.ladder.codewords(size))[0]
-            for latent, size in zip(latents, sizes, strict=True)
+            quantise(latent[None].detach(), book.detach())[0]
+            for latent, book in zip(latents, books, strict=True)
         ]
-        codewords = torch.stack(
-            [self.ladder.codewords(k)[i] for k, i in zip(sizes, indices, strict=True)]
-        )
+        codewords = torch.stack([F.embedding(i, b) for i, b in zip(indices, books, strict=True)])
         latents = latents.permute(0, 2, 3, 1)
-        commitment = (latents - codewords).square().sum(3).mean()
-        straight_through = latents + (codewords - latents).detach() if trains else codewords
+        commitment = _mean_square(latents, codewords.detach())
+        if self.learnt is not None:
+            commitment = commitment + 0.25 * _mean_square(latents.detach(), codewords)
+        straight_through = codewords + (latents - latents.detach()) if trains else codewords
         return straight_through, indices, commitment
 
     def _augment(
@@ -207,18 +192,6 @@ class JointTask(Task):
             )
             nll = nll + image_nll
         return torch.stack(vectors), nll * parallel.processes() / len(range(0, batch, 2))
-
-    def _reconstruction_loss(
-        self, images: Tensor, targets: Tensor, values: dict[str, Tensor], suffix: str
-    ) -> Tensor:
-        """L1 of pixels and LPIPS; `values` gets both under names with the suffix."""
-        pixels = reconstruction_loss(images, targets)
-        values[f"pixels{suffix}"] = pixels.detach()
-        if self.lpips_vgg is None:
-            return pixels
-        lpips: Tensor = self.lpips_vgg(images, targets).mean()
-        values[f"lpips_vgg{suffix}"] = lpips.detach()
-        return pixels + self.config.lpips_weight * lpips
 
     def enlarge_window(
         self, small: Tensor, features: Tensor, step: int
@@ -247,19 +220,16 @@ class JointTask(Task):
         values: dict[str, Tensor] = {}
         with self.device.autocast():
             loss, judged = self.optimizer.compute(lambda: self._loss(images, step, values))
-        if self.discriminator_optimizer is not None and judged is not None:
-            with self.device.autocast():
-                discriminator_loss = self.discriminator_optimizer.compute(
-                    lambda: self._discriminator_loss(judged)
-                )
-            self.discriminator_optimizer.step(discriminator_loss, step, rate)
-            values["discriminator"] = discriminator_loss.detach()
+        if judged is not None:
+            values["discriminator"] = self.losses.train_discriminators(
+                judged, step, rate, self.device
+            )
         values["gradient"] = self.optimizer.step(loss, step, rate)
         return values
 
     def _loss(
         self, images: Tensor, step: int, values: dict[str, Tensor]
-    ) -> tuple[Tensor, _Judged | None]:
+    ) -> tuple[Tensor, Judged | None]:
         """The loss, a scalar, and what the discriminators learn from once they are trained."""
         config, at = self.config, [self.config.seed, step, 3]
         rng = np.random.default_rng([config.seed, step, 1])
@@ -275,73 +245,19 @@ class JointTask(Task):
             small, features = self._low_resolution(codewords)
             small_view = random_view(small, at)
             target = random_view(F.avg_pool2d(images, UPSCALE), at)
-            recon_loss = self._reconstruction_loss(small_view, target, values, "_small")
+            recon_loss = self.losses.reconstruction(small_view, target, values, "_small")
             loss = config.small_weight * recon_loss
             if config.window:
                 large, where = self.enlarge_window(small, features, step)
         if large is not None:
             view = random_view(large, at)
             target = random_view(images[:, :, where[0], where[1]], at)
-            loss, judged = self._add_pixel_losses(loss, view, target, step, values)
+            loss, judged = self.losses.add(loss, view, target, step, values)
         values |= detached(loss=loss, commitment=commitment)
         loss = loss + config.commitment_weight * commitment
         if nll is not None:
             loss, values["nats"] = loss + config.nats_weight * nll, nll.detach()
         return loss, judged
-
-    def _add_pixel_losses(
-        self, loss: Tensor, large: Tensor, target: Tensor, step: int, values: dict[str, Tensor]
-    ) -> tuple[Tensor, _Judged | None]:
-        """Add reconstruction and adversarial loss of decoded pixels float[B,3,w,w] to a loss.
-
-        The gradients of both are taken at the pixels, where the adversarial one is scaled. A
-        surrogate loss, linear in the pixels, passes their sum on to the networks.
-        """
-        decoded, judged = large.detach().requires_grad_(), None
-        recon_loss = self._reconstruction_loss(decoded, target, values, "")
-        if self.config.texture_weight:
-            texture = texture_loss(decoded, target)
-            recon_loss = recon_loss + self.config.texture_weight * texture
-            values["texture"] = texture.detach()
-        if self.config.features_weight:
-            distance = self.perceptual(decoded, target)
-            recon_loss = recon_loss + self.config.features_weight * distance
-            values["features"] = distance.detach()
-        (gradient,) = torch.autograd.grad(recon_loss, decoded)
-        # Discriminators are trained for some steps before their gradient is used.
-        start = self.config.adversarial_from
-        if self.discriminator_optimizer is not None and step >= start - 50:
-            features = self.perceptual.taps(decoded)
-            if step >= start:
-                gradient = self._add_adversarial_gradient(decoded, features, gradient, values)
-            judged = _Judged(decoded.detach(), [tap.detach() for tap in features], target)
-        surrogate_loss = (large * gradient).sum()
-        offset = (recon_loss - (decoded * gradient).sum()).detach()  # so that values are the loss's
-        return loss + surrogate_loss + offset, judged
-
-    def _add_adversarial_gradient(
-        self,
-        decoded: Tensor,
-        features: list[Tensor],
-        grad_recon: Tensor,
-        values: dict[str, Tensor],
-    ) -> Tensor:
-        """The gradient at the pixels plus that of the generator's loss, scaled to a share of it."""
-        generator_loss = hinge_generator_loss(self.discriminator(decoded, features)).float()
-        (grad_adv,) = torch.autograd.grad(generator_loss, decoded)
-        squares = torch.stack([grad_recon.square().sum(), grad_adv.square().sum()])
-        norms = parallel.summed(squares).sqrt()
-        scale = self.config.adversarial_share * norms[0] / (norms[1] + 1e-12)
-        values |= {"generator": generator_loss.detach(), "scale": scale}
-        return grad_recon + scale * grad_adv
-
-    def _discriminator_loss(self, judged: _Judged) -> Tensor:
-        """The discriminators' hinge loss, a scalar."""
-        with torch.no_grad():
-            target_features = self.perceptual.taps(judged.target)
-        real = self.discriminator(judged.target, target_features)
-        fake = self.discriminator(judged.decoded, judged.features)
-        return hinge_discriminator_loss(real, fake).float()
 
     @torch.no_grad()
     def _decode(
@@ -394,20 +310,21 @@ class JointTask(Task):
         return image_sheet([images, *(self._decode(images, k)[0] for k in sizes)])
 
     def state(self) -> dict[str, Any]:
-        optimizer = self.discriminator_optimizer
-        state = None if optimizer is None else optimizer.state()
-        return {"networks": super().state(), "discriminator": state}
+        return {"networks": super().state(), "discriminator": self.losses.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state["networks"])
-        if self.discriminator_optimizer is not None and state["discriminator"] is not None:
-            self.discriminator_optimizer.load_state(state["discriminator"])
+        self.losses.load_state(state["discriminator"])
 
     def describe(self) -> dict[str, Any]:
         about = super().describe()
-        if self.discriminator_optimizer is not None:
-            about["parameters"] |= self.discriminator_optimizer.parameters()
+        about["parameters"] |= self.losses.parameters()
         return about
 
     def data_size(self) -> dict[str, int]:
         return {"photos": len(self.batches.photos)}
+
+
+def _mean_square(a: Tensor, b: Tensor) -> Tensor:
+    """The mean over positions of the squared distance of vectors float[B,h,w,D] each."""
+    return (a - b).square().sum(3).mean()

