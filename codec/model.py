@@ -151,7 +151,7 @@ class Model:
             int64[h,w] in [0, codebook_size), h = ceil(H/patch), w = ceil(W/patch).
 
         Raises:
-            FeaturesMissing: a search without the weights that it needs (`codec.lpips`).
+            FeaturesMissing: a search without the weights that it needs (`codec.search`).
         """
         return self.encode_near(image, codebook_size, patch, search, 0, progress)[..., 0]
 

@@ -2,9 +2,10 @@
 
 The encoder chooses, for each patch, the codeword nearest to its latent vector. The decoder draws
 each patch from its neighbours' codewords too, so another choice may be better. The search descends
-the gradient of the reconstruction error (L1 of the pixels and LPIPS with VGG16) with respect to the
-latents, straight through the choice of codewords (van den Oord et al., NeurIPS 2017, section 3.2),
-and keeps the best choice found. Only the sender searches; the meaning of tokens does not change.
+the gradient of the reconstruction error (L1 of the pixels, LPIPS with VGG16, and the distance in
+EfficientNet's features) with respect to the latents, straight through the choice of codewords (van
+den Oord et al., NeurIPS 2017, section 3.2), and keeps the best choice found. Only the sender
+searches; the meaning of tokens does not change.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from codec.device import CPU, Device
 from codec.lpips import Lpips
+from codec.perceptual import PerceptualDistance
 from codec.tokenizer import STRIDE
 
 Progress = Callable[[float], None]
@@ -34,12 +36,14 @@ class Terms:
         rate: length of an Adam step in the latents (unit vectors), falling linearly to a quarter.
         perceptual: weight of LPIPS beside the pixels.
         blocks: how many of VGG16's five LPIPS uses.
+        features: weight of `codec.perceptual.PerceptualDistance`.
         bit: squared distance that saving one bit of the static code is worth.
     """
 
     rate: float = 0.02
     perceptual: float = 1.0
-    blocks: int = 4
+    blocks: int = 5
+    features: float = 0.1
     bit: float = 0.04
 
 
@@ -50,22 +54,33 @@ class Search:
         self, decoder: nn.Module, device: Device = CPU, terms: Terms | None = None
     ) -> None:
         """``decoder`` is on ``device``, where all tensors must be. Raises FeaturesMissing if the
-        weights of VGG16 are not installed."""
+        weights of VGG16 or EfficientNet are not installed."""
         self._decoder, self._device, self._terms = decoder, device, terms or Terms()
-        self._perceptual = Lpips("vgg16", self._terms.blocks).to(device.where)
+        self._lpips = Lpips("vgg16", self._terms.blocks).to(device.where)
+        self._efficientnet = PerceptualDistance().to(device.where)
+
+    def features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Of images float[1,3,H,W], by VGG16 and by EfficientNet: all that `error` compares besides
+        pixels."""
+        with self._device.autocast():
+            return self._lpips.features(images), self._efficientnet.taps(images)
 
     def error(
-        self, codewords: Tensor, images: Tensor, features: list[Tensor] | None = None
+        self,
+        codewords: Tensor,
+        images: Tensor,
+        features: tuple[list[Tensor], list[Tensor]] | None = None,
     ) -> Tensor:
         """The error that is minimised, a scalar, of the decoded codewords float[1,D,h,w] against
         images float[1,3,16h,16w]; ``features``: of these images, if already computed."""
+        vgg16, efficientnet = features or self.features(images)
         with self._device.autocast():
-            if features is None:
-                features = self._perceptual.features(images)
             decoded = self._decoder(codewords).float()
-            distance = self._perceptual.between(self._perceptual.features(decoded), features)
+            found = self.features(decoded)
+            lpips = self._lpips.between(found[0], vgg16).float().mean()
+            distance = self._efficientnet.between(found[1], efficientnet).float()
             error: Tensor = (decoded - images).abs().mean()
-            return error + self._terms.perceptual * distance.float().mean()
+            return error + self._terms.perceptual * lpips + self._terms.features * distance
 
     def improve(
         self,
@@ -127,8 +142,8 @@ class Search:
         top, left = corner[0] - rows.start, corner[1] - columns.start
         own[top : top + TILE, left : left + TILE] = True
         around = codewords[start]
-        with torch.no_grad(), self._device.autocast():
-            features = self._perceptual.features(images)
+        with torch.no_grad():
+            features = self.features(images)
 
         terms = self._terms
         cost = codewords.square().sum(1) + terms.bit * bits

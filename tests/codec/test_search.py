@@ -11,10 +11,11 @@ import codec.search
 from codec.lpips import Lpips, check_vgg16
 from codec.model import Model
 from codec.patches import grid_of, shrink
-from codec.perceptual import FeaturesMissing
+from codec.perceptual import FeaturesMissing, PerceptualDistance, check_features
 
 try:
     check_vgg16()
+    check_features()
 except FeaturesMissing as missing:
     pytest.skip(str(missing), allow_module_level=True)
 
@@ -39,8 +40,9 @@ def error(model: Model, image: NDArray[np.uint8], indices: NDArray[np.int64], si
 
     shown = tensor(model.decode(indices, size, *image.shape[:2]))
     terms = codec.search.Terms()
-    lpips = Lpips("vgg16", terms.blocks)(shown, tensor(image))
-    return float((shown - tensor(image)).abs().mean() + terms.perceptual * lpips)
+    lpips = terms.perceptual * Lpips("vgg16", terms.blocks)(shown, tensor(image))
+    features = terms.features * PerceptualDistance()(shown, tensor(image))
+    return float((shown - tensor(image)).abs().mean() + lpips + features)
 
 
 @pytest.mark.parametrize("size", [8, 2048])
