@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.device import CPU, Device
-from codec.lpips import Lpips
-from codec.perceptual import PerceptualDistance
+from codec.lpips import Lpips, check_vgg16
+from codec.perceptual import PerceptualDistance, check_features
 from codec.tokenizer import STRIDE
 
 Progress = Callable[[float], None]
@@ -45,6 +45,12 @@ class Terms:
     blocks: int = 5
     features: float = 0.1
     bit: float = 0.04
+
+
+def check_search() -> None:
+    """Raises FeaturesMissing: the weights of VGG16 or EfficientNet are not installed."""
+    check_vgg16()
+    check_features()
 
 
 class Search:

@@ -123,8 +123,8 @@ class StreamSetup:
 def check_model(model: Model, scenario: Scenario) -> None:
     """Raise UserError unless the model has all that a scenario needs of it."""
     from codec.enhance import check_enhancer
-    from codec.lpips import check_vgg16
-    from codec.perceptual import FeaturesMissing, check_features
+    from codec.perceptual import FeaturesMissing
+    from codec.search import check_search
 
     size, entropy = scenario.codec.codebook, scenario.codec.entropy
     if size not in model.codebook_sizes:
@@ -132,8 +132,7 @@ def check_model(model: Model, scenario: Scenario) -> None:
         raise UserError(f"codec.codebook: {size}: this model has {levels}")
     if scenario.codec.search:
         with user_errors("codec.search: ", FeaturesMissing):
-            check_vgg16()
-            check_features()
+            check_search()
     if scenario.codec.enhance:
         with user_errors("codec.enhance: ", FeaturesMissing):
             check_enhancer()

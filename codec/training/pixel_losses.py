@@ -32,7 +32,7 @@ DISCRIMINATOR_LEAD = 50
 
 
 @dataclass(frozen=True)
-class PixelLossWeights:
+class PixelLossConfig:
     """Hyper-parameters of the losses.
 
     Attributes:
@@ -71,8 +71,8 @@ class Judged:
 class PixelLosses:
     """The losses, and the discriminators with their optimizer."""
 
-    def __init__(self, config: PixelLossWeights, options: TrainingOptions) -> None:
-        """Raises FeaturesMissing: the weights of VGG16 or EfficientNet are not installed."""
+    def __init__(self, config: PixelLossConfig, options: TrainingOptions) -> None:
+        """Raises FeaturesMissing if the weights of VGG16 or EfficientNet are not installed."""
         self.config, where = config, options.device.where
         self.lpips_vgg = None
         if config.lpips_weight:

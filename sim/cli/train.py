@@ -15,6 +15,7 @@ from sim.cli.train_arguments import (
     Batch,
     Compile,
     Crops,
+    DecoderDepth,
     Depth,
     Images,
     ModelFolder,
@@ -181,12 +182,7 @@ def joint(
     out: Out = Path("training-runs/joint"),
     model: ModelFolder = None,
     depth: Depth = None,
-    decoder_depth: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Blocks of the decoder at 16 pixels; those that it lacks are added."
-        ),
-    ] = None,
+    decoder_depth: DecoderDepth = None,
     encoder_fixed: Annotated[
         bool, typer.Option("--encoder-fixed", help="Freeze the encoder: tokens do not change.")
     ] = False,

