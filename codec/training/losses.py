@@ -119,3 +119,37 @@ def texture_loss(images: Tensor, targets: Tensor) -> Tensor:
 def _local_deviation(images: Tensor) -> Tensor:
     detail = images - F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
     return (F.avg_pool2d(detail.square(), 8, 4) + 1e-4).sqrt()
+
+
+def spectrum_loss(images: Tensor, targets: Tensor) -> Tensor:
+    """How much the power of detail differs, frequency by frequency, wherever it lies.
+
+    What an upsampler leaves in step with its own grid (Odena et al., "Deconvolution and
+    Checkerboard Artifacts", Distill 2016) is a peak of few frequencies, which local strength of
+    detail does not tell from texture.
+
+    Args:
+        images, targets: float[B,3,H,W] each, in [-1, 1].
+
+    Returns:
+        The squared difference of natural logarithms of `_power`, mean over frequencies, colours
+        and images; a scalar.
+    """
+    return (_power(images) / _power(targets)).log().square().mean()
+
+
+_NOISE = 0.01
+"""Standard deviation of the white noise below which detail does not count."""
+
+
+def _power(images: Tensor) -> Tensor:
+    """Mean power of n x n pixels at each frequency (Welch's method: Hann windows that overlap by
+    half, each less its mean), and that of faint noise: float[B,3,n,n//2+1] of float[B,3,H,W], n up
+    to 32."""
+    side = min(32, *images.shape[2:])
+    hann = torch.hann_window(side, device=images.device)
+    hann = hann[:, None] * hann
+    tiles = images.float().unfold(2, side, side // 2).unfold(3, side, side // 2)
+    tiles = (tiles - tiles.mean((4, 5), keepdim=True)) * hann
+    power: Tensor = torch.fft.rfft2(tiles).abs().square().mean((2, 3))
+    return power + _NOISE**2 * hann.square().sum()

@@ -1,8 +1,8 @@
 """The losses of decoded pictures: pixels, distances in networks' features, discriminators.
 
 Reconstruction: the L1 of pixels plus LPIPS with VGG16; at full size also the strength of fine
-detail and the distance in the features of EfficientNet. From a given step on, discriminators of
-pixels and of deep features add an adversarial loss.
+detail, its spectrum, and the distance in the features of EfficientNet. From a given step on,
+discriminators of pixels and of deep features add an adversarial loss.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from codec.training.losses import (
     MultiDiscriminator,
     hinge_discriminator_loss,
     hinge_generator_loss,
+    spectrum_loss,
     texture_loss,
 )
 from codec.training.optimizer import OptimizerWithEma
@@ -40,6 +41,7 @@ class PixelLossConfig:
         layers: how many of VGG16's five feature layers LPIPS uses.
         features_weight: of `codec.perceptual.PerceptualDistance`, at full size.
         texture_weight: of `codec.training.losses.texture_loss`, at full size.
+        spectrum_weight: of `codec.training.losses.spectrum_loss`, at full size.
         adversarial_from: step from which the adversarial loss counts; -1: never.
         adversarial_share: norm of its gradient at the pixels, as a share of the norm of the other
             losses' (Esser et al., CVPR 2021, eq. 7, who measure at the last layer).
@@ -51,6 +53,7 @@ class PixelLossConfig:
     layers: int = 4
     features_weight: float = 0.0
     texture_weight: float = 0.0
+    spectrum_weight: float = 0.0
     adversarial_from: int = -1
     adversarial_share: float = 0.4
     discriminator_rate: float = 2e-4
@@ -116,6 +119,10 @@ class PixelLosses:
             texture = texture_loss(decoded, target)
             recon_loss = recon_loss + self.config.texture_weight * texture
             values["texture"] = texture.detach()
+        if self.config.spectrum_weight:
+            spectrum = spectrum_loss(decoded, target)
+            recon_loss = recon_loss + self.config.spectrum_weight * spectrum
+            values["spectrum"] = spectrum.detach()
         if self.config.features_weight:
             distance = self.perceptual(decoded, target)
             recon_loss = recon_loss + self.config.features_weight * distance

@@ -196,6 +196,9 @@ def joint(
     texture_weight: Annotated[
         float, typer.Option(min=0, help="Weight of the strength of fine detail in windows.")
     ] = 0.0,
+    spectrum_weight: Annotated[
+        float, typer.Option(min=0, help="Weight of the spectrum of detail in windows.")
+    ] = 0.0,
     features_weight: Annotated[
         float, typer.Option(min=0, help="Weight of the distance of windows by EfficientNet.")
     ] = 0.0,
@@ -221,6 +224,7 @@ def joint(
         window=window,
         lpips_weight=lpips_weight,
         texture_weight=texture_weight,
+        spectrum_weight=spectrum_weight,
         features_weight=features_weight,
         layers=layers,
         adversarial_from=adversary_from,

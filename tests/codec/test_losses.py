@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from codec.training.losses import random_view, texture_loss
+from codec.training.losses import random_view, spectrum_loss, texture_loss
 
 
 def test_views_of_equal_seeds_match_and_all_phases_occur() -> None:
@@ -37,4 +37,25 @@ def test_texture_counts_the_strength_of_detail_not_its_place() -> None:
         assert distances[0] > distances[1] > 0
     flat = torch.zeros(1, 3, 32, 32, requires_grad=True)
     texture_loss(flat, targets[:1, :, :32, :32]).backward()
+    assert flat.grad is not None and flat.grad.isfinite().all()
+
+
+def test_a_grid_is_told_from_texture_by_its_spectrum() -> None:
+    """A grid of few frequencies costs more than noise of the same energy, which costs more than
+    moving detail elsewhere; strength alone does not see the difference."""
+    generator = torch.Generator().manual_seed(2)
+    targets = 0.2 * torch.randn(2, 3, 128, 128, generator=generator)
+    moved = targets.roll((16, 48), (2, 3))
+    noise = 0.05 * torch.randn(targets.shape, generator=generator)
+    phase = torch.arange(128.0) * torch.pi / 2
+    grid = 0.05 * 2**0.5 * phase.cos()[:, None] * torch.ones(128)
+    assert spectrum_loss(targets, targets) == 0
+    losses = [float(spectrum_loss(images, targets)) for images in (targets + 0.5, moved)]
+    assert losses[0] < 1e-4
+    assert spectrum_loss(targets + noise, targets) < spectrum_loss(targets + grid, targets)
+    for stronger, weaker in ((1.2, 1.1), (0.5, 0.8)):
+        distances = [spectrum_loss(targets * contrast, targets) for contrast in (stronger, weaker)]
+        assert distances[0] > distances[1] > 0
+    flat = torch.zeros(1, 3, 16, 24, requires_grad=True)
+    spectrum_loss(flat, targets[:1, :, :16, :24]).backward()
     assert flat.grad is not None and flat.grad.isfinite().all()

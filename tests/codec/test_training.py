@@ -62,6 +62,7 @@ JOINT = JointTraining(
     crop=32,
     lpips_weight=0,
     texture_weight=1,
+    spectrum_weight=1,
     adversarial_from=2,
     discriminator_width=4,
 )
