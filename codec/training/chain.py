@@ -84,7 +84,8 @@ class Recipe:
 
 def standard_recipe() -> Recipe:
     """The recipe for networks of the default shapes."""
-    whole: Any = {"batch": 8, "window": 128, "lpips_weight": 2.0}
+    losses = {"lpips_weight": 3.0, "layers": 5, "features_weight": 0.2, "spectrum_weight": 0.3}
+    whole: Any = {"batch": 8, "window": 128, **losses}
     return Recipe(
         TokenizerTraining(TokenizerConfig(), ladder_from=1000),
         JointTraining(batch=8, crop=192, rate=0.0, upsampler_rate=0.0),

@@ -95,38 +95,12 @@ def random_view(images: Tensor, seed: Sequence[int], border: int = 8) -> Tensor:
     return view.contiguous(memory_format=torch.channels_last)
 
 
-def texture_loss(images: Tensor, targets: Tensor) -> Tensor:
-    """How much the strength of fine detail differs, wherever it lies.
-
-    L1 and LPIPS punish detail in the wrong place more than none at all, and leave pictures soft.
-
-    Args:
-        images, targets: float[B,3,H,W] each.
-
-    Returns:
-        The L1 of local standard deviations (of 8x8 pixels), summed over up to three octaves of
-        detail, as many as there are 8x8 pixels of; a scalar.
-    """
-    total = images.new_zeros(())
-    for _ in range(3):
-        if min(images.shape[2:]) < 8:
-            break
-        total = total + (_local_deviation(images) - _local_deviation(targets)).abs().mean()
-        images, targets = F.avg_pool2d(images, 2), F.avg_pool2d(targets, 2)
-    return total
-
-
-def _local_deviation(images: Tensor) -> Tensor:
-    detail = images - F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
-    return (F.avg_pool2d(detail.square(), 8, 4) + 1e-4).sqrt()
-
-
 def spectrum_loss(images: Tensor, targets: Tensor) -> Tensor:
     """How much the power of detail differs, frequency by frequency, wherever it lies.
 
+    L1 and LPIPS punish detail in the wrong place more than none at all, and leave pictures soft.
     What an upsampler leaves in step with its own grid (Odena et al., "Deconvolution and
-    Checkerboard Artifacts", Distill 2016) is a peak of few frequencies, which local strength of
-    detail does not tell from texture.
+    Checkerboard Artifacts", Distill 2016) is a peak of few frequencies.
 
     Args:
         images, targets: float[B,3,H,W] each, in [-1, 1].

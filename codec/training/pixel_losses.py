@@ -1,8 +1,8 @@
 """The losses of decoded pictures: pixels, distances in networks' features, discriminators.
 
-Reconstruction: the L1 of pixels plus LPIPS with VGG16; at full size also the strength of fine
-detail, its spectrum, and the distance in the features of EfficientNet. From a given step on,
-discriminators of pixels and of deep features add an adversarial loss.
+Reconstruction: the L1 of pixels plus LPIPS with VGG16; at full size also the spectrum of detail and
+the distance in the features of EfficientNet. From a given step on, discriminators of pixels and of
+deep features add an adversarial loss.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from codec.training.losses import (
     hinge_discriminator_loss,
     hinge_generator_loss,
     spectrum_loss,
-    texture_loss,
 )
 from codec.training.optimizer import OptimizerWithEma
 from codec.training.options import TrainingOptions
@@ -40,7 +39,6 @@ class PixelLossConfig:
         lpips_weight: of LPIPS beside the L1 of pixels.
         layers: how many of VGG16's five feature layers LPIPS uses.
         features_weight: of `codec.perceptual.PerceptualDistance`, at full size.
-        texture_weight: of `codec.training.losses.texture_loss`, at full size.
         spectrum_weight: of `codec.training.losses.spectrum_loss`, at full size.
         adversarial_from: step from which the adversarial loss counts; -1: never.
         adversarial_share: norm of its gradient at the pixels, as a share of the norm of the other
@@ -52,7 +50,6 @@ class PixelLossConfig:
     lpips_weight: float = 1.0
     layers: int = 4
     features_weight: float = 0.0
-    texture_weight: float = 0.0
     spectrum_weight: float = 0.0
     adversarial_from: int = -1
     adversarial_share: float = 0.4
@@ -115,10 +112,6 @@ class PixelLosses:
         """
         decoded, judged = large.detach().requires_grad_(), None
         recon_loss = self.reconstruction(decoded, target, values, "")
-        if self.config.texture_weight:
-            texture = texture_loss(decoded, target)
-            recon_loss = recon_loss + self.config.texture_weight * texture
-            values["texture"] = texture.detach()
         if self.config.spectrum_weight:
             spectrum = spectrum_loss(decoded, target)
             recon_loss = recon_loss + self.config.spectrum_weight * spectrum

@@ -193,9 +193,6 @@ def joint(
     lpips_weight: Annotated[
         float, typer.Option(min=0, help="Weight of LPIPS beside the L1 of pixels.")
     ] = 1.0,
-    texture_weight: Annotated[
-        float, typer.Option(min=0, help="Weight of the strength of fine detail in windows.")
-    ] = 0.0,
     spectrum_weight: Annotated[
         float, typer.Option(min=0, help="Weight of the spectrum of detail in windows.")
     ] = 0.0,
@@ -223,7 +220,6 @@ def joint(
         crop=crop,
         window=window,
         lpips_weight=lpips_weight,
-        texture_weight=texture_weight,
         spectrum_weight=spectrum_weight,
         features_weight=features_weight,
         layers=layers,

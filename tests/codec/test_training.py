@@ -61,7 +61,6 @@ JOINT = JointTraining(
     batch=3,
     crop=32,
     lpips_weight=0,
-    texture_weight=1,
     spectrum_weight=1,
     adversarial_from=2,
     discriminator_width=4,
