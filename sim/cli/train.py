@@ -194,7 +194,7 @@ def joint(
         float, typer.Option(min=0, help="Weight of LPIPS beside the L1 of pixels.")
     ] = 1.0,
     spectrum_weight: Annotated[
-        float, typer.Option(min=0, help="Weight of the spectrum of detail in windows.")
+        float, typer.Option(min=0, help="Weight of how power spectra of windows differ.")
     ] = 0.0,
     features_weight: Annotated[
         float, typer.Option(min=0, help="Weight of the distance of windows by EfficientNet.")
