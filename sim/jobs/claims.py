@@ -26,6 +26,7 @@ SILENT_S = 60.0
 """How old a claim's time may be while its process counts as alive."""
 
 _LOOK_AGAIN_S = 0.1  # what others do is looked for so often
+_ATTEMPTS = 100
 
 
 class Keyed(Protocol):
@@ -53,8 +54,14 @@ class Claims:
 
     def __enter__(self) -> Claims:
         """Raises OSError if nothing can be written there."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._own.write_text(f"{socket.gethostname()} {os.getpid()}")
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._own.write_text(f"{socket.gethostname()} {os.getpid()}")
+                break
+            except (FileNotFoundError, FileExistsError):  # others remove the folder as they leave
+                if attempt == _ATTEMPTS:
+                    raise
         self._beating.start()
         return self
 

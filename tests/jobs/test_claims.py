@@ -50,6 +50,28 @@ def test_a_task_has_one_claim(tmp_path: Path) -> None:
     assert not (tmp_path / "claims").exists()
 
 
+def test_one_comes_while_others_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one to leave removes the folder that the next one is about to write in."""
+    write, leaving = Path.write_text, [1, 2, 3]
+
+    def late(path: Path, content: str) -> int:
+        if leaving:
+            leaving.pop()
+            path.parent.rmdir()
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_text", late)
+    with Claims(tmp_path) as claims:
+        assert claims.take("a") and not leaving
+    assert not (tmp_path / "claims").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "claims").write_text("in the way")
+    with pytest.raises(OSError), Claims(tmp_path):
+        pass
+
+
 def test_a_claim_of_a_dead_process_is_void(tmp_path: Path) -> None:
     here = os.uname().nodename
     claim_of(tmp_path, "alive", f"{here} {os.getpid()}")
