@@ -11,7 +11,7 @@ the number of pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -35,6 +35,8 @@ class TokenizerConfig:
         upsampler_depth: hidden convolutions of the upsampler that enlarges the decoder's picture
             four times each way; 0: no upsampler, the decoder draws all pixels itself.
         upsampler_width: channels of each of them.
+        encoder_hidden, decoder_hidden: hidden channels of each residual block, in order; none: as
+            many as the block's channels.
     """
 
     latent_dim: int = 16
@@ -45,6 +47,8 @@ class TokenizerConfig:
     encoder_levels: bool = False
     upsampler_depth: int = 0
     upsampler_width: int = 64
+    encoder_hidden: tuple[int, ...] = ()
+    decoder_hidden: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -66,11 +70,12 @@ class ChannelNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv(relu(conv(norm(x)))), the second convolution starting at zero."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, hidden: int | None = None) -> None:
         super().__init__()
+        hidden = channels if hidden is None else hidden
         self.norm = ChannelNorm(channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.conv2 = nn.Conv2d(hidden, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
@@ -79,8 +84,8 @@ class ResidualBlock(nn.Module):
         return x + y
 
 
-def _blocks(channels: int, depth: int) -> list[nn.Module]:
-    return [ResidualBlock(channels) for _ in range(depth)]
+def _blocks(channels: int, depth: int, hidden: Iterator[int]) -> list[nn.Module]:
+    return [ResidualBlock(channels, next(hidden, None)) for _ in range(depth)]
 
 
 def _load_layers(layers: Sequence[nn.Module], source: Sequence[nn.Module], at: int) -> None:
@@ -98,16 +103,17 @@ class Encoder(nn.Module):
         super().__init__()
         w4, w8, w16 = config.encoder_widths
         d4, d8, d16 = config.encoder_depths
+        hidden = iter(config.encoder_hidden)
         self.layers = nn.Sequential(
             nn.PixelUnshuffle(4),
             nn.Conv2d(48, w4, 3, padding=1),
-            *_blocks(w4, d4),
+            *_blocks(w4, d4, hidden),
             nn.PixelUnshuffle(2),
             nn.Conv2d(4 * w4, w8, 1),
-            *_blocks(w8, d8),
+            *_blocks(w8, d8, hidden),
             nn.PixelUnshuffle(2),
             nn.Conv2d(4 * w8, w16, 1),
-            *_blocks(w16, d16),
+            *_blocks(w16, d16, hidden),
             ChannelNorm(w16),
             nn.Conv2d(w16, config.latent_dim, 1),
         )
@@ -185,15 +191,16 @@ class Decoder(nn.Module):
         super().__init__()
         w4, w8, w16 = config.decoder_widths
         d4, d8, d16 = config.decoder_depths
+        hidden = iter(config.decoder_hidden)
         self.layers = nn.Sequential(
             nn.Conv2d(config.latent_dim, w16, 3, padding=1),
-            *_blocks(w16, d16),
+            *_blocks(w16, d16, hidden),
             nn.Conv2d(w16, 4 * w8, 1),
             nn.PixelShuffle(2),
-            *_blocks(w8, d8),
+            *_blocks(w8, d8, hidden),
             nn.Conv2d(w8, 4 * w4, 1),
             nn.PixelShuffle(2),
-            *_blocks(w4, d4),
+            *_blocks(w4, d4, hidden),
             ChannelNorm(w4),
         )
         self._split = 1 + d16  # where the blocks at stride 16 end

@@ -16,7 +16,7 @@ class LossAugmentation:
     """Simulated token loss: lost tokens are filled as a receiver's inpainter fills them."""
 
     def __init__(
-        self, inpainter: Inpainter, ladder: Ladder, masks: MaskSource, temperature: float = 2.0
+        self, inpainter: Inpainter, ladder: Ladder, masks: MaskSource, temperature: float = 1.0
     ) -> None:
         """``masks`` draws which tokens are received; ``temperature``: of the expected codewords."""
         self.inpainter, self.ladder, self.masks = inpainter, ladder, masks

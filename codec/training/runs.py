@@ -5,6 +5,7 @@ upsampler   the same tokenizer with a decoder that draws a quarter of each side,
 joint       the same codebooks; encoder, decoder or both are fine-tuned for every codebook size, by
             LPIPS, and the inpainter with them if there is one
 ladder      the same tokenizer with its smaller codebooks built again, before the runs that follow
+prune       the same tokenizer without the hidden channels that are never active; nothing changes
 inpainter   the masked transformer for that tokenizer's index maps
 context     the context coder's network for that tokenizer's index maps, rounded to integers
 
@@ -43,6 +44,7 @@ from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.joint import JointTask, JointTraining
 from codec.training.loop import CHECKPOINT, LoopConfig, train
 from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
+from codec.training.pruning import active_channels, keep_channels
 from codec.training.sequences import ClipSource, Sequences
 from codec.training.task import Task
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
@@ -241,14 +243,81 @@ def train_upsampler(
     return run.train(task, lambda: save_tokenizer(run.folder, deeper, encoder, decoder, ladder))
 
 
+def prune_tokenizer(
+    run: TrainingRun, masks: MaskSource, model: Path | None = None
+) -> tuple[int, int]:
+    """Leave out the hidden channels of the tokenizer in `model` (default: the shipped one) that no
+    crop activates, at no codebook size, and write `tokenizer.safetensors`. The results are the
+    same, so inpainter and context coder stay as they are.
+
+    Args:
+        run: see `TrainingRun`; nothing is trained, `run.cache` says on how many crops.
+        masks: draws which tokens are received, if there is an inpainter in `model` to fill them.
+        model: a model folder.
+
+    Returns:
+        Encoder's and decoder's parameters before, and now.
+
+    Raises:
+        ValueError: another kind of network.
+    """
+    source, options = model or PRETRAINED, run.options
+    network, encoder, decoder, ladder = own_tokenizer(source)
+    augmentation = _augmentation(source, ladder, masks)
+    before = _parameters(encoder, decoder)
+    side, where = run.cache.side, options.device.where
+    crops = Crops(run.photos(side), side // STRIDE, run.cache.crops, seed=6)
+    active = active_channels(
+        encoder.to(where),
+        decoder.to(where),
+        ladder.to(where),
+        crops,
+        augmentation and augmentation.to(where),
+        options,
+    )
+    smaller = replace(
+        network,
+        encoder_hidden=keep_channels(encoder, active[0]),
+        decoder_hidden=keep_channels(decoder, active[1]),
+    )
+    run.folder.mkdir(parents=True, exist_ok=True)
+    save_tokenizer(run.folder, smaller, encoder, decoder, ladder)
+    return before, _parameters(encoder, decoder)
+
+
+def _parameters(*networks: nn.Module) -> int:
+    return sum(p.numel() for network in networks for p in network.parameters())
+
+
+def _augmentation(
+    source: Path, ladder: Ladder, masks: MaskSource, temperature: float = 1.0
+) -> LossAugmentation | None:
+    """With the inpainter in `source`; None if there is none. Raises ValueError if that was trained
+    for another codebook."""
+    if not (source / INPAINTER_FILE).exists():
+        return None
+    inpainter, about, _ = load_inpainter(source)
+    if about["codebook"] != ladder.fingerprint():
+        raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
+    return LossAugmentation(inpainter, ladder, masks, temperature)
+
+
 def _deepened(
-    depths: tuple[int, int, int], wanted: int | None, network: str
-) -> tuple[int, int, int]:
-    """Residual blocks at strides 4, 8 and 16, with as many as wanted at stride 16 (default: those
-    that there are). Raises ValueError, naming the network, if there are more."""
-    if wanted is not None and wanted < depths[2]:
-        raise ValueError(f"{wanted} blocks: the {network} has {depths[2]}")
-    return (*depths[:2], wanted or depths[2])
+    network: TokenizerConfig, part: str, wanted: int | None, source: Path
+) -> dict[str, tuple[int, ...]]:
+    """The config's fields that say of its "encoder" or "decoder" how deep it is, with as many
+    residual blocks as wanted at stride 16 (default: those that there are). Raises ValueError if
+    there are more."""
+    depths, hidden = getattr(network, f"{part}_depths"), getattr(network, f"{part}_hidden")
+    width, depth = getattr(network, f"{part}_widths")[2], depths[2]
+    if wanted is not None and wanted < depth:
+        raise ValueError(f"{wanted} blocks: the {part} in {source} has {depth}")
+    end = depth if part == "decoder" else sum(depths)  # of the blocks at stride 16
+    added = (width,) * ((wanted or depth) - depth)
+    return {
+        f"{part}_depths": (*depths[:2], wanted or depth),
+        f"{part}_hidden": hidden and (*hidden[:end], *added, *hidden[end:]),
+    }
 
 
 def train_joint(
@@ -265,8 +334,8 @@ def train_joint(
 
     The encoder is conditioned on the codebook size from now on. With an inpainter in `model`, half
     of the images lose the tokens that `masks` draws while the decoder is trained. The inpainter is
-    fine-tuned too, written as well, and has to be calibrated again. If codewords learn it is left
-    out, and has to be trained for them afterwards.
+    fine-tuned too, unless its rate is 0, written as well, and has to be calibrated again. If
+    codewords learn it is left out, and has to be trained for them afterwards.
 
     Args:
         run: see `TrainingRun`.
@@ -282,24 +351,19 @@ def train_joint(
     """
     source, config = model or PRETRAINED, config or JointTraining()
     network, trained, trained_decoder, ladder = own_tokenizer(source)
-    deeper = replace(
-        network,
-        encoder_levels=True,
-        encoder_depths=_deepened(network.encoder_depths, encoder_depth, f"encoder in {source}"),
-        decoder_depths=_deepened(network.decoder_depths, decoder_depth, f"decoder in {source}"),
-    )
-    same_encoder = replace(deeper, decoder_depths=network.decoder_depths) == network
-    same_tokens = same_encoder and not config.encoder_rate and not config.codeword_rate
+    deeper_encoder = _deepened(network, "encoder", encoder_depth, source)
+    deeper_decoder = _deepened(network, "decoder", decoder_depth, source)
+    deeper = replace(network, encoder_levels=True, **deeper_encoder)  # type: ignore[arg-type]
+    same_tokens = deeper == network and not config.encoder_rate and not config.codeword_rate
+    deeper = replace(deeper, **deeper_decoder)  # type: ignore[arg-type]
     torch.manual_seed(config.seed)
     encoder, decoder = Encoder(deeper), Decoder(deeper)
     encoder.start_from(trained)
     decoder.start_from(trained_decoder)
     augmentation = None
-    if config.rate and not config.codeword_rate and (source / INPAINTER_FILE).exists():
-        inpainter, about, _ = load_inpainter(source)
-        if about["codebook"] != ladder.fingerprint():
-            raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
-        augmentation = LossAugmentation(inpainter, ladder, masks)
+    if config.rate and not config.codeword_rate:
+        temperature = 2.0 if config.inpainter_rate else 1.0  # one that stays is calibrated
+        augmentation = _augmentation(source, ladder, masks, temperature)
     side = min(256, 2 * config.crop)
     photos, unseen = run.photos(config.crop), run.photos(side, held_out=True)
     held_out = random_crops(unseen, 24, side, config.seed, 0)
@@ -314,7 +378,7 @@ def train_joint(
             tokens = smaller.tokens(run.folder, encoder, used)
             used = used.with_usage({size: tokens.usage(size) for size in used.codebook_sizes})
         save_tokenizer(run.folder, deeper, encoder, decoder, used)
-        if augmentation is not None:
+        if augmentation is not None and config.inpainter_rate:
             save_inpainter(run.folder, augmentation.inpainter, used)
 
     return run.train(task, save)

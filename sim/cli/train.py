@@ -157,6 +157,35 @@ def ladder(
 
 
 @train_app.command()
+@with_options(PhotoArguments)
+def prune(
+    options: PhotoArguments,
+    images: Images,
+    out: Out = Path("training-runs/pruned"),
+    model: ModelFolder = None,
+    crops: Annotated[
+        int, typer.Option(min=1, help="Crops that are coded to see which channels are active.")
+    ] = 200,
+) -> None:
+    """The tokenizer without hidden channels that are never active. Its results stay the same.
+
+    After the last training of encoder and decoder: channels that are left out learn no more.
+    """
+    from codec.model_files import TOKENIZER_FILE
+    from codec.training.loop import LoopConfig
+    from codec.training.runs import CacheConfig, TrainingRun, prune_tokenizer
+    from sim.training.masks import packet_mask
+
+    with training(images, options, out, "prune") as training_options:
+        run = TrainingRun(images, out, LoopConfig(1, 1), CacheConfig(crops=crops), training_options)
+        before, after = prune_tokenizer(run, packet_mask, model)
+    weights = f"{out / TOKENIZER_FILE}"
+    about = {"weights": weights, "parameters_before": before, "parameters": after}
+    text = f"weights: {weights}, {after / 1e6:.3g} of {before / 1e6:.3g} million parameters left"
+    print_result(options.as_json, about, typer.echo, text)
+
+
+@train_app.command()
 @with_options(TrainArguments, steps=5_000, decay_steps=1_500)
 def encoder(
     options: TrainArguments,
@@ -186,6 +215,9 @@ def joint(
     encoder_fixed: Annotated[
         bool, typer.Option("--encoder-fixed", help="Freeze the encoder: tokens do not change.")
     ] = False,
+    inpainter_fixed: Annotated[
+        bool, typer.Option("--inpainter-fixed", help="Freeze the inpainter that fills losses.")
+    ] = False,
     crop: Annotated[int, typer.Option(min=32, help="Pixels a side of a crop.")] = 256,
     window: Annotated[
         int, typer.Option(min=0, help="Pixels a side judged at full size, with an upsampler; or 0.")
@@ -212,7 +244,7 @@ def joint(
     """Encoder and decoder together, for every codebook size. By LPIPS; codewords stay, or learn.
 
     If the model folder holds an inpainter too, half of the crops lose tokens that it fills, and it
-    is trained along; not if codewords learn, for which it has to be trained anew.
+    is trained along or stays; not if codewords learn, for which it has to be trained anew.
     """
     from codec.training.joint import JointTraining
 
@@ -228,6 +260,7 @@ def joint(
     )
     config = options.override(config, rates=("rate", "encoder_rate", "upsampler_rate"))
     config = replace(config, encoder_rate=0.0) if encoder_fixed else config
+    config = replace(config, inpainter_rate=0.0) if inpainter_fixed else config
     _joint(options, config, out, model, depth, decoder_depth)
 
 
