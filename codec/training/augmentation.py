@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from codec.codebook import Ladder, log2_sizes
 from codec.inpainting import Inpainter
+from codec.model_files import INPAINTER_FILE, load_inpainter
 from codec.training.tokens import MaskSource
 
 
@@ -54,3 +57,16 @@ class LossAugmentation:
         expected = torch.softmax(logits / self.temperature, dim=1) @ codebook
         vectors = codewords.masked_scatter(~received[..., None], expected.to(codewords.dtype))
         return vectors, F.cross_entropy(logits, indices[~received]) / np.log(codebook_size)
+
+
+def model_augmentation(
+    folder: Path, ladder: Ladder, masks: MaskSource, temperature: float = 1.0
+) -> LossAugmentation | None:
+    """With the inpainter of a model folder; None if it has none. Raises ValueError if that was
+    trained for another codebook than the ladder's."""
+    if not (folder / INPAINTER_FILE).exists():
+        return None
+    inpainter, about, _ = load_inpainter(folder)
+    if about["codebook"] != ladder.fingerprint():
+        raise ValueError(f"{folder / INPAINTER_FILE}: was trained for another codebook")
+    return LossAugmentation(inpainter, ladder, masks, temperature)

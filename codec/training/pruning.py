@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from codec.codebook import Ladder, log2_sizes, quantise
-from codec.tokenizer import Decoder, Encoder, ResidualBlock
-from codec.training.augmentation import LossAugmentation
+from codec.model import PRETRAINED
+from codec.tokenizer import STRIDE, Decoder, Encoder, ResidualBlock
+from codec.training.augmentation import LossAugmentation, model_augmentation
 from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
-from codec.training.tokens import SquareSource
+from codec.training.runs import TrainingRun
+from codec.training.tokens import Crops, MaskSource, SquareSource
+from codec.training.weights import own_tokenizer, save_tokenizer
 
 
 def residual_blocks(network: Encoder | Decoder) -> list[ResidualBlock]:
@@ -105,3 +110,49 @@ def keep_channels(network: Encoder | Decoder, active: list[Tensor]) -> tuple[int
         inner.out_channels = outer.in_channels = len(channels)
         hidden.append(len(channels))
     return tuple(hidden)
+
+
+def prune_tokenizer(
+    run: TrainingRun, masks: MaskSource, model: Path | None = None
+) -> tuple[int, int]:
+    """Leave out the hidden channels of the tokenizer in `model` (default: the shipped one) that no
+    crop activates, at no codebook size, and write `tokenizer.safetensors`. The results are the
+    same, so inpainter and context coder stay as they are.
+
+    Args:
+        run: see `TrainingRun`; nothing is trained, `run.cache` says on how many crops.
+        masks: draws which tokens are received, if there is an inpainter in `model` to fill them.
+        model: a model folder.
+
+    Returns:
+        Encoder's and decoder's parameters before, and now.
+
+    Raises:
+        ValueError: another kind of network.
+    """
+    source, options = model or PRETRAINED, run.options
+    network, encoder, decoder, ladder = own_tokenizer(source)
+    augmentation = model_augmentation(source, ladder, masks)
+    before = _parameters(encoder, decoder)
+    side, where = run.cache.side, options.device.where
+    crops = Crops(run.photos(side), side // STRIDE, run.cache.crops, seed=6)
+    active = active_channels(
+        encoder.to(where),
+        decoder.to(where),
+        ladder.to(where),
+        crops,
+        augmentation and augmentation.to(where),
+        options,
+    )
+    smaller = replace(
+        network,
+        encoder_hidden=keep_channels(encoder, active[0]),
+        decoder_hidden=keep_channels(decoder, active[1]),
+    )
+    run.folder.mkdir(parents=True, exist_ok=True)
+    save_tokenizer(run.folder, smaller, encoder, decoder, ladder)
+    return before, _parameters(encoder, decoder)
+
+
+def _parameters(*networks: nn.Module) -> int:
+    return sum(p.numel() for network in networks for p in network.parameters())

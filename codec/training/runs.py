@@ -5,7 +5,6 @@ upsampler   the same tokenizer with a decoder that draws a quarter of each side,
 joint       the same codebooks; encoder, decoder or both are fine-tuned for every codebook size, by
             LPIPS, and the inpainter with them if there is one
 ladder      the same tokenizer with its smaller codebooks built again, before the runs that follow
-prune       the same tokenizer without the hidden channels that are never active; nothing changes
 inpainter   the masked transformer for that tokenizer's index maps
 context     the context coder's network for that tokenizer's index maps, rounded to integers
 
@@ -27,7 +26,7 @@ from codec.codebook import Ladder
 from codec.enhance import Enhancer
 from codec.inpainting import InpainterConfig
 from codec.model import PRETRAINED
-from codec.model_files import INPAINTER_FILE, load_context, load_inpainter, load_tokenizer
+from codec.model_files import load_context, load_inpainter, load_tokenizer
 from codec.tokenizer import (
     STRIDE,
     UPSCALE,
@@ -37,14 +36,13 @@ from codec.tokenizer import (
     is_level_conditioned,
 )
 from codec.training import parallel
-from codec.training.augmentation import LossAugmentation
+from codec.training.augmentation import model_augmentation
 from codec.training.context import ContextConfig, ContextTask, ContextTraining, SliceSource
 from codec.training.data import Batches, PhotoDataset, random_crops
 from codec.training.inpainter import InpainterTask, InpainterTraining
 from codec.training.joint import JointTask, JointTraining
 from codec.training.loop import CHECKPOINT, LoopConfig, train
 from codec.training.options import DEFAULT_OPTIONS, TrainingOptions
-from codec.training.pruning import active_channels, keep_channels
 from codec.training.sequences import ClipSource, Sequences
 from codec.training.task import Task
 from codec.training.tokenizer import TokenizerTask, TokenizerTraining
@@ -243,65 +241,6 @@ def train_upsampler(
     return run.train(task, lambda: save_tokenizer(run.folder, deeper, encoder, decoder, ladder))
 
 
-def prune_tokenizer(
-    run: TrainingRun, masks: MaskSource, model: Path | None = None
-) -> tuple[int, int]:
-    """Leave out the hidden channels of the tokenizer in `model` (default: the shipped one) that no
-    crop activates, at no codebook size, and write `tokenizer.safetensors`. The results are the
-    same, so inpainter and context coder stay as they are.
-
-    Args:
-        run: see `TrainingRun`; nothing is trained, `run.cache` says on how many crops.
-        masks: draws which tokens are received, if there is an inpainter in `model` to fill them.
-        model: a model folder.
-
-    Returns:
-        Encoder's and decoder's parameters before, and now.
-
-    Raises:
-        ValueError: another kind of network.
-    """
-    source, options = model or PRETRAINED, run.options
-    network, encoder, decoder, ladder = own_tokenizer(source)
-    augmentation = _augmentation(source, ladder, masks)
-    before = _parameters(encoder, decoder)
-    side, where = run.cache.side, options.device.where
-    crops = Crops(run.photos(side), side // STRIDE, run.cache.crops, seed=6)
-    active = active_channels(
-        encoder.to(where),
-        decoder.to(where),
-        ladder.to(where),
-        crops,
-        augmentation and augmentation.to(where),
-        options,
-    )
-    smaller = replace(
-        network,
-        encoder_hidden=keep_channels(encoder, active[0]),
-        decoder_hidden=keep_channels(decoder, active[1]),
-    )
-    run.folder.mkdir(parents=True, exist_ok=True)
-    save_tokenizer(run.folder, smaller, encoder, decoder, ladder)
-    return before, _parameters(encoder, decoder)
-
-
-def _parameters(*networks: nn.Module) -> int:
-    return sum(p.numel() for network in networks for p in network.parameters())
-
-
-def _augmentation(
-    source: Path, ladder: Ladder, masks: MaskSource, temperature: float = 1.0
-) -> LossAugmentation | None:
-    """With the inpainter in `source`; None if there is none. Raises ValueError if that was trained
-    for another codebook."""
-    if not (source / INPAINTER_FILE).exists():
-        return None
-    inpainter, about, _ = load_inpainter(source)
-    if about["codebook"] != ladder.fingerprint():
-        raise ValueError(f"{source / INPAINTER_FILE}: was trained for another codebook")
-    return LossAugmentation(inpainter, ladder, masks, temperature)
-
-
 def _deepened(
     network: TokenizerConfig, part: str, wanted: int | None, source: Path
 ) -> dict[str, tuple[int, ...]]:
@@ -363,7 +302,7 @@ def train_joint(
     augmentation = None
     if config.rate and not config.codeword_rate:
         temperature = 2.0 if config.inpainter_rate else 1.0  # one that stays is calibrated
-        augmentation = _augmentation(source, ladder, masks, temperature)
+        augmentation = model_augmentation(source, ladder, masks, temperature)
     side = min(256, 2 * config.crop)
     photos, unseen = run.photos(config.crop), run.photos(side, held_out=True)
     held_out = random_crops(unseen, 24, side, config.seed, 0)

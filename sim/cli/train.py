@@ -161,7 +161,9 @@ def ladder(
 def prune(
     options: PhotoArguments,
     images: Images,
-    out: Out = Path("training-runs/pruned"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path(
+        "training-runs/pruned"
+    ),
     model: ModelFolder = None,
     crops: Annotated[
         int, typer.Option(min=1, help="Crops that are coded to see which channels are active.")
@@ -173,7 +175,8 @@ def prune(
     """
     from codec.model_files import TOKENIZER_FILE
     from codec.training.loop import LoopConfig
-    from codec.training.runs import CacheConfig, TrainingRun, prune_tokenizer
+    from codec.training.pruning import prune_tokenizer
+    from codec.training.runs import CacheConfig, TrainingRun
     from sim.training.masks import packet_mask
 
     with training(images, options, out, "prune") as training_options:

@@ -13,12 +13,22 @@ from typer.testing import CliRunner
 
 from codec.checkpoint import load_weights
 from codec.codebook import log2_sizes
+from codec.inpainting import Inpainter, InpainterConfig
 from codec.model_files import TOKENIZER_FILE, load_tokenizer
 from codec.tokenizer import Decoder, Encoder, TokenizerConfig
+from codec.training.augmentation import LossAugmentation
+from codec.training.data import PhotoDataset
 from codec.training.joint import JointTraining
 from codec.training.loop import LoopConfig
-from codec.training.pruning import keep_channels, recorded_peaks, residual_blocks
-from codec.training.runs import CacheConfig, TrainingRun, prune_tokenizer, train_joint
+from codec.training.pruning import (
+    active_channels,
+    keep_channels,
+    prune_tokenizer,
+    recorded_peaks,
+    residual_blocks,
+)
+from codec.training.runs import CacheConfig, TrainingRun, train_joint
+from codec.training.tokens import Crops
 from codec.training.weights import own_tokenizer, save_tokenizer
 from sim.cli.main import app
 from sim.training.masks import packet_mask
@@ -121,12 +131,23 @@ def test_a_pruned_model_is_smaller_and_decodes_the_same(
     assert pruned(photos, tmp_path / "pruned", tmp_path / "again") == (after, after)
 
 
-def test_with_an_inpainter_repaired_pictures_count_too(
-    photos: Path, tiny_model: Path, tmp_path: Path
-) -> None:
-    before, after = pruned(photos, tiny_model, tmp_path / "pruned")
-    assert after <= before
-    assert (tmp_path / "pruned" / TOKENIZER_FILE).exists()
+def test_filled_tokens_are_drawn_too(photos: Path, tiny_model: Path) -> None:
+    class NotANumber(LossAugmentation):
+        """Fills with what shows in every channel of the decoder that it reaches."""
+
+        def fill(self, codewords: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+            return torch.full_like(codewords, torch.nan), torch.zeros(())
+
+    ladder = load_tokenizer(tiny_model)[3]
+    crops = Crops(PhotoDataset(photos, min_side=64), 4, 2, 0)
+    filled = NotANumber(Inpainter(InpainterConfig(latent_dim=4)), ladder, packet_mask)
+    encoder, decoder = networks(3)
+    without = active_channels(encoder, decoder, ladder, crops)
+    given = active_channels(encoder, decoder, ladder, crops, filled)
+    assert all(active.any() for active in without[1])
+    assert not any(active.any() for active in given[1])
+    for own, same in zip(without[0], given[0], strict=True):
+        assert torch.equal(own, same)
 
 
 def test_a_pruned_model_can_be_trained_and_deepened(
